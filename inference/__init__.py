@@ -1,0 +1,1 @@
+"""Frames to predictions: bundles, architectures, batching, devices. No Kafka."""

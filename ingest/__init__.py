@@ -1,0 +1,1 @@
+"""Kafka to columns: message formats, decoding, consumer, producer, dead letters. No torch, no windows."""

@@ -1,0 +1,1 @@
+"""Columns to frames: the slot grid and its rings. No Kafka, no torch, no clock."""
