@@ -1,0 +1,457 @@
+"""Model bundles: a folder that says what a model is, holds its weights, and proves that it works as promised.
+
+    <folder>/bundle.json          the manifest (`Manifest`), at most 1 MiB
+    <folder>/weights.safetensors  the architecture's parameters and buffers, by name
+
+A bundle is not trusted: it names one of our own architectures, its arguments are bounded before anything is
+allocated, tensors must have exactly the architecture's names and shapes and hold finite numbers, and nothing
+in it is ever executed or used as a path.
+
+Errors; each `str` is one sentence that names the file, the field and the remedy:
+
+    BundleError
+    ├── BundleNotFoundError     no such folder, or a file of it is missing
+    ├── ManifestError           bundle.json is not what `Manifest` describes
+    ├── WeightsError            weights.safetensors does not fit the architecture
+    └── GoldenError             the model does not give the answers that the manifest promises
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from inference.architectures import ARCHITECTURES, Arguments
+from inference.served import Served
+
+MANIFEST_NAME = "bundle.json"
+WEIGHTS_NAME = "weights.safetensors"
+MANIFEST_LIMIT = 1 << 20
+WEIGHTS_HEADER_LIMIT = 1 << 16
+SHIPPED = Path(__file__).parent / "bundles"
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: Mapping[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Text = Annotated[str, Field(min_length=1, max_length=2_000)]
+Ratio = Annotated[float, Field(gt=0.0, le=0.05)]
+
+
+class BundleError(Exception):
+    """A bundle cannot be used; the text says which, where and why."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no such bundle, or a file of it is missing."""
+
+
+class ManifestError(BundleError):
+    """`bundle.json` is malformed or contradicts itself."""
+
+
+class WeightsError(BundleError):
+    """`weights.safetensors` does not hold what the architecture needs."""
+
+
+class GoldenError(BundleError):
+    """The model does not reproduce the golden answers."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArchitectureChoice(_Part):
+    """One of `ARCHITECTURES` and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.name not in ARCHITECTURES:
+            raise ValueError(f"{self.name!r} is not one of {', '.join(ARCHITECTURES)}")
+        self.checked()
+        return self
+
+    def checked(self) -> Arguments:
+        """The arguments, with their defaults."""
+        return ARCHITECTURES[self.name].arguments.model_validate(self.arguments)
+
+    def build(self) -> nn.Module:
+        """A module with freshly initialised weights."""
+        return ARCHITECTURES[self.name].module(self.checked())
+
+
+class Input(_Part):
+    """One frame, as the core's callers hand it in."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
+    dtype: Literal["float32", "int32"] = "float32"
+
+
+class Normalisation(_Part):
+    """Per axis, in the data's own units: the network sees `(value - mean) / std`."""
+
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+    std: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1, max_length=64)]
+
+
+class DataSet(_Part):
+    """A file that the weights were fitted to."""
+
+    name: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Training(_Part):
+    """How to make these weights again."""
+
+    data: Annotated[tuple[DataSet, ...], Field(max_length=100)]
+    command: Text
+    seed: Annotated[int, Field(ge=0)]
+    date: datetime.date
+
+
+class Tolerance(_Part):
+    """How far each probability may lie from the golden one, by the precision that computes it."""
+
+    float32: Ratio = 1e-4
+    bfloat16: Ratio = 0.03
+    float16: Ratio = 0.005
+
+
+class Golden(_Part):
+    """A few frames, flattened, and the probabilities that float32 gives them."""
+
+    input: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=16)]
+    probabilities: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=16)]
+    tolerance: Tolerance = Tolerance()
+
+
+class Description(_Part):
+    """What its maker says of a model."""
+
+    format: Literal[1] = 1
+    name: Name
+    version: Name
+    architecture: ArchitectureChoice
+    input: Input
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=2)]
+    normalisation: Normalisation | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    training: Training
+    metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        arguments = self.architecture.checked()
+        if arguments.input_shape != self.input.shape or arguments.input_dtype != self.input.dtype:
+            raise ValueError(
+                f"input is {self.input.dtype} {list(self.input.shape)}, but the architecture takes "
+                f"{arguments.input_dtype} {list(arguments.input_shape)}"
+            )
+        if len(self.labels) != arguments.classes or len(set(self.labels)) != len(self.labels):
+            raise ValueError(
+                f"labels must be {arguments.classes} different names, as many as the architecture answers"
+            )
+        if self.normalisation is not None:
+            self._normalisation_fits(self.normalisation)
+        return self
+
+    def _normalisation_fits(self, normalisation: Normalisation) -> None:
+        if self.input.dtype != "float32":
+            raise ValueError("normalisation is for float32 input only: leave it out")
+        axes = self.input.shape[-1]
+        if len(normalisation.mean) != axes or len(normalisation.std) != axes:
+            raise ValueError(f"normalisation needs a mean and a std for each of the {axes} axes")
+
+
+class Manifest(Description):
+    """The content of `bundle.json`."""
+
+    golden: Golden
+
+    @model_validator(mode="after")
+    def _golden_fits(self) -> Self:
+        size = math.prod(self.input.shape)
+        if any(len(frame) != size for frame in self.golden.input):
+            raise ValueError(f"golden.input must be frames of {size} values each, flattened")
+        expected = self.golden.probabilities
+        if len(expected) != len(self.golden.input) or any(len(row) != len(self.labels) for row in expected):
+            raise ValueError(
+                "golden.probabilities must be one row for each golden frame, one value for each label"
+            )
+        return self
+
+    def golden_frames(self) -> NDArray[Any]:
+        """The golden input, (m, *shape) in the input's dtype."""
+        return np.array(self.golden.input, dtype=self.input.dtype).reshape(-1, *self.input.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A bundle whose manifest and weights have been checked, though not yet its golden answers."""
+
+    folder: Path
+    manifest: Manifest
+    weights: Mapping[str, Tensor]
+    digest: str
+    """SHA-256, in hexadecimal, of `bundle.json` followed by `weights.safetensors`."""
+
+    @property
+    def title(self) -> str:
+        """`name@version`, as labels carry it."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle; the golden answers are checked by whoever serves it (`check_golden`).
+
+    Raises `BundleNotFoundError`, `ManifestError` or `WeightsError`.
+    """
+    manifest_bytes = _read(folder / MANIFEST_NAME, MANIFEST_LIMIT, ManifestError)
+    manifest = _parse_manifest(manifest_bytes, folder / MANIFEST_NAME)
+    wanted = _state_on_meta(manifest)
+    limit = WEIGHTS_HEADER_LIMIT + sum(4 * tensor.numel() for tensor in wanted.values())
+    weights_bytes = _read(folder / WEIGHTS_NAME, limit, WeightsError)
+    weights = _parse_weights(weights_bytes, wanted, folder / WEIGHTS_NAME)
+    digest = hashlib.sha256(manifest_bytes + weights_bytes).hexdigest()
+    return Bundle(folder, manifest, weights, digest)
+
+
+def find_bundle(name_or_path: str) -> Path:
+    """The folder of a bundle given by the name of a shipped one or by a path.
+
+    Raises `BundleNotFoundError` that lists the shipped names.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name_or_path) and (SHIPPED / name_or_path).is_dir():
+        return SHIPPED / name_or_path
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    known = ", ".join(folder.name for folder in shipped_bundles()) or "none"
+    raise BundleNotFoundError(
+        f"no bundle {name_or_path!r}: it is neither a folder nor one of the shipped bundles ({known})"
+    )
+
+
+def shipped_bundles() -> list[Path]:
+    """The folders of the bundles that come with the program, by name."""
+    return sorted(folder.parent for folder in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
+
+
+def served_module(bundle: Bundle) -> Served:
+    """The bundle's network in float32, ready to serve: frames (n, *shape) to probabilities (n, labels)."""
+    manifest = bundle.manifest
+    with torch.device("meta"):
+        network = manifest.architecture.build()
+    network.load_state_dict(bundle.weights, strict=True, assign=True)
+    return _serve(network, manifest)
+
+
+def check_golden(
+    bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision
+) -> None:
+    """Hold the answers of `infer`, which computes at `precision`, against the golden ones.
+
+    Raises `GoldenError` with the largest difference and what is allowed.
+    """
+    manifest = bundle.manifest
+    expected = np.array(manifest.golden.probabilities, dtype=np.float64)
+    found = infer(manifest.golden_frames())
+    tolerance: float = getattr(manifest.golden.tolerance, precision)
+    difference = float(np.max(np.abs(found - expected)))
+    if not difference <= tolerance:  # `not <=`: a NaN fails too
+        raise GoldenError(
+            f"{bundle.folder}: at {precision} the model misses its golden probabilities by {difference:.2g}, "
+            f"more than the {tolerance:.2g} it allows: the weights do not belong to this manifest, or this "
+            f"machine computes differently"
+        )
+
+
+def save_bundle(
+    folder: Path, network: nn.Module, description: Description, golden_frames: NDArray[Any]
+) -> Bundle:
+    """Write a bundle; its golden answers are what `network` gives `golden_frames` now, on the CPU in float32.
+
+    `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. A bundle already at
+    `folder` is replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
+    Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
+    """
+    state = {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    manifest = _with_golden(description, state, golden_frames)
+    text = manifest.model_dump_json(indent=1) + "\n"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        _write(fresh / MANIFEST_NAME, text.encode())
+        _write(fresh / WEIGHTS_NAME, safetensors.torch.save(state))
+        written = load_bundle(fresh)
+        check_golden(written, functools.partial(infer_plainly, served_module(written)), "float32")
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        fresh.rename(folder)
+    return dataclasses.replace(written, folder=folder)
+
+
+def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Answer `frames` by an ordinary call of `module` on the CPU: the obvious way, and the devices' reference."""
+    with torch.inference_mode():
+        return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSummary:
+    """What `stridecast models` tells of a bundle."""
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    input: str
+    parameters: int
+    metrics: Mapping[str, float]
+    digest: str
+    folder: Path
+
+
+def describe_bundles(folders: Sequence[Path] | None = None) -> list[BundleSummary]:
+    """What the bundles in `folders`, by default the shipped ones, promise.
+
+    Raises `BundleError` at the first that cannot be loaded.
+    """
+    return [_summarise(load_bundle(folder)) for folder in (shipped_bundles() if folders is None else folders)]
+
+
+def _summarise(bundle: Bundle) -> BundleSummary:
+    manifest = bundle.manifest
+    shape = " x ".join(str(size) for size in manifest.input.shape)
+    parameters = sum(tensor.numel() for tensor in bundle.weights.values())
+    return BundleSummary(
+        name=manifest.name,
+        version=manifest.version,
+        labels=manifest.labels,
+        input=f"{shape} {manifest.input.dtype}",
+        parameters=parameters,
+        metrics=manifest.metrics,
+        digest=bundle.digest,
+        folder=bundle.folder,
+    )
+
+
+def _serve(network: nn.Module, description: Description) -> Served:
+    normalisation = description.normalisation
+    mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
+    return Served(network, mean, std, description.temperature).eval().requires_grad_(False)
+
+
+def _with_golden(description: Description, state: Mapping[str, Tensor], frames: NDArray[Any]) -> Manifest:
+    with torch.device("meta"):
+        network = description.architecture.build()
+    network.load_state_dict(state, strict=True, assign=True)
+    frames = np.ascontiguousarray(frames, dtype=description.input.dtype)
+    probabilities = infer_plainly(_serve(network, description), frames)
+    golden = Golden(
+        input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),
+        probabilities=tuple(tuple(map(_shortest, row)) for row in probabilities),
+    )
+    return Manifest.model_validate({**dict(description), "golden": golden})
+
+
+def _shortest(value: np.generic) -> float:
+    """The double with the fewest digits that is `value` again as a float32; the manifest stays readable."""
+    return float(str(value))
+
+
+def _read(path: Path, limit: int, error: type[BundleError]) -> bytes:
+    # A FIFO or a device node would block or never end.
+    if not path.is_file():
+        raise BundleNotFoundError(
+            f"{path} is missing or not a regular file: a bundle is a folder with this file in it"
+        )
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise error(f"{path} is larger than the {limit:,} bytes that it can need")
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parse_manifest(content: bytes, path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(step) for step in first["loc"])
+        where = f"field {field}" if field else "the manifest"
+        raise ManifestError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _state_on_meta(manifest: Manifest) -> Mapping[str, Tensor]:
+    """Names and shapes of the tensors that the architecture needs, without memory for them."""
+    with torch.device("meta"):
+        state: Mapping[str, Tensor] = manifest.architecture.build().state_dict()
+    return state
+
+
+def _parse_weights(content: bytes, wanted: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    try:
+        found = safetensors.torch.load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+    if found.keys() != wanted.keys():
+        name = min(found.keys() ^ wanted.keys())
+        verdict = "is missing" if name in wanted else "is not one that the architecture has"
+        raise WeightsError(f"{path}: tensor {name!r} {verdict}")
+    return {
+        name: _checked(tensor, wanted[name], f"{path}: tensor {name!r}") for name, tensor in found.items()
+    }
+
+
+def _checked(tensor: Tensor, wanted: Tensor, where: str) -> Tensor:
+    if tensor.shape != wanted.shape:
+        raise WeightsError(
+            f"{where} has shape {list(tensor.shape)}, the architecture needs {list(wanted.shape)}"
+        )
+    # Weights may be stored in half the size that they are served in.
+    if tensor.dtype != wanted.dtype and not (
+        wanted.is_floating_point() and tensor.dtype in PRECISIONS.values()
+    ):
+        raise WeightsError(f"{where} holds {tensor.dtype}, the architecture needs {wanted.dtype}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise WeightsError(f"{where} holds values that are not finite")
+    return tensor.to(wanted.dtype)
