@@ -1,0 +1,182 @@
+"""The worker's Prometheus metrics: names, labels and buckets as the contract has them.
+
+Families live in the registry that is passed in; every series carries ``worker``. Depths are read where they are
+kept, at the moment of the scrape, never counted up and down.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+STAGES = ("decode", "window", "queue", "inference", "publish")
+BATCH_REASONS = ("idle", "full", "drain")
+WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
+SAMPLE_DROPS = ("late", "superseded")
+OUTCOMES = ("success", "failure")
+
+
+def geometric(start: float, factor: float, until: float) -> tuple[float, ...]:
+    """Return bucket bounds from ``start``, each ``factor`` times the one before, the last at least ``until``."""
+    bounds = [start]
+    while bounds[-1] < until:
+        bounds.append(float(f"{bounds[-1] * factor:.3g}"))
+    return tuple(bounds)
+
+
+STAGE_BUCKETS = geometric(50e-6, 2, 5)
+END_TO_END_BUCKETS = (*geometric(1e-3, 1.5, 0.25), 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+LATENESS_BUCKETS = geometric(0.05, 2, 3600)
+BATCH_BUCKETS = tuple(float(2**power) for power in range(17))
+CONFIDENCE_BUCKETS = tuple(tenth / 20 for tenth in range(1, 21))
+
+
+Family = TypeVar("Family", Counter, Gauge, Histogram)
+
+
+class Families:
+    """The metric families of a process; workers that share one add their series to the same families."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._by_name: dict[str, Any] = {}
+
+    def get(
+        self, kind: type[Family], name: str, documentation: str, labels: tuple[str, ...] = (), **options: Any
+    ) -> Family:
+        """Return the family ``stridecast_<name>``, made on first use; its first label is ``worker``."""
+        if name not in self._by_name:
+            self._by_name[name] = kind(
+                f"stridecast_{name}", documentation, ("worker", *labels), registry=self.registry, **options
+            )
+        family: Family = self._by_name[name]
+        return family
+
+
+class WorkerMetrics:
+    """One worker's series, each initialised to 0 for every label that is known beforehand.
+
+    ``worker`` is the value of the label of that name; ``labels`` are the classes of the model, ``reasons`` the
+    reasons for which a record may be rejected.
+    """
+
+    def __init__(
+        self,
+        families: Families,
+        worker: str,
+        *,
+        topics: Sequence[str],
+        reasons: Sequence[str],
+        labels: Sequence[str],
+    ) -> None:
+        self.worker = worker
+        self._families = families
+        # flow
+        self.records = self._counters("records", "Records taken from the topic.", topic=topics)
+        self.samples = self._counter("samples", "Readings decoded.")
+        self.rejected = self._counters("records_rejected", "Records sent to the dead letters.", reason=reasons)
+        self.dropped = self._counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
+        self.windows = self._counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
+        self.predictions = self._counters("predictions", "Labels published.", label=labels)
+        self.confidence = self._histogram(
+            "prediction_confidence_ratio", "Probability of the label given.", CONFIDENCE_BUCKETS
+        )
+        self.split_devices = self._counter("split_devices", "Devices seen on a second partition.")
+        # time
+        self.stages = {
+            stage: self._histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)
+            for stage in STAGES
+        }
+        self.end_to_end = self._histogram(
+            "end_to_end_latency_seconds",
+            "From the Kafka timestamp of the closing record to the label's acknowledgement.",
+            END_TO_END_BUCKETS,
+        )
+        self.window_age = self._histogram(
+            "window_age_seconds", "Acknowledgement of the label minus the window's end.", END_TO_END_BUCKETS
+        )
+        self.lateness = self._histogram(
+            "sample_lateness_seconds",
+            "How far behind its device's newest a late reading was.",
+            LATENESS_BUCKETS,
+        )
+        # batches
+        self.batch_frames = self._histogram("inference_batch_frames", "Frames in a batch.", BATCH_BUCKETS)
+        self.batches = self._counters("batches", "Batches by why they left.", reason=BATCH_REASONS)
+        # Kafka
+        self.last_poll = self._gauge("last_poll_timestamp_seconds", "When the worker last polled.")
+        self.rebalances = self._counter("rebalances", "Times that partitions came or went.")
+        self.commits = self._counters("commits", "Commits of offsets.", outcome=OUTCOMES)
+        self.recovered = self._counter("recovered_records", "Records replayed to rebuild open windows.")
+        self.dead_letter_failures = self._counter("dead_letter_failures", "Dead letters that Kafka refused.")
+        # model
+        self.model_loads = self._counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
+
+    def set_model(self, *, name: str, version: str, device: str, precision: str) -> None:
+        """Say which model serves."""
+        info = self._family(
+            Gauge,
+            "model_info",
+            "The model that serves; always 1.",
+            ("name", "version", "device", "precision"),
+        )
+        info.labels(self.worker, name, version, device, precision).set(1)
+
+    def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Add a gauge whose value is asked for when Prometheus comes."""
+        self._gauge(name, documentation).set_function(read)
+
+    def _counter(self, name: str, documentation: str) -> Counter:
+        return self._families.get(Counter, name, documentation).labels(self.worker)
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return self._families.get(Gauge, name, documentation).labels(self.worker)
+
+    def _counters(self, name: str, documentation: str, **label: Sequence[str]) -> dict[str, Counter]:
+        ((label_name, values),) = label.items()
+        family = self._families.get(Counter, name, documentation, (label_name,))
+        return {value: family.labels(self.worker, value) for value in values}
+
+    def _histogram(self, name: str, documentation: str, buckets: Sequence[float], **label: str) -> Histogram:
+        family = self._families.get(Histogram, name, documentation, tuple(label), buckets=buckets)
+        return family.labels(self.worker, *label.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReading:
+    """What one partition's gauges show."""
+
+    topic: str
+    partition: int
+    lag: int
+    rewind: int
+    progress_s: float | None
+
+
+class PartitionGauges(Collector):
+    """The gauges of the partitions that a worker holds now: lag, rewind and progress."""
+
+    def __init__(self, worker: str, read: Callable[[], Iterable[PartitionReading]]) -> None:
+        self._worker = worker
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read the partitions; called by Prometheus' scrape."""
+        labels = ("worker", "topic", "partition")
+        lag = GaugeMetricFamily("stridecast_consumer_lag_records", "End of the log minus position.", labels=labels)
+        rewind = GaugeMetricFamily("stridecast_rewind_records", "Position minus rewind point.", labels=labels)
+        progress = GaugeMetricFamily(
+            "stridecast_partition_progress_timestamp_seconds",
+            "Kafka timestamp of the last record.",
+            labels=labels,
+        )
+        for reading in self._read():
+            values = (self._worker, reading.topic, str(reading.partition))
+            lag.add_metric(values, reading.lag)
+            rewind.add_metric(values, reading.rewind)
+            if reading.progress_s is not None:
+                progress.add_metric(values, reading.progress_s)
+        yield from (lag, rewind, progress)

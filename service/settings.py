@@ -1,0 +1,260 @@
+"""The settings of every command: flags, then STRIDECAST_* variables, then a TOML file, then the defaults.
+
+Values are small frozen models checked at the start. What can't be used is refused by its name, with the
+value that was given and what would be accepted.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "STRIDECAST_"
+NESTED = "__"
+
+
+Command = TypeVar("Command", bound="Settings")
+
+
+class SettingsError(Exception):
+    """A setting that is unknown or can't be used; the text names it and says what is accepted."""
+
+
+class Group(BaseModel):
+    """A named group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Group):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=1, description="brokers to start from, as host:port[,host:port...]"
+    )
+    group_id: str = Field("stridecast", min_length=1, max_length=249, description="consumer group")
+
+
+class ActivitySettings(Group):
+    """What the activity worker reads, how it cuts windows, and where the labels go."""
+
+    input_topic: str = Field(
+        "accelerometer",
+        min_length=1,
+        max_length=249,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="topic of readings",
+    )
+    output_topic: str = Field(
+        "activities",
+        min_length=1,
+        max_length=249,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="topic of labels",
+    )
+    dead_letter_topic: str = Field(
+        "accelerometer.dead-letters",
+        min_length=1,
+        max_length=249,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="topic of rejected records",
+    )
+    bundle: str = Field("har-cnn", min_length=1, description="name of a shipped bundle, or a bundle's folder")
+    unit: Literal["m/s2", "g"] = Field("m/s2", description="unit of the axes in messages")
+    max_ahead_s: float = Field(
+        3600,
+        ge=0,
+        le=10 * 365 * 86400,
+        description="seconds that a reading may lie after its record's Kafka timestamp",
+    )
+    lateness_slots: int = Field(4, ge=0, le=1200, description="50 ms slots that a window waits for stragglers")
+    max_gap_ms: int = Field(250, ge=50, le=4000, description="longest hole that a window may be labelled with")
+    idle_timeout_s: float = Field(
+        60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
+    )
+
+
+class InferenceSettings(Group):
+    """Where and how frames are classified."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto is float32 on a CPU, and on a GPU the fastest that passes the golden check"
+    )
+    max_batch: int = Field(256, ge=1, le=65536, description="most frames in one batch")
+    queue_frames: int = Field(4096, ge=1, le=1 << 20, description="frames that may wait before reading pauses")
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of one batch")
+
+
+class HttpSettings(Group):
+    """Where /metrics, /livez, /readyz and the live view are served."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(9464, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
+
+
+class Settings(BaseSettings):
+    """The settings that every command shares; a command's own options come from flags alone."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter=NESTED,
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    activity: ActivitySettings = Field(default_factory=ActivitySettings)
+    inference: InferenceSettings = Field(default_factory=InferenceSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    delivery: Literal["at_least_once"] = Field(
+        "at_least_once", description="labels are acknowledged before their offsets are committed"
+    )
+    commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
+    shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
+    log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file, whose values arrive as the constructor's."""
+        return env_settings, init_settings
+
+
+def load(command: type[Command], arguments: list[str]) -> Command:
+    """Read a command's settings from flags, environment and the TOML file that ``--config`` names.
+
+    Raises SettingsError for the file or any value that can't be used. Wrong flags end the program with
+    status 2.
+    """
+    config, arguments = _take_config(arguments)
+    from_file = _read_toml(config) if config else {}
+    _refuse_unknown(from_file, str(config))
+    _refuse_unknown(_environment_tree(os.environ), "the environment")
+    try:
+        return command(_cli_parse_args=_join_lists(command, arguments), **from_file)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(command, error))) from None
+
+
+def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    rest: list[str] = []
+    config: Path | None = None
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            value = next(words, None)
+            if value is None:
+                raise SettingsError("--config needs the path of a TOML file after it")
+            config = Path(value)
+        elif word.startswith("--config="):
+            config = Path(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    return config, rest
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {path} is not TOML: {error}") from None
+
+
+def _environment_tree(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Nest STRIDECAST_A__B=v as {"a": {"b": v}}."""
+    tree: dict[str, Any] = {}
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            *groups, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTED)
+            node = tree
+            for group in groups:
+                child = node.setdefault(group, {})
+                node = child if isinstance(child, dict) else {}
+            node[last] = value
+    return tree
+
+
+def _refuse_unknown(given: Mapping[str, Any], where: str) -> None:
+    unknown = [
+        f"{name} = {value!r} in {where} is no setting; there are: {', '.join(accepted)}"
+        for name, value, accepted in _unknown_names(given, Settings, "")
+    ]
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+
+
+def _unknown_names(
+    given: Mapping[str, Any], model: type[BaseModel], prefix: str
+) -> Iterator[tuple[str, Any, list[str]]]:
+    for name, value in given.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            yield prefix + name, value, [prefix + known for known in sorted(model.model_fields)]
+        elif _is_group(field) and isinstance(value, dict):
+            yield from _unknown_names(value, field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _is_group(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _join_lists(command: type[BaseModel], arguments: list[str]) -> list[str]:
+    """Let ``--data A B`` mean ``--data A --data B``, and ``--data_dir`` mean ``--data-dir``."""
+    lists = {
+        "--" + name.replace("_", "-")
+        for name, field in command.model_fields.items()
+        if getattr(field.annotation, "__origin__", None) is list
+    }
+    words: list[str] = []
+    repeated: str | None = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            words.append(flag.replace("_", "-") + equals + value)
+            repeated = words[-1] if words[-1] in lists else None
+        elif repeated and not argument.startswith("-"):
+            if words[-1] != repeated:
+                words.append(repeated)
+            words.append(argument)
+        else:
+            words.append(argument)
+    return words
+
+
+def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        location = [str(part) for part in problem["loc"]]
+        field = _find(command, location)
+        given = "" if problem["type"] == "missing" else f" = {_shown(field, problem['input'])}"
+        accepts = f" ({field.description})" if field is not None and field.description else ""
+        yield f"{'.'.join(location)}{given}: {problem['msg'][0].lower()}{problem['msg'][1:]}{accepts}"
+
+
+def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
+    field = model.model_fields.get(location[0])
+    if field is not None and _is_group(field) and len(location) > 1:
+        return _find(field.annotation, location[1:])  # type: ignore[arg-type]
+    return field
+
+
+def _shown(field: FieldInfo | None, value: object) -> str:
+    secret = field is not None and "Secret" in repr((field.annotation, *get_args(field.annotation)))
+    return "(hidden)" if secret else repr(value)[:200]
