@@ -1,0 +1,51 @@
+"""When each record was processed, remembered for runs of records rather than for readings."""
+
+from bisect import bisect_right
+
+_SHARE = 1 / 512
+
+
+class Ages:
+    """Tells which records had been processed by a given moment.
+
+    Offsets and moments only grow, so a table of (first offset of a run, moment the last of the run was processed)
+    says it all. A run covers at most 1/512 of `horizon_s` or, where the table reaches back farther, of its reach:
+    hence no more than 512 rows for the horizon and 512 for each time the reach grows e-fold beyond it.
+    A record counts as processed when the last of its run was: up to a run too late, never too early.
+    """
+
+    def __init__(self, horizon_s: float) -> None:
+        self._shortest_s = horizon_s * _SHARE
+        self._first: list[int] = []
+        self._began: list[float] = []
+        self._ended: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def note(self, offset: int, moment: float) -> None:
+        """Note that records from `offset` on are processed at `moment`; a moment before the last one counts as it."""
+        if not self._first:
+            self._append(offset, moment)
+            return
+        moment = max(moment, self._ended[-1])
+        run_s = max(self._shortest_s, (moment - self._began[0]) * _SHARE)
+        if moment - self._began[-1] < run_s:
+            self._ended[-1] = moment
+        else:
+            self._append(offset, moment)
+
+    def processed_by(self, moment: float) -> int | None:
+        """Return the offset below which every record had been processed at `moment`; None if that is all of them."""
+        run = bisect_right(self._ended, moment)
+        return self._first[run] if run < len(self._first) else None
+
+    def forget_until(self, moment: float) -> None:
+        """Drop what is needed only for moments up to this one."""
+        run = bisect_right(self._ended, moment)
+        del self._first[:run], self._began[:run], self._ended[:run]
+
+    def _append(self, offset: int, moment: float) -> None:
+        self._first.append(offset)
+        self._began.append(moment)
+        self._ended.append(moment)

@@ -1,0 +1,303 @@
+"""The compiled loops: merge readings into rings, cut the windows that close.
+
+What a device holds is one row of every array in `Rings`. Its slots lie in a ring of R = 80 + lateness places, slot s
+at place s mod R. With `newest` the slot of its newest reading, everything follows from one number:
+
+    first = the smallest slot greater than newest - R at which a window of this device starts.
+
+The windows that start before `first` have closed, those at or after it are open; a reading before `first` is late,
+and one at or after it belongs to an open window. So what is held are the readings in slots first..newest, and those
+always fit the ring. Places of slots before `first` keep stale readings until the ring comes round; nothing reads them.
+
+Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
+
+Int8s = npt.NDArray[np.int8]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+
+HALF_SLOT_MS = SLOT_MS // 2
+EMPTY = 127  # a rank no reading has
+NEVER = -(2**63)  # `newest_ms` of a row without readings
+NOTHING = 2**63 - 1  # `oldest` of a row that is free: later than any offset
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+class Rings(NamedTuple):
+    """Everything held about devices, one row a device; n rows, rings of R slots.
+
+    newest_ms: int64[n], timestamp of the newest reading, `NEVER` before the first.
+    phase: int64[n], residue modulo the stride of the slots where windows start.
+    oldest: int64[n], smallest record offset among the readings held, `NOTHING` for a free row.
+    last: int64[n], offset of the last record with a reading of this device, whether held or not.
+    rank: int8[n, R], how near its slot's centre the kept reading is (see `_rank`), `EMPTY` without one.
+    held: int64[n, R], record offset of the kept reading.
+    xyz: float32[n, R, 3], the kept reading.
+    """
+
+    newest_ms: Int64s
+    phase: Int64s
+    oldest: Int64s
+    last: Int64s
+    rank: Int8s
+    held: Int64s
+    xyz: Float32s
+
+
+class Sheet(NamedTuple):
+    """Room for the frames cut in one step; m rows.
+
+    row: int64[m], the device's row in `Rings`.
+    start: int64[m], first slot.
+    values: float32[m, 80, 3].
+    measured: int32[m], slots with a reading.
+    hole: int32[m], longest run of slots without one.
+    source: int64[m], record offset.
+    reading: int64[m], row of the closing reading in the batch, or -1.
+    """
+
+    row: Int64s
+    start: Int64s
+    values: Float32s
+    measured: Int32s
+    hole: Int32s
+    source: Int64s
+    reading: Int64s
+
+
+def _entry(function: _F) -> _F:
+    """Compile and cache; where there is no place to write a cache to (a read-only image), compile at each start."""
+    try:
+        return cast(_F, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba's "no locator available"
+        return cast(_F, numba.njit(nogil=True)(function))
+
+
+def _part(function: _F) -> _F:
+    """Compile as a part of the entries, in whose cache it then lies."""
+    return cast(_F, numba.njit(nogil=True)(function))
+
+
+@_part
+def _slot_of(timestamp_ms: int) -> int:
+    return (timestamp_ms + HALF_SLOT_MS) // SLOT_MS
+
+
+@_part
+def _rank(timestamp_ms: int, slot: int) -> int:
+    """Order a slot's readings by distance from its centre, then by time: 0 is best, 49 worst.
+
+    Ranks of a slot and its timestamps (centre - 25 .. centre + 24) are one to one.
+    """
+    ahead = timestamp_ms - slot * SLOT_MS
+    return 2 * ahead if ahead >= 0 else -2 * ahead - 1
+
+
+@_part
+def _first_open(newest: int, phase: int, ring: int) -> int:
+    earliest = newest - ring + 1
+    return earliest + (phase - earliest) % STRIDE_SLOTS
+
+
+@_part
+def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
+    """Return how many slots of the window are measured, and the length of its longest hole."""
+    ring = len(ranks)
+    place = window % ring
+    measured = hole = longest = 0
+    for k in range(WINDOW_SLOTS):
+        # Slots after the newest share their place in the ring with older ones, and are empty.
+        if window + k <= newest and ranks[place] != EMPTY:
+            measured += 1
+            hole = 0
+        else:
+            hole += 1
+            longest = max(longest, hole)
+        place = place + 1 if place + 1 < ring else 0
+    return measured, longest
+
+
+@_part
+def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int) -> None:
+    """Copy the window's readings into the frame, and draw straight lines over its holes.
+
+    Interpolated in float64: left + (right - left) * steps / length, then rounded to float32.
+    """
+    ring = len(ranks)
+    place = window % ring
+    before = -1  # the last measured slot, relative to the window
+    for k in range(min(WINDOW_SLOTS, newest - window + 1)):
+        if ranks[place] != EMPTY:
+            for axis in range(3):
+                right = np.float64(xyz[place, axis])
+                frame[k, axis] = xyz[place, axis]
+                left = np.float64(frame[before, axis]) if before >= 0 else right
+                for j in range(before + 1, k):
+                    frame[j, axis] = left + (right - left) * (j - before) / (k - before)
+            before = k
+        place = place + 1 if place + 1 < ring else 0
+    for k in range(before + 1, WINDOW_SLOTS):
+        for axis in range(3):
+            frame[k, axis] = frame[before, axis]
+
+
+@_part
+def _close(
+    rings: Rings, row: int, first: int, stop: int, newest: int, max_hole: int, sheet: Sheet, cut: int, reading: int
+) -> tuple[int, int]:
+    """Close the windows that start in first..stop - 1.
+
+    Returns the number of rows then used in the sheet, and of windows that were incomplete.
+    """
+    incomplete = 0
+    # A window after the newest slot holds nothing, and one that holds nothing does not exist: however far the
+    # device's clock has jumped, there are no more than ring / stride windows to look at.
+    for window in range(first, min(stop, newest + 1), STRIDE_SLOTS):
+        measured, hole = _survey(rings.rank[row], window, newest)
+        if measured == 0:
+            continue
+        if hole > max_hole:
+            incomplete += 1
+            continue
+        _fill(sheet.values[cut], rings.rank[row], rings.xyz[row], window, newest)
+        sheet.row[cut] = row
+        sheet.start[cut] = window
+        sheet.measured[cut] = measured
+        sheet.hole[cut] = hole
+        sheet.source[cut] = rings.last[row]
+        sheet.reading[cut] = reading
+        cut += 1
+    return cut, incomplete
+
+
+@_part
+def _advance(ranks: Int8s, newest: int, slot: int) -> None:
+    """Empty the places that the slots newest + 1..slot take over."""
+    ring = len(ranks)
+    place = (newest + 1) % ring
+    for _ in range(min(slot - newest, ring)):
+        ranks[place] = EMPTY
+        place = place + 1 if place + 1 < ring else 0
+
+
+@_part
+def _oldest_held(ranks: Int8s, held: Int64s, first: int, newest: int) -> int:
+    ring = len(ranks)
+    place = first % ring
+    oldest = NOTHING
+    for _ in range(first, newest + 1):
+        if ranks[place] != EMPTY:
+            oldest = min(oldest, held[place])
+        place = place + 1 if place + 1 < ring else 0
+    return oldest
+
+
+@_part
+def _precedes(a: Float32s, b: Float32s) -> bool:
+    for axis in range(3):
+        if a[axis] != b[axis]:
+            return bool(a[axis] < b[axis])
+    return False
+
+
+@_entry
+def merge(
+    rows: Int64s,
+    device: Int32s,
+    timestamp_ms: Int64s,
+    xyz: Float32s,
+    offset: Int64s,
+    start: int,
+    max_hole: int,
+    rings: Rings,
+    sheet: Sheet,
+    late_ms: Int64s,
+) -> tuple[int, int, int, int, int]:
+    """Merge the readings from row `start` on into the rings, and cut each window that a reading closes by time.
+
+    rows: int64[d], the row in the rings of each of the batch's devices; device: int32[n], index into `rows`;
+    timestamp_ms: int64[n], strictly within +-2**62; xyz: float32[n, 3]; offset: int64[n], the readings' records;
+    max_hole: longest hole of a complete window, in slots; late_ms: int64[n], filled with how late late readings are.
+
+    Stops before a reading that the sheet might lack room for. Returns the row to continue at and the numbers of
+    frames cut, of incomplete windows, of readings that lost their slot to a better one, and of late readings.
+    """
+    ring = rings.rank.shape[1]
+    room = len(sheet.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
+    cut = incomplete = superseded = late = 0
+    i = start
+    while i < len(device) and cut <= room:
+        row = rows[device[i]]
+        slot = _slot_of(timestamp_ms[i])
+        rings.last[row] = offset[i]
+        if rings.newest_ms[row] == NEVER:
+            rings.newest_ms[row] = timestamp_ms[i]
+        newest = _slot_of(rings.newest_ms[row])
+        first = _first_open(newest, rings.phase[row], ring)
+        if slot < first:
+            late_ms[late] = rings.newest_ms[row] - timestamp_ms[i]
+            late += 1
+            i += 1
+            continue
+
+        recount = False
+        if slot > newest:
+            opens = _first_open(slot, rings.phase[row], ring)
+            if opens > first:
+                cut, ill = _close(rings, row, first, opens, newest, max_hole, sheet, cut, i)
+                incomplete += ill
+                first = opens
+                recount = True
+            _advance(rings.rank[row], newest, slot)
+            newest = slot
+        rings.newest_ms[row] = max(rings.newest_ms[row], timestamp_ms[i])
+
+        place = slot % ring
+        rank = _rank(timestamp_ms[i], slot)
+        kept = rings.rank[row, place]
+        if kept != EMPTY:
+            superseded += 1
+        if rank < kept or (rank == kept and _precedes(xyz[i], rings.xyz[row, place])):
+            if kept != EMPTY and rings.held[row, place] == rings.oldest[row]:
+                recount = True
+            rings.rank[row, place] = rank
+            rings.held[row, place] = offset[i]
+            rings.oldest[row] = min(rings.oldest[row], offset[i])
+            for axis in range(3):
+                # Adding zero turns -0.0, which compares equal to 0.0, into it: else the bits kept would
+                # depend on which of the two came first.
+                rings.xyz[row, place, axis] = xyz[i, axis] + np.float32(0.0)
+        if recount:
+            rings.oldest[row] = _oldest_held(rings.rank[row], rings.held[row], first, newest)
+        i += 1
+    return i, cut, incomplete, superseded, late
+
+
+@_entry
+def silence(rows: Int64s, max_hole: int, rings: Rings, sheet: Sheet) -> tuple[int, int, int]:
+    """Close all open windows of these rows, as many rows as the sheet has room for.
+
+    Returns how many rows are done, and the numbers of frames cut and of incomplete windows.
+    """
+    ring = rings.rank.shape[1]
+    room = len(sheet.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
+    done = cut = incomplete = 0
+    while done < len(rows) and cut <= room:
+        row = rows[done]
+        newest = _slot_of(rings.newest_ms[row])
+        first = _first_open(newest, rings.phase[row], ring)
+        cut, ill = _close(rings, row, first, newest + 1, newest, max_hole, sheet, cut, -1)
+        incomplete += ill
+        done += 1
+    return done, cut, incomplete
