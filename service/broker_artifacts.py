@@ -1,0 +1,234 @@
+"""The jars that Apache Kafka consists of: named and digested in a lock file, cached, checked, fetched when missing.
+
+The lock file `kafka-<version>.lock` beside this module names every jar by its Maven coordinate, size and SHA-256, so a
+fetch walks no dependency graph and a jar from any mirror is either the one that was tested or refused. To move
+to another Kafka, change `KAFKA_VERSION` and run `python -m service.broker_artifacts`, which resolves the graph anew
+and writes the lock.
+
+Jars come from Maven Central, or from the repositories that jgo's own settings file names (`[repositories]` in
+`~/.config/jgo.conf`, or the file that JGO_CONFIG_FILE names).
+
+Errors:
+    ArtifactError
+    ├── ResolverMissing       jgo is not installed
+    ├── SourceUnreachable     a jar could not be fetched, tried several times
+    ├── WrongDigest           a jar was fetched and is not the one in the lock
+    └── CacheUnusable         the cache folder can't be made, read or written
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KAFKA_VERSION = "4.4.0"
+ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
+"""What the lock is resolved from: the broker, and a logging back end, without which its errors stay invisible."""
+
+LOCK_FILE = Path(__file__).with_name(f"kafka-{KAFKA_VERSION}.lock")
+ATTEMPTS = 4
+DOWNLOADS_AT_ONCE = 4
+
+
+class ArtifactError(Exception):
+    """Kafka's jars can't be had; the text is one sentence that says what to do."""
+
+
+class ResolverMissing(ArtifactError):
+    """The package that fetches Maven artifacts is not installed."""
+
+
+class SourceUnreachable(ArtifactError):
+    """A jar could not be fetched, though tried several times."""
+
+
+class WrongDigest(ArtifactError):
+    """A jar was fetched and is not the one that the lock file names."""
+
+
+class CacheUnusable(ArtifactError):
+    """The cache folder can't be made, read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One line of the lock file: a Maven coordinate `group:artifact:version`, its size in bytes, its SHA-256."""
+
+    coordinate: str
+    size: int
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """`artifact-version.jar`, as Maven repositories name it."""
+        _, artifact, version = self.coordinate.split(":")
+        return f"{artifact}-{version}.jar"
+
+
+Progress = Callable[[Jar, int, int], None]
+"""Called after each fetched jar with the jar, the bytes fetched so far and the bytes to fetch in all."""
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/stridecast/kafka-<version>`, with `~/.cache` where the variable is not set."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "stridecast" / f"kafka-{KAFKA_VERSION}"
+
+
+def read_lock(path: Path = LOCK_FILE) -> list[Jar]:
+    """Return the jars that a lock file names, in its order."""
+    lines = (line.split() for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return [Jar(coordinate, int(size), digest) for digest, size, coordinate in lines]
+
+
+def missing_jars(jars: Sequence[Jar], cache: Path) -> list[Jar]:
+    """Return those jars that the cache lacks or holds with other content than the lock's.
+
+    Raises CacheUnusable where the folder can't be read.
+    """
+    try:
+        return [jar for jar in jars if not _is_intact(cache / jar.filename, jar)]
+    except OSError as error:
+        raise CacheUnusable(_cache_sentence(cache, error)) from error
+
+
+def ensure_jars(cache: Path | None = None, *, progress: Progress | None = None) -> list[Path]:
+    """Return the paths of all of Kafka's jars, each checked against the lock; fetch what is missing or damaged.
+
+    Several processes may do this at once on the same cache: each fetches into a folder of its own and moves whole,
+    checked jars into place.
+
+    Raises an ArtifactError.
+    """
+    cache = default_cache() if cache is None else cache
+    jars = read_lock()
+    if missing := missing_jars(jars, cache):
+        _fetch(missing, cache, progress)
+    return [cache / jar.filename for jar in jars]
+
+
+def _is_intact(path: Path, jar: Jar) -> bool:
+    try:
+        if path.stat().st_size != jar.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
+    """Fetch jars into the cache, a few at a time."""
+    total = sum(jar.size for jar in jars)
+    done = 0
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        # Beside the jars, so that moving one into place stays within a file system and is atomic.
+        with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
+            maven = _maven(Path(scratch))
+            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+                pending = {pool.submit(_fetch_one, maven, jar, cache): jar for jar in jars}
+                try:
+                    for future in as_completed(pending):
+                        future.result()
+                        done += pending[future].size
+                        if progress:
+                            progress(pending[future], done, total)
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+    except OSError as error:
+        raise CacheUnusable(_cache_sentence(cache, error)) from error
+
+
+def _fetch_one(maven: Any, jar: Jar, cache: Path) -> None:
+    """Fetch one jar, several times if need be: a source can fail once on a jar and give it the next time."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            path = _download(maven, jar)
+        except SourceUnreachable:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(0.25 * 2**attempt)
+            continue
+        if _is_intact(path, jar):
+            os.replace(path, cache / jar.filename)
+            return
+        path.unlink()
+    raise WrongDigest(
+        f"{jar.coordinate} was fetched {ATTEMPTS} times and its SHA-256 is never the one in {LOCK_FILE.name}: "
+        "something between here and the Maven repository alters it or cuts it off"
+    )
+
+
+def _maven(repository: Path) -> Any:
+    """Return jgo's Maven context that downloads into the folder `repository`, from the user's mirrors if any."""
+    try:
+        # Imported here: it is an optional package, needed only when something has to be fetched.
+        from jgo.config import GlobalSettings
+        from jgo.maven import MavenContext
+    except ImportError as error:
+        raise ResolverMissing(
+            "Kafka's jars must be fetched and jgo is not installed: install Stridecast with its 'broker' extra"
+        ) from error
+    return MavenContext(repo_cache=repository, remote_repos=GlobalSettings.load().repositories or None)
+
+
+def _download(maven: Any, jar: Jar) -> Path:
+    """Download one jar into the Maven context's folder and return its path there."""
+    from requests import RequestException
+
+    group, artifact, version = jar.coordinate.split(":")
+    wanted = maven.project(group, artifact).at_version(version).artifact()
+    try:
+        path: Path = wanted.resolve()
+    except (RequestException, RuntimeError) as error:
+        # What jgo leaves of a broken-off download would pass for the whole file the next time.
+        wanted.cached_path.unlink(missing_ok=True)
+        raise SourceUnreachable(
+            f"{jar.coordinate} could not be fetched in {ATTEMPTS} attempts "
+            f"from {', '.join(maven.remote_repos.values())} ({_last_cause(error)}): "
+            "check the network, or name a mirror under [repositories] in ~/.config/jgo.conf"
+        ) from error
+    return path
+
+
+def _last_cause(error: BaseException) -> str:
+    text = str(error)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _cache_sentence(cache: Path, error: OSError) -> str:
+    where = error.filename or cache
+    return f"the cache of Kafka's jars can't be used: {where}: {error.strerror or error}; choose another folder for it"
+
+
+def resolve_lock() -> list[Jar]:
+    """Resolve ROOTS and all they depend on at run time from the Maven repository; return a jar for each, by name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        maven = _maven(Path(scratch))
+        roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in ROOTS])
+        needed = [*roots, *(other for other in others if other.scope in ("compile", "runtime"))]
+        return sorted((_measure(dependency.artifact) for dependency in needed), key=lambda jar: jar.coordinate)
+
+
+def _measure(artifact: Any) -> Jar:
+    content = artifact.resolve().read_bytes()
+    coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+    return Jar(coordinate, len(content), hashlib.sha256(content).hexdigest())
+
+
+def write_lock(path: Path = LOCK_FILE) -> None:
+    """Resolve Kafka's jars anew and write the lock file."""
+    lines = [f"{jar.sha256} {jar.size:>8} {jar.coordinate}" for jar in resolve_lock()]
+    header = f"# SHA-256, bytes and Maven coordinate of every jar of {' and '.join(ROOTS)}"
+    path.write_text("\n".join([header, *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    write_lock()

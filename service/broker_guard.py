@@ -1,0 +1,41 @@
+"""Runs the command in its arguments and ends it when standard input closes: when whoever started it died or let go.
+
+Run by path with `python -I`, so it needs nothing but the standard library. A closing pipe tells of a parent's death
+however it died, on every system, and whichever of its threads started us. The command is our child, so it
+is never signalled by a number that may by then belong to another process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+GRACE_S = 20.0
+"""Seconds between asking the command to end and killing it."""
+
+
+def _end_when_input_closes(command: subprocess.Popen[bytes]) -> None:
+    # Not sys.stdin: a thread that waits in its buffer makes the interpreter abort when it exits.
+    while os.read(0, 4096):
+        pass
+    command.terminate()
+    try:
+        command.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        command.kill()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit status, or 128 + n where signal n ended it."""
+    command = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
+    # A signal meant to end us must not leave the command behind. (Ignoring it would make the command ignore it too.)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: command.terminate())
+    threading.Thread(target=_end_when_input_closes, args=(command,), daemon=True).start()
+    status = command.wait()
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
