@@ -1,10 +1,69 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lock clean
+
 PYTHON ?= python3
+# Name an index of CPU wheels of PyTorch here to download 2.8 GB less: make setup TORCH_INDEX=...
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
+UV := $(CURDIR)/.tools/bin/uv
+UV_ENV = PYTHONPATH= VIRTUAL_ENV=$(CURDIR)/$(VENV)
+CODE := ingest windowing inference service training benchmarks tests
+CUDA_PACKAGES := torch|triton|nvidia-|cuda-
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
-.PHONY: help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(VENV)/.complete  ## install what is pinned into .venv
+
+demo: setup  ## broker, worker and replay for about a minute, with a live table
+	$(BIN)/stridecast demo --seconds 60
+
+test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
+	$(BIN)/pytest $(PYTEST)
+
+check: setup  ## lint, format and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+format: setup  ## put the code in order
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+lock: $(UV)  ## pin the newest versions, with hashes
+	$(UV) pip compile -q --upgrade --universal --generate-hashes --all-extras --no-emit-index-url \
+		--no-annotate --no-header -p 3.11 pyproject.toml -o constraints.txt
+
+clean:  ## remove what set-up and tests left here
+	rm -rf $(VENV) .tools .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(UV): requirements-uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Stridecast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || \
+		{ echo "$(PYTHON) has no pip: install it (Debian: apt install python3-pip), then run make again"; exit 1; }
+	@rm -rf .tools
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools --require-hashes -r $<
+	@touch $@
+
+# The installer doesn't read pip's configuration: a mirror named there is handed on.
+$(VENV)/.complete: constraints.txt pyproject.toml $(UV)
+	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.6 GB (PyTorch's CPU wheels from your index), once."; \
+	else echo "Downloading about 3.2 GB, once: PyTorch's default wheels bring 2.8 GB of CUDA libraries on Linux."; \
+	     echo "To do without them: make setup TORCH_INDEX=<address of an index of PyTorch's CPU wheels>"; fi
+	@$(UV) venv --quiet --allow-existing -p $(PYTHON) $(VENV)
+	@mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
+	if [ -n "$$mirror" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$mirror"; fi; \
+	export $(UV_ENV); mkdir -p .build; \
+	if [ -n "$(TORCH_INDEX)" ]; then \
+		awk '/^[a-z]/ {keep = !/^($(CUDA_PACKAGES))/} keep' constraints.txt > .build/without-cuda.txt && \
+		$(UV) pip install --require-hashes -r .build/without-cuda.txt && \
+		$(UV) pip install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; \
+	else $(UV) pip install --require-hashes -r constraints.txt; fi && \
+	$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@echo "Compiling the hot path, once."
+	@$(BIN)/python -c "import windowing; windowing.warm_up()"
+	@touch $@

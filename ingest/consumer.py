@@ -157,6 +157,15 @@ def open_consumer(
     return consumer
 
 
+def fetch_position(consumer: kafka.KafkaConsumer, partition: TopicPartition) -> int | None:
+    """Return the next offset that ``poll`` will give, beyond control records; None while it isn't known.
+
+    Unlike ``KafkaConsumer.position`` it never asks the broker.
+    """
+    state = consumer._subscription.assignment.get(partition)
+    return None if state is None or state.position is None else int(state.position.offset)
+
+
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
     fetcher = consumer._fetcher
     handle = getattr(fetcher, "_handle_fetch_response", None)

@@ -74,6 +74,7 @@ class WorkerMetrics:
     ) -> None:
         self.worker = worker
         self._families = families
+        self.registry = families.registry
         # flow
         self.records = self._counters("records", "Records taken from the topic.", topic=topics)
         self.samples = self._counter("samples", "Readings decoded.")
@@ -117,12 +118,8 @@ class WorkerMetrics:
 
     def set_model(self, *, name: str, version: str, device: str, precision: str) -> None:
         """Say which model serves."""
-        info = self._family(
-            Gauge,
-            "model_info",
-            "The model that serves; always 1.",
-            ("name", "version", "device", "precision"),
-        )
+        names = ("name", "version", "device", "precision")
+        info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         info.labels(self.worker, name, version, device, precision).set(1)
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:

@@ -1,0 +1,163 @@
+"""The activity worker: accelerometer records in, what each device's wearer is doing out."""
+
+import functools
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from kafka.structs import TopicPartition
+
+from inference.bundle import Bundle
+from ingest.dead_letters import dead_letter
+from ingest.decode import Readings, decode
+from ingest.labels import encode_activities
+from service.metrics import WorkerMetrics
+from service.publisher import Block, Label, Message
+from service.settings import ActivitySettings
+from service.worker import Kind
+from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
+
+STANDARD_GRAVITY = 9.80665
+WINDOW_MS = SLOT_MS * WINDOW_SLOTS
+
+
+def activity_kind(settings: ActivitySettings, bundle: Bundle, metrics: WorkerMetrics) -> Kind:
+    """Describe the activity worker to the loop that runs it."""
+    streams: weakref.WeakSet[ActivityStream] = weakref.WeakSet()
+    return Kind(
+        name="activity",
+        input_topic=settings.input_topic,
+        output_topic=settings.output_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        open_stream=lambda source: ActivityStream(source, settings, metrics, streams),
+        say=functools.partial(say, bundle),
+        labels=bundle.manifest.labels,
+    )
+
+
+class ActivityStream:
+    """One partition's way from records to frames."""
+
+    def __init__(
+        self,
+        source: TopicPartition,
+        settings: ActivitySettings,
+        metrics: WorkerMetrics,
+        streams: "weakref.WeakSet[ActivityStream]",
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._metrics = metrics
+        self._others = streams
+        self._windower = Windower(
+            lateness_slots=settings.lateness_slots,
+            max_gap_ms=settings.max_gap_ms,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        streams.add(self)
+
+    def push(self, records: Sequence[Any], processed_at: float, *, mute: bool) -> tuple[list[Message], Iterator[Block]]:
+        """Decode records; return the dead letters, and the blocks of the windows that the readings close."""
+        started = time.perf_counter()
+        readings, rejections = decode(
+            records,
+            max_ahead_ms=int(1000 * self._settings.max_ahead_s),
+            scale=STANDARD_GRAVITY if self._settings.unit == "g" else 1.0,
+        )
+        dead_letters = []
+        if not mute:
+            self._metrics.stages["decode"].observe(time.perf_counter() - started)
+            self._metrics.samples.inc(len(readings.device))
+            for rejection in rejections:
+                self._metrics.rejected[rejection.reason].inc()
+                dead_letters.append(self._dead_letter(records[rejection.record], rejection))
+        return dead_letters, self._windows(records, readings, processed_at, mute)
+
+    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+        """Close the windows of devices that have been silent up to ``heard_until``."""
+        while True:
+            step = self._windower.fall_silent(heard_until)
+            self._count(step)
+            if len(step.frames.start_ms):
+                yield _block(step.frames, np.full(len(step.frames.start_ms), -1, np.int64))
+            if not step.more:
+                return
+
+    def rewind_to(self, position: int) -> int:
+        """Return the offset of the oldest record that an open window holds; ``position`` where there is none."""
+        return self._windower.rewind_to(position)
+
+    def __len__(self) -> int:
+        return len(self._windower)
+
+    def __contains__(self, device_id: bytes) -> bool:
+        return device_id in self._windower
+
+    def _windows(self, records: Sequence[Any], readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
+        timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
+        start, total = 0, len(readings.device)
+        while start < total:
+            started = time.perf_counter()
+            step = self._windower.push(
+                readings.device_ids,
+                readings.device,
+                readings.timestamp_ms,
+                readings.xyz,
+                offsets,
+                processed_at,
+                start,
+            )
+            start = step.consumed
+            if mute:
+                continue
+            self._metrics.stages["window"].observe(time.perf_counter() - started)
+            self._count(step)
+            if len(step.frames.start_ms):
+                yield _block(step.frames, timestamps[readings.record[step.frames.reading]])
+
+    def _count(self, step: Step) -> None:
+        metrics = self._metrics
+        metrics.windows["incomplete"].inc(step.incomplete)
+        metrics.dropped["superseded"].inc(step.superseded)
+        metrics.dropped["late"].inc(len(step.late))
+        for late_ms in step.late:
+            metrics.lateness.observe(late_ms / 1000)
+        for device_id in step.new_devices:
+            if any(device_id in other for other in self._others if other is not self):
+                metrics.split_devices.inc()
+
+    def _dead_letter(self, record: Any, rejection: Any) -> Message:
+        letter = dead_letter(record, rejection, self._source.topic, self._source.partition)
+        return Message(
+            topic=self._settings.dead_letter_topic,
+            partition=None,
+            key=letter.key,
+            value=letter.value,
+            headers=letter.headers,
+            timestamp_ms=letter.timestamp,
+        )
+
+
+def _block(frames: Frames, source_timestamp_ms: np.ndarray) -> Block:
+    return Block(frames.values, source_timestamp_ms, frames.start_ms + WINDOW_MS, frames)
+
+
+def say(bundle: Bundle, block: Block, source: int, rows: slice, probabilities: np.ndarray) -> list[Label]:
+    """Write the labels of some windows of a block, from probabilities float32[rows, labels]."""
+    frames: Frames = block.columns
+    return encode_activities(
+        device_id=frames.device_id[rows],
+        start_ms=frames.start_ms[rows],
+        labels=bundle.manifest.labels,
+        probabilities=probabilities,
+        measured=frames.measured[rows],
+        longest_gap_ms=frames.longest_gap_ms[rows],
+        by_silence=frames.by_silence[rows],
+        model=f"{bundle.manifest.name}@{bundle.manifest.version}",
+        source_partition=source,
+        source_offset=frames.source_offset[rows],
+        bundle_digest=bundle.digest,
+    )

@@ -1,0 +1,74 @@
+"""The worker's HTTP port: /metrics for Prometheus, /livez and /readyz for an orchestrator, / for people."""
+
+import http.server
+import logging
+import threading
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+log = logging.getLogger(__name__)
+
+
+class HttpError(Exception):
+    """The port can't be listened on; the text says why."""
+
+
+class Health:
+    """What /livez and /readyz answer; each check returns whether all is well."""
+
+    def __init__(self) -> None:
+        self.live: Callable[[], bool] = lambda: True
+        self.ready: Callable[[], bool] = lambda: False
+
+
+def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> http.server.ThreadingHTTPServer:
+    """Listen on ``host:port`` (port 0 takes a free one) in a thread of its own; ``shutdown()`` ends it.
+
+    Raises HttpError when the address can't be had.
+    """
+    page = resources.files("service").joinpath("live.html").read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(200, content_type, encode(registry))
+            elif path == "/livez":
+                self._answer_check(health.live())
+            elif path == "/readyz":
+                self._answer_check(health.ready())
+            elif path == "/":
+                self._answer(200, "text/html; charset=utf-8", page)
+            else:
+                self._answer(404, "text/plain", b"there are /, /metrics, /livez and /readyz\n")
+
+        def _answer_check(self, well: bool) -> None:
+            self._answer(200 if well else 503, "text/plain", b"ok\n" if well else b"not yet\n")
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            log.debug(format, *args)
+
+    try:
+        server = http.server.ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise HttpError(
+            f"can't listen on {host}:{port}: {error.strerror or error}; http.port 0 takes a free one"
+        ) from None
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    return server

@@ -1,0 +1,181 @@
+"""The thread that turns predictions into labels on Kafka, and notes what Kafka acknowledged."""
+
+import collections
+import functools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import kafka
+import numpy as np
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.structs import TopicPartition
+
+from inference.core import Result
+from service.ledger import Segment
+from service.metrics import WorkerMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record to produce."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Frames cut from one partition, a row each, with what their labels need.
+
+    ``frames`` is (n, *input shape); ``source_timestamp_ms`` int64[n] is the Kafka timestamp of the record that
+    closed each, -1 where none did; ``ends_ms`` int64[n] is where each window ends; ``columns`` is for ``say``.
+    """
+
+    frames: np.ndarray
+    source_timestamp_ms: np.ndarray
+    ends_ms: np.ndarray
+    columns: Any
+
+
+class Owner(Protocol):
+    """The partition that a label belongs to, for as long as it is assigned to this worker."""
+
+    source: TopicPartition
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """What travels through the core with a block: whose it is, and to which segment its labels are owed."""
+
+    block: Block
+    owner: Owner
+    segment: Segment
+    publish: Callable[[Result], None]
+
+
+Label = tuple[bytes, bytes, list[tuple[str, bytes]]]  # key, value, headers
+
+
+class Say(Protocol):
+    """Writes the labels of some rows of a block, in their order."""
+
+    def __call__(self, block: Block, source: int, rows: slice, probabilities: np.ndarray, /) -> Sequence[Label]:
+        """``source`` is the input partition; probabilities are float32[rows, labels]."""
+
+
+class Publisher(threading.Thread):
+    """Says labels and dead letters; what Kafka acknowledged or refused waits here for the worker's own thread."""
+
+    def __init__(
+        self, producer: kafka.KafkaProducer, topic: str, say: Say, labels: Sequence[str], metrics: WorkerMetrics
+    ) -> None:
+        super().__init__(name=f"{metrics.worker}-publisher", daemon=True)
+        self.acknowledged: collections.deque[Segment] = collections.deque()
+        self.failed: collections.deque[tuple[Owner, Exception]] = collections.deque()
+        self.error: BaseException | None = None
+        self._producer = producer
+        self._topic = topic
+        self._topic_partitions = len(producer.partitions_for(topic) or ())
+        self._say = say
+        self._labels = labels
+        self._metrics = metrics
+        self._results: queue.SimpleQueue[tuple[Result, float] | None] = queue.SimpleQueue()
+
+    def put(self, result: Result) -> None:
+        """Take one piece of predictions; called on the core's thread."""
+        self._results.put((result, time.monotonic()))
+
+    def run(self) -> None:
+        """Publish until closed; an error that isn't Kafka's ends the thread and waits in ``error``."""
+        try:
+            while (item := self._results.get()) is not None:
+                self._publish(*item)
+        except BaseException as error:
+            self.error = error
+            log.exception("the publisher died")
+
+    def close(self, timeout_s: float) -> None:
+        """Publish what has been put, then end."""
+        self._results.put(None)
+        if self.is_alive():
+            self.join(timeout_s)
+
+    def _publish(self, result: Result, delivered_at: float) -> None:
+        ticket: Ticket = result.ticket
+        if not ticket.owner.alive:  # predictions of an older assignment
+            return
+        metrics, source = self._metrics, ticket.owner.source.partition
+        metrics.stages["queue"].observe(result.queue_s)
+        chosen = result.probabilities.argmax(axis=1)
+        labels = self._say(ticket.block, source, slice(result.start, result.stop), result.probabilities)
+        for row, (key, value, headers) in enumerate(labels):
+            metrics.predictions[self._labels[chosen[row]]].inc()
+            metrics.confidence.observe(result.probabilities[row, chosen[row]])
+            arrived = functools.partial(self._label_arrived, ticket.block, result.start + row, delivered_at)
+            self._send(Message(self._topic, self.output_of(source), key, value, headers), ticket, arrived)
+
+    def output_of(self, source: int) -> int:
+        """Return the output partition of an input partition's labels."""
+        return source % self._topic_partitions
+
+    def send_dead_letter(self, message: Message, owner: Owner, segment: Segment) -> None:
+        """Send a rejected record to the dead letters; called on the worker's own thread."""
+        self._send(message, Ticket(_NO_BLOCK, owner, segment, self.put), None)
+
+    def _send(self, message: Message, ticket: Ticket, arrived: Callable[[], None] | None) -> None:
+        try:
+            future = self._producer.send(
+                message.topic,
+                key=message.key,
+                value=message.value,
+                headers=message.headers,
+                partition=message.partition,
+                timestamp_ms=message.timestamp_ms,
+            )
+        except KafkaError as error:
+            self._refused(message, ticket, arrived is None, error)
+            return
+        future.add_callback(self._acknowledged, ticket.segment, arrived)
+        future.add_errback(functools.partial(self._refused, message, ticket, arrived is None))
+
+    def _acknowledged(self, segment: Segment, arrived: Callable[[], None] | None, _metadata: object) -> None:
+        if arrived is not None:
+            arrived()
+        self.acknowledged.append(segment)
+
+    def _label_arrived(self, block: Block, row: int, delivered_at: float) -> None:
+        metrics, now = self._metrics, time.time()
+        metrics.stages["publish"].observe(time.monotonic() - delivered_at)
+        metrics.windows["labelled"].inc()
+        metrics.window_age.observe(max(0.0, now - block.ends_ms[row] / 1000))
+        if block.source_timestamp_ms[row] >= 0:
+            metrics.end_to_end.observe(max(0.0, now - block.source_timestamp_ms[row] / 1000))
+
+    def _refused(self, message: Message, ticket: Ticket, dead_letter: bool, error: Exception) -> None:
+        """Hand a failure to the worker's thread, which recovers the partition from the log.
+
+        A dead letter that is too large for its topic would be refused for ever: it is counted, named and left
+        where it still is, in the input topic.
+        """
+        if dead_letter:
+            self._metrics.dead_letter_failures.inc()
+            if isinstance(error, MessageSizeTooLargeError):
+                log.error("a rejected record is too large for %s: %s", message.topic, dict(message.headers))
+                self.acknowledged.append(ticket.segment)
+                return
+        self.failed.append((ticket.owner, error))
+
+
+_NO_BLOCK = Block(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), None)

@@ -1,0 +1,60 @@
+"""What every worker process does around its loop: bundle, device, core, HTTP port, signals."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+
+from inference.bundle import Bundle, BundleError, load_bundle
+from inference.core import Core, Result
+from inference.devices import choose_device
+from ingest.rejections import Reason
+from service import http
+from service.metrics import Families, WorkerMetrics
+from service.settings import Settings
+from service.worker import Kind, Worker
+
+log = logging.getLogger(__name__)
+
+# Makes a kind of worker from what serves it.
+MakeKind = Callable[[Bundle, WorkerMetrics], Kind]
+
+
+def run_worker(
+    name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind
+) -> None:
+    """Run one worker until SIGTERM or SIGINT, and finish within the grace period."""
+    registry = CollectorRegistry()
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        registry.register(collector)
+    health = http.Health()
+    server = http.serve(settings.http.host, settings.http.port, registry, health)
+    log.info("listening on http://%s:%d", *server.server_address[:2])
+    try:
+        with stop_on_signals() as stop, open_core(settings, bundle) as (served, core):
+            metrics = WorkerMetrics(
+                Families(registry), name, topics=topics, reasons=list(Reason), labels=served.manifest.labels
+            )
+            worker = Worker(make_kind(served, metrics), settings, core, metrics)
+            health.live = lambda: worker.live
+            health.ready = lambda: worker.live and worker.joined
+            worker.run(stop)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM or SIGINT sets."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
