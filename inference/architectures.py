@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -63,34 +64,43 @@ class ConstantArguments(Arguments):
         return self.shape
 
 
+class ConvRelu(nn.Conv1d):
+    """A 1-D convolution without padding and its ReLU, on sequences laid out (n, channels, 1, length).
+
+    The extra dimension lets PyTorch keep channels last in memory, the layout that oneDNN and cuDNN are fastest
+    in and that three dimensions cannot say. The weights keep the shape of an ordinary `Conv1d`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in_channels, 1, length) to (n, out_channels, 1, length - kernel_size + 1)."""
+        return torch.relu(F.conv2d(x, self.weight.unsqueeze(2), self.bias))
+
+
 class HarCnn(nn.Module):
     """The 1-D convolutional network of the HAR article: 520,486 parameters, as published.
 
     Input: float32 (n, slots, axes), or flat (n, slots * axes) in the article's order, reading by reading.
     Output: logits (n, classes).
-    Source: N. Ackermann, "Introduction to 1D Convolutional Neural Networks in Keras for Time Sequences" (2018).
+    Source: Ackermann, "Introduction to 1D Convolutional Neural Networks in Keras for Time Sequences" (2018).
     """
 
     def __init__(self, arguments: HarCnnArguments) -> None:
         super().__init__()
         self.frame_shape = arguments.input_shape
-        self.conv1 = nn.Conv1d(arguments.axes, 100, kernel_size=10)
-        self.conv2 = nn.Conv1d(100, 100, kernel_size=10)
-        self.pool = nn.MaxPool1d(3)
-        self.conv3 = nn.Conv1d(100, 160, kernel_size=10)
-        self.conv4 = nn.Conv1d(160, 160, kernel_size=10)
+        self.conv1 = ConvRelu(arguments.axes, 100, kernel_size=10)
+        self.conv2 = ConvRelu(100, 100, kernel_size=10)
+        self.conv3 = ConvRelu(100, 160, kernel_size=10)
+        self.conv4 = ConvRelu(160, 160, kernel_size=10)
         self.dropout = nn.Dropout(arguments.dropout)
         self.output = nn.Linear(160, arguments.classes)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
-        x = frames.reshape(-1, *self.frame_shape).transpose(1, 2)
-        x = torch.relu(self.conv1(x))
-        x = torch.relu(self.conv2(x))
-        x = self.pool(x)
-        x = torch.relu(self.conv3(x))
-        x = torch.relu(self.conv4(x))
-        logits: Tensor = self.output(self.dropout(x.mean(dim=2)))
+        x = frames.reshape(-1, 1, *self.frame_shape).permute(0, 3, 1, 2)
+        x = F.max_pool2d(self.conv2(self.conv1(x)), (1, 3))
+        x = self.conv4(self.conv3(x))
+        # The sum over time and what follows are in float32 even where the convolutions are not.
+        logits: Tensor = self.output(self.dropout(x.mean(dim=(2, 3), dtype=torch.float32)))
         return logits
 
 

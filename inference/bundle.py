@@ -176,9 +176,7 @@ class Description(_Part):
                 f"{arguments.input_dtype} {list(arguments.input_shape)}"
             )
         if len(self.labels) != arguments.classes or len(set(self.labels)) != len(self.labels):
-            raise ValueError(
-                f"labels must be {arguments.classes} different names, as many as the architecture answers"
-            )
+            raise ValueError(f"labels must be {arguments.classes} different names, as many as the architecture answers")
         if self.normalisation is not None:
             self._normalisation_fits(self.normalisation)
         return self
@@ -203,9 +201,7 @@ class Manifest(Description):
             raise ValueError(f"golden.input must be frames of {size} values each, flattened")
         expected = self.golden.probabilities
         if len(expected) != len(self.golden.input) or any(len(row) != len(self.labels) for row in expected):
-            raise ValueError(
-                "golden.probabilities must be one row for each golden frame, one value for each label"
-            )
+            raise ValueError("golden.probabilities must be one row for each golden frame, one value for each label")
         return self
 
     def golden_frames(self) -> NDArray[Any]:
@@ -274,9 +270,7 @@ def served_module(bundle: Bundle) -> Served:
     return _serve(network, manifest)
 
 
-def check_golden(
-    bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision
-) -> None:
+def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision) -> None:
     """Hold the answers of `infer`, which computes at `precision`, against the golden ones.
 
     Raises `GoldenError` with the largest difference and what is allowed.
@@ -294,19 +288,14 @@ def check_golden(
         )
 
 
-def save_bundle(
-    folder: Path, network: nn.Module, description: Description, golden_frames: NDArray[Any]
-) -> Bundle:
+def save_bundle(folder: Path, network: nn.Module, description: Description, golden_frames: NDArray[Any]) -> Bundle:
     """Write a bundle; its golden answers are what `network` gives `golden_frames` now, on the CPU in float32.
 
     `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. A bundle already at
     `folder` is replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
     Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
     """
-    state = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
+    state = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
     manifest = _with_golden(description, state, golden_frames)
     text = manifest.model_dump_json(indent=1) + "\n"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -324,7 +313,7 @@ def save_bundle(
 
 
 def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Answer `frames` by an ordinary call of `module` on the CPU: the obvious way, and the devices' reference."""
+    """Answer `frames` by an ordinary call of `module` on the CPU: the reference of the devices."""
     with torch.inference_mode():
         return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
 
@@ -394,9 +383,7 @@ def _shortest(value: np.generic) -> float:
 def _read(path: Path, limit: int, error: type[BundleError]) -> bytes:
     # A FIFO or a device node would block or never end.
     if not path.is_file():
-        raise BundleNotFoundError(
-            f"{path} is missing or not a regular file: a bundle is a folder with this file in it"
-        )
+        raise BundleNotFoundError(f"{path} is missing or not a regular file: a bundle is a folder with this file in it")
     with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -437,20 +424,14 @@ def _parse_weights(content: bytes, wanted: Mapping[str, Tensor], path: Path) -> 
         name = min(found.keys() ^ wanted.keys())
         verdict = "is missing" if name in wanted else "is not one that the architecture has"
         raise WeightsError(f"{path}: tensor {name!r} {verdict}")
-    return {
-        name: _checked(tensor, wanted[name], f"{path}: tensor {name!r}") for name, tensor in found.items()
-    }
+    return {name: _checked(tensor, wanted[name], f"{path}: tensor {name!r}") for name, tensor in found.items()}
 
 
 def _checked(tensor: Tensor, wanted: Tensor, where: str) -> Tensor:
     if tensor.shape != wanted.shape:
-        raise WeightsError(
-            f"{where} has shape {list(tensor.shape)}, the architecture needs {list(wanted.shape)}"
-        )
+        raise WeightsError(f"{where} has shape {list(tensor.shape)}, the architecture needs {list(wanted.shape)}")
     # Weights may be stored in half the size that they are served in.
-    if tensor.dtype != wanted.dtype and not (
-        wanted.is_floating_point() and tensor.dtype in PRECISIONS.values()
-    ):
+    if tensor.dtype != wanted.dtype and not (wanted.is_floating_point() and tensor.dtype in PRECISIONS.values()):
         raise WeightsError(f"{where} holds {tensor.dtype}, the architecture needs {wanted.dtype}")
     if not bool(torch.isfinite(tensor).all()):
         raise WeightsError(f"{where} holds values that are not finite")
