@@ -36,14 +36,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import DownloadColumn
 from rich.progress import Progress as Bar
 
 from service import broker_guard
 from service.broker_artifacts import KAFKA_VERSION, Jar, ensure_jars
-from service.topics import BrokerUnreachable, admin_client
+from service.topics import TopicError, admin_client
 
 HOST = "127.0.0.1"
 OLDEST_JAVA = 17
@@ -411,7 +410,7 @@ def _answers(port: int, cluster_id: str) -> bool:
     try:
         with admin_client(f"{HOST}:{port}", timeout_s=5) as admin:
             cluster = admin.describe_cluster()
-    except (BrokerUnreachable, KafkaError):
+    except TopicError:
         return False
     if cluster["cluster_id"] != cluster_id:
         raise PortInUse(_port_sentence(port))

@@ -3,16 +3,23 @@
 Errors:
     TopicError
     ├── BrokerUnreachable     nothing that speaks Kafka answered at the address in time
-    └── TopicRefused          the broker would not create a topic
+    └── TopicRefused          the broker would not create a topic, or do something else that was asked
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.cluster import collect_hosts
+from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from kafka.net.compat import KafkaNetClient
+
+FOREVER = -1
+"""What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
 
 
 class TopicError(Exception):
@@ -23,12 +30,81 @@ class BrokerUnreachable(TopicError):
     """Nothing that speaks Kafka answered in time."""
 
 
+class TopicRefused(TopicError):
+    """The broker would not create a topic, or do something else that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be.
+
+    `config` holds Kafka's topic settings by their own names. `labels_of` names the input topic where this is the
+    topic of its labels: such a topic deletes by time, never compacts, and keeps at least as long as its input,
+    because recovery rereads labels for as long as it can replay readings.
+    """
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    labels_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What a topic is like: its partitions (None where it is missing), and how it is not as it should be."""
+
+    name: str
+    partitions: int | None
+    created: bool
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.partitions is None:
+            found = "is missing"
+        else:
+            count = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
+            found = f"{'created with' if self.created else 'exists with'} {count}"
+        return "; but ".join([f"{self.name}: {found}", *self.warnings])
+
+
+def ensure_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0) -> list[TopicState]:
+    """Create the topics that are missing, change none that exists, and say what each is like, in the order given.
+
+    Raises BrokerUnreachable if no broker answers within `timeout_s` seconds, TopicRefused if one won't create a topic.
+    """
+    with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
+        missing = [spec for spec in specs if _partitions(admin, spec.name) is None]
+        # Inputs first: a topic of labels takes its retention from its input.
+        created = {
+            spec.name for spec in sorted(missing, key=lambda spec: spec.labels_of is not None) if _create(admin, spec)
+        }
+        return [_inspect(admin, spec, created=spec.name in created) for spec in specs]
+
+
+def inspect_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0) -> list[TopicState]:
+    """Say what each topic is like, in the order given, and create none.
+
+    Raises BrokerUnreachable or TopicRefused.
+    """
+    with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
+        return [_inspect(admin, spec, created=False) for spec in specs]
+
+
 @contextmanager
 def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
     """Yield an admin client that has reached a broker; close it afterwards.
 
-    Raises BrokerUnreachable if none answers within `timeout_s` seconds.
+    Raises BrokerUnreachable if none answers within `timeout_s` seconds, and TopicRefused for what Kafka refuses
+    while the client is in use.
     """
+    deadline = time.monotonic() + timeout_s
+    unreachable = BrokerUnreachable(
+        f"no Kafka broker answered at {bootstrap_servers} within {timeout_s:g} s: "
+        "is it running, and is the address right?"
+    )
+    # Asked first, because kafka-python leaks a socket and logs an error for each connection that is refused.
+    if not _listens(bootstrap_servers, deadline):
+        raise unreachable
     clients: list[KafkaNetClient] = []
 
     def remembered(**settings: Any) -> KafkaNetClient:
@@ -38,20 +114,123 @@ def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator
     try:
         admin = KafkaAdminClient(
             bootstrap_servers=bootstrap_servers,
-            bootstrap_timeout_ms=int(timeout_s * 1000),
+            bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
             request_timeout_ms=int(timeout_s * 1000),
             kafka_client=remembered,
         )
     except KafkaError as error:
-        # The client that failed to start can't be closed, for there is none; its IO thread would live on.
+        # An admin client that fails to start can't be closed, for there is none; its IO thread would live on.
         for client in clients:
             client.close()
             client._manager._net.stop()
-        raise BrokerUnreachable(
-            f"no Kafka broker answered at {bootstrap_servers} within {timeout_s:g} s: "
-            "is it running, and is the address right?"
-        ) from error
+        raise unreachable from error
     try:
         yield admin
+    except KafkaError as error:
+        raise TopicRefused(f"the Kafka broker at {bootstrap_servers} did not do what was asked: {error}") from error
     finally:
         admin.close()
+
+
+def _listens(bootstrap_servers: str, deadline: float) -> bool:
+    """Wait until one of the addresses accepts a connection; False if none does before the deadline."""
+    try:
+        addresses = [(host, port) for host, port, _ in collect_hosts(bootstrap_servers)]
+    except ValueError as error:
+        raise BrokerUnreachable(f"{bootstrap_servers!r} is no host:port[,host:port...]") from error
+    while (left := deadline - time.monotonic()) > 0:
+        for address in addresses:
+            with suppress(OSError), socket.create_connection(address, timeout=left / len(addresses)):
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
+    """Create a topic and wait until its partitions have leaders. False if somebody else was quicker."""
+    config = dict(spec.config)
+    if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
+        kept = _settings(admin, spec.labels_of)
+        forever = "delete" not in kept["cleanup.policy"]
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(FOREVER) if forever else kept["retention.ms"],
+            "retention.bytes": str(FOREVER),
+            **config,
+        }
+    request = {spec.name: {"num_partitions": spec.partitions, "configs": config}}
+    answer = admin.create_topics(request, raise_errors=False)["topics"][0]
+    error = for_code(answer["error_code"])
+    if error is not NoError and error is not TopicAlreadyExistsError:
+        raise TopicRefused(
+            f"the broker refused to create topic {spec.name}: {answer['error_message'] or error.__name__}"
+        )
+    admin.wait_for_topics([spec.name])
+    return error is NoError
+
+
+def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> TopicState:
+    partitions = _partitions(admin, spec.name)
+    if partitions is None:
+        return TopicState(spec.name, None, created, ())
+    warnings = []
+    if partitions != spec.partitions:
+        # Adding partitions would send a device's next readings to another one, away from those of its open windows.
+        warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
+    settings = _settings(admin, spec.name)
+    warnings += [
+        f"{name} is {settings.get(name)}, and {value} was asked for"
+        for name, value in spec.config.items()
+        if settings.get(name) != value
+    ]
+    if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
+        warnings += retention_warnings(settings, _settings(admin, spec.labels_of), spec.labels_of)
+    return TopicState(spec.name, partitions, created, tuple(warnings))
+
+
+def retention_warnings(labels: Mapping[str, str], readings: Mapping[str, str], readings_name: str) -> list[str]:
+    """Say why a topic of labels may lose labels that a recovery needs; nothing where it keeps them.
+
+    Both mappings hold at least the settings `cleanup.policy`, `retention.ms` and `retention.bytes`.
+    """
+    warnings = []
+    if "compact" in labels["cleanup.policy"]:
+        warnings.append("it is compacted, which loses all but the last label of each device")
+    if "delete" not in labels["cleanup.policy"]:
+        return warnings
+    if int(labels["retention.bytes"]) != FOREVER:
+        warnings.append("it deletes by size (retention.bytes), which may take labels that a recovery needs")
+    kept = int(labels["retention.ms"])
+    needed = int(readings["retention.ms"]) if "delete" in readings["cleanup.policy"] else FOREVER
+    if kept != FOREVER and (needed == FOREVER or kept < needed):
+        warnings.append(
+            f"it keeps {_duration(kept)} (retention.ms), "
+            f"less than its input {readings_name}, which keeps {_duration(needed)}"
+        )
+    return warnings
+
+
+def _duration(milliseconds: int) -> str:
+    if milliseconds == FOREVER:
+        return "everything"
+    for unit, size in (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000)):
+        if milliseconds >= 2 * size:
+            return f"{milliseconds / size:.4g} {unit}"
+    return f"{milliseconds / 1000:g} s"
+
+
+def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
+    """Return how many partitions a topic has, or None where there is no such topic."""
+    (topic,) = admin.describe_topics([name])
+    error = for_code(topic["error_code"])
+    if error is UnknownTopicOrPartitionError:
+        return None
+    if error is not NoError:
+        raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}")
+    return len(topic["partitions"])
+
+
+def _settings(admin: KafkaAdminClient, name: str) -> dict[str, str]:
+    """Return a topic's settings, the broker's defaults among them."""
+    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
+    return {key: setting["value"] for key, setting in found["topic"][name].items()}

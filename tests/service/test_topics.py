@@ -1,0 +1,51 @@
+"""What is said of a topic, judged without a broker."""
+
+from service.topics import TopicState, retention_warnings
+
+A_DAY = {"cleanup.policy": "delete", "retention.ms": "86400000", "retention.bytes": "-1"}
+
+
+def test_labels_kept_exactly_as_long_as_their_readings_are_fine() -> None:
+    assert retention_warnings(A_DAY, A_DAY, "accelerometer") == []
+
+
+def test_labels_kept_for_ever_are_fine_whatever_the_readings() -> None:
+    for_ever = A_DAY | {"retention.ms": "-1"}
+    assert retention_warnings(for_ever, for_ever, "accelerometer") == []
+
+
+def test_labels_kept_less_long_than_their_readings_are_warned_of() -> None:
+    ninety_minutes = A_DAY | {"retention.ms": "5400000"}
+    assert retention_warnings(ninety_minutes, A_DAY, "accelerometer") == [
+        "it keeps 90 minutes (retention.ms), less than its input accelerometer, which keeps 24 hours"
+    ]
+
+
+def test_labels_that_age_while_their_readings_do_not_are_warned_of() -> None:
+    compacted_readings = A_DAY | {"cleanup.policy": "compact"}
+    assert retention_warnings(A_DAY, compacted_readings, "accelerometer") == [
+        "it keeps 24 hours (retention.ms), less than its input accelerometer, which keeps everything"
+    ]
+
+
+def test_compacted_labels_are_warned_of() -> None:
+    both = A_DAY | {"cleanup.policy": "compact,delete"}
+    assert retention_warnings(both, A_DAY, "accelerometer") == [
+        "it is compacted, which loses all but the last label of each device"
+    ]
+
+
+def test_labels_deleted_by_size_are_warned_of() -> None:
+    by_size = A_DAY | {"retention.bytes": "1000000"}
+    assert retention_warnings(by_size, A_DAY, "accelerometer") == [
+        "it deletes by size (retention.bytes), which may take labels that a recovery needs"
+    ]
+
+
+def test_a_state_reads_as_a_sentence() -> None:
+    assert str(TopicState("texts", 1, True, ())) == "texts: created with 1 partition"
+    assert str(TopicState("texts", None, False, ())) == "texts: is missing"
+    assert (
+        str(TopicState("texts", 3, False, ("6 were asked for",)))
+        == "texts: exists with 3 partitions; but 6 were asked for"
+    )
