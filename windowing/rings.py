@@ -73,8 +73,8 @@ class Windower:
     Deterministic: what it returns depends on its arguments and on nothing else. Offsets and `processed_at` never
     decrease from call to call. Not thread-safe; the compiled loops release the GIL.
 
-    A device takes 65 bytes and 21 for each of its 80 + `lateness_slots` slots: 1.8 KB at the default, under 2.5 KB up
-    to 35 slots of lateness; its id and its place in the dictionary, some 150 bytes, come on top.
+    A device takes 40 bytes and 21 for each of its 80 + `lateness_slots` slots: 1.8 KB at the default, under 2.5 KB up
+    to 37 slots of lateness; its id and its place in the dictionary, some 150 bytes, come on top.
 
     Args:
         lateness_slots: how far behind its device's newest, in slots of 50 ms, a reading surely still counts.

@@ -1,0 +1,1 @@
+"""Tests of the slot grid, the rings and cutting recordings."""
