@@ -16,11 +16,12 @@ from typing import Any
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError, NoBrokersAvailable
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 log = logging.getLogger(__name__)
 
+BOOTSTRAP_TIMEOUT_MS = 10_000
 FETCH_MAX_WAIT_MS = 200
 MAX_POLL_RECORDS = 4000
 _REMEMBERED_FETCHES = 4096
@@ -145,9 +146,10 @@ def open_consumer(
             partition_assignment_strategy=[CooperativeStickyAssignor()],
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_poll_records=MAX_POLL_RECORDS,
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
             metrics_enabled=False,
         )
-    except NoBrokersAvailable:
+    except KafkaTimeoutError:
         raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
     except KafkaError as error:
         raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None

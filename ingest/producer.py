@@ -1,9 +1,9 @@
 """The producer: kafka-python's, idempotent (KIP-98), acknowledged by all in-sync replicas."""
 
 import kafka
-from kafka.errors import KafkaError, NoBrokersAvailable
+from kafka.errors import KafkaError, KafkaTimeoutError
 
-from ingest.consumer import IngestError
+from ingest.consumer import BOOTSTRAP_TIMEOUT_MS, IngestError
 
 DELIVERY_TIMEOUT_MS = 60_000
 
@@ -22,9 +22,10 @@ def open_producer(*, bootstrap_servers: str, client_id: str) -> kafka.KafkaProdu
             linger_ms=0,
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             allow_auto_create_topics=False,
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
             metrics_enabled=False,
         )
-    except NoBrokersAvailable:
+    except KafkaTimeoutError:
         raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
     except KafkaError as error:
         raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None

@@ -4,11 +4,12 @@ Values are small frozen models checked at the start. What can't be used is refus
 value that was given and what would be accepted.
 """
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -136,18 +137,23 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load(command: type[Command], arguments: list[str]) -> Command:
+def load(command: type[Command], arguments: list[str], program: str) -> Command:
     """Read a command's settings from flags, environment and the TOML file that ``--config`` names.
 
-    Raises SettingsError for the file or any value that can't be used. Wrong flags end the program with
-    status 2.
+    ``program`` is what ``--help`` calls it. Raises SettingsError for the file or any value that can't be used;
+    wrong flags end the program with status 2.
     """
     config, arguments = _take_config(arguments)
     from_file = _read_toml(config) if config else {}
     _refuse_unknown(from_file, str(config))
     _refuse_unknown(_environment_tree(os.environ), "the environment")
     try:
-        return command(_cli_parse_args=_join_lists(command, arguments), **from_file)
+        return command(
+            _cli_parse_args=_join_lists(command, arguments),
+            _cli_prog_name=program,
+            _cli_exit_on_error=True,
+            **from_file,
+        )
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
 
@@ -194,11 +200,18 @@ def _environment_tree(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _refuse_unknown(given: Mapping[str, Any], where: str) -> None:
     unknown = [
-        f"{name} = {value!r} in {where} is no setting; there are: {', '.join(accepted)}"
+        f"{name}{_shown_unknown(name, value)} in {where} is no setting; there are: {', '.join(accepted)}"
         for name, value, accepted in _unknown_names(given, Settings, "")
     ]
     if unknown:
         raise SettingsError("\n".join(unknown))
+
+
+def _shown_unknown(name: str, value: object) -> str:
+    """Show a value whose setting isn't known, and which may be a secret under a mistyped name."""
+    if isinstance(value, dict) or any(word in name for word in ("password", "secret", "token", "key")):
+        return ""
+    return f" = {value!r}"[:200]
 
 
 def _unknown_names(
@@ -206,7 +219,9 @@ def _unknown_names(
 ) -> Iterator[tuple[str, Any, list[str]]]:
     for name, value in given.items():
         field = model.model_fields.get(name)
-        if field is None:
+        if field is None and isinstance(value, dict):
+            yield f"{prefix}{name}.{next(iter(value), '')}", value, sorted(model.model_fields)
+        elif field is None:
             yield prefix + name, value, [prefix + known for known in sorted(model.model_fields)]
         elif _is_group(field) and isinstance(value, dict):
             yield from _unknown_names(value, field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -217,26 +232,26 @@ def _is_group(field: FieldInfo) -> bool:
 
 
 def _join_lists(command: type[BaseModel], arguments: list[str]) -> list[str]:
-    """Let ``--data A B`` mean ``--data A --data B``, and ``--data_dir`` mean ``--data-dir``."""
-    lists = {
-        "--" + name.replace("_", "-")
+    """Let ``--data A B`` mean a list, whose items may hold commas, and ``--data_dir`` mean ``--data-dir``."""
+    lists: dict[str, list[str]] = {
+        "--" + name.replace("_", "-"): []
         for name, field in command.model_fields.items()
-        if getattr(field.annotation, "__origin__", None) is list
+        if get_origin(field.annotation) is list
     }
     words: list[str] = []
-    repeated: str | None = None
+    filling: list[str] | None = None
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
-            words.append(flag.replace("_", "-") + equals + value)
-            repeated = words[-1] if words[-1] in lists else None
-        elif repeated and not argument.startswith("-"):
-            if words[-1] != repeated:
-                words.append(repeated)
-            words.append(argument)
+            flag = flag.replace("_", "-")
+            filling = lists.get(flag)
+            if filling is None:
+                words.append(flag + equals + value)
+            elif equals:
+                filling.append(value)
         else:
-            words.append(argument)
-    return words
+            (words if filling is None else filling).append(argument)
+    return words + [f"{flag}={json.dumps(items)}" for flag, items in lists.items() if items]
 
 
 def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:

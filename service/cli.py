@@ -1,0 +1,92 @@
+"""The command line: finds the command, reads its settings, runs it, and turns errors into one clear sentence.
+
+Commands are imported when they are called, so that ``--help`` and light commands don't wait for PyTorch.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from service.settings import SettingsError, load
+
+COMMANDS = {
+    "demo": ("service.commands.demo", "broker, topics, worker and replay together, with a live table"),
+    "broker": ("service.commands.broker", "run Apache Kafka on this machine"),
+    "topics": ("service.commands.topics", "create the topics that are missing, and say what is there"),
+    "worker activity": ("service.commands.worker_activity", "read accelerometer messages, publish activities"),
+    "replay": ("service.commands.replay", "send recorded or synthetic devices to Kafka"),
+    "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
+    "evaluate": ("service.commands.evaluate", "score a bundle on recordings"),
+    "models": ("service.commands.models", "list bundles and what they promise"),
+}
+
+# What people can mend: shown as a sentence, without a traceback.
+EXPECTED = (
+    "SettingsError",
+    "BrokerError",
+    "ArtifactError",
+    "TopicError",
+    "IngestError",
+    "WorkerError",
+    "HttpError",
+    "BundleError",
+    "DeviceError",
+    "DataSetError",
+    "TrainingError",
+    "ReplayError",
+    "DemoError",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 1 for what went wrong, 2 for a wrong command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"stridecast {metadata.version('stridecast')}")
+        return 0
+    name, rest = _find(words)
+    if name is None:
+        print(f"stridecast: {' '.join(words[:2])!r} is no command\n\n{_overview()}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        return int(module.run(load(module.Options, rest, f"stridecast {name}")) or 0)
+    except SettingsError as error:
+        print(f"stridecast {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not any(kind.__name__ in EXPECTED for kind in type(error).__mro__):
+            raise
+        print(f"stridecast {name}: {error}", file=sys.stderr)
+        return 1
+
+
+def _find(words: list[str]) -> tuple[str | None, list[str]]:
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            return name, words[count:]
+    return None, []
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{says}" for name, (_, says) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Stridecast turns Kafka streams of accelerometer readings into activity labels.",
+            "",
+            "usage: stridecast COMMAND [--help] [--config FILE] [flags]",
+            "",
+            *lines,
+            "",
+            "Settings come from flags, then STRIDECAST_* variables (STRIDECAST_KAFKA__BOOTSTRAP_SERVERS),",
+            "then the TOML file that --config names. `stridecast COMMAND --help` lists them.",
+        ]
+    )

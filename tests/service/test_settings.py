@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from service.settings import Settings, SettingsError, load
+
+
+class Command(Settings):
+    data: list[Path] = Field(default=[])
+    resume: bool = False
+
+
+def read(*arguments: str) -> Command:
+    return load(Command, list(arguments), "stridecast test")
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = read()
+    assert settings.activity.input_topic == "accelerometer"
+    assert settings.activity.output_topic == "activities"
+    assert settings.activity.dead_letter_topic == "accelerometer.dead-letters"
+    assert (settings.activity.lateness_slots, settings.activity.max_gap_ms) == (4, 250)
+    assert settings.activity.idle_timeout_s == 60
+    assert (settings.http.host, settings.http.port) == ("127.0.0.1", 9464)
+    assert settings.delivery == "at_least_once"
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "stridecast.toml"
+    config.write_text('[kafka]\nbootstrap_servers = "file:1"\ngroup_id = "file"\n[http]\nport = 1\n')
+    monkeypatch.setenv("STRIDECAST_KAFKA__BOOTSTRAP_SERVERS", "environment:2")
+    monkeypatch.setenv("STRIDECAST_HTTP__PORT", "2")
+    settings = read("--config", str(config), "--http.port", "3")
+    assert settings.kafka.group_id == "file"
+    assert settings.kafka.bootstrap_servers == "environment:2"
+    assert settings.http.port == 3
+
+
+def test_flags_may_be_written_with_underscores_as_the_contract_names_them() -> None:
+    assert read("--kafka.bootstrap_servers", "broker:9092").kafka.bootstrap_servers == "broker:9092"
+
+
+def test_a_list_takes_several_words_and_keeps_commas_in_names() -> None:
+    assert read("--data", "a,b", "c", "--resume").data == [Path("a,b"), Path("c")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--http.port", "99999"], "http.port = '99999'"),
+        (["--http.port", "none"], "http.port = 'none'"),
+        (["--kafka.group-id", ""], "kafka.group_id = ''"),
+        (["--activity.input-topic", "no spaces"], "activity.input_topic = 'no spaces'"),
+        (["--activity.lateness-slots", "-1"], "activity.lateness_slots = '-1'"),
+        (["--activity.idle-timeout-s", "0"], "activity.idle_timeout_s = '0'"),
+        (["--activity.max-gap-ms", "nan"], "activity.max_gap_ms = 'nan'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_value(arguments: list[str], says: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(*arguments)
+    assert says in str(refusal.value)
+
+
+def test_a_wrong_value_in_the_environment_says_what_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIDECAST_DELIVERY", "maybe_once")
+    with pytest.raises(SettingsError, match=r"delivery = 'maybe_once'.*'at_least_once'"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("STRIDECAST_HTTPP__PORT", "httpp.port"),
+        ("STRIDECAST_HTTP__PROT", "http.prot = '1'"),
+        ("STRIDECAST_PORT", "port = '1'"),
+    ],
+)
+def test_an_unknown_variable_is_refused_by_name(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=says):
+        read()
+
+
+def test_a_mistyped_secret_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIDECAST_KAFKA__PASSWORT_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError) as refusal:
+        read()
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "stridecast.toml"
+    config.write_text("[activity]\nlatenes_slots = 3\n")
+    with pytest.raises(SettingsError, match=r"activity\.latenes_slots = 3 in .*stridecast\.toml"):
+        read("--config", str(config))
+
+
+def test_a_commands_own_option_is_no_setting_for_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIDECAST_RESUME", "true")
+    with pytest.raises(SettingsError, match="resume"):
+        read()
+
+
+def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+        read("--config", str(tmp_path / "nowhere.toml"))
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[kafka")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        read(f"--config={broken}")
+
+
+def test_an_unknown_flag_ends_the_program_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        read("--no-such-flag")
+    assert end.value.code == 2
+    assert "--no-such-flag" in capsys.readouterr().err
