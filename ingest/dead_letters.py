@@ -3,12 +3,18 @@
 A dead letter keeps the record's key, value, headers and timestamp. Its own headers come after the original ones,
 so where a record is rejected for a second time, having been replayed from a dead-letter topic, it carries both
 sets: the last header of a name counts, as in Kafka's own `lastHeader`, and the earlier ones tell its history.
+
+Kafka allows two things that kafka-python's `send` (3.0.12) refuses with an exception, and any producer can write
+them. A null header value is sent as an empty one. A record without key and value passes as the value `NULL`, by a
+producer that has a `NullableValues` as its `value_serializer`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from kafka.serializer import Serializer
 
 from ingest.contract import (
     ERROR_DETAIL_HEADER,
@@ -22,54 +28,39 @@ from ingest.rejections import Rejection
 
 
 class ConsumedRecord(Record, Protocol):
-    """A record that knows where it was read; kafka-python's `ConsumerRecord` does."""
+    """A record that knows its place in the partition; kafka-python's `ConsumerRecord` does."""
 
-    @property
-    def topic(self) -> str: ...  # noqa: D102
-    @property
-    def partition(self) -> int: ...  # noqa: D102
     @property
     def offset(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A rejected record with its reason: everything that is to be written, but for the topic."""
+    """A rejected record with its reason: all that is to be written, but for where.
+
+    `timestamp` is the record's own, in epoch ms.
+    """
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    timestamp_ms: int
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of kafka-python's `producer.send`.
-
-        Two things that Kafka allows `send` refuses (3.0.12). A null header value is sent as an empty one. A
-        record without key and value is sent through `NullableValues`, which the producer must have been given
-        as its `value_serializer`.
-        """
-        return {
-            "key": self.key,
-            "value": NULL if self.key is None and self.value is None else self.value,
-            "headers": [(name, value or b"") for name, value in self.headers],
-            "timestamp_ms": self.timestamp_ms,
-        }
+    headers: list[tuple[str, bytes]]
+    timestamp: int
 
 
-def dead_letter(record: ConsumedRecord, rejection: Rejection) -> DeadLetter:
-    """Return the dead letter of the record that the rejection is about."""
+def dead_letter(record: ConsumedRecord, rejection: Rejection, topic: str, partition: int) -> DeadLetter:
+    """Return the dead letter of a record of this topic and partition that the rejection is about."""
     return DeadLetter(
         key=record.key,
         value=record.value,
         headers=[
-            *record.headers,
+            *((name, value or b"") for name, value in record.headers),
             (ERROR_REASON_HEADER, rejection.reason.encode()),
             (ERROR_DETAIL_HEADER, rejection.detail.encode()),
-            (SOURCE_TOPIC_HEADER, record.topic.encode()),
-            (SOURCE_PARTITION_HEADER, b"%d" % record.partition),
+            (SOURCE_TOPIC_HEADER, topic.encode()),
+            (SOURCE_PARTITION_HEADER, b"%d" % partition),
             (SOURCE_OFFSET_HEADER, b"%d" % record.offset),
         ],
-        timestamp_ms=record.timestamp,
+        timestamp=record.timestamp,
     )
 
 
@@ -83,8 +74,8 @@ class _Null:
 NULL: Final = _Null()
 
 
-class NullableValues:
-    """A `value_serializer` for kafka-python that passes bytes through and turns `NULL` into a null value."""
+class NullableValues(Serializer):  # type: ignore[misc]  # kafka-python has no types
+    """A `value_serializer` for kafka-python that passes bytes through and writes a null value for `NULL`."""
 
     def serialize(self, topic: str, headers: object, data: Any) -> bytes | None:
         """Return what is written."""
