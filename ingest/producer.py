@@ -4,6 +4,7 @@ import kafka
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from ingest.consumer import BOOTSTRAP_TIMEOUT_MS, IngestError
+from ingest.dead_letters import NullableValues
 
 DELIVERY_TIMEOUT_MS = 60_000
 
@@ -20,6 +21,7 @@ def open_producer(*, bootstrap_servers: str, client_id: str) -> kafka.KafkaProdu
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
+            value_serializer=NullableValues(),
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             allow_auto_create_topics=False,
             bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,

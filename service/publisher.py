@@ -16,6 +16,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
 from inference.core import Result
+from ingest.dead_letters import NULL
 from service.ledger import Segment
 from service.metrics import WorkerMetrics
 
@@ -139,7 +140,7 @@ class Publisher(threading.Thread):
             future = self._producer.send(
                 message.topic,
                 key=message.key,
-                value=message.value,
+                value=NULL if message.value is None else message.value,
                 headers=message.headers,
                 partition=message.partition,
                 timestamp_ms=message.timestamp_ms,

@@ -25,7 +25,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     try:
         broker = Broker(tmp_path_factory.mktemp("kafka"), heap="512m").start()
     except (ArtifactError, JavaMissing) as error:
-        if os.environ.get("STRIDECAST_REQUIRE_KAFKA") == "1":
+        if os.environ.get("REQUIRE_KAFKA") == "1":
             raise
         pytest.skip(f"no Kafka to test against: {error}")
     with broker:

@@ -1,0 +1,351 @@
+"""The activity worker as a process, on Apache Kafka itself, checked from outside."""
+
+import datetime
+import itertools
+import json
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.architectures import build
+from inference.bundle import ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
+from ingest.contract import ActivityLabel
+from service.broker import Broker
+from tests.kafka.expected import expected_windows, plain_probabilities
+from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
+from tests.kafka.worker_process import WorkerProcess, running_worker
+from tests.windowing.reference import Reading, Window
+
+START_MS = 1_700_000_000_000
+LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
+
+Message = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose weights are random: what it says is nonsense, but each frame has an answer of its own."""
+    import torch
+
+    torch.manual_seed(7)
+    folder = tmp_path_factory.mktemp("bundles") / "nonsense"
+    network = build("har-cnn")
+    for parameter in network.parameters():
+        parameter.data *= 2.0
+    description = Description(
+        name="nonsense",
+        version="3",
+        architecture=ArchitectureChoice(name="har-cnn"),
+        input=Input(shape=(80, 3)),
+        labels=LABELS,
+        normalisation=Normalisation(mean=(0.5, 7.0, 0.5), std=(6.0, 6.0, 4.0)),
+        temperature=1.5,
+        training=Training(data=(), command="none", seed=7, date=datetime.date(2026, 1, 1)),
+    )
+    frames = np.random.default_rng(7).normal(0, 5, (4, 80, 3)).astype(np.float32)
+    save_bundle(folder, network, description, frames)
+    return folder
+
+
+@dataclass
+class Stage:
+    """Topics of a test's own, and a worker's flags for them."""
+
+    broker: Broker
+    input: str
+    output: str
+    dead_letters: str
+    flags: list[str]
+    log: Path
+    bundle: Path
+
+    def send(self, messages: list[Message], partition: int = 0) -> None:
+        send(producer(self.broker.bootstrap_servers), self.input, messages, partition=partition)
+
+    def labels(self, count: int) -> list[Label]:
+        return read_labels(self.broker.bootstrap_servers, self.output, count)
+
+    def worker(self, *flags: str) -> WorkerProcess:
+        return WorkerProcess(self.log, *self.flags, *flags)
+
+
+@pytest.fixture
+def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Path) -> Callable[..., Stage]:
+    def make(partitions: int = 1, output_partitions: int | None = None, **settings: str) -> Stage:
+        names = topic(partitions), topic(output_partitions or partitions), topic(1)
+        flags = {
+            "--kafka.bootstrap-servers": broker.bootstrap_servers,
+            "--kafka.group-id": f"group-{names[0]}",
+            "--activity.input-topic": names[0],
+            "--activity.output-topic": names[1],
+            "--activity.dead-letter-topic": names[2],
+            "--activity.bundle": str(bundle),
+            "--inference.device": "cpu",
+            **{f"--{name.replace('__', '.').replace('_', '-')}": value for name, value in settings.items()},
+        }
+        words = list(itertools.chain.from_iterable(flags.items()))
+        return Stage(broker, *names, words, tmp_path / "worker.log", bundle)
+
+    return make
+
+
+def walk(device: str, seconds: float, *, seed: int, start_ms: int = START_MS, jitter_ms: int = 12) -> list[Reading]:
+    """A device's 20 Hz signal with a clock that isn't clean."""
+    random = np.random.default_rng(seed)
+    count = int(seconds * 20)
+    times = start_ms + 50 * np.arange(count) + random.integers(-jitter_ms, jitter_ms + 1, count)
+    xyz = np.float32(random.normal([0.5, 9.0, 0.3], 4, (count, 3))).astype(float).round(4)
+    return [
+        Reading(device.encode(), int(at), *map(float, np.float32(values)))
+        for at, values in zip(times, xyz, strict=True)
+    ]
+
+
+def sample(reading: Reading) -> Message:
+    value = {"device_id": reading.device_id.decode(), "timestamp": reading.timestamp_ms}
+    return reading.device_id, json.dumps(value | {"x": reading.x, "y": reading.y, "z": reading.z}).encode(), []
+
+
+def interleave(*devices: list[Reading]) -> list[Reading]:
+    return sorted(itertools.chain(*devices), key=lambda reading: reading.timestamp_ms)
+
+
+def check_labels(stage: Stage, labels: list[Label], windows: list[Window]) -> None:
+    """Every window once, none beside, and each with the label that a plain network gives it."""
+    counted = Counter(label.identity for label in labels)
+    wanted = {(window.device_id, window.start_ms): window for window in windows}
+    assert set(counted) == set(wanted)
+    assert set(counted.values()) <= {1}
+    found = [wanted[label.identity] for label in labels]
+    probabilities = plain_probabilities(stage.bundle, np.array([window.values for window in found]))
+    for label, window, row in zip(labels, found, probabilities, strict=True):
+        value = ActivityLabel.model_validate(label.value, strict=True)
+        assert value.device_id.encode() == window.device_id
+        assert value.window_end == window.start_ms + 4000
+        assert value.coverage == pytest.approx(window.measured / 80)
+        assert value.longest_gap_ms == window.longest_gap_ms
+        assert value.closed_by == window.closed_by
+        assert value.model == "nonsense@3"
+        assert int(label.headers["source-offset"]) == window.source_offset
+        assert [value.probabilities[name] for name in LABELS] == pytest.approx(row.tolist(), abs=1e-3)
+        if np.diff(np.sort(row))[-1] > 2e-3:
+            assert value.activity == LABELS[int(row.argmax())]
+
+
+def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(stage: Callable[..., Stage]) -> None:
+    here = stage()
+    readings = interleave(*(walk(f"phone-{number}", 24, seed=number) for number in range(12)))
+    windows = expected_windows([[reading] for reading in readings])
+    assert len(windows) > 100
+    with running_worker(here.log, *here.flags):
+        here.send([sample(reading) for reading in readings])
+        check_labels(here, here.labels(len(windows)), windows)
+
+
+def test_the_three_forms_of_messages_mean_the_same(stage: Callable[..., Stage]) -> None:
+    here = stage()
+    readings = walk("phone", 20, seed=1, jitter_ms=0)
+    messages: list[Message] = []
+    records: list[list[Reading]] = []
+    for number, start in enumerate(range(0, len(readings), 20)):
+        part = readings[start : start + 20]
+        xyz = [[reading.x, reading.y, reading.z] for reading in part]
+        at = part[0].timestamp_ms
+        if number % 3 == 0:
+            messages += [sample(reading) for reading in part]
+            records += [[reading] for reading in part]
+            continue
+        records.append(part)
+        if number % 3 == 1:
+            value = json.dumps({"device_id": "phone", "start": at, "rate_hz": 20, "samples": xyz}).encode()
+            messages.append((b"phone", value, []))
+        else:
+            value = struct.pack("<BBHfq", 1, 0, len(part), 20.0, at) + np.array(xyz, "<f4").tobytes()
+            messages.append((b"phone", value, [("content-type", b"application/vnd.stridecast.chunk")]))
+    windows = expected_windows(records)
+    with running_worker(here.log, *here.flags):
+        here.send(messages)
+        check_labels(here, here.labels(len(windows)), windows)
+
+
+def test_bad_records_go_to_the_dead_letters_as_they_came_and_their_neighbours_are_labelled(
+    stage: Callable[..., Stage],
+) -> None:
+    here = stage()
+    readings = walk("good", 16, seed=2)
+    bad: list[Message] = [
+        (b"k1", b"not JSON", [("mine", b"kept")]),
+        (None, None, []),
+        (b"k2", None, []),
+        (b"k3", b'{"device_id": "bad", "timestamp": "1700000000000", "x": 1, "y": 2, "z": 3}', []),
+        (b"k4", b'{"device_id": "bad", "timestamp": 1700000000000, "x": NaN, "y": 2, "z": 3}', []),
+        (b"k5", b'{"device_id": "bad", "timestamp": 1700000000000, "x": true, "y": 2, "z": 3}', []),
+        (b"k6", b"\xff\xfe", [("content-type", b"application/vnd.stridecast.chunk")]),
+        (b"k7", b"x", [("content-type", b"text/plain")]),
+        (b"k8", b"[" * 200_000, []),
+    ]
+    messages: list[Message] = []
+    records: list[list[Reading]] = []
+    for number, reading in enumerate(readings):
+        messages.append(sample(reading))
+        records.append([reading])
+        if number % 30 == 0:
+            messages.append(bad[number // 30 % len(bad)])
+            records.append([])
+    sent_bad = [message for message in messages if message in bad]
+    windows = expected_windows(records)
+    with running_worker(here.log, *here.flags) as worker:
+        here.send(messages)
+        check_labels(here, here.labels(len(windows)), windows)
+        letters = read_topic(
+            here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= len(sent_bad)
+        )
+        assert worker.metric("stridecast_records_rejected_total") == len(sent_bad)
+    assert [(letter.key(), letter.value()) for letter in letters] == [message[:2] for message in sent_bad]
+    offsets = [offset for offset, record in enumerate(records) if not record]
+    for letter, offset, message in zip(letters, offsets, sent_bad, strict=True):
+        headers = letter.headers()
+        assert headers[: len(message[2])] == message[2]
+        told = dict(headers)
+        assert told["source-topic"] == here.input.encode()
+        assert (told["source-partition"], told["source-offset"]) == (b"0", str(offset).encode())
+        assert told["error-reason"]
+        assert told["error-detail"]
+
+
+def test_a_worker_stopped_mid_stream_and_started_again_loses_no_window_and_says_none_twice(
+    stage: Callable[..., Stage],
+) -> None:
+    here = stage(partitions=2)
+    devices = [walk(f"phone-{number}", 40, seed=number) for number in range(8)]
+    by_partition = [interleave(*devices[:4]), interleave(*devices[4:])]
+    windows = [window for part in by_partition for window in expected_windows([[reading] for reading in part])]
+    for stop_at in (0.3, 0.7):
+        worker = here.worker()
+        worker.wait_until_ready()
+        for partition, part in enumerate(by_partition):
+            from_, to = (0, int(0.3 * len(part))) if stop_at == 0.3 else (int(0.3 * len(part)), int(0.7 * len(part)))
+            here.send([sample(reading) for reading in part[from_:to]], partition)
+        assert worker.terminate() == 0, worker.said()
+    with running_worker(here.log, *here.flags) as worker:
+        for partition, part in enumerate(by_partition):
+            here.send([sample(reading) for reading in part[int(0.7 * len(part)) :]], partition)
+        check_labels(here, here.labels(len(windows)), windows)
+        assert worker.metric("stridecast_recovered_records_total") > 0
+
+
+def test_a_device_that_falls_silent_gets_its_last_windows_after_the_idle_timeout(stage: Callable[..., Stage]) -> None:
+    here = stage(activity__idle_timeout_s="2")
+    readings = walk("quiet", 10, seed=3)
+    windows = expected_windows([[reading] for reading in readings], silent=True)
+    assert {window.closed_by for window in windows} == {"time", "silence"}
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in readings])
+        check_labels(here, here.labels(len(windows)), windows)
+        assert worker.metric("stridecast_active_devices") == 0
+
+
+def test_a_partition_whose_log_ends_in_an_aborted_transaction_still_notices_silence(
+    stage: Callable[..., Stage],
+) -> None:
+    """Aborted and control records take offsets that no poll returns; the position must pass them all the same."""
+    here = stage(activity__idle_timeout_s="2")
+    readings = walk("quiet", 10, seed=4)
+    windows = expected_windows([[reading] for reading in readings], silent=True)
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in readings])
+        client = producer(here.broker.bootstrap_servers, **{"transactional.id": here.input})
+        client.init_transactions()
+        client.begin_transaction()
+        for reading in walk("never", 10, seed=5):
+            client.produce(here.input, key=reading.device_id, value=sample(reading)[1], partition=0)
+        client.flush()
+        client.abort_transaction()
+        check_labels(here, here.labels(len(windows)), windows)
+        assert worker.metric("stridecast_samples_total") == len(readings)
+        assert worker.metric("stridecast_consumer_lag_records") == 0
+
+
+def test_labels_go_to_the_partition_of_their_input_modulo_the_outputs(stage: Callable[..., Stage]) -> None:
+    here = stage(partitions=3, output_partitions=2)
+    windows = []
+    with running_worker(here.log, *here.flags):
+        for partition in range(3):
+            readings = walk(f"phone-{partition}", 12, seed=partition)
+            windows += expected_windows([[reading] for reading in readings])
+            here.send([sample(reading) for reading in readings], partition)
+        labels = here.labels(len(windows))
+    check_labels(here, labels, windows)
+    for label in labels:
+        source = int(label.headers["source-partition"])
+        assert label.key == f"phone-{source}".encode()
+        assert label.partition == source % 2
+
+
+def test_a_second_worker_takes_its_share_and_gives_it_back_without_loss(stage: Callable[..., Stage]) -> None:
+    here = stage(partitions=4)
+    by_partition = [walk(f"phone-{number}", 36, seed=number) for number in range(4)]
+    windows = [window for part in by_partition for window in expected_windows([[reading] for reading in part])]
+
+    def send_part(number: int) -> None:
+        for partition, part in enumerate(by_partition):
+            third = len(part) // 3
+            here.send([sample(reading) for reading in part[number * third : (number + 1) * third]], partition)
+
+    with running_worker(here.log, *here.flags) as first:
+        send_part(0)
+        with running_worker(here.log, *here.flags) as second:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and second.get("/metrics")[1].count("stridecast_rewind_records{") < 2:
+                time.sleep(0.1)
+            assert second.get("/metrics")[1].count("stridecast_rewind_records{") == 2, second.said()
+            send_part(1)
+            time.sleep(1)
+            assert second.terminate() == 0
+        send_part(2)
+        check_labels(here, here.labels(len(windows)), windows)
+        assert first.metric("stridecast_rebalances_total") >= 2
+
+
+def test_a_device_on_two_partitions_is_counted(stage: Callable[..., Stage]) -> None:
+    here = stage(partitions=2)
+    with running_worker(here.log, *here.flags) as worker:
+        for partition in range(2):
+            here.send([sample(reading) for reading in walk("torn", 1, seed=1)], partition)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and worker.metric("stridecast_split_devices_total") < 1:
+            time.sleep(0.1)
+        assert worker.metric("stridecast_split_devices_total") == 1
+
+
+def test_health_metrics_and_the_live_view_are_served(stage: Callable[..., Stage]) -> None:
+    here = stage()
+    with running_worker(here.log, *here.flags) as worker:
+        assert worker.get("/livez") == (200, "ok\n")
+        assert worker.get("/readyz") == (200, "ok\n")
+        assert worker.get("/nowhere")[0] == 404
+        assert "<title>Stridecast" in worker.get("/")[1]
+        page = worker.get("/metrics")[1]
+        assert 'stridecast_records_rejected_total{reason="' in page.replace('worker="activity",', "").replace(
+            ',worker="activity"', ""
+        )
+        assert worker.metric("stridecast_model_info", name="nonsense", version="3", device="cpu") == 1
+
+
+def test_a_worker_without_topics_or_broker_ends_with_one_sentence(broker: Broker, tmp_path: Path, bundle: Path) -> None:
+    flags = ["--kafka.bootstrap-servers", broker.bootstrap_servers, "--activity.bundle", str(bundle)]
+    worker = WorkerProcess(tmp_path / "missing.log", *flags, "--activity.input-topic", "no-such-topic")
+    assert worker.process.wait(40) == 1
+    assert "has no topic" in worker.said()
+    assert "no-such-topic" in worker.said()
+    assert "Traceback" not in worker.said()
+    worker = WorkerProcess(tmp_path / "nobody.log", "--kafka.bootstrap-servers", "127.0.0.1:1", *flags[2:])
+    assert worker.process.wait(40) == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in worker.said()
+    assert "Traceback" not in worker.said()
