@@ -1,0 +1,72 @@
+"""Where a model runs. What the core needs of a device is four methods; all else about it stays behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from inference.bundle import Precision
+
+SLOTS = 2
+"""Batches that an engine holds at once: one that runs and one that is being prepared."""
+
+
+class DeviceError(Exception):
+    """The device that was asked for is not there, or cannot do what was asked; the text says what to choose."""
+
+
+class Engine(Protocol):
+    """One model on a device, warm, for batches of at most `max_batch` frames.
+
+    A batch goes through one of `SLOTS` slots: its frames are written to the slot's staging array, it is launched,
+    and it is collected before the slot is used again. Batches are collected in the order of their launch. One
+    thread uses an engine at a time.
+    """
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's input, (max_batch, *frame shape), to write the first rows of."""
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Begin to classify the slot's first `frames` rows; returns without waiting where the device can."""
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Wait for the slot's answers, (frames, classes) in memory of their own; raises what the device raised."""
+
+
+class Device(Protocol):
+    """Makes engines."""
+
+    @property
+    def name(self) -> str:
+        """What metrics call it: `cpu` or `cuda`."""
+
+    @property
+    def precisions(self) -> Sequence[Precision]:
+        """What to serve at, best first; the core takes the first that passes the bundle's golden check."""
+
+    def load(
+        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
+    ) -> Engine:
+        """Prepare and warm an engine for frames of `shape` and `dtype`; `module` is the engine's from then on."""
+
+
+def choose_device(
+    name: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    *,
+    threads: int = 1,
+) -> Device:
+    """Return the device of the settings; `auto` takes a GPU where there is one. `threads` is for the CPU.
+
+    Raises `DeviceError`.
+    """
+    # Late, so that the CUDA part is only read where it is used, and since both modules need this one's names.
+    from inference.devices import cpu, cuda
+
+    if name == "cuda" or (name == "auto" and cuda.is_available()):
+        return cuda.CudaDevice(precision)
+    return cpu.CpuDevice(precision, threads)

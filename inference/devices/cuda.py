@@ -1,0 +1,214 @@
+"""A GPU: pinned staging, copies on a stream of their own, and a hand-captured graph for each of a ladder of sizes.
+
+Launching a small network kernel by kernel costs more than running it: a captured graph is one launch. A graph has a
+fixed batch size, so batches are padded up to the next rung of a ladder. The ladder is a rule, and the two slots
+(`LadderEngine`) are plain code; what needs CUDA is in `_CudaLane` and its few lines.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.architectures import ConvRelu
+from inference.bundle import PRECISIONS, Precision
+from inference.devices import SLOTS, DeviceError, Engine
+from inference.devices.convolutions import replace_convolutions
+
+# cuDNN picks its algorithms and allocates its workspaces in the first calls, which must not be captured.
+WARM_UP_RUNS = 3
+
+
+def is_available() -> bool:
+    """Tell whether PyTorch finds a GPU that it can use."""
+    return torch.cuda.is_available()
+
+
+def ladder(max_batch: int) -> tuple[int, ...]:
+    """Return the batch sizes that get a graph: multiples of eight, each half again as large, up to `max_batch`.
+
+    Below eight frames a GPU has nothing to gain from a smaller batch; a half bounds the padding to a third of the
+    work.
+    """
+    rungs = []
+    rung = 8
+    while rung < max_batch:
+        rungs.append(rung)
+        rung = -(-(rung * 3 // 2) // 8) * 8
+    return (*rungs, max_batch)
+
+
+class Lane(Protocol):
+    """The memory of one slot, and how a batch passes through it."""
+
+    @property
+    def staging(self) -> NDArray[Any]:
+        """The input, (max_batch, *frame shape)."""
+
+    def run(self, frames: int, rung: int) -> None:
+        """Begin: copy `rung` rows to the device, run that rung's graph, copy `frames` rows of answers back."""
+
+    def wait(self) -> NDArray[np.float32]:
+        """Wait until the answers have arrived; (max_batch, classes), overwritten by the next run."""
+
+
+class LadderEngine:
+    """Two lanes, and batches padded up to the ladder's next rung.
+
+    What a padding row holds is whatever the slot held before, or zeros: finite, and nobody reads its answer.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], rungs: Sequence[int]) -> None:
+        self._lanes = lanes
+        self._rungs = rungs
+        self._frames = [0] * len(lanes)
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's pinned input array."""
+        return self._lanes[slot].staging
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Queue the batch's copies and its graph on the device, and return."""
+        rung = self._rungs[bisect.bisect_left(self._rungs, frames)]
+        self._frames[slot] = frames
+        self._lanes[slot].run(frames, rung)
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Wait for the batch and copy its answers out of the pinned memory."""
+        return self._lanes[slot].wait()[: self._frames[slot]].copy()
+
+
+class CudaDevice:
+    """The first GPU that CUDA shows (`CUDA_VISIBLE_DEVICES` chooses)."""
+
+    name = "cuda"
+
+    def __init__(self, precision: Precision | Literal["auto"] = "auto") -> None:
+        if not is_available():
+            raise DeviceError(
+                f"PyTorch {torch.__version__} finds no CUDA device: choose device cpu or auto, or install a build "
+                f"of PyTorch and a driver that fit"
+            )
+        self.precisions: Sequence[Precision] = ("bfloat16", "float32") if precision == "auto" else (precision,)
+
+    def load(
+        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
+    ) -> Engine:
+        """Move the module to the GPU and capture its graphs."""
+        replace_convolutions(module, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
+        module = module.to("cuda")
+        rungs = ladder(max_batch)
+        streams = _Streams()
+        example = np.zeros((max_batch, *shape), dtype)
+        lanes = [_CudaLane(module, example, streams) for _ in range(SLOTS)]
+        with _float32_means_float32():
+            for lane in lanes:
+                lane.capture(rungs)
+        return LadderEngine(lanes, rungs)
+
+
+class CudnnConvRelu(nn.Module):
+    """A `ConvRelu` in `dtype` with weights channels last too, as the tensor cores want them."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, convolution: ConvRelu, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = convolution.weight.detach().unsqueeze(2).to(dtype)
+        bias = None if convolution.bias is None else convolution.bias.detach().to(dtype)
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias)
+        self._dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in_channels, 1, length) to (n, out_channels, 1, length - kernel_size + 1)."""
+        return torch.relu_(F.conv2d(x.to(self._dtype), self.weight, self.bias))
+
+
+class _Streams:
+    """What the lanes of an engine share: a stream for copies in, one for the graphs, and the graphs' memory.
+
+    Graphs of one pool may overwrite each other's intermediate results: they all run on the one stream, in turn.
+    """
+
+    def __init__(self) -> None:
+        self.upload = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.compute = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.pool = torch.cuda.graph_pool_handle()
+
+
+class _CudaLane:
+    """One slot: pinned arrays here, arrays of the same shape there, and the graphs between them."""
+
+    def __init__(self, module: nn.Module, example: NDArray[Any], streams: _Streams) -> None:
+        self._module = module
+        self._streams = streams
+        self._host_input = torch.from_numpy(example).pin_memory()
+        self._input = self._host_input.to("cuda")
+        with torch.inference_mode():
+            self._output = torch.zeros_like(module(self._input))
+        self._host_output = self._output.to("cpu").pin_memory()
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # A blocking event sleeps instead of spinning: the CPU has a Kafka client to run.
+        self._answered = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        self.staging: NDArray[Any] = self._host_input.numpy()
+        self._answers: NDArray[np.float32] = self._host_output.numpy()
+
+    def capture(self, rungs: Sequence[int]) -> None:
+        """Capture a graph for each rung, the largest first, so that the smaller find room in its memory."""
+        torch.cuda.synchronize()
+        for rung in reversed(rungs):
+            with torch.inference_mode(), torch.cuda.stream(self._streams.compute):
+                for _ in range(WARM_UP_RUNS):
+                    self._classify(rung)
+            graph = torch.cuda.CUDAGraph()
+            # Thread-local: another model may be serving from another thread meanwhile.
+            with (
+                torch.inference_mode(),
+                torch.cuda.graph(
+                    graph,
+                    pool=self._streams.pool,
+                    stream=self._streams.compute,
+                    capture_error_mode="thread_local",
+                ),
+            ):
+                self._classify(rung)
+            self._graphs[rung] = graph
+        torch.cuda.synchronize()
+
+    def run(self, frames: int, rung: int) -> None:
+        """Copy in beside the batch that runs, then compute and copy out after it."""
+        with torch.cuda.stream(self._streams.upload):
+            self._input[:rung].copy_(self._host_input[:rung], non_blocking=True)
+            self._uploaded.record()
+        with torch.cuda.stream(self._streams.compute):
+            self._streams.compute.wait_event(self._uploaded)
+            self._graphs[rung].replay()
+            self._host_output[:frames].copy_(self._output[:frames], non_blocking=True)
+            self._answered.record()
+
+    def wait(self) -> NDArray[np.float32]:
+        """Wait for the answers; errors of the device surface here."""
+        self._answered.synchronize()
+        return self._answers
+
+    def _classify(self, rung: int) -> None:
+        # Into memory of the lane's own: what a graph allocates belongs to the pool and to the next graph.
+        self._output[:rung].copy_(self._module(self._input[:rung]))
+
+
+@contextlib.contextmanager
+def _float32_means_float32() -> Iterator[None]:
+    """Let cuDNN choose the fastest algorithms, but not TF32's ten bits for float32's twenty-three."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        yield
