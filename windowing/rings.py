@@ -1,7 +1,9 @@
 """The windows of one partition's devices: readings in, frames out."""
 
+import contextlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +60,25 @@ class Step:
     """
 
     frames: Frames
-    consumed: int
-    more: bool
-    incomplete: int
-    late: Int64s
-    superseded: int
-    new_devices: list[bytes]
-    forgotten: list[bytes]
+    consumed: int = 0
+    more: bool = False
+    incomplete: int = 0
+    late: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    superseded: int = 0
+    new_devices: list[bytes] = field(default_factory=list)
+    forgotten: list[bytes] = field(default_factory=list)
+
+
+_NO_FRAMES = Frames(
+    device_id=np.empty(0, dtype=np.object_),
+    start_ms=np.empty(0, dtype=np.int64),
+    values=np.empty((0, WINDOW_SLOTS, 3), dtype=np.float32),
+    measured=np.empty(0, dtype=np.int32),
+    longest_gap_ms=np.empty(0, dtype=np.int32),
+    by_silence=np.empty(0, dtype=np.bool_),
+    source_offset=np.empty(0, dtype=np.int64),
+    reading=np.empty(0, dtype=np.int64),
+)
 
 
 class Windower:
@@ -99,8 +113,8 @@ class Windower:
             raise ValueError(f"lateness_slots is {lateness_slots}: it must be 0 to {_MOST_LATENESS_SLOTS}")
         if max_gap_ms < SLOT_MS:
             raise ValueError(f"max_gap_ms is {max_gap_ms}: neighbouring slots are {SLOT_MS} ms apart, it can't be less")
-        if not idle_timeout_s > 0:
-            raise ValueError(f"idle_timeout_s is {idle_timeout_s}: it must be more than 0")
+        if not 0 < idle_timeout_s < math.inf:
+            raise ValueError(f"idle_timeout_s is {idle_timeout_s}: it must be more than 0, and finite")
         ring = WINDOW_SLOTS + lateness_slots
         at_once = -(-ring // STRIDE_SLOTS)
         if max_frames < at_once:
@@ -162,7 +176,7 @@ class Windower:
         offset = np.require(offset, np.int64, ["C", "A", "W"])
         _check_columns(len(device_ids), device, timestamp_ms, xyz, offset, start)
         if start == len(device):
-            return self._step(0, consumed=start)
+            return Step(_NO_FRAMES, consumed=start)
         self._ages.note(int(offset[start]), processed_at)
         rows, joined = self._find_rows(device_ids)
         late_ms = np.empty(len(device) - start, dtype=np.int64)
@@ -172,8 +186,8 @@ class Windower:
         # A device whose readings all come after an early stop, or were consumed before it, has not joined.
         absent = [i for i in joined if self._rings.newest_ms[rows[i]] == kernels.NEVER]
         self._release([device_ids[i] for i in absent])
-        return self._step(
-            cut,
+        return Step(
+            self._frames(cut, by_silence=False),
             consumed=consumed,
             more=consumed < len(device),
             incomplete=incomplete,
@@ -195,7 +209,9 @@ class Windower:
         silent = np.flatnonzero(self._rings.oldest < (kernels.NOTHING if bound is None else bound))
         done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
         forgotten: list[bytes] = self._ids[silent[:done]].tolist()
-        step = self._step(cut, by_silence=True, more=done < len(silent), incomplete=incomplete, forgotten=forgotten)
+        step = Step(
+            self._frames(cut, by_silence=True), more=done < len(silent), incomplete=incomplete, forgotten=forgotten
+        )
         self._release(forgotten)
         if not step.more:
             self._ages.forget_until(moment)
@@ -215,8 +231,9 @@ class Windower:
                 row = self._take_row(device_id)
                 joined.append(i)
             rows[i] = row
-        self._rings.newest_ms[rows[joined]] = kernels.NEVER
-        self._rings.rank[rows[joined]] = kernels.EMPTY
+        if joined:
+            self._rings.newest_ms[rows[joined]] = kernels.NEVER
+            self._rings.rank[rows[joined]] = kernels.EMPTY
         return rows, joined
 
     def _take_row(self, device_id: bytes) -> int:
@@ -244,21 +261,12 @@ class Windower:
             self._ids[row] = None
             self._free.append(row)
 
-    def _step(
-        self,
-        cut: int,
-        *,
-        by_silence: bool = False,
-        consumed: int = 0,
-        more: bool = False,
-        incomplete: int = 0,
-        late: Int64s | None = None,
-        superseded: int = 0,
-        new_devices: list[bytes] | None = None,
-        forgotten: list[bytes] | None = None,
-    ) -> Step:
+    def _frames(self, cut: int, by_silence: bool) -> Frames:
+        """Copy the frames out of the sheet, which the next call writes over."""
+        if cut == 0:
+            return _NO_FRAMES
         sheet = self._sheet
-        frames = Frames(
+        return Frames(
             device_id=self._ids[sheet.row[:cut]],
             start_ms=sheet.start[:cut] * SLOT_MS,
             values=sheet.values[:cut].copy(),
@@ -268,20 +276,21 @@ class Windower:
             source_offset=sheet.source[:cut].copy(),
             reading=sheet.reading[:cut].copy(),
         )
-        return Step(
-            frames=frames,
-            consumed=consumed,
-            more=more,
-            incomplete=incomplete,
-            late=np.empty(0, dtype=np.int64) if late is None else late,
-            superseded=superseded,
-            new_devices=new_devices or [],
-            forgotten=forgotten or [],
-        )
 
 
 def warm_up() -> None:
-    """Compile the kernels, or load them from the cache, so that the first reading needn't wait for it."""
+    """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it.
+
+    A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
+    kernel ready, so that the call works when repeated, once for each of the two kernels.
+    """
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            return _call_each_kernel()
+    return _call_each_kernel()
+
+
+def _call_each_kernel() -> None:
     windower = Windower()
     column = np.zeros(1, dtype=np.int64)
     windower.push([b""], column.astype(np.int32), column, np.zeros((1, 3), dtype=np.float32), column, 0.0)

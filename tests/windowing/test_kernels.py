@@ -1,0 +1,60 @@
+"""The compiled loops check nothing themselves: what they rely on is checked here, in processes of their own."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.windowing.extremes import digest
+from windowing import kernels
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*arguments: str, full_disk: bool = False, **environment: str) -> str:
+    """Return what a Python started for it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_let_no_file_grow if full_disk else None,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def _let_no_file_grow() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def test_no_time_within_2_to_the_62_overflows_or_leaves_an_array() -> None:
+    """Interpreted, each sum that overflows is a warning made an error, and each index is checked by NumPy."""
+    assert python("-m", "tests.windowing.extremes", NUMBA_DISABLE_JIT="1") == digest()
+
+
+def test_compiled_with_bounds_checked_and_no_room_for_a_cache_the_kernels_say_the_same(tmp_path: Path) -> None:
+    """A full disk lets numba make its cache's folder but write no file; the worker must start all the same."""
+    bounds_checked = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = python("-m", "tests.windowing.extremes", full_disk=True, **bounds_checked)
+    assert said == digest()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_where_there_is_no_place_for_a_cache_the_room_can_still_be_entered() -> None:
+    """On a read-only image without a home, numba has no place to cache in and refuses a function that asks for it."""
+    enter = "import windowing.kernels as k; print(type(k.merge).__name__, type(k.silence).__name__)"
+    said = python(
+        "-c", enter, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/nowhere"
+    )
+    assert said == "CPUDispatcher CPUDispatcher"
+
+
+@pytest.mark.parametrize("kernel", ["merge", "silence"])
+def test_the_kernels_release_the_gil(kernel: str) -> None:
+    assert getattr(kernels, kernel).targetoptions["nogil"] is True
