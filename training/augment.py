@@ -1,0 +1,147 @@
+"""Training frames drawn from recordings as other phones, pockets and wearers might have measured them.
+
+A draw is a pure function of the generator it is given. Everything works on whole batches of NumPy arrays: a
+batch of 256 frames takes a few milliseconds, a small part of a training step.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.datasets import OTHER_ACTIVITY, STANDARD_GRAVITY, Recording
+from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
+
+# A hole that the service would not bridge ends a stretch of signal.
+MAX_GAP_MS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far a training frame may be from the recorded one. The defaults are the default recipe's."""
+
+    max_stretch: float = 0.2  # of time, either way
+    max_tilt_degrees: float = 25.0  # of the phone's plane against the thigh
+    gain_sd: float = 0.03  # of each axis
+    offset_sd: float = 0.3  # m/s², of each axis: phones are uncalibrated
+    clipping_share: float = 0.1  # of frames clipped as a ±2 g sensor does
+    max_noise: float = 0.3  # m/s², standard deviation of a frame's white noise
+    nearest_share: float = 0.5  # of frames sampled as the slot grid does; the others are interpolated
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Stretches of signal without a hole, of one activity each, laid end to end on one clock.
+
+    `clock_ms` float64[n], strictly increasing over all stretches; `xyz` float32[n, 3]; per stretch: `first_ms`
+    and `last_ms` float64[s] on that clock, `activity` int64[s], and `windows` int64[s], how many frames an
+    epoch draws from it.
+    """
+
+    clock_ms: np.ndarray
+    xyz: np.ndarray
+    first_ms: np.ndarray
+    last_ms: np.ndarray
+    activity: np.ndarray
+    windows: np.ndarray
+
+
+def signals(recordings: Sequence[Recording]) -> Signals:
+    """Lay out what frames can be drawn from; stretches shorter than a window are left out."""
+    clocks, values, rows = [], [], []
+    now = 0.0
+    window_ms = (WINDOW_SLOTS - 1) * SLOT_MS
+    for recording in recordings:
+        for start, stop in _stretches(recording):
+            t_ms = recording.t_ms[start:stop]
+            length = float(t_ms[-1] - t_ms[0])
+            if length < window_ms:
+                continue
+            clocks.append(now + (t_ms - t_ms[0]))
+            values.append(recording.xyz[start:stop])
+            windows = 1 + int((length - window_ms) // (STRIDE_SLOTS * SLOT_MS))
+            rows.append((now, now + length, recording.activity[start], windows))
+            now += length + 1.0
+    first_ms, last_ms, activity, windows_of = np.array(rows, np.float64).reshape(-1, 4).T
+    return Signals(
+        np.concatenate([np.empty(0), *clocks]),
+        np.concatenate([np.empty((0, 3), np.float32), *values]),
+        first_ms,
+        last_ms,
+        activity.astype(np.int64),
+        windows_of.astype(np.int64),
+    )
+
+
+def _stretches(recording: Recording) -> list[tuple[int, int]]:
+    """Rows (start, stop) of each run of one known activity without a hole; a clock that stands still parts too."""
+    step = np.diff(recording.t_ms)
+    breaks = (step > MAX_GAP_MS) | (step <= 0) | (np.diff(recording.activity) != 0)
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(recording.t_ms)]
+    return [(start, stop) for start, stop in itertools.pairwise(bounds) if recording.activity[start] != OTHER_ACTIVITY]
+
+
+def draw(signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """One frame, float32[m, 80, 3], from a random place in each of `stretches` int64[m]."""
+    frames = read_at_another_pace(signal, stretches, how, rng)
+    frames = frames @ orientations(len(frames), how.max_tilt_degrees, rng)
+    return measured_by_another_sensor(frames, how, rng)
+
+
+def read_at_another_pace(
+    signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Frames float32[m, 80, 3] whose clock runs up to `max_stretch` faster or slower than the recorded one."""
+    span_ms = (WINDOW_SLOTS - 1) * SLOT_MS
+    length = signal.last_ms[stretches] - signal.first_ms[stretches]
+    pace = 1.0 + how.max_stretch * rng.uniform(-1.0, 1.0, len(stretches))
+    pace = np.minimum(pace, length / span_ms)
+    start = signal.first_ms[stretches] + rng.random(len(stretches)) * (length - pace * span_ms)
+    at = start[:, None] + pace[:, None] * np.arange(WINDOW_SLOTS) * SLOT_MS
+    after = np.clip(np.searchsorted(signal.clock_ms, at), 1, len(signal.clock_ms) - 1)
+    t0, t1 = signal.clock_ms[after - 1], signal.clock_ms[after]
+    share = (at - t0) / (t1 - t0)
+    nearest = rng.random(len(stretches)) < how.nearest_share
+    share = np.where(nearest[:, None], np.rint(share), share).astype(np.float32)[:, :, None]
+    frames: np.ndarray = signal.xyz[after - 1] * (1 - share) + signal.xyz[after] * share
+    return frames
+
+
+def orientations(count: int, max_tilt_degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Rotations float32[count, 3, 3], for row vectors: any angle in the phone's plane, screen in or out, tilted."""
+    turn = rng.uniform(0.0, 2.0 * np.pi, count)
+    screen_in = rng.integers(0, 2, count) * 2.0 - 1.0
+    tilt = np.radians(max_tilt_degrees) * rng.uniform(-1.0, 1.0, count)
+    towards = rng.uniform(0.0, 2.0 * np.pi, count)
+    in_plane = _about_z(turn)
+    in_plane[:, :, 0] *= screen_in[:, None]  # half a turn about the phone's long axis
+    in_plane[:, :, 2] *= screen_in[:, None]
+    tilted = _about_z(towards) @ _about_x(tilt) @ _about_z(-towards)
+    rotations: np.ndarray = (in_plane @ tilted).astype(np.float32)
+    return rotations
+
+
+def _about_z(angle: np.ndarray) -> np.ndarray:
+    rotation = np.zeros((len(angle), 3, 3))
+    rotation[:, 0, 0] = rotation[:, 1, 1] = np.cos(angle)
+    rotation[:, 0, 1] = np.sin(angle)
+    rotation[:, 1, 0] = -np.sin(angle)
+    rotation[:, 2, 2] = 1.0
+    return rotation
+
+
+def _about_x(angle: np.ndarray) -> np.ndarray:
+    return np.roll(_about_z(angle), 1, axis=(1, 2))
+
+
+def measured_by_another_sensor(frames: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """The frames, float32[m, 80, 3], with another sensor's gain, offset, noise and, now and then, range."""
+    count = len(frames)
+    gain = rng.normal(1.0, how.gain_sd, (count, 1, 3))
+    offset = rng.normal(0.0, how.offset_sd, (count, 1, 3))
+    noise = rng.random((count, 1, 1), np.float32) * how.max_noise
+    out = frames * gain.astype(np.float32) + offset.astype(np.float32)
+    out += noise * rng.standard_normal(out.shape, np.float32)
+    limit = np.where(rng.random((count, 1, 1)) < how.clipping_share, 2 * STANDARD_GRAVITY, np.inf)
+    return np.asarray(np.clip(out, -limit, limit), np.float32)

@@ -1,0 +1,381 @@
+"""One training loop, for any model that turns a batch of inputs into logits.
+
+Top to bottom: settings, what is trained on, the loop, scoring, checkpoints. The loop knows nothing of
+accelerometers or texts. Everything random is a function of the seed and of the number of the epoch, so a run
+that is interrupted and resumed ends with the same weights as one that is not.
+
+    FitError              a run that cannot start or go on; its text says why and what to do
+"""
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import rich.progress
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+from training.scores import score
+
+Precision = Literal["float32", "bfloat16"]
+Weights = dict[str, Tensor]
+
+
+class FitError(RuntimeError):
+    """A run that cannot start or go on."""
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """How to fit. A resumed run must have the same ones."""
+
+    epochs: int
+    batch: int = 256
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    average: float = 0.0  # decay of the exponential moving average of the weights; 0 keeps the last weights
+    patience: int = 0  # stop after so many epochs without a lower validation loss, keep the best; 0 never stops
+    clip_norm: float = 0.0  # largest norm of a gradient; 0 does not clip
+    seed: int = 0
+    precision: Precision = "float32"  # of the matrix products; weights stay in float32
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.epochs < 1 or self.batch < 1 or self.learning_rate <= 0:
+            raise FitError(f"epochs, batch and learning_rate must be positive: {self}")
+        if not 0 <= self.average < 1:
+            raise FitError(f"average must be in [0, 1): {self.average}")
+
+
+# --- what is trained on --------------------------------------------------------------------------
+
+
+class Examples(Protocol):
+    """What to learn from; an implementation may draw an example anew each time it is asked for."""
+
+    def __len__(self) -> int:
+        """Examples an epoch."""
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs [m, ...] and classes int64[m] of `rows` int64[m]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Examples that are always the same: `inputs` [n, ...] and classes `targets` int64[n]."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The rows as they are."""
+        return self.inputs[rows], self.targets[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch gave. Training figures are of the batches as they were learned from."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    validation_macro_f1: float
+    seconds: float
+
+
+# --- the loop ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """Everything that changes during a run, and so everything that a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.AdamW
+    average: Weights
+    best: Weights
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        return min(self.history, key=lambda epoch: epoch.validation_loss, default=None)
+
+
+def fit(
+    model: nn.Module,
+    train: Examples,
+    validation: Fixed,
+    settings: FitSettings,
+    *,
+    labels: tuple[str, ...],
+    class_weights: np.ndarray | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    identity: str = "",
+    console: Console | None = None,
+) -> list[Epoch]:
+    """Fit `model` in place and return what each epoch gave; raises `FitError`.
+
+    `validation` scores each epoch, and chooses the epoch whose weights are kept where `patience` is set. With a
+    `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there; `identity`
+    names the data and the model, so that a checkpoint of another run is not taken for this one's.
+    """
+    if not len(train) or not len(validation):
+        raise FitError(f"nothing to learn from: {len(train)} training and {len(validation)} validation examples")
+    console = console or Console(quiet=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    run = _Run(model, optimizer, _copied(model), _copied(model))
+    identity = json.dumps([identity, dataclasses.asdict(settings)])
+    if checkpoint and resume and checkpoint.exists():
+        _restore(run, checkpoint, identity)
+        console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}")
+    weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+    with _progress(console) as progress:
+        task = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
+        while len(run.history) < settings.epochs and not _waited_enough(run, settings):
+            epoch = _one_epoch(run, train, validation, settings, labels, weights, progress, task)
+            run.history.append(epoch)
+            if run.best_epoch is epoch:
+                run.best = _copied_weights(run.average)
+            if checkpoint:
+                _save(run, checkpoint, identity)
+            console.print(_line(epoch, settings))
+    model.load_state_dict(run.best if settings.patience else run.average)
+    return run.history
+
+
+def _one_epoch(
+    run: _Run,
+    train: Examples,
+    validation: Fixed,
+    settings: FitSettings,
+    labels: tuple[str, ...],
+    class_weights: Tensor | None,
+    progress: rich.progress.Progress,
+    task: rich.progress.TaskID,
+) -> Epoch:
+    began = time.monotonic()
+    number = len(run.history)
+    rng = np.random.default_rng((settings.seed, number))
+    order = rng.permutation(len(train))
+    steps = math.ceil(len(train) / settings.batch)
+    rate = loss_sum = correct = 0.0
+    run.model.train()
+    with _seeded(settings.seed, number):
+        for step in range(steps):
+            rows = order[step * settings.batch : (step + 1) * settings.batch]
+            inputs, targets = (torch.from_numpy(part) for part in train.batch(rows, rng))
+            rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
+            logits = _step(run, inputs, targets, rate, class_weights, settings)
+            _average(run, number * steps + step, settings)
+            loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == targets).sum())
+            progress.update(task, completed=number + (step + 1) / steps)
+    scores = score(labels, validation.targets, predict(run.model, validation.inputs, run.average))
+    return Epoch(
+        epoch=number + 1,
+        learning_rate=rate,
+        train_loss=loss_sum / len(train),
+        train_accuracy=correct / len(train),
+        validation_loss=scores.loss,
+        validation_accuracy=scores.accuracy,
+        validation_macro_f1=scores.macro_f1,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _step(
+    run: _Run,
+    inputs: Tensor,
+    targets: Tensor,
+    rate: float,
+    class_weights: Tensor | None,
+    settings: FitSettings,
+) -> Tensor:
+    """Learn from one batch; the logits it had before."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        logits = run.model(inputs)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=settings.label_smoothing)
+    if not bool(torch.isfinite(loss)):
+        raise FitError("the loss is no longer finite: lower the learning rate, or set clip_norm")
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if settings.clip_norm:
+        nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_norm)
+    run.optimizer.step()
+    result: Tensor = logits.detach()
+    return result
+
+
+def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
+    """The rate of one step; "one-cycle" rises in a line for a tenth of the run and falls as a cosine to 0."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    rise = max(1, steps // 10)
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+@torch.no_grad()
+def _average(run: _Run, step: int, settings: FitSettings) -> None:
+    # The first weights are noise: a short memory at the beginning forgets them.
+    decay = min(settings.average, (1 + step) / (10 + step))
+    for name, tensor in run.model.state_dict().items():
+        if tensor.is_floating_point():
+            run.average[name].lerp_(tensor, 1 - decay)
+        else:
+            run.average[name].copy_(tensor)
+
+
+def _waited_enough(run: _Run, settings: FitSettings) -> bool:
+    best = run.best_epoch
+    return bool(settings.patience) and best is not None and len(run.history) - best.epoch >= settings.patience
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None, batch: int = 512
+) -> np.ndarray:
+    """Probabilities float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
+    was_training = model.training
+    model.eval()
+    state = dict(model.state_dict() if weights is None else weights)
+    logits = [
+        torch.func.functional_call(model, state, (torch.from_numpy(inputs[i : i + batch]),))
+        for i in range(0, len(inputs), batch)
+    ]
+    model.train(was_training)
+    return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature in [0.1, 10] that gives `logits` float[m, k] the lowest loss on `targets` int64[m].
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in the inverse
+    temperature, so a golden section search finds it.
+    """
+    x, y = torch.from_numpy(logits).double(), torch.from_numpy(targets)
+
+    def loss(log_sharpness: float) -> float:
+        return float(F.cross_entropy(x * math.exp(log_sharpness), y))
+
+    low, high = -math.log(10.0), math.log(10.0)
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(40):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp(-(low + high) / 2)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def _save(run: _Run, path: Path, identity: str) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
+    for index, slots in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
+    metadata = {
+        "identity": identity,
+        "history": json.dumps([dataclasses.asdict(epoch) for epoch in run.history]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata)
+    os.replace(partial, path)
+
+
+def _restore(run: _Run, path: Path, identity: str) -> None:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise FitError(f"cannot resume from {path}: {error}; delete it to start over") from error
+    if metadata.get("identity") != identity:
+        raise FitError(f"{path} belongs to a run with other data or settings; delete it to start over")
+    groups: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = tensor
+    run.model.load_state_dict(groups["model"])
+    run.average, run.best = groups["average"], groups["best"]
+    state = run.optimizer.state_dict()
+    for name, tensor in groups["optimizer"].items():
+        index, _, slot = name.partition(".")
+        state["state"].setdefault(int(index), {})[slot] = tensor
+    run.optimizer.load_state_dict(state)
+    run.history = [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
+
+
+# --- small helpers -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _seeded(seed: int, epoch: int) -> Iterator[None]:
+    """Dropout's randomness, a function of the seed and the epoch; the caller's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+        yield
+
+
+def _copied(model: nn.Module) -> Weights:
+    return _copied_weights(model.state_dict())
+
+
+def _copied_weights(weights: Mapping[str, Tensor]) -> Weights:
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def _progress(console: Console) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TextColumn("epoch {task.completed:.1f} of {task.total:.0f}"),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+        disable=console.quiet,
+        transient=True,
+    )
+
+
+def _line(epoch: Epoch, settings: FitSettings) -> str:
+    return (
+        f"epoch {epoch.epoch:3d} of {settings.epochs}: training loss {epoch.train_loss:.3f}, "
+        f"accuracy {epoch.train_accuracy:.3f}; validation loss {epoch.validation_loss:.3f}, "
+        f"accuracy {epoch.validation_accuracy:.3f}, macro F1 {epoch.validation_macro_f1:.3f}; "
+        f"{epoch.seconds:.1f} s"
+    )

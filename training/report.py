@@ -1,0 +1,233 @@
+"""Report folders: figures as JSON and Markdown, confusion matrices and learning curves as pictures.
+
+metrics.json          every figure below, and how it came about
+report.md             the same as tables
+confusion-*.png       one for each data set scored
+learning-curves.png   of a training run
+scorings.jsonl        one line for each time that a bundle was scored: how often the test people were looked at
+"""
+
+import dataclasses
+import datetime
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.datasets import DataFile
+from training.evaluate import Evaluation
+from training.fit import Epoch
+from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS, RecipeName
+from training.scores import Scores
+
+mpl.use("Agg")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What a training run has to tell."""
+
+    recipe: RecipeName
+    command: str
+    seed: int
+    seconds: float
+    threads: int
+    settings: dict[str, Any]
+    files: tuple[DataFile, ...]
+    frames: dict[str, int]
+    temperature: float
+    history: tuple[Epoch, ...]
+    validation: Scores
+    tests: tuple[Evaluation, ...]
+
+
+def write_training_report(folder: Path, report: TrainingReport) -> None:
+    """Write all of a training run's report into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(
+        folder / "metrics.json",
+        {
+            "recipe": report.recipe,
+            "command": report.command,
+            "seed": report.seed,
+            "seconds": round(report.seconds, 1),
+            "threads": report.threads,
+            "settings": report.settings,
+            "data": [
+                {"name": file.name, "sha256": file.sha256, "rows": file.readings, "rows_left_out": dict(file.dropped)}
+                for file in report.files
+            ],
+            "frames": report.frames,
+            "temperature": report.temperature,
+            "validation": figures(report.validation),
+            "test": [evaluation_figures(test) for test in report.tests],
+            "article": _article_figures() if report.recipe == "article" else None,
+            "history": [dataclasses.asdict(epoch) for epoch in report.history],
+        },
+    )
+    sections = [
+        f"# Training report: recipe `{report.recipe}`\n\n`{report.command}`, {report.seconds:.0f} s on "
+        f"{report.threads} threads; temperature {report.temperature:.3f}.\n",
+        f"## Validation\n\n{_markdown(report.validation)}",
+        *(_evaluation_section(test) for test in report.tests),
+    ]
+    if report.recipe == "article":
+        sections.append(_beside_the_article(report.tests))
+    (folder / "report.md").write_text("\n".join(sections), encoding="utf-8")
+    _draw_curves(folder / "learning-curves.png", report.history)
+    _draw_confusion(folder / "confusion-validation.png", report.validation, "validation people")
+    _evaluations(folder, report.tests)
+
+
+def write_evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Write the report of an evaluation, outside of training, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "metrics.json", {"test": [evaluation_figures(one) for one in evaluations]})
+    (folder / "report.md").write_text(
+        "\n".join(["# Evaluation\n", *map(_evaluation_section, evaluations)]), encoding="utf-8"
+    )
+    _evaluations(folder, evaluations)
+
+
+def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with (folder / "scorings.jsonl").open("a", encoding="utf-8") as log:
+        for one in evaluations:
+            log.write(json.dumps({"at": now, **evaluation_figures(one)}) + "\n")
+    for one in evaluations:
+        slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
+        _draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def figures(scores: Scores) -> dict[str, Any]:
+    """All figures of `scores`, as JSON has them."""
+    return {
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        "loss": scores.loss,
+        "windows": int(scores.support.sum()),
+        "labels": list(scores.labels),
+        "precision": scores.precision.tolist(),
+        "recall": scores.recall.tolist(),
+        "f1": scores.f1.tolist(),
+        "support": scores.support.tolist(),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
+    """All figures of `evaluation`, with what was scored on what."""
+    return {
+        "bundle": evaluation.bundle,
+        "bundle_digest": evaluation.bundle_digest,
+        "dataset": evaluation.dataset,
+        "file": evaluation.file,
+        "sha256": evaluation.sha256,
+        "people": list(evaluation.people),
+        "windows_of_two_activities_left_out": evaluation.mixed,
+        "windows_of_other_activities_left_out": evaluation.other,
+        **figures(evaluation.scores),
+    }
+
+
+def _article_figures() -> dict[str, Any]:
+    return {"accuracy": ARTICLE_ACCURACY, "loss": ARTICLE_LOSS, **{k: list(v) for k, v in ARTICLE_FIGURES.items()}}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _markdown(scores: Scores) -> str:
+    lines = ["| activity | precision | recall | F1 | windows |", "|---|---:|---:|---:|---:|"]
+    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support, strict=True)
+    lines += [f"| {label} | {p:.3f} | {r:.3f} | {f:.3f} | {n} |" for label, p, r, f, n in columns]
+    lines.append(f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}\n")
+    return "\n".join(lines)
+
+
+def _evaluation_section(evaluation: Evaluation) -> str:
+    people = ", ".join(evaluation.people)
+    return (
+        f"## {evaluation.dataset}, people {people}\n\n{_markdown(evaluation.scores)}\n"
+        f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
+    )
+
+
+def _beside_the_article(tests: Sequence[Evaluation]) -> str:
+    sections = []
+    for test in tests:
+        ours = test.scores
+        lines = [
+            f"## Beside the article: {test.dataset}\n",
+            "The article's figures are of users 29 to 36 of the original file, windows cut straight over the "
+            f"rows; ours are of {test.dataset}, windows as the service cuts them.\n",
+            "| | article P | ours P | article R | ours R | article F1 | ours F1 | article n | ours n |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for i, label in enumerate(ours.labels):
+            pairs = [
+                f"{ARTICLE_FIGURES[name][i]:.2f} | {value[i]:.2f}"
+                for name, value in (("precision", ours.precision), ("recall", ours.recall), ("f1", ours.f1))
+            ]
+            n = f"{ARTICLE_FIGURES['support'][i]:.0f} | {ours.support[i]}"
+            lines.append(f"| {label} | {' | '.join(pairs)} | {n} |")
+        lines.append(
+            f"\naccuracy {ARTICLE_ACCURACY:.2f} | {ours.accuracy:.2f}, loss {ARTICLE_LOSS:.2f} | {ours.loss:.2f}\n"
+        )
+        sections.append("\n".join(lines))
+    return "\n".join(sections)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def _draw_confusion(path: Path, scores: Scores, title: str) -> None:
+    """Rows are the true activities; shades are shares of a row, numbers are windows."""
+    k = len(scores.labels)
+    shares = scores.confusion / np.maximum(1, scores.support)[:, None]
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(
+        title=f"{title}: accuracy {scores.accuracy:.3f}",
+        xlabel="predicted",
+        ylabel="true",
+        xticks=range(k),
+        yticks=range(k),
+    )
+    axes.set_xticklabels(scores.labels, rotation=35, ha="right")
+    axes.set_yticklabels(scores.labels)
+    for row, column in np.ndindex(k, k):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(scores.confusion[row, column]), ha="center", va="center", color=colour)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_curves(path: Path, history: Sequence[Epoch]) -> None:
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [epoch.epoch for epoch in history]
+    loss.plot(epochs, [epoch.train_loss for epoch in history], label="training")
+    loss.plot(epochs, [epoch.validation_loss for epoch in history], label="validation")
+    loss.set(title="loss", xlabel="epoch")
+    accuracy.plot(epochs, [epoch.train_accuracy for epoch in history], label="training accuracy")
+    accuracy.plot(epochs, [epoch.validation_accuracy for epoch in history], label="validation accuracy")
+    accuracy.plot(epochs, [epoch.validation_macro_f1 for epoch in history], label="validation macro F1")
+    accuracy.set(title="accuracy and macro F1", xlabel="epoch")
+    for axes in (loss, accuracy):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
