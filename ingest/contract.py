@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -181,6 +181,7 @@ Timestamp = Annotated[
         }
     ),
 ]
+# A validation context `{"scale": s}` multiplies the axes by s before the limits apply.
 Acceleration = Annotated[
     float,
     AfterValidator(_to_metres_per_second_squared),
@@ -199,23 +200,18 @@ EpochMilliseconds = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 class Message(BaseModel):
     """What all messages have in common: strict JSON types, unknown fields ignored, values that never change."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    examples: ClassVar[list[dict[str, Any]]]
 
 
 class Sample(Message):
-    """One reading of one device: acceleration with gravity included, by default in m/s^2.
+    """One reading of one device: acceleration with gravity included, by default in m/s^2."""
 
-    Validation context `{"scale": s}` multiplies the axes by `s` before the limits apply.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"device_id": "phone-17", "timestamp": 1700000000050, "x": -0.6946, "y": 12.6805, "z": 0.5039},
-                {"device_id": "手表-3", "timestamp": "2023-11-14T23:13:20.050+01:00", "x": 0, "y": 9.81, "z": 0},
-            ]
-        }
-    )
+    examples: ClassVar[list[dict[str, Any]]] = [
+        {"device_id": "phone-17", "timestamp": 1700000000050, "x": -0.6946, "y": 12.6805, "z": 0.5039},
+        {"device_id": "手表-3", "timestamp": "2023-11-14T23:13:20.050+01:00", "x": 0, "y": 9.81, "z": 0},
+    ]
 
     device_id: DeviceId
     timestamp: Timestamp
@@ -225,29 +221,22 @@ class Sample(Message):
 
 
 class Chunk(Message):
-    """Many readings of one device, evenly spaced: reading k is at floor(start + k * 1000 / rate_hz + 0.5).
+    """Many readings of one device, evenly spaced: reading k is at floor(start + k * 1000 / rate_hz + 0.5)."""
 
-    Validation context `{"scale": s}` multiplies the axes by `s` before the limits apply.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "device_id": "phone-17",
-                    "start": 1700000000000,
-                    "rate_hz": 20,
-                    "samples": [[-0.6946, 12.6805, 0.5039], [5.012, 11.264, 0.9534], [4.9039, 10.8827, -0.0817]],
-                },
-                {
-                    "device_id": "phone-17",
-                    "start": "2023-11-14T22:13:20.150Z",
-                    "rate_hz": 99.5,
-                    "samples": [[-0.6129, 18.4964, 3.0237]],
-                },
-            ]
-        }
-    )
+    examples: ClassVar[list[dict[str, Any]]] = [
+        {
+            "device_id": "phone-17",
+            "start": 1700000000000,
+            "rate_hz": 20,
+            "samples": [[-0.6946, 12.6805, 0.5039], [5.012, 11.264, 0.9534], [4.9039, 10.8827, -0.0817]],
+        },
+        {
+            "device_id": "phone-17",
+            "start": "2023-11-14T22:13:20.150Z",
+            "rate_hz": 99.5,
+            "samples": [[-0.6129, 18.4964, 3.0237]],
+        },
+    ]
 
     device_id: DeviceId
     start: Timestamp
@@ -269,31 +258,27 @@ class ActivityLabel(Message):
     A label's identity is `(device_id, window_start)`.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "device_id": "phone-17",
-                    "window_start": 1700000000750,
-                    "window_end": 1700000004750,
-                    "activity": "Walking",
-                    "confidence": 0.932117,
-                    "probabilities": {
-                        "Downstairs": 0.021406,
-                        "Jogging": 0.004113,
-                        "Sitting": 0.000027,
-                        "Standing": 0.000218,
-                        "Upstairs": 0.042119,
-                        "Walking": 0.932117,
-                    },
-                    "coverage": 0.9875,
-                    "longest_gap_ms": 100,
-                    "closed_by": "time",
-                    "model": "har-cnn@1.0.0",
-                }
-            ]
+    examples: ClassVar[list[dict[str, Any]]] = [
+        {
+            "device_id": "phone-17",
+            "window_start": 1700000000750,
+            "window_end": 1700000004750,
+            "activity": "Walking",
+            "confidence": 0.932117,
+            "probabilities": {
+                "Downstairs": 0.021406,
+                "Jogging": 0.004113,
+                "Sitting": 0.000027,
+                "Standing": 0.000218,
+                "Upstairs": 0.042119,
+                "Walking": 0.932117,
+            },
+            "coverage": 0.9875,
+            "longest_gap_ms": 100,
+            "closed_by": "time",
+            "model": "har-cnn@1.0.0",
         }
-    )
+    ]
 
     device_id: DeviceId
     window_start: EpochMilliseconds

@@ -2,7 +2,8 @@
 
 import json
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 KAFKA_MS = 1_700_000_100_000
@@ -15,7 +16,7 @@ BINARY = [("content-type", b"application/vnd.stridecast.chunk")]
 class HandMade:
     value: bytes | None
     key: bytes | None = None
-    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp: int = KAFKA_MS
     offset: int = 0
 

@@ -1,0 +1,148 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.contract import ActivityLabel
+from ingest.labels import Outgoing, encode_activities
+
+LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
+
+
+def encode(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
+    """Labels of windows of one device, some columns given."""
+    m = len(probabilities)
+    defaults: dict[str, Any] = {
+        "device_id": np.array([b"phone-17"] * m, object),
+        "start_ms": np.arange(m) * 2000 + 1_700_000_000_750,
+        "measured": np.full(m, 80, np.int32),
+        "longest_gap_ms": np.full(m, 50, np.int32),
+        "by_silence": np.zeros(m, bool),
+        "source_offset": np.arange(m) + 17,
+        "source_partition": 3,
+        "labels": LABELS,
+        "model": "har-cnn@1.0.0",
+        "bundle_digest": "sha256:ab12",
+    }
+    return encode_activities(**defaults | columns, probabilities=np.array(probabilities, np.float32))
+
+
+def test_a_label_says_what_the_contract_says() -> None:
+    row = [0.021406, 0.004113, 0.000027, 0.000218, 0.042119, 0.932117]
+    ((key, value, headers),) = encode(
+        [row],
+        measured=np.array([79], np.int32),
+        longest_gap_ms=np.array([100], np.int32),
+        by_silence=np.array([True]),
+    )
+    assert key == b"phone-17"
+    assert value == (
+        b'{"device_id":"phone-17","window_start":1700000000750,"window_end":1700000004750,"activity":"Walking",'
+        b'"confidence":0.932117,"probabilities":{"Downstairs":0.021406,"Jogging":0.004113,"Sitting":0.000027,'
+        b'"Standing":0.000218,"Upstairs":0.042119,"Walking":0.932117},"coverage":0.9875,"longest_gap_ms":100,'
+        b'"closed_by":"silence","model":"har-cnn@1.0.0"}'
+    )
+    assert sorted(headers) == [
+        ("bundle-digest", b"sha256:ab12"),
+        ("source-offset", b"17"),
+        ("source-partition", b"3"),
+    ]
+
+
+def test_no_windows_have_no_labels() -> None:
+    columns = {"device_id": np.array([], object), "probabilities": np.empty((0, 6), np.float32)}
+    empty = np.array([], np.int64)
+    assert (
+        encode_activities(
+            **columns,
+            start_ms=empty,
+            measured=empty.astype(np.int32),
+            longest_gap_ms=empty.astype(np.int32),
+            by_silence=empty.astype(bool),
+            source_offset=empty,
+            source_partition=0,
+            labels=LABELS,
+            model="m@1",
+            bundle_digest="d",
+        )
+        == []
+    )
+
+
+def test_probabilities_keep_six_decimals_and_confidence_is_the_largest_of_them() -> None:
+    ((_, value, _),) = encode([[1 / 3, 0.12345678, 4e-7, 6e-7, 0, 0.5432104]])
+    label = json.loads(value)
+    assert list(label["probabilities"].values()) == [0.333333, 0.123457, 0.0, 1e-06, 0.0, 0.54321]
+    assert label["confidence"] == 0.54321
+    assert label["activity"] == "Walking"
+
+
+def test_the_first_of_equally_probable_labels_is_the_activity() -> None:
+    ((_, value, _),) = encode([[0, 0.25, 0.25, 0.25, 0.25, 0]])
+    assert json.loads(value)["activity"] == "Jogging"
+
+
+def test_a_sum_that_float32_takes_a_little_past_one_is_still_one() -> None:
+    ((_, value, _),) = encode([[1.0000001, 0, 0, 0, 0, 0]])
+    assert json.loads(value)["confidence"] == 1.0
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1, 1.1])
+def test_what_is_no_probability_is_never_published(broken: float) -> None:
+    with pytest.raises(ValueError, match=r"har-cnn@1\.0\.0 gave window 1 of the batch the probabilities \["):
+        encode([[0.5, 0.5, 0, 0, 0, 0], [0.5, broken, 0, 0, 0, 0]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8"), min_size=1, max_size=32),
+            st.integers(-(2**53) // 50, 2**53 // 50),
+            st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
+            st.integers(1, 80),
+            st.integers(1, 6),
+            st.booleans(),
+            st.integers(0, 2**63 - 1),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=3, max_size=3, unique=True),
+    st.text(st.characters(codec="utf-8"), max_size=10),
+)
+def test_labels_are_byte_for_byte_what_the_model_writes(
+    windows: list[tuple[str, int, list[float], int, int, bool, int]], labels: list[str], model: str
+) -> None:
+    ids, slots, rows, measured, gaps, silent, offsets = (list(column) for column in zip(*windows, strict=True))
+    outgoing = encode(
+        rows,
+        device_id=np.array([text.encode() for text in ids], object),
+        start_ms=np.array(slots, np.int64) * 50,
+        measured=np.array(measured, np.int32),
+        longest_gap_ms=np.array(gaps, np.int32) * 50,
+        by_silence=np.array(silent),
+        source_offset=np.array(offsets, np.int64),
+        labels=labels,
+        model=model,
+    )
+    for k, (key, value, headers) in enumerate(outgoing):
+        probabilities = [float(np.round(np.float64(p), 6)) for p in rows[k]]
+        expected = ActivityLabel(
+            device_id=ids[k],
+            window_start=50 * slots[k],
+            window_end=50 * slots[k] + 4000,
+            activity=labels[int(np.argmax(rows[k]))],
+            confidence=max(probabilities),
+            probabilities=dict(zip(labels, probabilities, strict=True)),
+            coverage=measured[k] / 80,
+            longest_gap_ms=50 * gaps[k],
+            closed_by="silence" if silent[k] else "time",
+            model=model,
+        )
+        assert value == expected.model_dump_json().encode()
+        assert key == ids[k].encode()
+        assert ("source-offset", str(offsets[k]).encode()) in headers
