@@ -47,6 +47,7 @@ from service.topics import TopicError, admin_client
 HOST = "127.0.0.1"
 OLDEST_JAVA = 17
 START_TIMEOUT_S = 60.0
+STOP_GRACE_S = 20.0
 PORT_ATTEMPTS = 3
 """A free port found can be taken by another program before Kafka binds it; then another one is tried."""
 
@@ -231,7 +232,7 @@ class Broker:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(broker_guard.GRACE_S + 5)
+            process.wait(STOP_GRACE_S + 5)
         except subprocess.TimeoutExpired:
             # The guard leads a session of its own, in which there is nothing but it and the JVM.
             os.killpg(process.pid, signal.SIGKILL)
@@ -256,7 +257,7 @@ class Broker:
         command = [*java_command, *self._jvm_flags(), "kafka.Kafka", str(properties)]
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", broker_guard.__file__, *command],
+                [sys.executable, "-I", "-S", broker_guard.__file__, str(STOP_GRACE_S), *command],
                 cwd=self.data_dir,
                 stdin=subprocess.PIPE,
                 stdout=log,

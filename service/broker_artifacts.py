@@ -97,7 +97,7 @@ def missing_jars(jars: Sequence[Jar], cache: Path) -> list[Jar]:
         raise CacheUnusable(_cache_sentence(cache, error)) from error
 
 
-def ensure_jars(cache: Path | None = None, *, progress: Progress | None = None) -> list[Path]:
+def ensure_jars(cache: Path | None = None, *, lock: Path = LOCK_FILE, progress: Progress | None = None) -> list[Path]:
     """Return the paths of all of Kafka's jars, each checked against the lock; fetch what is missing or damaged.
 
     Several processes may do this at once on the same cache: each fetches into a folder of its own and moves whole,
@@ -106,7 +106,7 @@ def ensure_jars(cache: Path | None = None, *, progress: Progress | None = None) 
     Raises an ArtifactError.
     """
     cache = default_cache() if cache is None else cache
-    jars = read_lock()
+    jars = read_lock(lock)
     if missing := missing_jars(jars, cache):
         _fetch(missing, cache, progress)
     return [cache / jar.filename for jar in jars]
@@ -154,14 +154,14 @@ def _fetch_one(maven: Any, jar: Jar, cache: Path) -> None:
         except SourceUnreachable:
             if attempt == ATTEMPTS:
                 raise
-            time.sleep(0.25 * 2**attempt)
+            time.sleep(0.125 * 2**attempt)
             continue
         if _is_intact(path, jar):
             os.replace(path, cache / jar.filename)
             return
         path.unlink()
     raise WrongDigest(
-        f"{jar.coordinate} was fetched {ATTEMPTS} times and its SHA-256 is never the one in {LOCK_FILE.name}: "
+        f"{jar.coordinate} was fetched {ATTEMPTS} times and its SHA-256 is never the one in the lock file: "
         "something between here and the Maven repository alters it or cuts it off"
     )
 

