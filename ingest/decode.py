@@ -53,6 +53,10 @@ from ingest.rejections import Reason, Refused, Rejection
 
 # A JSON value this short cannot be nested deeper than the limit: each level takes two brackets.
 _SHALLOW_BYTES: Final = 2 * MAX_NESTING
+_IS_JSON: Final[dict[bytes | None, bool]] = {
+    JSON_CONTENT_TYPE.encode(): True,
+    BINARY_CHUNK_CONTENT_TYPE.encode(): False,
+}
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may lack its end
 
 
@@ -117,6 +121,7 @@ def decode(
 
 # --- The first pass -------------------------------------------------------------------------------------------
 
+_ABSENT: Final = msgspec.UNSET
 _Milliseconds = Annotated[int, msgspec.Meta(ge=-MAX_TIMESTAMP_MS, le=MAX_TIMESTAMP_MS)]
 
 
@@ -126,7 +131,7 @@ class _PlainSample(msgspec.Struct, gc=False):
     x: float
     y: float
     z: float
-    samples: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    samples: msgspec.Raw | msgspec.UnsetType = _ABSENT
 
 
 class _PlainChunk(msgspec.Struct, gc=False):
@@ -145,6 +150,7 @@ _DOUBT: Final = (msgspec.DecodeError, UnicodeError, RecursionError, Refused)
 def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: float) -> tuple[Readings, list[int]]:
     """Return the readings of the records that are plain samples, and the indices of all others, in order."""
     codes: dict[str, int] = {}
+    device_ids: list[bytes] = []
     record_column: list[int] = []
     device_column: list[int] = []
     time_column: list[int] = []
@@ -153,7 +159,11 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
     for index, record in enumerate(records):
         value = record.value
         try:
-            if value is None or (record.headers and not _is_json(record.headers)) or _may_be_deep(value):
+            if (
+                value is None
+                or (record.headers and not _is_json(record.headers))
+                or (len(value) > _SHALLOW_BYTES and _may_be_deep(value))
+            ):
                 rest.append(index)
                 continue
             if not value.isascii():
@@ -162,12 +172,12 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
             timestamp = sample.timestamp
             if isinstance(timestamp, str):
                 timestamp = epoch_ms(timestamp)
-            if sample.samples is not msgspec.UNSET or timestamp > record.timestamp + max_ahead_ms:
+            if sample.samples is not _ABSENT or timestamp > record.timestamp + max_ahead_ms:
                 rest.append(index)
                 continue
             device = codes.get(sample.device_id)
             if device is None:
-                check_device_id(sample.device_id.encode())
+                device_ids.append(check_device_id(sample.device_id.encode()))
                 device = codes[sample.device_id] = len(codes)
         except _DOUBT:
             rest.append(index)
@@ -178,7 +188,7 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
         axes += (sample.x, sample.y, sample.z)
     xyz = np.array(axes, np.float64).reshape(-1, 3) * scale
     readings = Readings(
-        device_ids=[device_id.encode() for device_id in codes],
+        device_ids=device_ids,
         device=np.array(device_column, np.int32),
         timestamp_ms=np.array(time_column, np.int64),
         xyz=xyz.astype(np.float32),
@@ -247,12 +257,12 @@ def _is_json(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Tell JSON from a binary chunk by the content type, or raise `Refused` for any other."""
     for name, value in reversed(headers):
         if name == CONTENT_TYPE_HEADER:
-            media_type = (value or b"").split(b";", 1)[0].strip().lower()
-            if media_type == JSON_CONTENT_TYPE.encode():
-                return True
-            if media_type == BINARY_CHUNK_CONTENT_TYPE.encode():
-                return False
-            raise Refused(Reason.CONTENT_TYPE, f"{(value or b'')[:64]!r} is not a content type of this topic")
+            is_json = _IS_JSON.get(value)
+            if is_json is None and value is not None:
+                is_json = _IS_JSON.get(value.split(b";", 1)[0].strip().lower())
+            if is_json is None:
+                raise Refused(Reason.CONTENT_TYPE, f"{(value or b'')[:64]!r} is not a content type of this topic")
+            return is_json
     return True
 
 

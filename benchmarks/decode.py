@@ -1,0 +1,165 @@
+"""Messages and readings per second of decoding, form by form, beside a plain json.loads (or struct) loop.
+
+    python -m benchmarks.decode [--batch 500] [--seconds 2]
+
+The plain loop does less: it trusts its input, checks nothing and reads no time but an integer. Both get the same
+records, in batches of the same size, in turn, and make the same columns; the best of several rounds counts, in
+seconds of this process's CPU time, for the machine may be shared.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import struct
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
+
+from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, JSON_CONTENT_TYPE
+from ingest.decode import decode
+from ingest.labels import encode_activities
+
+NOW_MS = 1_700_000_000_000
+MESSAGES = 4_000
+LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
+
+
+def record(k: int, value: bytes, content_type: str | None = None) -> Any:
+    headers = [("content-type", content_type.encode())] if content_type else []
+    key = b"phone-%d" % (k % 500)
+    return ConsumerRecord("accelerometer", 0, 0, k, NOW_MS + k, 0, key, value, headers, None, 8, len(value), -1)
+
+
+def xyz() -> list[float]:
+    return [round(random.gauss(0, 5), 4) for _ in range(3)]
+
+
+def sample(k: int, timestamp: int | str, **more: Any) -> bytes:
+    x, y, z = xyz()
+    fields = {"device_id": f"phone-{k % 500}", "timestamp": timestamp, "x": x, "y": y, "z": z}
+    return json.dumps(fields | more).encode()
+
+
+def iso(k: int) -> str:
+    return f"2023-11-14T22:13:{20 + k // 1000 % 40}.{k % 1000:03}+00:00"
+
+
+def chunk(k: int, readings: int) -> bytes:
+    rows = [xyz() for _ in range(readings)]
+    return json.dumps({"device_id": f"phone-{k % 500}", "start": NOW_MS, "rate_hz": 20, "samples": rows}).encode()
+
+
+def binary(readings: int) -> bytes:
+    head = BINARY_HEADER.pack(1, 0, readings, 20.0, NOW_MS)
+    return head + b"".join(struct.pack("<3f", *xyz()) for _ in range(readings))
+
+
+def forms() -> dict[str, tuple[int, list[Any]]]:
+    """Name the forms: readings a message, and messages."""
+    unknown = {
+        "battery": 0.81,
+        "gyroscope": [0.1, 0.2, 0.3],
+        "app": {"name": "logger", "version": "4.2.0"},
+        "pad": "-" * 99,
+    }
+    every = range(MESSAGES)
+    return {
+        "sample": (1, [record(k, sample(k, NOW_MS + k)) for k in every]),
+        "sample with content-type": (1, [record(k, sample(k, NOW_MS + k), JSON_CONTENT_TYPE) for k in every]),
+        "sample, ISO 8601": (1, [record(k, sample(k, iso(k))) for k in every]),
+        "sample, unknown fields": (1, [record(k, sample(k, NOW_MS + k, **unknown)) for k in every]),
+        "sample, wrong type": (1, [record(k, sample(k, NOW_MS + k, x="1")) for k in every]),
+        "chunk of 20": (20, [record(k, chunk(k, 20)) for k in range(MESSAGES // 10)]),
+        "chunk of 1000": (1000, [record(k, chunk(k, 1000)) for k in range(MESSAGES // 200)]),
+        "binary chunk of 20": (20, [record(k, binary(20), BINARY_CHUNK_CONTENT_TYPE) for k in range(MESSAGES // 10)]),
+        "binary chunk of 1000": (
+            1000,
+            [record(k, binary(1000), BINARY_CHUNK_CONTENT_TYPE) for k in range(MESSAGES // 100)],
+        ),
+    }
+
+
+def plain_loop(records: list[Any]) -> tuple[list[str], Any, Any, Any]:
+    """Decode as one first would."""
+    devices: list[str] = []
+    times: list[int | str] = []
+    rows: list[Any] = []
+    of: list[int] = []
+    for k, one in enumerate(records):
+        if dict(one.headers).get("content-type") == BINARY_CHUNK_CONTENT_TYPE.encode():
+            _, _, count, rate, start = BINARY_HEADER.unpack_from(one.value)
+            device, new = one.key.decode(), struct.iter_unpack("<3f", one.value[BINARY_HEADER.size :])
+        else:
+            message = json.loads(one.value)
+            device = message["device_id"]
+            if "samples" not in message:
+                devices.append(device)
+                times.append(message["timestamp"])
+                rows.append((message["x"], message["y"], message["z"]))
+                of.append(k)
+                continue
+            count, rate, start, new = len(message["samples"]), message["rate_hz"], message["start"], message["samples"]
+        devices += [device] * count
+        times += [int(start + j * 1000 / rate + 0.5) for j in range(count)]
+        rows += new
+        of += [k] * count
+    return devices, times, np.array([[float(v) for v in row] for row in rows], np.float32), np.array(of)
+
+
+def rates(contenders: Sequence[Callable[[list[Any]], object]], records: list[Any], options: Any) -> list[float]:
+    """Return messages per CPU second of each contender's best round; they take turns, so that both suffer alike."""
+    batches = [records[at : at + options.batch] for at in range(0, len(records), options.batch)]
+    best = [0.0] * len(contenders)
+    until = time.perf_counter() + options.seconds
+    while not best[-1] or time.perf_counter() < until:
+        for turn, work in enumerate(contenders):
+            started = time.process_time()
+            for part in batches:
+                work(part)
+            best[turn] = max(best[turn], len(records) / (time.process_time() - started))
+    return best
+
+
+def label_rate(options: Any, windows: int = 500) -> float:
+    generator = np.random.default_rng(0)
+    columns: dict[str, Any] = {
+        "device_id": np.array([b"phone-%d" % k for k in range(windows)], object),
+        "start_ms": np.arange(windows) * 2000 + NOW_MS,
+        "probabilities": generator.dirichlet(np.ones(len(LABELS)), windows).astype(np.float32),
+        "measured": np.full(windows, 79, np.int32),
+        "longest_gap_ms": np.full(windows, 100, np.int32),
+        "by_silence": np.zeros(windows, bool),
+        "source_offset": np.arange(windows),
+        "source_partition": 0,
+        "labels": LABELS,
+        "model": "har-cnn@1.0.0",
+        "bundle_digest": "0" * 64,
+    }
+    return rates([lambda _: encode_activities(**columns)], [None] * windows, options)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--batch", type=int, default=500, help="records a call")
+    parser.add_argument("--seconds", type=float, default=2, help="for each form")
+    options = parser.parse_args()
+    random.seed(0)
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "msgspec", "pydantic"))
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {packages}")
+    print(f"batches of {options.batch}; per second of one core\n")
+    print(f"{'form':28}{'messages':>12}{'readings':>12}{'plain loop':>14}{'ratio':>8}")
+    for name, (readings, records) in forms().items():
+        ours, plain = rates([decode, plain_loop], records, options)
+        print(f"{name:28}{ours:>12,.0f}{ours * readings:>12,.0f}{plain:>14,.0f}{ours / plain:>8.1f}", flush=True)
+    print(f"{'labels encoded':28}{label_rate(options):>12,.0f}")
+
+
+if __name__ == "__main__":
+    main()
