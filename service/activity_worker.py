@@ -1,6 +1,5 @@
 """The activity worker: accelerometer records in, what each device's wearer is doing out."""
 
-import functools
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from kafka.structs import TopicPartition
 
-from inference.bundle import Bundle
+from inference.core import Result
 from ingest.dead_letters import dead_letter
 from ingest.decode import Readings, decode
 from ingest.labels import encode_activities
@@ -23,7 +22,7 @@ STANDARD_GRAVITY = 9.80665
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
 
 
-def activity_kind(settings: ActivitySettings, bundle: Bundle, metrics: WorkerMetrics) -> Kind:
+def activity_kind(settings: ActivitySettings, metrics: WorkerMetrics) -> Kind:
     """Describe the activity worker to the loop that runs it."""
     streams: weakref.WeakSet[ActivityStream] = weakref.WeakSet()
     return Kind(
@@ -32,8 +31,7 @@ def activity_kind(settings: ActivitySettings, bundle: Bundle, metrics: WorkerMet
         output_topic=settings.output_topic,
         dead_letter_topic=settings.dead_letter_topic,
         open_stream=lambda source: ActivityStream(source, settings, metrics, streams),
-        say=functools.partial(say, bundle),
-        labels=bundle.manifest.labels,
+        say=say,
     )
 
 
@@ -145,19 +143,21 @@ def _block(frames: Frames, source_timestamp_ms: np.ndarray) -> Block:
     return Block(frames.values, source_timestamp_ms, frames.start_ms + WINDOW_MS, frames)
 
 
-def say(bundle: Bundle, block: Block, source: int, rows: slice, probabilities: np.ndarray) -> list[Label]:
-    """Write the labels of some windows of a block, from probabilities float32[rows, labels]."""
+def say(result: Result, block: Block, source: int) -> list[Label]:
+    """Write the labels of the windows that a result is about."""
+    manifest = result.bundle.manifest
+    rows = slice(result.start, result.stop)
     frames: Frames = block.columns
     return encode_activities(
         device_id=frames.device_id[rows],
         start_ms=frames.start_ms[rows],
-        labels=bundle.manifest.labels,
-        probabilities=probabilities,
+        labels=manifest.labels,
+        probabilities=result.probabilities,
         measured=frames.measured[rows],
         longest_gap_ms=frames.longest_gap_ms[rows],
         by_silence=frames.by_silence[rows],
-        model=f"{bundle.manifest.name}@{bundle.manifest.version}",
+        model=result.bundle.title,
         source_partition=source,
         source_offset=frames.source_offset[rows],
-        bundle_digest=bundle.digest,
+        bundle_digest=result.bundle.digest,
     )

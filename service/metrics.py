@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from inference.core import Core
+
 STAGES = ("decode", "window", "queue", "inference", "publish")
 BATCH_REASONS = ("idle", "full", "drain")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
@@ -116,11 +118,13 @@ class WorkerMetrics:
         # model
         self.model_loads = self._counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
 
-    def set_model(self, *, name: str, version: str, device: str, precision: str) -> None:
+    def set_model(self, core: Core) -> None:
         """Say which model serves."""
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
-        info.labels(self.worker, name, version, device, precision).set(1)
+        manifest = core.model.bundle.manifest
+        info.labels(self.worker, manifest.name, manifest.version, core.device_name, core.model.precision).set(1)
+        self.model_loads["success"].inc()
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Add a gauge whose value is asked for when Prometheus comes."""

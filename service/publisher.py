@@ -72,8 +72,8 @@ Label = tuple[bytes, bytes, list[tuple[str, bytes]]]  # key, value, headers
 class Say(Protocol):
     """Writes the labels of some rows of a block, in their order."""
 
-    def __call__(self, block: Block, source: int, rows: slice, probabilities: np.ndarray, /) -> Sequence[Label]:
-        """``source`` is the input partition; probabilities are float32[rows, labels]."""
+    def __call__(self, result: Result, block: Block, source: int, /) -> Sequence[Label]:
+        """``result`` has the rows and their probabilities; ``source`` is the input partition."""
 
 
 class Publisher(threading.Thread):
@@ -118,14 +118,22 @@ class Publisher(threading.Thread):
         if not ticket.owner.alive:  # predictions of an older assignment
             return
         metrics, source = self._metrics, ticket.owner.source.partition
-        metrics.stages["queue"].observe(result.queue_s)
+        self._count_batch(result)
         chosen = result.probabilities.argmax(axis=1)
-        labels = self._say(ticket.block, source, slice(result.start, result.stop), result.probabilities)
+        labels = self._say(result, ticket.block, source)
         for row, (key, value, headers) in enumerate(labels):
             metrics.predictions[self._labels[chosen[row]]].inc()
             metrics.confidence.observe(result.probabilities[row, chosen[row]])
             arrived = functools.partial(self._label_arrived, ticket.block, result.start + row, delivered_at)
             self._send(Message(self._topic, self.output_of(source), key, value, headers), ticket, arrived)
+
+    def _count_batch(self, result: Result) -> None:
+        metrics = self._metrics
+        metrics.stages["queue"].observe(result.queue_s)
+        if result.opens_batch:
+            metrics.stages["inference"].observe(result.inference_s)
+            metrics.batch_frames.observe(result.batch_frames)
+            metrics.batches[result.reason].inc()
 
     def output_of(self, source: int) -> int:
         """Return the output partition of an input partition's labels."""

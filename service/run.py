@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
-from inference.bundle import Bundle, BundleError, load_bundle
-from inference.core import Core, Result
+from inference.bundle import find_bundle, load_bundle
+from inference.core import Core
 from inference.devices import choose_device
 from ingest.rejections import Reason
 from service import http
@@ -20,13 +20,11 @@ from service.worker import Kind, Worker
 
 log = logging.getLogger(__name__)
 
-# Makes a kind of worker from what serves it.
-MakeKind = Callable[[Bundle, WorkerMetrics], Kind]
+# Makes a kind of worker; its metrics exist by then.
+MakeKind = Callable[[WorkerMetrics], Kind]
 
 
-def run_worker(
-    name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind
-) -> None:
+def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind) -> None:
     """Run one worker until SIGTERM or SIGINT, and finish within the grace period."""
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
@@ -35,17 +33,39 @@ def run_worker(
     server = http.serve(settings.http.host, settings.http.port, registry, health)
     log.info("listening on http://%s:%d", *server.server_address[:2])
     try:
-        with stop_on_signals() as stop, open_core(settings, bundle) as (served, core):
+        with stop_on_signals() as stop, open_core(settings, bundle) as core:
             metrics = WorkerMetrics(
-                Families(registry), name, topics=topics, reasons=list(Reason), labels=served.manifest.labels
+                Families(registry), name, topics=topics, reasons=list(Reason), labels=core.model.bundle.manifest.labels
             )
-            worker = Worker(make_kind(served, metrics), settings, core, metrics)
+            metrics.set_model(core)
+            worker = Worker(make_kind(metrics), settings, core, metrics)
             health.live = lambda: worker.live
             health.ready = lambda: worker.live and worker.joined
             worker.run(stop)
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def open_core(settings: Settings, bundle: str) -> Iterator[Core]:
+    """Load a bundle onto the device of the settings, checked and warm; close the core in the end."""
+    inference = settings.inference
+    device = choose_device(inference.device, inference.precision, threads=inference.threads)
+    core = Core(
+        load_bundle(find_bundle(bundle)),
+        device,
+        max_batch=inference.max_batch,
+        capacity=inference.queue_frames,
+        clock=time.monotonic,
+        deliver=lambda result: result.ticket.publish(result),
+    )
+    log.info("%s passed its golden check on %s at %s", core.model.bundle.title, device.name, core.model.precision)
+    core.start()
+    try:
+        yield core
+    finally:
+        core.close()
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class InferenceSettings(Group):
     """Where and how frames are classified."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto is float32 on a CPU, and on a GPU the fastest that passes the golden check"
     )
     max_batch: int = Field(256, ge=1, le=65536, description="most frames in one batch")

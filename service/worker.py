@@ -71,7 +71,6 @@ class Kind:
     dead_letter_topic: str
     open_stream: Callable[[TopicPartition], Stream]
     say: Say
-    labels: Sequence[str]
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +140,9 @@ class Worker:
             client_id=client_id,
         )
         self._refuse_missing_topics()
-        self._publisher = Publisher(self._producer, kind.output_topic, kind.say, kind.labels, metrics)
+        self._publisher = Publisher(
+            self._producer, kind.output_topic, kind.say, core.model.bundle.manifest.labels, metrics
+        )
         self._read_at_scrape()
 
     def run(self, stop: threading.Event) -> None:

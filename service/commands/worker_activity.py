@@ -22,5 +22,5 @@ def run(options: Options) -> None:
         options,
         bundle=activity.bundle,
         topics=[activity.input_topic],
-        make_kind=lambda bundle, metrics: activity_kind(activity, bundle, metrics),
+        make_kind=lambda metrics: activity_kind(activity, metrics),
     )

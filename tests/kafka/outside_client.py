@@ -33,7 +33,7 @@ def producer(bootstrap_servers: str, **settings: Any) -> confluent_kafka.Produce
 def send(
     client: confluent_kafka.Producer,
     topic: str,
-    messages: Iterable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]],
+    messages: Iterable[tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]],
     **placing: Any,
 ) -> None:
     """Send (key, value, headers) each, and wait until Kafka has acknowledged all."""
@@ -96,10 +96,15 @@ def read_labels(bootstrap_servers: str, topic: str, count: int, *, settle_s: flo
 
 
 def as_label(message: confluent_kafka.Message) -> Label:
+    partition, key, value, headers = message.partition(), message.key(), message.value(), message.headers()
+    assert partition is not None
+    assert key is not None
+    assert value is not None
+    assert isinstance(headers, list)
     return Label(
-        partition=message.partition(),
-        key=message.key(),
-        value=json.loads(message.value()),
-        headers=dict(message.headers()),
+        partition=partition,
+        key=key,
+        value=json.loads(value),
+        headers={name: content for name, content in headers if isinstance(content, bytes)},
         timestamp_ms=message.timestamp()[1],
     )

@@ -44,16 +44,22 @@ class WorkerProcess:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0, ""
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, series: str, **labels: str) -> float:
         """Sum the series of a name whose labels include these."""
         total = 0.0
         for line in self.get("/metrics")[1].splitlines():
             match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-            if match and match[1] == name:
+            if match and match[1] == series:
                 found = dict(re.findall(r'(\w+)="([^"]*)"', match[2] or ""))
                 if labels.items() <= found.items():
                     total += float(match[3])
         return total
+
+    def wait_for(self, series: str, at_least: float, **labels: str) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while (value := self.metric(series, **labels)) < at_least:
+            assert time.monotonic() < deadline, f"{series} is {value}, not {at_least}:\n{self.said()}"
+            time.sleep(0.02)
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -1,0 +1,165 @@
+"""Real-time latency: devices at 20 Hz in single-sample JSON, from broker clock to broker clock.
+
+    python -m benchmarks.latency --devices 500 --seconds 60
+
+Starts Apache Kafka and one worker; a producer of another client library (librdkafka) sends. Both topics are stamped by the
+broker (LogAppendTime), so a label's latency is its own timestamp minus that of the record that closed its window.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+
+import confluent_kafka
+import numpy as np
+
+from service.broker import Broker
+from service.topics import TopicSpec, ensure_topics
+
+INPUT, OUTPUT, DEAD = "accelerometer", "activities", "accelerometer.dead-letters"
+TICK_S = 0.005
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--devices", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--warm-up", type=float, default=10, help="seconds at the start that are not counted")
+    parser.add_argument("flags", nargs="*", help="flags for the worker, after --")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
+        stamped = {"message.timestamp.type": "LogAppendTime"}
+        ensure_topics(
+            broker.bootstrap_servers,
+            [
+                TopicSpec(INPUT, options.partitions, stamped),
+                TopicSpec(OUTPUT, options.partitions, stamped),
+                TopicSpec(DEAD, 1),
+            ],
+        )
+        worker, port = start_worker(broker.bootstrap_servers, Path(folder) / "worker.log", options.flags)
+        try:
+            cpu_before = cpu_seconds(worker.pid)
+            produce(broker.bootstrap_servers, options.devices, options.seconds)
+            cpu = cpu_seconds(worker.pid) - cpu_before
+            time.sleep(2)
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(30)
+        report(broker.bootstrap_servers, options, cpu)
+
+
+def start_worker(bootstrap_servers: str, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    port = 19464
+    command = [sys.executable, "-m", "service", "worker", "activity", "--kafka.bootstrap-servers", bootstrap_servers]
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "--http.port", str(port), *flags], stdout=output, stderr=output)
+    for _ in range(400):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
+            return process, port
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+    raise SystemExit(f"the worker did not get ready:\n{log.read_text()}")
+
+
+def produce(bootstrap_servers: str, devices: int, seconds: float) -> None:
+    """Send from a process of its own, so that it doesn't share a lock with anything measured."""
+    process = multiprocessing.get_context("spawn").Process(target=send, args=(bootstrap_servers, devices, seconds))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit("the producer failed")
+
+
+def send(bootstrap_servers: str, devices: int, seconds: float) -> None:
+    client = confluent_kafka.Producer(
+        {"bootstrap.servers": bootstrap_servers, "linger.ms": 2, "partitioner": "murmur2"}
+    )
+    random = np.random.default_rng(0)
+    due = np.sort(random.uniform(0, 0.05, devices))
+    ids = [f"device-{number:05d}" for number in range(devices)]
+    values = [f'"x":{x:.4f},"y":{y:.4f},"z":{z:.4f}}}' for x, y, z in random.normal(0, 5, (997, 3))]
+    started = time.time()
+    for beat in itertools.count():
+        begin = started + beat * 0.05
+        if begin - started >= seconds:
+            break
+        at = 0
+        while at < devices:
+            now = time.time() - begin
+            until = int(np.searchsorted(due, now, side="right"))
+            for device in range(at, until):
+                stamp = int(1000 * (begin + due[device]))
+                value = f'{{"device_id":"{ids[device]}","timestamp":{stamp},{values[(beat * 7 + device) % 997]}'
+                client.produce(INPUT, value, key=ids[device])
+            at = max(at, until)
+            client.poll(0)
+            time.sleep(TICK_S)
+    client.flush(30)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def read(bootstrap_servers: str, topic: str) -> list[confluent_kafka.Message]:
+    client = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "bench",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+    )
+    partitions = client.list_topics(topic, timeout=10).topics[topic].partitions
+    client.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
+    messages, ended = [], 0
+    while ended < len(partitions):
+        for message in client.consume(10_000, timeout=1):
+            if message.error():
+                ended += 1
+            else:
+                messages.append(message)
+    client.close()
+    return messages
+
+
+def report(bootstrap_servers: str, options: argparse.Namespace, cpu: float) -> None:
+    stamps = {(m.partition(), m.offset()): m.timestamp()[1] for m in read(bootstrap_servers, INPUT)}
+    count_from = min(stamps.values()) + 1000 * options.warm_up
+    latencies = []
+    for label in read(bootstrap_servers, OUTPUT):
+        headers = dict(label.headers())
+        closed = stamps[int(headers["source-partition"]), int(headers["source-offset"])]
+        if closed >= count_from:
+            latencies.append(label.timestamp()[1] - closed)
+    taken = np.array(latencies)
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, kafka-python {metadata.version('kafka-python')}, torch {metadata.version('torch')}"
+    )
+    print(
+        f"{options.devices} devices at 20 Hz for {options.seconds:g} s: {len(stamps)} messages, {len(taken)} labels counted"
+    )
+    p50, p90, p99, p999 = np.percentile(taken, [50, 90, 99, 99.9])
+    print(
+        f"latency ms, broker to broker: p50 {p50:.0f}  p90 {p90:.0f}  p99 {p99:.0f}  p99.9 {p999:.0f}  max {taken.max()}"
+    )
+    print(f"worker: {cpu:.1f} CPU-seconds, {1e6 * cpu / len(stamps):.1f} a million messages")
+
+
+if __name__ == "__main__":
+    main()
