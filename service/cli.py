@@ -32,8 +32,8 @@ EXPECTED = (
     "HttpError",
     "BundleError",
     "DeviceError",
-    "DataSetError",
-    "TrainingError",
+    "DataError",
+    "FitError",
     "ReplayError",
     "DemoError",
 )

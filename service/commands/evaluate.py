@@ -1,0 +1,34 @@
+"""``stridecast evaluate``."""
+
+from pathlib import Path
+
+from pydantic import Field
+from rich.console import Console
+
+from inference.bundle import find_bundle
+from service.settings import Settings
+from training.evaluate import evaluate_bundle
+
+
+class Options(Settings):
+    """Score a bundle on recordings, cut by the service's own windowing.
+
+    Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with
+    the columns person, placement, activity, recording, t_ms, x, y, z.
+    """
+
+    data: list[Path] = Field(min_length=1, description="files of recordings")
+    bundle: str = Field("har-cnn", description="name of a shipped bundle, or a bundle's folder")
+    people: list[str] = Field(default=[], description="people to score on; all of them without it")
+    report: Path | None = Field(None, description="folder for figures and pictures")
+
+
+def run(options: Options) -> None:
+    """Evaluate."""
+    evaluate_bundle(
+        find_bundle(options.bundle),
+        options.data,
+        people=options.people or None,
+        report=options.report,
+        console=Console(),
+    )
