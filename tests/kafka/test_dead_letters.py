@@ -11,7 +11,7 @@ from ingest.decode import decode
 from service.broker import Broker
 
 GOOD = b'{"device_id":"a","timestamp":1700000000000,"x":1,"y":2,"z":3}'
-WRITTEN: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
+WRITTEN: list[tuple[bytes | None, bytes | None, list[tuple[str, Any]]]] = [
     (b"a", GOOD, []),
     (b"a", None, [("traceparent", b"00-1"), ("empty", b""), ("null", None)]),
     (None, None, []),
