@@ -293,6 +293,8 @@ def save_bundle(folder: Path, network: nn.Module, description: Description, gold
     Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
     """
     state = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        _checked(tensor, tensor, f"{folder.name}: tensor {name!r}")
     manifest = _with_golden(description, state, golden_frames)
     text = manifest.model_dump_json(indent=1) + "\n"
     folder.parent.mkdir(parents=True, exist_ok=True)

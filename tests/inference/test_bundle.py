@@ -1,0 +1,404 @@
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from inference.architectures import build
+from inference.bundle import (
+    Bundle,
+    BundleNotFoundError,
+    GoldenError,
+    ManifestError,
+    WeightsError,
+    check_golden,
+    describe_bundles,
+    find_bundle,
+    infer_plainly,
+    load_bundle,
+    save_bundle,
+    served_module,
+)
+from tests.inference.bundles import LABELS, decided_network, har_bundle, har_description, people
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good bundle; tests that spoil one copy it."""
+    folder = tmp_path_factory.mktemp("bundles") / "good"
+    har_bundle(folder, metrics={"accuracy": 0.5})
+    return folder
+
+
+@pytest.fixture
+def spoilt(saved: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return shutil.copytree(saved, tmp_path / "spoilt")
+
+
+def infer_with(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
+    module = served_module(bundle)
+    return lambda frames: infer_plainly(module, frames)
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    change(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / "weights.safetensors"
+    weights = safetensors.torch.load(path.read_bytes())
+    change(weights)
+    path.write_bytes(safetensors.torch.save(weights))
+
+
+# -- good bundles
+
+
+def test_a_saved_bundle_loads_and_gives_its_golden_answers(saved: Path) -> None:
+    bundle = load_bundle(saved)
+
+    assert bundle.title == "tiny-har@1.0"
+    assert bundle.manifest.labels == LABELS
+    check_golden(bundle, infer_with(bundle), "float32")
+
+
+def test_the_golden_answers_of_the_tests_bundle_are_worth_checking(saved: Path) -> None:
+    probabilities = np.array(load_bundle(saved).manifest.golden.probabilities)
+
+    assert np.ptp(probabilities, axis=0).max() > 0.05
+
+
+def test_saving_the_same_model_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert har_bundle(tmp_path / "one").digest == har_bundle(tmp_path / "two").digest
+
+
+def test_the_digest_is_the_sha256_of_the_manifest_and_the_weights(saved: Path) -> None:
+    content = (saved / "bundle.json").read_bytes() + (saved / "weights.safetensors").read_bytes()
+
+    assert load_bundle(saved).digest == hashlib.sha256(content).hexdigest()
+
+
+def test_the_served_module_takes_metres_per_second_squared_and_gives_calibrated_probabilities(saved: Path) -> None:
+    """Normalisation, network, temperature, softmax: computed here once more by hand."""
+    bundle = load_bundle(saved)
+    network = build("har-cnn").eval()
+    network.load_state_dict(dict(bundle.weights))
+    frames = people(8, seed=3)
+
+    normalised = torch.from_numpy((frames - (0.5, 9.0, -0.5)) / (3.0, 4.0, 5.0)).float()
+    with torch.no_grad():
+        expected = torch.softmax(network(normalised) / 0.8, dim=1).numpy()
+
+    np.testing.assert_allclose(infer_with(bundle)(frames), expected, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_is_still_in_training_mode_is_saved_as_it_will_be_served(tmp_path: Path) -> None:
+    network = decided_network().train()
+
+    bundle = save_bundle(tmp_path / "training", network, har_description(), people(2))
+
+    assert bundle.manifest.golden.probabilities == har_bundle(tmp_path / "again").manifest.golden.probabilities[:2]
+    assert network.training
+
+
+def test_saving_over_a_bundle_replaces_it_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    har_bundle(tmp_path / "here", version="1.0")
+    har_bundle(tmp_path / "here", version="2.0")
+
+    assert load_bundle(tmp_path / "here").title == "tiny-har@2.0"
+    assert os.listdir(tmp_path) == ["here"]
+    assert sorted(os.listdir(tmp_path / "here")) == ["bundle.json", "weights.safetensors"]
+
+
+def test_a_save_that_fails_leaves_the_old_bundle_as_it_was(tmp_path: Path) -> None:
+    before = har_bundle(tmp_path / "here")
+    broken = decided_network()
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+
+    with pytest.raises(WeightsError, match="here: tensor 'conv1.weight' holds values that are not finite"):
+        save_bundle(tmp_path / "here", broken, har_description(version="2.0"), people(2))
+
+    assert load_bundle(tmp_path / "here").digest == before.digest
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def test_weights_stored_in_half_precision_are_served_in_full(spoilt: Path) -> None:
+    change_weights(spoilt, lambda weights: weights.update({k: v.half() for k, v in weights.items()}))
+
+    assert {tensor.dtype for tensor in load_bundle(spoilt).weights.values()} == {torch.float32}
+
+
+def test_a_description_tells_what_a_bundle_promises(saved: Path) -> None:
+    (summary,) = describe_bundles([saved])
+
+    assert summary.name == "tiny-har"
+    assert summary.version == "1.0"
+    assert summary.labels == LABELS
+    assert summary.input == "80 x 3 float32"
+    assert summary.parameters == 520_486
+    assert summary.metrics == {"accuracy": 0.5}
+    assert summary.digest == load_bundle(saved).digest
+    assert summary.folder == saved
+
+
+def test_every_shipped_bundle_gives_its_golden_answers() -> None:
+    for summary in describe_bundles():
+        bundle = load_bundle(find_bundle(summary.folder.name))
+        check_golden(bundle, infer_with(bundle), "float32")
+
+
+# -- golden answers
+
+
+def test_golden_answers_refuse_weights_of_another_model(saved: Path, tmp_path: Path) -> None:
+    other = har_bundle(tmp_path / "other", seed=5)
+
+    with pytest.raises(GoldenError, match=r"good: at float32 the model misses its golden probabilities by 0\.\d+"):
+        check_golden(load_bundle(saved), infer_with(other), "float32")
+
+
+def test_golden_answers_refuse_one_layer_that_was_tampered_with(spoilt: Path) -> None:
+    change_weights(spoilt, lambda weights: weights["conv3.bias"].add_(0.1))
+    bundle = load_bundle(spoilt)
+
+    with pytest.raises(GoldenError):
+        check_golden(bundle, infer_with(bundle), "float32")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update(temperature=0.7),
+        lambda manifest: manifest["normalisation"].update(mean=[0.0, 0.0, 0.0]),
+        lambda manifest: manifest["normalisation"].update(std=[1.0, 1.0, 1.0]),
+        lambda manifest: manifest["golden"]["probabilities"].reverse(),
+    ],
+)
+def test_golden_answers_refuse_a_manifest_whose_arithmetic_was_changed(
+    spoilt: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    change_manifest(spoilt, change)
+    bundle = load_bundle(spoilt)
+
+    with pytest.raises(GoldenError):
+        check_golden(bundle, infer_with(bundle), "float32")
+
+
+def test_golden_answers_allow_what_each_precision_allows_and_no_more(saved: Path) -> None:
+    bundle = load_bundle(saved)
+    exact = np.array(bundle.manifest.golden.probabilities, np.float32)
+
+    check_golden(bundle, lambda _: exact + 0.00009, "float32")
+    check_golden(bundle, lambda _: exact + 0.029, "bfloat16")
+    with pytest.raises(GoldenError, match=r"more than the 0\.0001 it allows"):
+        check_golden(bundle, lambda _: exact + 0.00011, "float32")
+    with pytest.raises(GoldenError, match=r"more than the 0\.03 it allows"):
+        check_golden(bundle, lambda _: exact + 0.031, "bfloat16")
+
+
+def test_golden_answers_refuse_nan(saved: Path) -> None:
+    bundle = load_bundle(saved)
+
+    with pytest.raises(GoldenError):
+        check_golden(bundle, lambda frames: np.full((len(frames), 6), np.nan, np.float32), "float32")
+
+
+# -- bundles that are not there
+
+
+def test_a_bundle_is_found_by_its_path(saved: Path) -> None:
+    assert find_bundle(str(saved)) == saved
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../nowhere", "/nowhere/at/all", "", "."])
+def test_a_bundle_that_is_nowhere_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BundleNotFoundError):
+        load_bundle(find_bundle(name))
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "weights.safetensors"])
+def test_a_missing_file_is_named(spoilt: Path, file: str) -> None:
+    (spoilt / file).unlink()
+
+    with pytest.raises(BundleNotFoundError, match=f"spoilt/{file} is missing"):
+        load_bundle(spoilt)
+
+
+def test_a_pipe_in_a_bundle_is_refused_instead_of_waited_for(spoilt: Path) -> None:
+    (spoilt / "weights.safetensors").unlink()
+    os.mkfifo(spoilt / "weights.safetensors")
+
+    with pytest.raises(BundleNotFoundError, match="not a regular file"):
+        load_bundle(spoilt)
+
+
+# -- hostile manifests
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda m: m.pop("labels"), "labels"),
+        (lambda m: m.pop("golden"), "golden"),
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m.update(format=2), "format"),
+        (lambda m: m.update(name="../../etc"), "name"),
+        (lambda m: m.update(name="x" * 65), "name"),
+        (lambda m: m.update(version=1), "version"),
+        (lambda m: m.update(version="1\n"), "version"),
+        (lambda m: m.update(temperature=0), "temperature"),
+        (lambda m: m.update(temperature="1"), "temperature"),
+        (lambda m: m.update(temperature=float("inf")), "temperature"),
+        (lambda m: m.update(labels=["one"]), "labels"),
+        (lambda m: m.update(labels=["a", "b", "c", "d", "e", "e"]), "labels must be 6 different names"),
+        (lambda m: m.update(labels=["a", "b", "c", "d", "e"]), "labels must be 6 different names"),
+        (lambda m: m["labels"].__setitem__(0, ""), r"labels\.0"),
+        (lambda m: m["architecture"].update(name="os.system"), "'os.system' is not one of har-cnn, constant"),
+        (lambda m: m["architecture"].update(arguments={"slots": 10**12}), "slots"),
+        (lambda m: m["architecture"].update(arguments={"classes": 7}), "labels must be 7"),
+        (lambda m: m["architecture"].update(arguments={"__class__": 7}), "__class__"),
+        (lambda m: m["architecture"].update(arguments=[]), "architecture.arguments"),
+        (lambda m: m["input"].update(shape=[3, 80]), r"input is float32 \[3, 80\], but the architecture takes"),
+        (lambda m: m["input"].update(shape=[]), "input.shape"),
+        (lambda m: m["input"].update(dtype="object"), "input.dtype"),
+        (lambda m: m["input"].update(dtype="int32"), "input is int32"),
+        (lambda m: m["normalisation"].update(std=[1.0, 0.0, 1.0]), "normalisation.std.1"),
+        (lambda m: m["normalisation"].update(mean=[0.0]), "normalisation needs a mean and a std for each of the 3"),
+        (lambda m: m["normalisation"].update(mean=[0.0, float("nan"), 0.0]), "normalisation.mean.1"),
+        (lambda m: m["training"].update(date="yesterday"), "training.date"),
+        (lambda m: m["training"].update(data=[{"name": "x", "sha256": "123"}]), "training.data.0.sha256"),
+        (lambda m: m["golden"].update(input=[]), "golden.input"),
+        (lambda m: m["golden"].update(input=[[0.0] * 240] * 17), "golden.input"),
+        (lambda m: m["golden"].update(input=[[0.0] * 239] * 4), "golden.input must be frames of 240 values"),
+        (lambda m: m["golden"]["probabilities"].pop(), "golden.probabilities must be one row for each"),
+        (lambda m: m["golden"]["probabilities"][0].pop(), "golden.probabilities must be one row for each"),
+        (lambda m: m["golden"].update(tolerance={"float32": 1.0}), "golden.tolerance.float32"),
+        (lambda m: m["metrics"].update(accuracy="good"), "metrics.accuracy"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_in_one_sentence_that_names_file_and_field(
+    spoilt: Path, change: Callable[[dict[str, Any]], object], field: str
+) -> None:
+    change_manifest(spoilt, change)
+
+    with pytest.raises(ManifestError, match=field) as refusal:
+        load_bundle(spoilt)
+
+    assert str(spoilt / "bundle.json") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format":' * 10_000, b"NaN"],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_manifest_that_is_not_the_json_of_an_object_is_refused(spoilt: Path, content: bytes) -> None:
+    (spoilt / "bundle.json").write_bytes(content)
+
+    with pytest.raises(ManifestError):
+        load_bundle(spoilt)
+
+
+def test_a_manifest_over_its_size_limit_is_refused_unread(spoilt: Path) -> None:
+    with (spoilt / "bundle.json").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room
+
+    with pytest.raises(ManifestError, match="larger than the 1,048,576 bytes"):
+        load_bundle(spoilt)
+
+
+# -- hostile weights
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda w: w.pop("conv2.bias"), "tensor 'conv2.bias' is missing"),
+        (lambda w: w.update({"conv2.other": torch.zeros(1)}), "tensor 'conv2.other' is not one"),
+        (lambda w: w.update({"conv2.bias": torch.zeros(99)}), r"'conv2.bias' has shape \[99\].*needs \[100\]"),
+        (lambda w: w.update({"conv2.bias": torch.zeros(100, 1)}), r"has shape \[100, 1\]"),
+        (lambda w: w.update({"conv2.bias": torch.zeros(100, dtype=torch.int32)}), "holds torch.int32"),
+        (lambda w: w.update({"conv2.bias": torch.full((100,), float("nan"))}), "'conv2.bias' holds .* not finite"),
+        (lambda w: w.update({"conv2.bias": torch.full((100,), float("inf"))}), "'conv2.bias' holds .* not finite"),
+        (lambda w: w.update({"conv2.bias": torch.zeros(1_000_000)}), "larger than"),
+    ],
+)
+def test_weights_that_do_not_fit_the_architecture_are_refused_by_tensor(
+    spoilt: Path, change: Callable[[dict[str, torch.Tensor]], object], complaint: str
+) -> None:
+    change_weights(spoilt, change)
+
+    with pytest.raises(WeightsError, match=complaint) as refusal:
+        load_bundle(spoilt)
+
+    assert str(spoilt / "weights.safetensors") in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        b"\xff" * 64,
+        b"\x02" + b"\x00" * 7 + b"{}",
+        b"\x80\x04\x95",  # the beginning of a pickle
+        (64).to_bytes(8, "little") + b'{"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'.ljust(64),
+        (80).to_bytes(8, "little") + b'{"x":{"dtype":"F99","shape":[0],"data_offsets":[0,0]}}'.ljust(80),
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_file_that_is_not_safetensors_is_refused(spoilt: Path, content: bytes) -> None:
+    (spoilt / "weights.safetensors").write_bytes(content)
+
+    with pytest.raises(WeightsError):
+        load_bundle(spoilt)
+
+
+def test_weights_that_were_cut_off_are_refused(spoilt: Path) -> None:
+    with (spoilt / "weights.safetensors").open("r+b") as file:
+        file.truncate(1_000_000)
+
+    with pytest.raises(WeightsError, match="not a safetensors file"):
+        load_bundle(spoilt)
+
+
+def test_weights_over_what_the_architecture_needs_are_refused_unread(spoilt: Path) -> None:
+    with (spoilt / "weights.safetensors").open("r+b") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(WeightsError, match="larger than"):
+        load_bundle(spoilt)
+
+
+class _Hostile:
+    """Unpickling it would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_refused_and_not_run(spoilt: Path, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": _Hostile(tmp_path / "made")}, spoilt / "weights.safetensors")
+
+    with pytest.raises(WeightsError):
+        load_bundle(spoilt)
+
+    assert not (tmp_path / "made").exists()

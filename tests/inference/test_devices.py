@@ -1,0 +1,262 @@
+import gc
+import itertools
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from inference.bundle import Bundle, check_golden, infer_plainly, served_module
+from inference.core import Core, Result, load_model
+from inference.devices import DeviceError, choose_device, cpu, cuda
+from inference.devices.cuda import LadderEngine, ladder
+from tests.inference.bundles import people
+from tests.inference.fakes import PATIENCE_S, Clock, FakeLane, Receiver, numbered
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
+gpu = [pytest.mark.gpu, needs_cuda]
+DEVICES = [pytest.param("cpu"), pytest.param("cuda", marks=gpu)]
+BOTH = [
+    pytest.param("cpu", "float32"),
+    pytest.param(
+        "cpu",
+        "bfloat16",
+        marks=pytest.mark.skipif(not cpu._has_native_bfloat16(), reason="this CPU has no bfloat16 of its own"),
+    ),
+    pytest.param("cuda", "float32", marks=gpu),
+    pytest.param("cuda", "bfloat16", marks=gpu),
+]
+
+
+# -- every device
+
+
+@pytest.mark.parametrize(("name", "precision"), BOTH)
+@pytest.mark.parametrize("frames", [1, 2, 5, 8, 9, 32])
+def test_a_device_answers_as_the_plain_module_does(har: Bundle, name: str, precision: str, frames: int) -> None:
+    model = load_model(har, choose_device(name, precision), max_batch=32)  # type: ignore[arg-type]
+    values = people(frames, seed=frames)
+
+    model.engine.staging(1)[:frames] = values
+    model.engine.launch(1, frames)
+    answers = model.engine.collect(1)
+
+    expected = infer_plainly(served_module(har), values)
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-4 if precision == "float32" else 0.03)
+    assert answers.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_frames_answer_does_not_depend_on_its_neighbours_in_the_batch(har: Bundle, name: str) -> None:
+    engine = load_model(har, choose_device(name, "float32"), max_batch=32).engine  # type: ignore[arg-type]
+    frame = people(1, seed=9)
+
+    def answer_at(row: int, frames: int, seed: int) -> np.ndarray:
+        staging = engine.staging(0)
+        staging[:frames] = 50 * people(frames, seed=seed)
+        staging[row] = frame[0]
+        engine.launch(0, frames)
+        return engine.collect(0)[row : row + 1]
+
+    alone = answer_at(0, 1, seed=0)
+    for row, frames, seed in ((0, 2, 1), (1, 2, 2), (7, 8, 3), (17, 30, 4), (31, 32, 5)):
+        np.testing.assert_allclose(answer_at(row, frames, seed), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_two_batches_are_held_at_once_and_answers_outlive_the_next_batch(har: Bundle, name: str) -> None:
+    engine = load_model(har, choose_device(name, "float32"), max_batch=8).engine  # type: ignore[arg-type]
+    batches = [people(count, seed=count) for count in (8, 3, 5, 8)]
+
+    collected = []
+    for number, batch in enumerate(batches):
+        engine.staging(number % 2)[: len(batch)] = batch
+        engine.launch(number % 2, len(batch))
+        if number:
+            collected.append(engine.collect((number - 1) % 2))
+    collected.append(engine.collect(1))
+
+    module = served_module(har)
+    for batch, answers in zip(batches, collected, strict=True):
+        np.testing.assert_allclose(answers, infer_plainly(module, batch), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_core_on_a_real_device_answers_every_frame(har: Bundle, name: str) -> None:
+    received = Receiver()
+    device = choose_device(name, "float32")  # type: ignore[arg-type]
+    core = Core(har, device, max_batch=16, capacity=1000, clock=Clock(), deliver=received)
+    core.start()
+    values = people(100)
+    for start in range(0, 100, 7):
+        assert core.submit(values[start : start + 7], start)
+    core.drain(PATIENCE_S)
+    core.close()
+
+    def place(result: Result) -> int:
+        return int(result.ticket) + result.start
+
+    answers = np.concatenate([result.probabilities for result in sorted(received.results, key=place)])
+    np.testing.assert_allclose(answers, infer_plainly(served_module(har), values), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_model_that_was_swapped_out_is_freed(har: Bundle, name: str) -> None:
+    device = choose_device(name, "float32")  # type: ignore[arg-type]
+    core = Core(har, device, max_batch=8, clock=Clock(), deliver=Receiver())
+    core.start()
+    old = weakref.ref(core.model.engine)
+    core.swap(har)
+    core.submit(people(1), None)
+    core.drain(PATIENCE_S)
+    gc.collect()
+
+    assert old() is None
+    core.close()
+
+
+def test_wild_readings_that_the_contract_allows_give_finite_answers(har: Bundle) -> None:
+    """+-1000 m/s^2 on every axis once made float16 overflow; whatever is served must survive it."""
+    for precision in ("float32", "bfloat16") if cpu._has_native_bfloat16() else ("float32",):
+        engine = load_model(har, choose_device("cpu", precision), max_batch=2).engine
+        engine.staging(0)[:] = np.stack([np.full((80, 3), 1000), np.full((80, 3), -1000)])
+        engine.launch(0, 2)
+
+        assert np.isfinite(engine.collect(0)).all()
+
+
+# -- the CPU
+
+
+def test_the_cpu_computes_with_as_many_threads_as_it_is_told() -> None:
+    before = torch.get_num_threads()
+    try:
+        choose_device("cpu", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_onednn_the_cpu_serves_the_module_as_it_is(har: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_has_packed_convolution", lambda: False)
+
+    load_model(har, choose_device("cpu"), max_batch=2)
+    with pytest.raises(DeviceError, match="choose precision float32"):
+        cpu.CpuDevice("float32").load(served_module(har), "bfloat16", (80, 3), "float32", 2)
+
+
+def test_bfloat16_is_refused_where_the_cpu_would_emulate_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: False)
+
+    with pytest.raises(DeviceError, match="choose precision float32"):
+        choose_device("cpu", "bfloat16")
+
+
+def test_a_bundle_without_convolutions_runs_on_the_cpu(pairs: Bundle) -> None:
+    engine = load_model(pairs, choose_device("cpu"), max_batch=4).engine
+    engine.staging(0)[:2] = numbered(1, 2)
+    engine.launch(0, 2)
+
+    np.testing.assert_allclose(engine.collect(0), np.full((2, 3), 1 / 3), rtol=0, atol=1e-6)
+
+
+# -- what of CUDA is plain code
+
+
+def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "is_available", lambda: False)
+
+    assert choose_device("auto").name == "cpu"
+    with pytest.raises(DeviceError, match="finds no CUDA device: choose device cpu or auto"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "rungs"),
+    [
+        (1, (1,)),
+        (8, (8,)),
+        (9, (8, 9)),
+        (64, (8, 16, 24, 40, 64)),
+        (256, (8, 16, 24, 40, 64, 96, 144, 216, 256)),
+    ],
+)
+def test_the_ladders_rungs_are_multiples_of_eight_that_grow_by_half(max_batch: int, rungs: tuple[int, ...]) -> None:
+    assert ladder(max_batch) == rungs
+
+
+@pytest.mark.parametrize("max_batch", [1, 7, 100, 1024, 65_536])
+def test_the_ladder_is_short_and_wastes_less_than_half(max_batch: int) -> None:
+    rungs = ladder(max_batch)
+
+    assert len(rungs) <= 25
+    assert rungs[-1] == max_batch
+    assert all(low < high for low, high in itertools.pairwise(rungs))
+    assert all(high <= 2 * low for low, high in itertools.pairwise(rungs))
+
+
+def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() -> None:
+    lanes = [FakeLane(64), FakeLane(64)]
+    engine = LadderEngine(lanes, ladder(64))
+    for slot, frames in ((0, 1), (1, 8), (0, 9), (1, 41), (0, 64)):
+        engine.staging(slot)[:frames] = numbered(*range(frames))
+        engine.launch(slot, frames)
+        np.testing.assert_array_equal(engine.collect(slot), 2 * numbered(*range(frames)))
+
+    assert lanes[0].runs == [(1, 8), (9, 16), (64, 64)]
+    assert lanes[1].runs == [(8, 8), (41, 64)]
+
+
+def test_two_slots_of_the_ladder_do_not_share_memory() -> None:
+    engine = LadderEngine([FakeLane(8), FakeLane(8)], ladder(8))
+    engine.staging(0)[:1] = numbered(1)
+    engine.launch(0, 1)
+    engine.staging(1)[:1] = numbered(2)
+    engine.launch(1, 1)
+
+    first = engine.collect(0)
+    engine.staging(0)[:1] = numbered(3)
+    engine.launch(0, 1)
+    np.testing.assert_array_equal(first, 2 * numbered(1))
+    np.testing.assert_array_equal(engine.collect(1), 2 * numbered(2))
+    np.testing.assert_array_equal(engine.collect(0), 2 * numbered(3))
+
+
+# -- what needs CUDA
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_auto_takes_the_gpu_and_the_golden_answers_hold_at_what_it_chose(har: Bundle) -> None:
+    model = load_model(har, choose_device("auto"), max_batch=64)
+
+    assert choose_device("auto").name == "cuda"
+    assert model.precision in ("bfloat16", "float32")
+    assert isinstance(model.engine, LadderEngine)
+
+    def infer(frames: np.ndarray) -> np.ndarray:
+        model.engine.staging(0)[: len(frames)] = frames
+        model.engine.launch(0, len(frames))
+        return model.engine.collect(0)
+
+    check_golden(har, infer, model.precision)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_bundle_is_swapped_in_on_the_gpu_while_frames_are_being_answered(har: Bundle) -> None:
+    received = Receiver()
+    core = Core(har, choose_device("cuda"), max_batch=64, capacity=100_000, clock=Clock(), deliver=received)
+    core.start()
+    values = people(1000)
+    for turn in range(50):
+        assert core.submit(values, turn)
+        if turn == 25:
+            core.swap(har)
+    core.drain(PATIENCE_S)
+
+    expected = infer_plainly(served_module(har), values)
+    for result in received.results:
+        np.testing.assert_allclose(result.probabilities, expected[result.start : result.stop], rtol=0, atol=0.03)
+    assert received.frames == 50_000
+    core.close()
