@@ -53,15 +53,17 @@ def signals(recordings: Sequence[Recording]) -> Signals:
     now = 0.0
     window_ms = (WINDOW_SLOTS - 1) * SLOT_MS
     for recording in recordings:
-        for start, stop in _stretches(recording):
-            t_ms = recording.t_ms[start:stop]
+        once = np.diff(recording.t_ms, prepend=recording.t_ms[:1] - 1) > 0  # a clock may stand still
+        recorded_ms, xyz, recorded = recording.t_ms[once], recording.xyz[once], recording.activity[once]
+        for start, stop in _stretches(recorded_ms, recorded):
+            t_ms = recorded_ms[start:stop]
             length = float(t_ms[-1] - t_ms[0])
             if length < window_ms:
                 continue
             clocks.append(now + (t_ms - t_ms[0]))
-            values.append(recording.xyz[start:stop])
+            values.append(xyz[start:stop])
             windows = 1 + int((length - window_ms) // (STRIDE_SLOTS * SLOT_MS))
-            rows.append((now, now + length, recording.activity[start], windows))
+            rows.append((now, now + length, recorded[start], windows))
             now += length + 1.0
     first_ms, last_ms, activity, windows_of = np.array(rows, np.float64).reshape(-1, 4).T
     return Signals(
@@ -74,12 +76,15 @@ def signals(recordings: Sequence[Recording]) -> Signals:
     )
 
 
-def _stretches(recording: Recording) -> list[tuple[int, int]]:
-    """Rows (start, stop) of each run of one known activity without a hole; a clock that stands still parts too."""
-    step = np.diff(recording.t_ms)
-    breaks = (step > MAX_GAP_MS) | (step <= 0) | (np.diff(recording.activity) != 0)
-    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(recording.t_ms)]
-    return [(start, stop) for start, stop in itertools.pairwise(bounds) if recording.activity[start] != OTHER_ACTIVITY]
+def _stretches(t_ms: np.ndarray, activity: np.ndarray) -> list[tuple[int, int]]:
+    """Rows (start, stop) of each run of one known activity without a hole."""
+    breaks = (np.diff(t_ms) > MAX_GAP_MS) | (np.diff(activity) != 0)
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(t_ms)]
+    return [
+        (start, stop)
+        for start, stop in itertools.pairwise(bounds)
+        if start < stop and activity[start] != OTHER_ACTIVITY
+    ]
 
 
 def draw(signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:

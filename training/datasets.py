@@ -385,6 +385,7 @@ def _motionsense_xyz(text: bytes, name: str) -> np.ndarray:
         g = np.loadtxt(io.BytesIO(rows), delimiter=",", usecols=used, ndmin=2, dtype=np.float64)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
-    if not np.isfinite(g).all():
-        raise DataError(f"{name} holds a value that is not finite")
-    return ((g[:, :3] + g[:, 3:]) * STANDARD_GRAVITY).astype(np.float32)
+    xyz = (g[:, :3] + g[:, 3:]) * STANDARD_GRAVITY
+    if not (np.abs(xyz) <= MAX_ABS_VALUE).all():  # nor is a NaN
+        raise DataError(f"{name} holds a value that no accelerometer measures")
+    return np.asarray(xyz, np.float32)

@@ -1,0 +1,173 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inference.architectures import build, count_parameters
+from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
+from tests.training.files import write_wisdm
+from training.activity import Trained, golden_frames, metric_name, train_activity
+from training.datasets import ACTIVITIES, DataError
+from training.evaluate import evaluate_bundle
+from training.fit import FitError
+from training.recipes import RECIPES, RecipeName
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_wisdm(tmp_path_factory.mktemp("data") / "made_up_reconstructed.txt")
+
+
+def train(
+    data: Path, folder: Path, recipe: RecipeName = "default", *, epochs: int = 2, resume: bool = False
+) -> Trained:
+    return train_activity(
+        [data], folder / "walker", folder / "report", recipe=recipe, epochs=epochs, seed=5, resume=resume
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    folder = tmp_path_factory.mktemp("trained")
+    return train(data, folder), folder
+
+
+def test_the_network_has_the_articles_parameters() -> None:
+    assert count_parameters(build("har-cnn")) == 520_486
+
+
+def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: tuple[Trained, Path]) -> None:
+    _, folder = trained
+    bundle = load_bundle(folder / "walker")
+    module = served_module(bundle)
+    check_golden(bundle, lambda frames: infer_plainly(module, frames), "float32")
+    assert bundle.title == "walker@1"
+    assert bundle.manifest.labels == ACTIVITIES
+
+
+def test_the_manifest_says_what_the_bundle_saw_and_how_to_make_it_again(trained: tuple[Trained, Path]) -> None:
+    result, _ = trained
+    training = result.bundle.manifest.training
+    assert [data.name for data in training.data] == ["made_up_reconstructed.txt"]
+    assert training.command == (
+        "stridecast train activity --data made_up_reconstructed.txt --recipe default --epochs 2 --seed 5 "
+        "--precision float32"
+    )
+    assert training.seed == 5
+
+
+def test_the_manifests_metrics_are_those_of_the_test_people(trained: tuple[Trained, Path]) -> None:
+    result, _ = trained
+    (test,) = result.tests
+    metrics = result.bundle.manifest.metrics
+    assert test.people == ("29",)
+    assert metrics["wisdm-v1.1-reconstructed.accuracy"] == pytest.approx(test.scores.accuracy, abs=1e-4)
+    assert metrics["wisdm-v1.1-reconstructed.macro_f1"] == pytest.approx(test.scores.macro_f1, abs=1e-4)
+
+
+def test_evaluating_the_bundle_on_the_test_people_gives_what_training_reported(
+    trained: tuple[Trained, Path], data: Path
+) -> None:
+    result, folder = trained
+    (evaluation,) = evaluate_bundle(folder / "walker", [data], people=["29"])
+    np.testing.assert_array_equal(evaluation.scores.confusion, result.tests[0].scores.confusion)
+    assert evaluation.bundle_digest == result.tests[0].bundle_digest == load_bundle(folder / "walker").digest
+
+
+def test_the_report_folder_holds_figures_tables_and_pictures(trained: tuple[Trained, Path]) -> None:
+    result, folder = trained
+    report = folder / "report"
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert metrics["test"][0]["dataset"] == "WISDM v1.1 (reconstructed)"
+    assert metrics["test"][0]["accuracy"] == result.tests[0].scores.accuracy
+    assert len(metrics["history"]) == 2
+    assert metrics["article"] is None
+    assert "| Walking |" in (report / "report.md").read_text()
+    for picture in ("learning-curves", "confusion-validation", "confusion-wisdm-v1-1-reconstructed"):
+        assert (report / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_scoring_of_the_test_people_is_on_record(
+    trained: tuple[Trained, Path], data: Path, tmp_path: Path
+) -> None:
+    _, folder = trained
+    assert len((folder / "report" / "scorings.jsonl").read_text().splitlines()) == 1
+    for _ in range(2):
+        evaluate_bundle(folder / "walker", [data], people=["29"], report=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "scorings.jsonl").read_text().splitlines()]
+    assert [line["people"] for line in lines] == [["29"], ["29"]]
+
+
+def test_an_interrupted_training_resumed_gives_the_same_weights(
+    trained: tuple[Trained, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = trained
+    with monkeypatch.context() as patch:
+        patch.setattr("training.fit._line", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path)
+    resumed = train(data, tmp_path, resume=True)
+    for name, tensor in result.bundle.weights.items():
+        assert torch.equal(resumed.bundle.weights[name], tensor)
+    assert resumed.bundle.digest == result.bundle.digest
+
+
+def _interrupt(*_: object) -> str:
+    raise KeyboardInterrupt
+
+
+def test_the_articles_recipe_stands_beside_its_published_figures(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, "article", epochs=1)
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert metrics["article"]["accuracy"] == 0.92
+    assert metrics["settings"]["batch"] == 400
+    assert "Beside the article: WISDM v1.1 (reconstructed)" in text
+    assert "accuracy 0.92 |" in text
+
+
+def test_no_person_is_in_two_parts() -> None:
+    for recipe in RECIPES.values():
+        for kind, validating in recipe.validation_people.items():
+            assert not validating & recipe.test_people[kind]
+        assert recipe.test_people["wisdm"] == {"29", "30", "31", "32", "33", "34", "35", "36"}
+        assert len(recipe.test_people["motionsense"]) == 5
+
+
+def test_data_that_the_recipe_does_not_know_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("person,placement,activity,recording,t_ms,x,y,z\np,pocket,Walking,r,0,0,9.8,0\n")
+    with pytest.raises(DataError, match="does not say who of other is held out"):
+        train(path, tmp_path)
+
+
+def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
+    path = write_wisdm(tmp_path / "data.txt", people=("29",))
+    with pytest.raises(DataError, match="no complete window of the training people"):
+        train(path, tmp_path)
+
+
+def test_no_epochs_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FitError, match="must be positive"):
+        train(data, tmp_path, epochs=0)
+
+
+def test_people_whom_a_file_does_not_hold_are_refused(trained: tuple[Trained, Path], data: Path) -> None:
+    _, folder = trained
+    with pytest.raises(DataError, match="no complete window of the people asked for"):
+        evaluate_bundle(folder / "walker", [data], people=["99"])
+
+
+def test_golden_frames_are_made_up_and_always_the_same() -> None:
+    frames = golden_frames()
+    assert frames.shape == (8, 80, 3)
+    assert frames.dtype == np.float32
+    np.testing.assert_array_equal(frames, golden_frames())
+    assert frames[0, 0].tolist() == pytest.approx([0.0, 9.81, 0.0])
+
+
+def test_a_data_sets_name_in_the_metrics() -> None:
+    assert metric_name("WISDM v1.1 (reconstructed)") == "wisdm-v1.1-reconstructed"
+    assert metric_name("MotionSense") == "motionsense"

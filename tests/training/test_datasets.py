@@ -1,0 +1,217 @@
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import datasets
+from training.datasets import DataError, Defect, read_file, read_files
+
+GOOD = "33,Jogging,49105962326000,-0.6946377,12.680544,0.50395286;"
+
+
+def wisdm(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "WISDM_ar_v1.1_raw.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_row_of_the_original_format_is_one_reading_in_milliseconds(tmp_path: Path) -> None:
+    file = read_file(wisdm(tmp_path, GOOD))
+    (recording,) = file.recordings
+    assert (file.kind, file.dataset, recording.person) == ("wisdm", "WISDM v1.1", "33")
+    assert recording.t_ms.tolist() == [49105962]
+    assert recording.activity.tolist() == [1]
+    np.testing.assert_allclose(recording.xyz, [[-0.6946377, 12.680544, 0.50395286]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("line", "readings", "reason"),
+    [
+        ("33,Jogging,49106062271000,5.01,11.26,0.95,;", 1, None),
+        ("33,Jogging,49106062271000,5.01,11.26,0.95", 1, None),
+        ("33,Jogging,49106062271000,5.01,11.26,0.95 ;", 1, None),
+        ("33,Jogging,49106062271000,5.01,11.26,-3.8E-6;", 1, None),
+        ("", 0, None),
+        ("  ;", 0, None),
+        ("33,Jogging,49106062271000,5.01,11.26,;", 0, Defect.MISSING_VALUE),
+        ("33,Jogging,49106062271000,5.01,11.26;", 0, Defect.MISSING_VALUE),
+        ("33,Jogging,49106062271000,5.01,,0.95;", 0, Defect.MISSING_VALUE),
+        ("33,Jogging,0,5.01,11.26,0.95;", 0, Defect.ZERO_TIMESTAMP),
+        ("33,Jogging,49106062271000,five,11.26,0.95;", 0, Defect.MALFORMED_FIELD),
+        ("33,Jogging,49106062271000,nan,11.26,0.95;", 0, Defect.MALFORMED_FIELD),
+        ("33,Jogging,49106062271000,5.01,11.26,1e30;", 0, Defect.OUT_OF_RANGE),
+        ("33,Jogging,49106062271000,5.01,11.26,0.95,7,8;", 0, Defect.WRONG_NUMBER_OF_FIELDS),
+        (GOOD, 0, Defect.DUPLICATE),
+    ],
+)
+def test_each_known_defect_costs_only_its_own_row_and_is_counted(
+    tmp_path: Path, line: str, readings: int, reason: Defect | None
+) -> None:
+    after = "33,Jogging,49106112167000,4.90,10.88,-0.08;"
+    file = read_file(wisdm(tmp_path, GOOD, line, after))
+    assert file.readings == 2 + readings
+    assert file.dropped == ({} if reason is None else {reason: 1})
+
+
+def test_two_records_on_one_line_are_two_readings(tmp_path: Path) -> None:
+    file = read_file(
+        wisdm(tmp_path, "19,Sitting,131623331483000,8.88,-1.33,1.61;19,Sitting,131623371431000,8.88,-1.33,1.73;")
+    )
+    assert file.readings == 2
+    assert file.dropped == {}
+
+
+def test_a_gap_stays_in_the_recording_but_a_clock_set_back_parts_it(tmp_path: Path) -> None:
+    file = read_file(
+        wisdm(tmp_path, *(f"1,Walking,{t}000000,0,{i},0;" for i, t in enumerate((1000, 1050, 9000, 2000, 2050))))
+    )
+    assert [recording.t_ms.tolist() for recording in file.recordings] == [[1000, 1050, 9000], [2000, 2050]]
+
+
+def test_rows_out_of_order_by_less_than_the_service_forgives_are_sorted(tmp_path: Path) -> None:
+    file = read_file(wisdm(tmp_path, *(f"1,Walking,{t}000000,0,{t / 100},0;" for t in (1000, 1150, 1050, 1200))))
+    (recording,) = file.recordings
+    assert recording.t_ms.tolist() == [1000, 1050, 1150, 1200]
+    assert recording.xyz[:, 1].tolist() == [10.0, 10.5, 11.5, 12.0]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_reads_like_the_plain_one(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(compress(GOOD.encode()))
+    assert read_file(path).recordings[0].t_ms.tolist() == [49105962]
+
+
+def test_an_activity_that_is_not_among_the_six_is_kept_as_another(tmp_path: Path) -> None:
+    file = read_file(wisdm(tmp_path, GOOD, "33,LyingDown,49106062271000,5.01,11.26,0.95;"))
+    assert file.recordings[0].activity.tolist() == [1, datasets.OTHER_ACTIVITY]
+
+
+def test_rows_split_between_blocks_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 100)
+    file = read_file(wisdm(tmp_path, *(f"7,Standing,{t}000000,0,9.8,0.{t};" for t in range(1000, 3000, 50))))
+    assert file.recordings[0].t_ms.tolist() == list(range(1000, 3000, 50))
+
+
+def test_a_copy_that_is_not_the_original_is_named_reconstructed(tmp_path: Path) -> None:
+    path = tmp_path / "WISDM_ar_v1.1_segments_reconstructed.txt"
+    path.write_text(GOOD)
+    assert read_file(path).dataset == "WISDM v1.1 (reconstructed)"
+
+
+# --- MotionSense ---------------------------------------------------------------------------------
+
+HEADER = ",gravity.x,gravity.y,gravity.z,userAcceleration.x,userAcceleration.y,userAcceleration.z"
+
+
+def motionsense(tmp_path: Path, members: dict[str, str], mode: str = "w:xz") -> Path:
+    path = tmp_path / "A_DeviceMotion_data.tar.xz"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+def test_motionsense_adds_gravity_and_own_acceleration_and_turns_g_into_metres(tmp_path: Path) -> None:
+    text = f"{HEADER}\n0,0.1,-0.9,0.2,0.4,-0.1,0.3\n1,0,1,0,0,0,0\n"
+    file = read_file(motionsense(tmp_path, {"A_DeviceMotion_data/ups_3/sub_17.csv": text, "A/README": "hello"}))
+    (recording,) = file.recordings
+    assert (file.kind, recording.dataset, recording.person) == ("motionsense", "MotionSense", "17")
+    np.testing.assert_allclose(recording.xyz, [[4.903325, -9.80665, 4.903325], [0, 9.80665, 0]], atol=1e-5)
+    assert recording.t_ms.tolist() == [0, 20]
+    assert recording.activity.tolist() == [4, 4]
+
+
+def test_motionsense_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    path = motionsense(tmp_path, {"../wlk_7/sub_1.csv": f"{HEADER}\n0,0,1,0,0,0,0\n"})
+    assert read_file(path).readings == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert not (tmp_path.parent / "wlk_7").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a,b\n1,2\n", "lacks the columns gravity.x"),
+        (f"{HEADER}\n0,0,1,0,0,zero,0\n", "could not convert"),
+        (f"{HEADER}\n0,0,1,0,0,inf,0\n", "no accelerometer measures"),
+        (f"{HEADER}\n0,0,1,0,0,200,0\n", "no accelerometer measures"),
+    ],
+)
+def test_a_motionsense_member_that_makes_no_sense_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=r"wlk_7/sub_1\.csv.*" + complaint):
+        read_file(motionsense(tmp_path, {"wlk_7/sub_1.csv": text}))
+
+
+# --- the common CSV form -------------------------------------------------------------------------
+
+
+def test_the_common_form_is_parted_by_recording_and_keeps_time_from_zero(tmp_path: Path) -> None:
+    path = tmp_path / "some_pocket.csv"
+    path.write_text(
+        "person,placement,activity,recording,t_ms,x,y,z\n"
+        "p1,pocket,Walking,r1,0,1.0,9.8,0.1\np1,pocket,Walking,r1,18,1.1,9.7,0.2\n"
+        "p1,waist,StairsMixed,r2,0,1.0,9.8,0.1\nbroken\np2,waist,Sitting,r3,0,1.0,,0.1\n"
+    )
+    file = read_file(path)
+    assert (file.kind, file.dataset) == ("phones", "some_pocket")
+    assert [(r.person, r.placement, r.t_ms.tolist(), r.activity.tolist()) for r in file.recordings] == [
+        ("p1", "pocket", [0, 18], [5, 5]),
+        ("p1", "waist", [0], [-1]),
+    ]
+    assert file.dropped == {Defect.WRONG_NUMBER_OF_FIELDS: 1, Defect.MISSING_VALUE: 1}
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+def test_a_file_that_is_none_of_these_says_what_would_be(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Dear diary,\ntoday I walked.\n")
+    with pytest.raises(DataError, match="holds no readings in a known form"):
+        read_file(path)
+
+
+def test_a_missing_file_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*nowhere\.txt: .*No such file"):
+        read_file(tmp_path / "nowhere.txt")
+
+
+def test_a_damaged_archive_is_one_clear_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "cut.xz"
+    path.write_bytes(lzma.compress(GOOD.encode() * 100)[:60])
+    with pytest.raises(DataError, match=r"cannot read .*cut\.xz"):
+        read_file(path)
+
+
+def test_a_small_file_that_decompresses_into_a_huge_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "MAX_CONTENT_BYTES", 1 << 20)
+    path = tmp_path / "bomb.xz"
+    path.write_bytes(lzma.compress(b"1,Walking,1,1,1,1;\n" * 200_000))
+    with pytest.raises(DataError, match="larger than 1,048,576 bytes once decompressed"):
+        read_file(path)
+
+
+def test_a_line_without_an_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_bytes(b"7" * (datasets.BLOCK_BYTES + 1))
+    with pytest.raises(DataError, match="a line is longer than 65,536 bytes"):
+        read_file(path)
+
+
+def test_the_same_data_under_two_names_is_refused(tmp_path: Path) -> None:
+    first = wisdm(tmp_path, GOOD)
+    second = tmp_path / "copy.txt"
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match="the same data is given twice"):
+        read_files([first, second])

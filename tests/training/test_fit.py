@@ -1,0 +1,219 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from training.fit import Epoch, FitError, FitSettings, Fixed, fit, fit_temperature, learning_rate, predict
+from training.scores import score
+
+LABELS = ("left", "right", "far right")
+SETTINGS = FitSettings(
+    epochs=4, batch=16, learning_rate=0.02, weight_decay=0.01, label_smoothing=0.05, average=0.9, seed=3
+)
+
+
+class Noisy:
+    """Three clouds of points, drawn anew in each epoch."""
+
+    def __len__(self) -> int:
+        return 90
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        targets = rows % 3
+        points = np.stack([2.0 * targets - 2.0, np.zeros(len(rows))], axis=1)
+        return (points + rng.normal(0, 0.3, points.shape)).astype(np.float32), targets
+
+
+def validation() -> Fixed:
+    return Fixed(*Noisy().batch(np.arange(60), np.random.default_rng(99)))
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 3))
+
+
+def run(
+    settings: FitSettings = SETTINGS, checkpoint: Path | None = None, *, resume: bool = False, identity: str = ""
+) -> tuple[dict[str, torch.Tensor], list[Epoch]]:
+    model = small_model()
+    history = fit(
+        model,
+        Noisy(),
+        validation(),
+        settings,
+        labels=LABELS,
+        class_weights=np.array([1.0, 1.2, 0.8]),
+        checkpoint=checkpoint,
+        resume=resume,
+        identity=identity,
+    )
+    return model.state_dict(), history
+
+
+def without_seconds(history: list[Epoch]) -> list[Epoch]:
+    return [dataclasses.replace(epoch, seconds=0.0) for epoch in history]
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Draws end in the middle of the given epoch, as a Ctrl-C would end them."""
+    draws = 0
+    draw = Noisy.batch
+
+    def failing(self: Noisy, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal draws
+        draws += 1
+        if draws > 6 * (number - 1) + 3:
+            raise Interrupted
+        return draw(self, rows, rng)
+
+    monkeypatch.setattr(Noisy, "batch", failing)
+
+
+def test_three_clouds_are_told_apart() -> None:
+    model = small_model()
+    history = fit(model, Noisy(), validation(), dataclasses.replace(SETTINGS, epochs=15), labels=LABELS)
+    held_out = validation()
+    assert score(LABELS, held_out.targets, predict(model, held_out.inputs)).accuracy > 0.95
+    assert history[-1].validation_accuracy > 0.95
+    assert history[-1].train_loss < history[0].train_loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, again, other = run(), run(), run(dataclasses.replace(SETTINGS, seed=4))
+    assert_same(first[0], again[0])
+    assert not torch.equal(first[0]["0.weight"], other[0]["0.weight"])
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_a_run_interrupted_in_an_epoch_and_resumed_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    whole, history = run()
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, epoch)
+        with pytest.raises(Interrupted):
+            run(checkpoint=checkpoint)
+    resumed, resumed_history = run(checkpoint=checkpoint, resume=True)
+    assert_same(whole, resumed)
+    assert without_seconds(history) == without_seconds(resumed_history)
+
+
+def test_resuming_with_early_stopping_keeps_the_best_weights_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=12, learning_rate=0.3, schedule="constant", patience=2)
+    whole, history = run(settings)
+    assert len(history) < 12
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, len(history))
+        with pytest.raises(Interrupted):
+            run(settings, checkpoint)
+    resumed, resumed_history = run(settings, checkpoint, resume=True)
+    assert_same(whole, resumed)
+    assert without_seconds(history) == without_seconds(resumed_history)
+
+
+def test_a_run_that_had_ended_is_not_run_again(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    whole, history = run(checkpoint=checkpoint)
+    resumed, again = run(checkpoint=checkpoint, resume=True)
+    assert_same(whole, resumed)
+    assert history == again
+
+
+def test_without_resume_a_checkpoint_is_not_looked_at(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"not a checkpoint")
+    _, history = run(checkpoint=checkpoint)
+    assert len(history) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "identity"),
+    [(dataclasses.replace(SETTINGS, epochs=5), "data A"), (SETTINGS, "data B")],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, settings: FitSettings, identity: str) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    run(checkpoint=checkpoint, identity="data A")
+    with pytest.raises(FitError, match="belongs to a run with other data or settings; delete it"):
+        run(settings, checkpoint, resume=True, identity=identity)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(FitError, match="cannot resume from"):
+        run(checkpoint=checkpoint, resume=True)
+
+
+def test_fitting_leaves_the_callers_random_numbers_alone() -> None:
+    model = small_model()
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    fit(model, Noisy(), validation(), dataclasses.replace(SETTINGS, epochs=1), labels=LABELS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_early_stopping_keeps_the_weights_of_the_best_epoch() -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=12, learning_rate=0.3, schedule="constant", patience=2)
+    model = small_model()
+    history = fit(model, Noisy(), validation(), settings, labels=LABELS)
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    held_out = validation()
+    found = score(LABELS, held_out.targets, predict(model, held_out.inputs))
+    assert found.loss == pytest.approx(best.validation_loss)
+    assert best.epoch == len(history) - 2
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_run() -> None:
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e30, schedule="constant")
+    with pytest.raises(FitError, match="lower the learning rate"):
+        run(settings)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    nothing = Fixed(np.empty((0, 2), np.float32), np.empty(0, np.int64))
+    with pytest.raises(FitError, match="0 training and 60 validation examples"):
+        fit(small_model(), nothing, validation(), SETTINGS, labels=LABELS)
+
+
+def test_the_learning_rate_rises_for_a_tenth_of_the_run_and_then_falls_to_nothing() -> None:
+    rates = [learning_rate(step, 100, SETTINGS) for step in range(101)]
+    assert rates[0] == pytest.approx(0.002)
+    assert rates[10] == pytest.approx(0.02) == max(rates)
+    assert rates[55] == pytest.approx(0.01)
+    assert rates[100] == pytest.approx(0.0)
+    assert np.argmax(rates) in (9, 10)
+
+
+def test_the_averaged_weights_lag_behind_and_are_what_is_kept() -> None:
+    last, _ = run(dataclasses.replace(SETTINGS, average=0.0))
+    averaged, _ = run()
+    assert not torch.equal(last["0.weight"], averaged["0.weight"])
+    assert torch.equal(last["1.num_batches_tracked"], averaged["1.num_batches_tracked"])
+
+
+def test_the_temperature_found_is_the_one_that_was_put_in() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, (20_000, 4))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    targets = (probabilities.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    assert fit_temperature(logits * 2.5, targets) == pytest.approx(2.5, rel=0.03)
+    assert fit_temperature(logits * 0.5, targets) == pytest.approx(0.5, rel=0.03)
