@@ -7,12 +7,12 @@ For the demo, the tests and development. A deployment runs its own cluster.
 
 What a data folder holds: `broker.json` (which Kafka formatted it, and its cluster id), `kafka/` (the logs),
 `server.properties` (written at each start), `broker.log` and `broker.log.1` (this start's and the last one's),
-`lock` (held while a broker runs).
+`format.log`, `lock` (held while a broker runs).
 
 Errors:
     BrokerError
     ├── JavaMissing           no Java 17 or later
-    ├── PortInUse             another program listens on the port
+    ├── PortInUse             another program listens on the port, or it is not for this user
     ├── DataDirUnusable       not ours, not writable, formatted by another version
     │   └── DataDirInUse      another broker runs on it
     └── BrokerDied            Kafka ended by itself, or never answered; ends with what its log says
@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn
 from rich.progress import Progress as Bar
 
-from service import broker_guard
+from service import guard
 from service.broker_artifacts import KAFKA_VERSION, Jar, ensure_jars
 from service.topics import TopicError, admin_client
 
@@ -61,7 +61,7 @@ class JavaMissing(BrokerError):
 
 
 class PortInUse(BrokerError):
-    """Another program listens on the port."""
+    """Another program listens on the port, or it is not for this user."""
 
 
 class DataDirUnusable(BrokerError):
@@ -74,6 +74,10 @@ class DataDirInUse(DataDirUnusable):
 
 class BrokerDied(BrokerError):
     """Kafka ended by itself, or did not answer in time."""
+
+
+class _PortLost(Exception):
+    """Another program took a port between our look at it and Kafka's."""
 
 
 def default_data_dir() -> Path:
@@ -121,8 +125,11 @@ def _java_version(java: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[str, str]:
-    """Return Kafka's settings for one node that is broker and controller, listening on loopback only."""
+def server_properties(port: int, controller_port: int) -> dict[str, str]:
+    """Return Kafka's settings for one node that is broker and controller, listening on loopback only.
+
+    Its logs go to the folder `kafka` where it is started.
+    """
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -131,7 +138,8 @@ def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[st
         "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "log.dirs": str(log_dir),
+        # Relative, for in an absolute one a comma, a backslash or an umlaut would mean something else to Kafka.
+        "log.dirs": "kafka",
         # Nobody's typing error shall become a topic.
         "auto.create.topics.enable": "false",
         "log.retention.hours": "24",
@@ -159,7 +167,7 @@ class Broker:
 
     Arguments:
         data_dir: folder for its data, made if missing; the same folder keeps its topics from start to start.
-        port: port to listen on at 127.0.0.1; 0 takes a free one.
+        port: port to listen on at 127.0.0.1; 0 takes a free one, and the same again if started again.
         heap: the JVM's largest heap, as in `-Xmx`, e.g. "512m".
         java: the `java` to run on; None finds one (see `find_java`).
         cache: folder of the cached jars; None is `broker_artifacts.default_cache()`.
@@ -176,6 +184,8 @@ class Broker:
     ) -> None:
         if not re.fullmatch(r"[1-9]\d*[kKmMgG]", heap):
             raise ValueError(f"heap must be a number with k, m or g, such as 512m, not {heap!r}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be 0 to 65535, not {port}")
         self.data_dir = data_dir.absolute()
         self.port = port
         self._heap = heap
@@ -213,16 +223,14 @@ class Broker:
         java_command = [str(java), "-cp", os.pathsep.join(map(str, jars))]
         with _locked(self.data_dir) as lock:
             cluster_id = _cluster_id(self.data_dir)
-            for port in [self.port] if self.port else [_free_port() for _ in range(PORT_ATTEMPTS)]:
-                try:
+            for _ in range(PORT_ATTEMPTS):
+                port = self.port or _free_port()
+                _refuse_taken_port(port)
+                with suppress(_PortLost):
                     self._start_on(port, java_command, cluster_id, lock, timeout_s)
-                except PortInUse:
-                    if port == self.port:
-                        raise
-                    continue
-                self.port = port
-                return self
-        raise PortInUse(f"none of {PORT_ATTEMPTS} free ports stayed free until Kafka came to bind it: try again")
+                    self.port = port
+                    return self
+        raise PortInUse(f"no port stayed free until Kafka came to bind it, in {PORT_ATTEMPTS} attempts: try again")
 
     def stop(self) -> None:
         """Ask Kafka to end, wait, kill it if it does not. Does nothing where it does not run."""
@@ -249,7 +257,6 @@ class Broker:
         raise BrokerDied(f"Kafka ended by itself with status {status}: {_last_words(self.log_file)}")
 
     def _start_on(self, port: int, java_command: list[str], cluster_id: str, lock: int, timeout_s: float) -> None:
-        _refuse_taken_port(port)
         properties = self._write_properties(port)
         _format(java_command, properties, cluster_id, self.data_dir)
         with suppress(FileNotFoundError):
@@ -257,8 +264,9 @@ class Broker:
         command = [*java_command, *self._jvm_flags(), "kafka.Kafka", str(properties)]
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", broker_guard.__file__, str(STOP_GRACE_S), *command],
+                [sys.executable, "-I", "-S", guard.__file__, str(STOP_GRACE_S), *command],
                 cwd=self.data_dir,
+                env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -275,7 +283,7 @@ class Broker:
 
     def _write_properties(self, port: int) -> Path:
         path = self.data_dir / "server.properties"
-        settings = server_properties(port, _free_port(), self.data_dir / "kafka")
+        settings = server_properties(port, _free_port())
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return path
 
@@ -299,7 +307,7 @@ class Broker:
             if self._process.poll() is not None:
                 words = _last_words(self.log_file)
                 if "Address already in use" in words:
-                    raise PortInUse(_port_sentence(port))
+                    raise _PortLost
                 raise BrokerDied(f"Kafka ended while it started: {words}")
             if _accepts_connections(port) and _answers(port, cluster_id):
                 return
@@ -316,12 +324,13 @@ def _locked(data_dir: Path) -> Iterator[int]:
     except OSError as error:
         raise DataDirUnusable(f"the data folder {data_dir} can't be used: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataDirInUse(
+                f"another broker runs on the data folder {data_dir}: stop it, or choose another folder"
+            ) from error
         yield lock
-    except BlockingIOError as error:
-        raise DataDirInUse(
-            f"another broker runs on the data folder {data_dir}: stop it, or choose another folder"
-        ) from error
     finally:
         os.close(lock)
 
@@ -358,6 +367,11 @@ def _cluster_id(data_dir: Path) -> str:
     return cluster_id
 
 
+def _environment() -> dict[str, str]:
+    # In a plain C locale the JVM can't open a file whose path is not ASCII.
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def _format(java_command: list[str], properties: Path, cluster_id: str, data_dir: Path) -> None:
     """Format the data folder, unless it is formatted; what an interrupted format left is finished."""
     if (data_dir / "kafka" / "meta.properties").exists():
@@ -368,7 +382,12 @@ def _format(java_command: list[str], properties: Path, cluster_id: str, data_dir
     log = data_dir / "format.log"
     with log.open("wb") as output:
         status = subprocess.run(
-            [*java_command, *flags, *tool], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data_dir
+            [*java_command, *flags, *tool],
+            cwd=data_dir,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         ).returncode
     if status != 0:
         raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {_last_words(log)}")
@@ -414,7 +433,7 @@ def _answers(port: int, cluster_id: str) -> bool:
     except TopicError:
         return False
     if cluster["cluster_id"] != cluster_id:
-        raise PortInUse(_port_sentence(port))
+        raise _PortLost
     return bool(cluster["brokers"])
 
 

@@ -171,7 +171,7 @@ class Worker:
         self._look_after_threads()
         self._settle()
         blocked = not all([self._advance(partition) for partition in self._partitions.values()])
-        polled = self._consumer.poll(timeout_ms=int(1000 * (BLOCKED_POLL_S if blocked else POLL_S)))
+        polled = self._poll(BLOCKED_POLL_S if blocked else POLL_S)
         self._last_poll = time.monotonic()
         self.metrics.last_poll.set(time.time())
         for source, records in polled.items():
@@ -186,6 +186,15 @@ class Worker:
             self._welcome()
         self._notice_silence()
         self._commit()
+
+    def _poll(self, wait_s: float) -> dict[TopicPartition, list[Any]]:
+        try:
+            return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
+        except KafkaError as error:
+            if not error.retriable:
+                raise WorkerError(f"can't read {self.kind.input_topic}: {error}") from error
+            log.warning("reading failed, and will be tried again: %s", error)
+            return {}
 
     # -- records to frames
 
@@ -250,8 +259,7 @@ class Worker:
             active = len(partition.stream)
             until = self._hearing.heard_until(partition.source, partition.position)
             partition.work = partition.stream.fall_silent(until)
-            self._advance(partition)
-            if partition.at_boundary and len(partition.stream) < active:
+            if self._advance(partition) and len(partition.stream) < active:
                 partition.seal()
 
     # -- acknowledgements to commits

@@ -1,0 +1,26 @@
+"""``stridecast demo``."""
+
+from pydantic import Field
+
+from service import logs
+from service.demo import run_demo
+from service.run import stop_on_signals
+from service.settings import Settings
+
+
+class Options(Settings):
+    """Run Apache Kafka, the activity worker and synthetic devices on this machine, and show what is labelled.
+
+    Ends on Ctrl-C or after --seconds, leaves nothing behind, and fails if no label arrived.
+    """
+
+    devices: int = Field(20, ge=1, le=100_000, description="synthetic devices, 20 readings a second each")
+    seconds: float | None = Field(None, gt=0, description="how long to send; until Ctrl-C without it")
+    seed: int = Field(0, ge=0, description="of the synthetic people")
+
+
+def run(options: Options) -> None:
+    """Run the demo."""
+    logs.set_up(options.log_format)
+    with stop_on_signals() as stop:
+        run_demo(options, devices=options.devices, seconds=options.seconds, seed=options.seed, stop=stop)

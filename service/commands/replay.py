@@ -1,0 +1,43 @@
+"""``stridecast replay``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.replay import SYNTHETIC, open_fleet, replay
+from service.run import stop_on_signals
+from service.settings import Settings
+
+
+class Options(Settings):
+    """Send devices' readings to Kafka, each when it is due: synthetic people, or those of a file of recordings.
+
+    Files are those that `train activity` and `evaluate` read. Sends to activity.input_topic.
+    """
+
+    source: str = Field(SYNTHETIC, description="'synthetic', or a file of recordings")
+    devices: int | None = Field(None, ge=1, le=1_000_000, description="devices; one a recorded person without it")
+    repeat: bool = Field(False, description="begin a recording again when it ends")
+    seconds: float | None = Field(None, gt=0, description="seconds of the stream to send; to its end without it")
+    speed: float = Field(1.0, ge=0, le=1e6, description="times real time; 0 is as fast as possible")
+    form: Literal["sample", "chunk", "binary"] = Field("sample", description="the contract's message form")
+    chunk_seconds: float = Field(2.0, ge=0.05, le=60, description="seconds of readings in a chunk")
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(None, description="Kafka's, of batches")
+    seed: int = Field(0, ge=0, description="of the synthetic people")
+
+
+def run(options: Options) -> None:
+    """Replay."""
+    fleet = open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat)
+    with stop_on_signals() as stop:
+        replay(
+            fleet,
+            bootstrap_servers=options.kafka.bootstrap_servers,
+            topic=options.activity.input_topic,
+            speed=options.speed,
+            form=options.form,
+            seconds=options.seconds,
+            chunk_seconds=options.chunk_seconds,
+            compression=options.compression,
+            stop=stop,
+        )

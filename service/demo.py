@@ -1,0 +1,323 @@
+"""The demo: broker, topics, worker and synthetic devices on this machine, and a live table of what is labelled.
+
+Nothing is left when it ends: the broker's data is in a temporary folder, and broker and worker are run by guards
+that end them when this process dies, however it dies.
+
+    DemoError    a part of the demo failed, or no label arrived; the text says which
+"""
+
+import collections
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import kafka
+from kafka.structs import TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from service import guard
+from service.broker import Broker, fetch_kafka
+from service.commands.topics import specs
+from service.replay import Replay
+from service.settings import Settings
+from service.synthesiser import SyntheticFleet
+from service.topics import ensure_topics
+
+PARTITIONS = 4
+READY_WITHIN_S = 90.0
+WORKER_GRACE_S = 25.0
+TABLE_EVERY_S = 0.5
+LINE_EVERY_S = 5.0
+ROWS = 24
+WINDOW_MS = 4000
+
+
+class DemoError(Exception):
+    """The demo can't go on, or no label arrived."""
+
+
+class Board:
+    """What the labels that have arrived say, beside what is true."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._numbers = {device_id: number for number, device_id in enumerate(replay.fleet.device_ids)}
+        self.latest: dict[str, dict[str, Any]] = {}
+        self.labels = 0
+        self.judged = 0
+        self.right = 0
+
+    def take(self, label: dict[str, Any]) -> None:
+        """Take one label in; it is judged where the wearer did the same from the window's start to its end."""
+        number = self._numbers.get(label["device_id"])
+        if number is None:
+            return
+        truths = {self._replay.truth(number, at) for at in (label["window_start"], label["window_end"])}
+        self.labels += 1
+        self.latest[label["device_id"]] = {**label, "truth": truths.pop() if len(truths) == 1 else None}
+        if not truths:
+            self.judged += 1
+            self.right += self.latest[label["device_id"]]["truth"] == label["activity"]
+
+    @property
+    def agreement(self) -> float:
+        """Share of judged labels that are right; NaN before the first."""
+        return self.right / self.judged if self.judged else math.nan
+
+
+class Rates:
+    """Messages and windows a second over the last seconds, from the worker's own metrics."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._seen: collections.deque[tuple[float, float, float]] = collections.deque(maxlen=10)
+        self.p50_ms = math.nan
+        self.p99_ms = math.nan
+
+    def read(self) -> None:
+        """Scrape the worker."""
+        with urllib.request.urlopen(self._url, timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        messages, windows = (
+            sum(sample.value for sample in samples if sample.name == name)
+            for name in ("stridecast_records_total", "stridecast_windows_total")
+        )
+        buckets = [
+            (float(sample.labels["le"]), sample.value)
+            for sample in samples
+            if sample.name == "stridecast_end_to_end_latency_seconds_bucket"
+        ]
+        self._seen.append((time.monotonic(), messages, windows))
+        self.p50_ms, self.p99_ms = (1000 * quantile(buckets, share) for share in (0.5, 0.99))
+
+    @property
+    def per_second(self) -> tuple[float, float]:
+        """Messages and windows a second."""
+        if len(self._seen) < 2:
+            return 0.0, 0.0
+        (then, *old), (now, *new) = self._seen[0], self._seen[-1]
+        messages, windows = ((after - before) / (now - then) for before, after in zip(old, new, strict=True))
+        return messages, windows
+
+
+def quantile(buckets: list[tuple[float, float]], share: float) -> float:
+    """Estimate a quantile from cumulative (upper bound, count), as Prometheus' histogram_quantile does."""
+    total = buckets[-1][1] if buckets else 0.0
+    low = below = 0.0
+    for bound, count in buckets:
+        if total and count >= share * total:
+            return (
+                low if math.isinf(bound) else low + (bound - low) * (share * total - below) / max(count - below, 1e-9)
+            )
+        low, below = bound, count
+    return math.nan
+
+
+def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: int, stop: threading.Event) -> None:
+    """Run until `seconds` have passed since the first reading was sent, or `stop` is set.
+
+    Raises DemoError where a part fails or no label arrived, and whatever the broker and the topics raise.
+    """
+    console = Console()
+    console.print("Stridecast demo: Apache Kafka, the activity worker and synthetic devices, all on this machine.")
+    fetch_kafka()
+    with tempfile.TemporaryDirectory(prefix="stridecast-demo-") as folder:
+        console.print("starting Apache Kafka ...")
+        with Broker(Path(folder) / "kafka") as broker:
+            ensure_topics(broker.bootstrap_servers, specs(settings, PARTITIONS))
+            console.print("starting the worker ...")
+            with running_worker(settings, broker.bootstrap_servers, Path(folder) / "worker.log", stop) as url:
+                console.print(f"the worker's live view is at {url}/")
+                board = play(settings, broker.bootstrap_servers, url, devices, seconds, seed, stop, console)
+    console.print(
+        f"{board.labels} labels arrived; {_share(board)} of the {board.judged} with a steady truth were right."
+    )
+    if not board.labels:
+        raise DemoError("no label arrived")
+
+
+@contextmanager
+def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event) -> Iterator[str]:
+    """Start the worker as a process of its own; give the address of its HTTP port when it is ready."""
+    port = _free_port()
+    flags = {
+        "--kafka.bootstrap-servers": bootstrap_servers,
+        "--activity.bundle": settings.activity.bundle,
+        "--inference.device": settings.inference.device,
+        "--http.port": str(port),
+    }
+    words = [word for flag in flags.items() for word in flag]
+    command = [sys.executable, "-m", "service", "worker", "activity", *words]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(WORKER_GRACE_S), *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for us; we end the worker when we have read its last labels
+            env={name: value for name, value in os.environ.items() if not name.startswith("STRIDECAST_")},
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process, log, stop)
+        yield url
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(WORKER_GRACE_S + 5)
+
+
+def play(
+    settings: Settings,
+    bootstrap_servers: str,
+    url: str,
+    devices: int,
+    seconds: float | None,
+    seed: int,
+    stop: threading.Event,
+    console: Console,
+) -> Board:
+    """Send the devices' readings and show the labels as they arrive."""
+    replay = Replay(
+        SyntheticFleet(devices, seed, dwell_s=20.0),
+        bootstrap_servers=bootstrap_servers,
+        topic=settings.activity.input_topic,
+        seconds=seconds,
+    )
+    board, rates, failures = Board(replay), Rates(f"{url}/metrics"), collections.deque[Exception]()
+    sender = threading.Thread(target=_send, args=(replay, stop, failures), name="replay", daemon=True)
+    consumer = _read_from_start(bootstrap_servers, settings.activity.output_topic)
+    try:
+        sender.start()
+        with _display(console) as show:
+            while sender.is_alive():
+                _take_labels(consumer, board)
+                show(board, rates, replay)
+        _take_labels(consumer, board, timeout_ms=1500)
+    finally:
+        stop.set()
+        sender.join(10)
+        consumer.close(autocommit=False)
+    if failures:
+        raise DemoError(f"the replay failed: {failures[0]}") from failures[0]
+    return board
+
+
+def _send(replay: Replay, stop: threading.Event, failures: "collections.deque[Exception]") -> None:
+    try:
+        replay.run(stop)
+    except Exception as error:
+        failures.append(error)
+
+
+def _read_from_start(bootstrap_servers: str, topic: str) -> kafka.KafkaConsumer:
+    consumer = kafka.KafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False, metrics_enabled=False
+    )
+    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    consumer.seek_to_beginning()
+    return consumer
+
+
+def _take_labels(consumer: kafka.KafkaConsumer, board: Board, timeout_ms: int = 100) -> None:
+    for records in consumer.poll(timeout_ms=timeout_ms).values():
+        for record in records:
+            board.take(json.loads(record.value))
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Any]:
+    """Give what shows the board: a live table on a terminal, a line now and then elsewhere."""
+    due = [0.0]
+    interactive = console.is_terminal
+
+    def is_due() -> bool:
+        if time.monotonic() < due[0]:
+            return False
+        due[0] = time.monotonic() + (TABLE_EVERY_S if interactive else LINE_EVERY_S)
+        return True
+
+    if not interactive:
+
+        def show_line(board: Board, rates: Rates, replay: Replay) -> None:
+            if is_due():
+                rates.read()
+                console.print(_headline(board, rates, replay), highlight=False, soft_wrap=True)
+
+        yield show_line
+        return
+    with Live(console=console, auto_refresh=False) as live:
+
+        def show_table(board: Board, rates: Rates, replay: Replay) -> None:
+            if is_due():
+                rates.read()
+                live.update(Group(Text(_headline(board, rates, replay)), _table(board)), refresh=True)
+
+        yield show_table
+
+
+def _headline(board: Board, rates: Rates, replay: Replay) -> str:
+    messages, windows = rates.per_second
+    return (
+        f"{replay.done_ms / 1000:5.1f} s  {messages:,.0f} messages/s  {windows:,.1f} windows/s  "
+        f"{board.labels} labels, {_share(board)} right  latency p50 {_ms(rates.p50_ms)}, p99 {_ms(rates.p99_ms)}"
+    )
+
+
+def _table(board: Board) -> Table:
+    table = Table(caption="synthetic devices: the truth is known, and the labels may be wrong")
+    for column in ("device", "true", "labelled", "confidence"):
+        table.add_column(column, justify="right" if column == "confidence" else "left", min_width=12)
+    for device_id in sorted(board.latest)[:ROWS]:
+        label = board.latest[device_id]
+        truth, activity = label["truth"], label["activity"]
+        style = "dim" if truth is None else "green" if truth == activity else "red"
+        bar = "█" * round(10 * label["confidence"])
+        table.add_row(device_id, truth or "changing", Text(activity, style=style), f"{bar} {label['confidence']:.2f}")
+    if len(board.latest) > ROWS:
+        table.add_row(f"and {len(board.latest) - ROWS} more", "", "", "")
+    return table
+
+
+def _share(board: Board) -> str:
+    return "–" if math.isnan(board.agreement) else f"{board.agreement:.0%}"
+
+
+def _ms(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.0f} ms"
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, stop: threading.Event) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None and not stop.is_set():
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    if stop.is_set():
+        return
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+    raise DemoError(f"the worker did not get ready: {last[0]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
