@@ -91,7 +91,7 @@ class OneDnnConvRelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in_channels, 1, length) to (n, out_channels, 1, length - kernel_size + 1)."""
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x.to(self._dtype), self._weight, self._bias, *_UNPADDED, 1, "relu", [], ""
         )
         return result

@@ -126,7 +126,7 @@ def test_a_save_that_fails_leaves_the_old_bundle_as_it_was(tmp_path: Path) -> No
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
 
-    with pytest.raises(WeightsError, match="here: tensor 'conv1.weight' holds values that are not finite"):
+    with pytest.raises(WeightsError, match=r"here: tensor 'conv1\.weight' holds values that are not finite"):
         save_bundle(tmp_path / "here", broken, har_description(version="2.0"), people(2))
 
     assert load_bundle(tmp_path / "here").digest == before.digest
