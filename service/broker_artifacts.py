@@ -192,15 +192,17 @@ def _download(maven: Any, jar: Jar) -> Path:
         wanted.cached_path.unlink(missing_ok=True)
         raise SourceUnreachable(
             f"{jar.coordinate} could not be fetched in {ATTEMPTS} attempts "
-            f"from {', '.join(maven.remote_repos.values())} ({_last_cause(error)}): "
+            f"from {', '.join(maven.remote_repos.values())} ({_root(error)}): "
             "check the network, or name a mirror under [repositories] in ~/.config/jgo.conf"
         ) from error
     return path
 
 
-def _last_cause(error: BaseException) -> str:
-    text = str(error)
-    return text if len(text) <= 200 else text[:199] + "…"
+def _root(error: BaseException) -> BaseException:
+    """Return what an error goes back to, such as a refused connection: HTTP libraries wrap it in three of their own."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return error
 
 
 def _cache_sentence(cache: Path, error: OSError) -> str:

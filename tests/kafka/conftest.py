@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A running broker; its address is `broker.bootstrap_servers`. All tests share it: make topics of your own."""
+    # For every JVM that a test starts: none lives long enough for its optimised code to pay for the optimising.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     try:
         broker = Broker(tmp_path_factory.mktemp("kafka"), heap="512m").start()
     except (ArtifactError, JavaMissing) as error:

