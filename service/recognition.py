@@ -1,0 +1,78 @@
+"""How often a bundle recognises the synthetic people, class by class.
+
+    python -m service.recognition [--bundle har-cnn] [--devices 300] [--seconds 400] [--seed 1]
+
+prints the table of `docs/synthetic.md`. Windows are cut as the service cuts them; those count that lie within one
+stretch of one activity, its first moments left out, when the wearer still changes over.
+"""
+
+import argparse
+
+import numpy as np
+
+from inference.bundle import Bundle, find_bundle, infer_plainly, load_bundle, served_module
+from service.fleet import Readings
+from service.synthesiser import BLEND_MS, SyntheticFleet
+from training.scores import Scores, score
+from windowing import SLOT_MS, WINDOW_SLOTS, cut
+
+BLOCK_MS = 20_000
+WINDOW_MS = WINDOW_SLOTS * SLOT_MS
+
+
+def main() -> None:
+    """Score the bundle named on the command line and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="har-cnn")
+    parser.add_argument("--devices", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=400.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    bundle = load_bundle(find_bundle(options.bundle))
+    scores = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
+    print(as_markdown(scores, f"{bundle.title}, {options.devices} devices, {options.seconds:g} s, seed {options.seed}"))
+
+
+def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> Scores:
+    """Score a bundle of the six activities on the windows of a synthetic fleet against the fleet's truth."""
+    fleet = SyntheticFleet(devices, seed)
+    frames, truth = steady_windows(fleet, seconds * 1000)
+    module = served_module(bundle)
+    answers = [infer_plainly(module, frames[at : at + 512]) for at in range(0, len(frames), 512)]
+    return score(tuple(bundle.manifest.labels), truth, np.concatenate(answers))
+
+
+def steady_windows(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frames float32[m, 80, 3] that show one activity each, and which: int64[m]."""
+    blocks = np.arange(0, length_ms, BLOCK_MS)
+    readings = Readings.joined([fleet.readings(start, min(start + BLOCK_MS, length_ms)) for start in blocks])
+    frames, truth = [], []
+    for device, device_id in enumerate(fleet.device_ids):
+        own = readings[readings.device == device]
+        start_ms, values = cut(own.timestamp_ms, own.xyz, device_id.encode())
+        which = np.full(len(start_ms), device)
+        # A stretch is longer than a window: whoever does the same before, at its start and at its end never changed.
+        moments = [start_ms - BLEND_MS, start_ms, start_ms + WINDOW_MS]
+        before, first, last = (fleet.activities(which, np.asarray(at, float)) for at in moments)
+        steady = (before == first) & (first == last)
+        frames.append(values[steady])
+        truth.append(first[steady])
+    return np.concatenate(frames), np.concatenate(truth)
+
+
+def as_markdown(scores: Scores, title: str) -> str:
+    """A confusion matrix in shares of each true activity, with the number of windows."""
+    shares = scores.confusion / scores.support[:, None]
+    lines = [
+        f"{title}: {scores.accuracy:.1%} of {scores.support.sum():,} windows.",
+        "",
+        f"| true activity | windows | {' | '.join(scores.labels)} |",
+        f"|---|---:|{'---:|' * len(scores.labels)}",
+    ]
+    for label, windows, row in zip(scores.labels, scores.support, shares, strict=True):
+        lines.append(f"| {label} | {windows:,} | {' | '.join(f'{share:.1%}' for share in row)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
