@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -22,6 +23,9 @@ from inference.architectures import ConvRelu
 from inference.bundle import PRECISIONS, Precision
 from inference.devices import SLOTS, DeviceError, Engine
 from inference.devices.convolutions import replace_convolutions
+
+# A process may capture only one graph at a time, whichever core it is for.
+_CAPTURING = threading.Lock()
 
 # cuDNN picks its algorithms and allocates its workspaces in the first calls, which must not be captured.
 WARM_UP_RUNS = 3
@@ -109,7 +113,7 @@ class CudaDevice:
         streams = _Streams()
         example = np.zeros((max_batch, *shape), dtype)
         lanes = [_CudaLane(module, example, streams) for _ in range(SLOTS)]
-        with _float32_means_float32():
+        with _CAPTURING, _float32_means_float32():
             for lane in lanes:
                 lane.capture(rungs)
         return LadderEngine(lanes, rungs)
@@ -155,8 +159,10 @@ class _CudaLane:
         self._host_input = torch.from_numpy(example).pin_memory()
         self._input = self._host_input.to("cuda")
         with torch.inference_mode():
-            self._output = torch.zeros_like(module(self._input))
-        self._host_output = self._output.to("cpu").pin_memory()
+            answers = module(self._input).shape
+        # Made outside of inference mode, which would forbid writing to them outside of it.
+        self._output = torch.zeros(answers, device="cuda")
+        self._host_output = torch.zeros(answers).pin_memory()
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
         # A blocking event sleeps instead of spinning: the CPU has a Kafka client to run.
