@@ -1,10 +1,12 @@
 """The cache of Kafka's jars, filled from a Maven repository that these tests serve on loopback."""
 
 import errno
+import gc
 import hashlib
 import subprocess
 import sys
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,6 +72,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
         yield served
         server.shutdown()
         thread.join()
+    with warnings.catch_warnings():
+        # jgo never closes an answer other than 200. Collected later, it would be another test's warning.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _use_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
