@@ -117,7 +117,9 @@ def orientations(count: int, max_tilt_degrees: float, rng: np.random.Generator) 
     """Rotations float32[count, 3, 3], for row vectors: any angle in the phone's plane, screen in or out, tilted."""
     turn = rng.uniform(0.0, 2.0 * np.pi, count)
     screen_in = rng.integers(0, 2, count) * 2.0 - 1.0
-    tilt = np.radians(max_tilt_degrees) * rng.uniform(-1.0, 1.0, count)
+    # Most phones lie nearly flat on the thigh, and it is tilt that tells sitting from standing: the square makes
+    # small angles, as it makes weak noise below, the usual ones.
+    tilt = np.radians(max_tilt_degrees) * rng.random(count) ** 2
     towards = rng.uniform(0.0, 2.0 * np.pi, count)
     in_plane = _about_z(turn)
     in_plane[:, :, 0] *= screen_in[:, None]  # half a turn about the phone's long axis
@@ -145,7 +147,7 @@ def measured_by_another_sensor(frames: np.ndarray, how: Augmentation, rng: np.ra
     count = len(frames)
     gain = rng.normal(1.0, how.gain_sd, (count, 1, 3))
     offset = rng.normal(0.0, how.offset_sd, (count, 1, 3))
-    noise = rng.random((count, 1, 1), np.float32) * how.max_noise
+    noise = rng.random((count, 1, 1), np.float32) ** 2 * how.max_noise
     out = frames * gain.astype(np.float32) + offset.astype(np.float32)
     out += noise * rng.standard_normal(out.shape, np.float32)
     limit = np.where(rng.random((count, 1, 1)) < how.clipping_share, 2 * STANDARD_GRAVITY, np.inf)
