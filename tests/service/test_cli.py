@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+
+from service.cli import COMMANDS, main
+from tests.kafka.worker_process import clean_environment
+
+
+def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name} " in shown
+
+
+def test_no_command_shows_the_overview_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: stridecast COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wroker", "activity"]) == 2
+    assert "'wroker activity' is no command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*name.split(), "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: stridecast {name}" in shown
+    assert "--kafka.bootstrap-servers" in shown
+
+
+def test_every_flag_of_every_command_is_described() -> None:
+    import importlib
+
+    for module, _ in COMMANDS.values():
+        options = importlib.import_module(module).Options
+        own = {name: field for name, field in options.model_fields.items() if field.default_factory is None}
+        assert {name for name, field in own.items() if not field.description} == set()
+
+
+def test_a_wrong_setting_ends_with_status_2_and_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics", "--partitions", "0"]) == 2
+    assert capsys.readouterr().err.startswith("stridecast topics: partitions = '0': input should be greater")
+
+
+def test_a_bundle_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--bundles", "/nowhere"]) == 1
+    error = capsys.readouterr().err
+    assert "/nowhere" in error
+    assert error.count("\n") == 1
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    script = "import sys; from service.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, env=clean_environment())
+    assert ended.returncode == 0

@@ -1,0 +1,84 @@
+import math
+
+from prometheus_client import CollectorRegistry
+
+from ingest.rejections import Reason
+from service.metrics import (
+    END_TO_END_BUCKETS,
+    STAGE_BUCKETS,
+    Families,
+    PartitionGauges,
+    PartitionReading,
+    WorkerMetrics,
+)
+
+ALLOWED_LABELS = {
+    *("worker", "topic", "partition", "reason", "outcome", "label", "stage", "le"),
+    *("name", "version", "device", "precision"),
+}
+
+
+def made(registry: CollectorRegistry, worker: str = "activity") -> WorkerMetrics:
+    return WorkerMetrics(
+        Families(registry), worker, topics=["accelerometer"], reasons=list(Reason), labels=["Walking", "Sitting"]
+    )
+
+
+def test_known_labels_begin_at_zero() -> None:
+    registry = CollectorRegistry()
+    made(registry)
+    for reason in Reason:
+        labels = {"worker": "activity", "reason": reason}
+        assert registry.get_sample_value("stridecast_records_rejected_total", labels) == 0
+    for outcome in ("labelled", "incomplete", "duplicate"):
+        labels = {"worker": "activity", "outcome": outcome}
+        assert registry.get_sample_value("stridecast_windows_total", labels) == 0
+
+
+def test_no_series_has_a_label_that_could_name_a_device() -> None:
+    registry = CollectorRegistry()
+    made(registry)
+    seen = {label for family in registry.collect() for sample in family.samples for label in sample.labels}
+    assert seen <= ALLOWED_LABELS
+
+
+def test_buckets_are_as_fine_as_the_contract_asks() -> None:
+    assert STAGE_BUCKETS[0] == 50e-6
+    assert END_TO_END_BUCKETS[0] == 1e-3
+    assert END_TO_END_BUCKETS[-1] >= 10
+    fine = [bound for bound in END_TO_END_BUCKETS if bound <= 0.25]
+    following = END_TO_END_BUCKETS[1 : len(fine) + 1]
+    assert all(after / before <= 1.5 + 0.01 for before, after in zip(fine, following, strict=True))
+
+
+def test_two_workers_of_one_process_share_families_and_not_series() -> None:
+    registry = CollectorRegistry()
+    families = Families(registry)
+    first, second = (WorkerMetrics(families, name, topics=[], reasons=[], labels=[]) for name in ("activity", "text"))
+    first.samples.inc(2)
+    second.samples.inc(5)
+    assert registry.get_sample_value("stridecast_samples_total", {"worker": "activity"}) == 2
+    assert registry.get_sample_value("stridecast_samples_total", {"worker": "text"}) == 5
+
+
+def test_depths_are_read_at_the_scrape() -> None:
+    registry = CollectorRegistry()
+    depth = [3]
+    made(registry).read_at_scrape("queue_frames", "Frames waiting.", lambda: depth[0])
+    assert registry.get_sample_value("stridecast_queue_frames", {"worker": "activity"}) == 3
+    depth[0] = 0
+    assert registry.get_sample_value("stridecast_queue_frames", {"worker": "activity"}) == 0
+
+
+def test_a_partition_that_has_gone_is_no_longer_shown() -> None:
+    registry = CollectorRegistry()
+    held = [PartitionReading("accelerometer", 3, lag=7, rewind=20, progress_s=12.5)]
+    registry.register(PartitionGauges("activity", lambda: held))
+    labels = {"worker": "activity", "topic": "accelerometer", "partition": "3"}
+    assert registry.get_sample_value("stridecast_consumer_lag_records", labels) == 7
+    assert registry.get_sample_value("stridecast_rewind_records", labels) == 20
+    progress = registry.get_sample_value("stridecast_partition_progress_timestamp_seconds", labels)
+    assert progress is not None
+    assert math.isclose(progress, 12.5)
+    held.clear()
+    assert registry.get_sample_value("stridecast_consumer_lag_records", labels) is None
