@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,9 @@ from service.broker_artifacts import (
     ensure_jars,
     read_lock,
 )
+
+# jgo never closes an answer other than 200.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 JARS = {f"org.example:part-{n}:1.{n}": f"the content of part {n}".encode() * 1000 for n in range(6)}
 
@@ -72,10 +74,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
         yield served
         server.shutdown()
         thread.join()
-    with warnings.catch_warnings():
-        # jgo never closes an answer other than 200. Collected later, it would be another test's warning.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()  # what jgo left unclosed, lest it become another test's warning
 
 
 def _use_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
