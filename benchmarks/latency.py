@@ -2,13 +2,14 @@
 
     python -m benchmarks.latency --devices 500 --seconds 60
 
-Starts Apache Kafka and one worker; a producer of another client library (librdkafka) sends. Both topics are stamped by the
-broker (LogAppendTime), so a label's latency is its own timestamp minus that of the record that closed its window.
+Starts Apache Kafka and one worker; a producer of another client library (librdkafka) sends. Both topics are stamped
+by the broker (LogAppendTime), so a label's latency is its timestamp minus that of the record that closed its window.
 """
 
 import argparse
 import itertools
 import multiprocessing
+import os
 import platform
 import signal
 import subprocess
@@ -47,7 +48,7 @@ def main() -> None:
                 TopicSpec(DEAD, 1),
             ],
         )
-        worker, port = start_worker(broker.bootstrap_servers, Path(folder) / "worker.log", options.flags)
+        worker = start_worker(broker.bootstrap_servers, Path(folder) / "worker.log", options.flags)
         try:
             cpu_before = cpu_seconds(worker.pid)
             produce(broker.bootstrap_servers, options.devices, options.seconds)
@@ -59,7 +60,7 @@ def main() -> None:
         report(broker.bootstrap_servers, options, cpu)
 
 
-def start_worker(bootstrap_servers: str, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+def start_worker(bootstrap_servers: str, log: Path, flags: list[str]) -> subprocess.Popen[bytes]:
     port = 19464
     command = [sys.executable, "-m", "service", "worker", "activity", "--kafka.bootstrap-servers", bootstrap_servers]
     with log.open("wb") as output:
@@ -67,7 +68,7 @@ def start_worker(bootstrap_servers: str, log: Path, flags: list[str]) -> tuple[s
     for _ in range(400):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
-            return process, port
+            return process
         except OSError:
             if process.poll() is not None:
                 break
@@ -143,20 +144,21 @@ def report(bootstrap_servers: str, options: argparse.Namespace, cpu: float) -> N
     count_from = min(stamps.values()) + 1000 * options.warm_up
     latencies = []
     for label in read(bootstrap_servers, OUTPUT):
-        headers = dict(label.headers())
+        headers: dict[str, bytes] = dict(label.headers() or ())  # type: ignore[arg-type]
         closed = stamps[int(headers["source-partition"]), int(headers["source-offset"])]
         if closed >= count_from:
             latencies.append(label.timestamp()[1] - closed)
     taken = np.array(latencies)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kafka-python", "numba", "numpy", "torch"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
     print(
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, kafka-python {metadata.version('kafka-python')}, torch {metadata.version('torch')}"
-    )
-    print(
-        f"{options.devices} devices at 20 Hz for {options.seconds:g} s: {len(stamps)} messages, {len(taken)} labels counted"
+        f"{options.devices} devices at 20 Hz for {options.seconds:g} s: "
+        f"{len(stamps)} messages, {len(taken)} labels counted"
     )
     p50, p90, p99, p999 = np.percentile(taken, [50, 90, 99, 99.9])
     print(
-        f"latency ms, broker to broker: p50 {p50:.0f}  p90 {p90:.0f}  p99 {p99:.0f}  p99.9 {p999:.0f}  max {taken.max()}"
+        f"latency ms, broker to broker: p50 {p50:.0f}  p90 {p90:.0f}  "
+        f"p99 {p99:.0f}  p99.9 {p999:.0f}  max {taken.max()}"
     )
     print(f"worker: {cpu:.1f} CPU-seconds, {1e6 * cpu / len(stamps):.1f} a million messages")
 

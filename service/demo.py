@@ -67,12 +67,13 @@ class Board:
         number = self._numbers.get(label["device_id"])
         if number is None:
             return
-        truths = {self._replay.truth(number, at) for at in (label["window_start"], label["window_end"])}
+        before, after = (self._replay.truth(number, label[edge]) for edge in ("window_start", "window_end"))
+        truth = before if before == after else None
         self.labels += 1
-        self.latest[label["device_id"]] = {**label, "truth": truths.pop() if len(truths) == 1 else None}
-        if not truths:
+        self.latest[label["device_id"]] = {**label, "truth": truth}
+        if truth is not None:
             self.judged += 1
-            self.right += self.latest[label["device_id"]]["truth"] == label["activity"]
+            self.right += truth == label["activity"]
 
     @property
     def agreement(self) -> float:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.replay import SYNTHETIC, open_fleet, replay
+from service.replay import SYNTHETIC, Replay, open_fleet, replay
+from service.replay_messages import Form
 from service.run import stop_on_signals
 from service.settings import Settings
 
@@ -29,15 +30,15 @@ class Options(Settings):
 def run(options: Options) -> None:
     """Replay."""
     fleet = open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat)
+    sending = Replay(
+        fleet,
+        bootstrap_servers=options.kafka.bootstrap_servers,
+        topic=options.activity.input_topic,
+        speed=options.speed,
+        form=Form(options.form),
+        seconds=options.seconds,
+        chunk_seconds=options.chunk_seconds,
+        compression=options.compression,
+    )
     with stop_on_signals() as stop:
-        replay(
-            fleet,
-            bootstrap_servers=options.kafka.bootstrap_servers,
-            topic=options.activity.input_topic,
-            speed=options.speed,
-            form=options.form,
-            seconds=options.seconds,
-            chunk_seconds=options.chunk_seconds,
-            compression=options.compression,
-            stop=stop,
-        )
+        replay(sending, stop)
