@@ -122,13 +122,14 @@ class Windower:
                 f"max_frames is {max_frames}: a single reading can close {at_once} windows, it must be at least that"
             )
         self._idle_timeout_s = idle_timeout_s
-        self._max_hole = min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS)
+        self._max_hole = int(min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS))  # a float would be another kernel to compile
         self._rings = _new_rings(_SMALLEST_CAPACITY, ring)
         self._ids = np.empty(_SMALLEST_CAPACITY, dtype=np.object_)
         self._rows: dict[bytes, int] = {}
         self._free = list(range(_SMALLEST_CAPACITY - 1, -1, -1))
         self._sheet = _new_sheet(max_frames)
         self._ages = Ages(idle_timeout_s)
+        self._reached = -1
 
     def __len__(self) -> int:
         """Return the number of active devices."""
@@ -177,12 +178,17 @@ class Windower:
         _check_columns(len(device_ids), device, timestamp_ms, xyz, offset, start)
         if start == len(device):
             return Step(_NO_FRAMES, consumed=start)
+        if offset[start] < self._reached:
+            raise ValueError(
+                f"offset {offset[start]} comes after {self._reached}: to read records again, take a new Windower"
+            )
         self._ages.note(int(offset[start]), processed_at)
         rows, joined = self._find_rows(device_ids)
         late_ms = np.empty(len(device) - start, dtype=np.int64)
         consumed, cut, incomplete, superseded, late = kernels.merge(
             rows, device, timestamp_ms, xyz, offset, start, self._max_hole, self._rings, self._sheet, late_ms
         )
+        self._reached = int(offset[consumed - 1])
         # A device whose readings all come after an early stop, or were consumed before it, has not joined.
         absent = [i for i in joined if self._rings.newest_ms[rows[i]] == kernels.NEVER]
         self._release([device_ids[i] for i in absent])
@@ -200,9 +206,9 @@ class Windower:
         """Close all windows of the devices that are silent, judged at `heard_until`, and forget those devices.
 
         A device is silent if the oldest reading its open windows hold was processed at or before `heard_until` less
-        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s`, or of the time since the oldest
-        reading held was processed where that is longer. `heard_until` is on the clock of `processed_at`, may stand
-        still, and may be infinite: minus for nothing heard yet, plus to close everything.
+        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s` or, where `heard_until` lagged by more,
+        of its lag. `heard_until` is on the clock of `processed_at`, may stand still, and may be infinite: minus for
+        nothing heard yet, plus to close everything.
         """
         moment = heard_until - self._idle_timeout_s
         bound = self._ages.processed_by(moment)

@@ -109,7 +109,7 @@ def test_a_window_closes_with_the_reading_at_its_last_slot_plus_1_plus_lateness(
 def test_without_lateness_a_window_closes_with_the_slot_after_its_last() -> None:
     windower = Windower(lateness_slots=0)
     assert starts(send(windower, steady(0, 3950))) == []
-    assert starts(send(windower, [at(3976)])) == [0]
+    assert starts(send(windower, [at(3976)], offset=80)) == [0]
 
 
 def test_a_reading_before_all_open_windows_is_late_counted_and_dropped() -> None:
@@ -353,7 +353,7 @@ def test_frames_stay_as_they_are_when_the_windower_goes_on() -> None:
     windower = Windower()
     step = send(windower, steady(0, 4200))
     before = step.frames.values.copy()
-    send(windower, [at(t, -1.0) for t in range(4250, 20_000, 50)])
+    send(windower, [at(t, -1.0) for t in range(4250, 20_000, 50)], offset=100)
     assert np.array_equal(step.frames.values, before)
 
 
@@ -459,3 +459,11 @@ def test_columns_that_would_lead_the_kernel_astray_are_refused(columns: dict[str
             start=int(str(batch["start"])),
         )
     assert len(windower) == 0
+
+
+def test_offsets_that_go_back_are_refused() -> None:
+    windower = Windower()
+    send(windower, [at(0), at(50)], offset=10)
+    with pytest.raises(ValueError, match="offset 10 comes after 11: to read records again, take a new Windower"):
+        send(windower, [at(100)], offset=10)
+    send(windower, [at(100)], offset=11)
