@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,18 @@ from service.worker import Kind, Worker
 
 log = logging.getLogger(__name__)
 
+# Measured: on a CPU the rate is flat from 8 on, and a larger batch only takes longer.
+MAX_BATCH = {"cpu": 64, "cuda": 1024}
+# Python's default of 5 ms lets a busy thread hold up the hand-over of a batch by that much, several times a label.
+SWITCH_INTERVAL_S = 0.0005
+
 # Makes a kind of worker; its metrics exist by then.
 MakeKind = Callable[[WorkerMetrics], Kind]
 
 
 def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind) -> None:
     """Run one worker until SIGTERM or SIGINT, and finish within the grace period."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
@@ -55,7 +62,7 @@ def open_core(settings: Settings, bundle: str) -> Iterator[Core]:
     core = Core(
         load_bundle(find_bundle(bundle)),
         device,
-        max_batch=inference.max_batch,
+        max_batch=inference.max_batch or MAX_BATCH[device.name],
         capacity=inference.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),

@@ -87,7 +87,9 @@ class InferenceSettings(Group):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto is float32 on a CPU, and on a GPU the fastest that passes the golden check"
     )
-    max_batch: int = Field(256, ge=1, le=65536, description="most frames in one batch")
+    max_batch: int | None = Field(
+        None, ge=1, le=65536, description="most frames in one batch; 64 on a CPU and 1024 on a GPU without it"
+    )
     queue_frames: int = Field(4096, ge=1, le=1 << 20, description="frames that may wait before reading pauses")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of one batch")
 
