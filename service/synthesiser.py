@@ -51,6 +51,7 @@ class SyntheticFleet:
             raise ValueError(f"an activity lasts at least 2 s (dwell_s), not {dwell_s:g}")
         self.device_ids = [f"synthetic-{number:05d}" for number in range(1, devices + 1)]
         self.period_ms = np.full(devices, float(PERIOD_MS))
+        self.hole_ms = self.period_ms + 2 * LARGEST_JITTER_MS
         self._dwell_ms = dwell_s * 1000.0
         self._random = _Random(seed)
         every = np.arange(devices)

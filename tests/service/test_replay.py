@@ -1,0 +1,226 @@
+import socket
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
+from ingest.decode import Readings as Decoded
+from ingest.decode import decode
+from service.fleet import Fleet, Readings, RecordedFleet
+from service.replay import Replay, ReplayError, Summary, open_fleet
+from service.replay_messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
+from service.synthesiser import SyntheticFleet
+from training.datasets import Recording
+
+ORIGIN_MS = 1_700_000_000_000
+
+
+@dataclass(frozen=True)
+class Record:
+    value: bytes | None
+    key: bytes | None = None
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    timestamp: int = ORIGIN_MS + 3_600_000
+
+
+def walker(times: list[int]) -> RecordedFleet:
+    xyz = np.stack([np.arange(len(times)), np.full(len(times), 9.8), np.zeros(len(times))], axis=1)
+    walking = np.full(len(times), 5, np.int8)
+    return RecordedFleet([Recording("set", "1", "pocket", walking, np.array(times, np.int64), xyz.astype(np.float32))])
+
+
+def packed(
+    fleet: Fleet, form: Form, length_ms: float, *, chunk_ms: float = 2000, block_ms: float = 500
+) -> list[Messages]:
+    pack = packer(fleet, form, ORIGIN_MS, chunk_ms)
+    edges = np.arange(0, length_ms, block_ms)
+    return [pack(fleet.readings(at, at + block_ms), at + block_ms, last=at == edges[-1]) for at in edges]
+
+
+def records(fleet: Fleet, form: Form, blocks: list[Messages]) -> list[Record]:
+    headers: list[tuple[str, bytes | None]] = []
+    if form is Form.BINARY:
+        headers.append(("content-type", BINARY_CHUNK_CONTENT_TYPE.encode()))
+    keys = [device_id.encode() for device_id in fleet.device_ids]
+    return [
+        Record(value, keys[device], headers)
+        for block in blocks
+        for device, value in zip(block.device.tolist(), block.values, strict=True)
+    ]
+
+
+def accepted(fleet: Fleet, form: Form, blocks: list[Messages]) -> Decoded:
+    found, rejections = decode(records(fleet, form, blocks))
+    assert rejections == []
+    return found
+
+
+def test_samples_are_what_the_decoder_makes_readings_of() -> None:
+    fleet = SyntheticFleet(5, seed=1)
+    found = accepted(fleet, Form.SAMPLE, packed(fleet, Form.SAMPLE, 3000))
+    sent = fleet.readings(0, 3000)
+    assert [found.device_ids[row].decode() for row in found.device] == [fleet.device_ids[row] for row in sent.device]
+    assert found.timestamp_ms.tolist() == (sent.timestamp_ms + ORIGIN_MS).tolist()
+    assert np.allclose(found.xyz, sent.xyz, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", [Form.CHUNK, Form.BINARY])
+def test_chunks_hold_every_reading_of_an_even_clock_at_its_very_time(form: Form) -> None:
+    fleet = walker(list(range(0, 10_000, 50)))
+    found = accepted(fleet, form, packed(fleet, form, 12_500))
+    assert found.timestamp_ms.tolist() == [ORIGIN_MS + at for at in range(0, 10_000, 50)]
+    assert found.xyz[:, 0].tolist() == list(range(200))
+
+
+@pytest.mark.parametrize("form", [Form.CHUNK, Form.BINARY])
+def test_chunks_of_a_jittering_clock_put_no_reading_far_from_its_time(form: Form) -> None:
+    fleet = SyntheticFleet(20, seed=1)
+    found = accepted(fleet, form, packed(fleet, form, 10_000))
+    sent = fleet.readings(0, 10_000)
+    assert len(found.timestamp_ms) == len(sent)
+    for device in range(20):
+        name = found.device_ids.index(fleet.device_ids[device].encode())
+        times = found.timestamp_ms[found.device == name] - ORIGIN_MS
+        assert np.abs(times - sent.timestamp_ms[sent.device == device]).max() < 75
+
+
+def test_jitter_parts_no_chunk() -> None:
+    fleet = SyntheticFleet(1, seed=1)
+    blocks = packed(fleet, Form.CHUNK, 20_000)
+    counts = np.concatenate([block.readings for block in blocks])
+    assert set(counts[1:-1].tolist()) <= {39, 40, 41}
+
+
+def test_a_missing_reading_parts_a_chunk() -> None:
+    fleet = walker([0, 50, 100, 200, 250, 300])
+    (messages,) = packed(fleet, Form.CHUNK, 1000, block_ms=1000)
+    assert messages.readings.tolist() == [3, 3]
+    assert accepted(fleet, Form.CHUNK, [messages]).timestamp_ms.tolist() == [
+        ORIGIN_MS + at for at in (0, 50, 100, 200, 250, 300)
+    ]
+
+
+def test_a_chunk_is_sent_when_its_last_reading_is_there() -> None:
+    fleet = walker(list(range(0, 6000, 50)))
+    blocks = packed(fleet, Form.CHUNK, 6000, chunk_ms=2000)
+    due = np.concatenate([block.due_ms for block in blocks]).tolist()
+    assert due == [2000, 4000, 6000]
+    assert [block.readings.tolist() for block in blocks if len(block.values)] == [[40], [40], [40]]
+
+
+def test_devices_take_turns_with_their_chunks() -> None:
+    fleet = SyntheticFleet(100, seed=1)
+    due = np.concatenate([block.due_ms for block in packed(fleet, Form.BINARY, 4000, chunk_ms=2000)])
+    assert len(np.unique(np.floor(due[due < 2000] / 100))) == 20
+
+
+def test_the_last_chunk_holds_what_is_left() -> None:
+    fleet = walker(list(range(0, 2500, 50)))
+    blocks = packed(fleet, Form.CHUNK, 3000, chunk_ms=2000)
+    assert [count for block in blocks for count in block.readings.tolist()] == [40, 10]
+
+
+def test_a_clock_that_stands_still_parts_a_chunk() -> None:
+    class Standing(RecordedFleet):
+        def readings(self, start_ms: float, stop_ms: float) -> Readings:
+            found = super().readings(start_ms, stop_ms)
+            return Readings(found.device, found.due_ms, np.full_like(found.timestamp_ms, 7), found.xyz)
+
+    fleet = walker([0, 50, 100])
+    fleet.__class__ = Standing
+    (messages,) = packed(fleet, Form.CHUNK, 1000, block_ms=1000)
+    assert messages.readings.tolist() == [1, 1, 1]
+
+
+def test_a_device_id_may_hold_whatever_json_and_formats_treat_as_special() -> None:
+    value = sample_template('100 % "d\\evice" ü') % (ORIGIN_MS, 1.0, 2.0, 3.0)
+    found, rejections = decode([Record(value)])
+    assert rejections == []
+    assert found.device_ids == ['100 % "d\\evice" ü'.encode()]
+
+
+def test_a_single_reading_makes_a_chunk_of_the_device_s_usual_rate() -> None:
+    times, xyz = np.array([ORIGIN_MS]), np.array([[1, 2, 3]], np.float32)
+    assert json_chunk("a", times, xyz, 20.0) == (
+        b'{"device_id":"a","start":1700000000000,"rate_hz":50.0,"samples":[[1.0000,2.0000,3.0000]]}'
+    )
+    assert binary_chunk("a", times, xyz, 20.0).hex() == (
+        "01000100" + "00004842" + "0068e5cf8b010000" + "0000803f" + "00000040" + "00004040"
+    )
+
+
+def test_a_block_without_readings_makes_no_messages() -> None:
+    fleet = walker([0, 50])
+    for form in Form:
+        assert [len(block.values) for block in packed(fleet, form, 4500)][-1] == 0
+
+
+# --- what is refused, and how it is said ---------------------------------------------------------
+
+
+def made(fleet: Fleet, **wrong: float | str) -> Replay:
+    return Replay(fleet, bootstrap_servers="127.0.0.1:1", topic="t", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"speed": -1}, "speed is 0 (as fast as possible) to 1,000,000 times real time, not -1"),
+        ({"speed": float("nan")}, "not nan"),
+        ({"seconds": 0}, "a replay lasts more than 0 seconds, not 0"),
+        ({"chunk_seconds": 600}, "a chunk holds 0.05 to 60 seconds, not 600"),
+        ({"compression": "rar"}, "compression is one of None, gzip, snappy, lz4, zstd, not 'rar'"),
+        ({"speed": 0}, "this fleet never ends: at a speed other than 1, say how many seconds of it to send"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_a_sentence(wrong: dict[str, float | str], text: str) -> None:
+    with pytest.raises(ReplayError) as refused:
+        made(SyntheticFleet(1), **wrong)
+    assert text in str(refused.value)
+
+
+def test_a_broker_that_is_not_there_is_named() -> None:
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound_but_deaf.getsockname()[1]}"
+        sending = Replay(SyntheticFleet(1), bootstrap_servers=address, topic="t", connect_timeout_s=0.3)
+        with pytest.raises(ReplayError) as refused:
+            sending.run(threading.Event())
+    assert f"no Kafka broker answered at {address} within 0.3 s" in str(refused.value)
+
+
+def test_a_file_in_no_known_form_is_refused_with_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("to do: everything\n")
+    with pytest.raises(ReplayError) as refused:
+        open_fleet(tmp_path / "notes.txt")
+    assert "notes.txt holds no readings in a known form" in str(refused.value)
+    assert "WISDM v1.1 raw text, MotionSense archive, or CSV" in str(refused.value)
+    assert "a source is 'synthetic' or such a file" in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReplayError, match=r"cannot read .*gone\.csv"):
+        open_fleet(tmp_path / "gone.csv")
+
+
+def test_the_synthetic_source_has_a_hundred_devices_unless_told() -> None:
+    assert len(open_fleet("synthetic").device_ids) == 100
+    assert len(open_fleet("synthetic", 7).device_ids) == 7
+
+
+def test_a_wisdm_file_becomes_one_device_a_person(tmp_path: Path) -> None:
+    rows = [f"{user},Walking,{at * 50_000_000},1.0,9.8,0.5;\n" for user in (3, 4) for at in range(1, 40)]
+    (tmp_path / "WISDM_ar_v1.1_raw.txt").write_text("".join(rows))
+    fleet = open_fleet(tmp_path / "WISDM_ar_v1.1_raw.txt")
+    assert fleet.device_ids == ["wisdm-v1-1-3-pocket", "wisdm-v1-1-4-pocket"]
+    assert fleet.truth(0, 100) == "Walking"
+
+
+def test_a_summary_says_how_much_how_fast_and_how_late() -> None:
+    assert str(Summary(1200, 24_000, 4.0, 0.2, True)) == (
+        "1,200 messages with 24,000 readings in 4.0 s (300 messages/s)"
+    )
+    assert str(Summary(1200, 24_000, 4.0, 2.5, True)).endswith("(300 messages/s), 2.5 s behind")
