@@ -99,6 +99,12 @@ def test_reading_k_of_a_chunk_is_at_the_nearest_millisecond(start: int, rate_hz:
     assert read_one(chunk(start=start, rate_hz=rate_hz, samples=rows)).timestamp_ms.tolist() == times
 
 
+def test_the_times_of_a_chunk_follow_the_contracts_order_of_operations() -> None:
+    """At 304 Hz reading 19 lies at exactly 62.5 ms, which goes up; 19 * (1000 / 304) is a little less."""
+    assert 19 * (1000 / 304) < 62.5
+    assert read_one(chunk(start=0, rate_hz=304, samples=[[0, 0, 0]] * 20)).timestamp_ms[19] == 63
+
+
 def test_the_rate_of_a_binary_chunk_is_the_float32_widened() -> None:
     """The nearest float32 to 0.1 is a little more than 0.1, which shows after 5,000 readings."""
     rate_hz = struct.unpack("<f", struct.pack("<f", 0.1))[0]

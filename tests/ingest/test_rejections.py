@@ -175,9 +175,12 @@ BAD = {
         "too early to be exact": HandMade(sample(timestamp=-(2**53) - 1)),
         "a start too early to be exact": HandMade(chunk(start=-(2**53) - 1)),
         "a binary start too early to be exact": binary(binary_chunk([(1, 2, 3)], start=-(2**63))),
+        "a binary start too early to be exact, but not its last reading": binary(
+            binary_chunk([(1, 2, 3)] * 2, start=-(2**53) - 1, rate_hz=0.001)
+        ),
         "too late to be exact, whatever the record says": HandMade(sample(timestamp=2**53 + 1), timestamp=INT64_MAX),
         "a chunk that runs out of exact times": HandMade(chunk(start=2**53 - 10), timestamp=INT64_MAX),
-        "a chunk that runs to infinity, whatever the record says": HandMade(
+        "a chunk that runs for geological ages, whatever the record says": HandMade(
             chunk(rate_hz=1e-15), timestamp=INT64_MAX - 3_600_000
         ),
     },
