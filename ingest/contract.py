@@ -85,8 +85,8 @@ def epoch_ms(text: str) -> int:
     if not ISO_8601.fullmatch(text):
         raise Refused(Reason.BAD_TIMESTAMP, f"{text[:64]!r} is not an ISO 8601 time with an offset")
     try:
-        # Leap seconds and the like are its to refuse; hour 24 is the pattern's, for Python 3.13 takes it.
         # fromisoformat cuts off all digits after the sixth, and // rounds down: together, the digits are cut.
+        # It refuses days and seconds that do not exist; hour 24 it takes from Python 3.13 on, hence the pattern.
         return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
     except ValueError as error:
         raise Refused(Reason.BAD_TIMESTAMP, f"{text[:64]!r} is not a time that exists: {error}") from None
