@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from rich.console import Console
+from torch import nn
 
 from inference.architectures import build
 from inference.bundle import (
@@ -27,11 +29,11 @@ from inference.bundle import (
 from training.augment import Augmentation, Signals, draw, signals
 from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataError, DataFile, Recording, read_files
 from training.evaluate import Evaluation, evaluate, table
-from training.fit import Epoch, FitSettings, Fixed, Precision, fit, fit_temperature, predict
+from training.fit import FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.report import TrainingReport, write_training_report
-from training.scores import score
+from training.scores import Scores, score
 from windowing import SLOT_MS, WINDOW_SLOTS
 
 ARCHITECTURE = "har-cnn"
@@ -71,53 +73,77 @@ def train_activity(
     settings = dataclasses.replace(
         chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
+    _make_room(output, report)
     files = read_files(data, console)
     people = _split(files, chosen)
     material = _material(people, chosen, seed)
-    torch.manual_seed(seed)
-    network = build(ARCHITECTURE)
+    description = _describe(output.name, version, files, chosen, settings, material)
+    network = _new_network(seed)
     history = fit(
         network,
-        material.train,
-        material.validation,
+        material.task,
         settings,
-        labels=ACTIVITIES,
-        class_weights=material.class_weights,
         checkpoint=report / "checkpoint.safetensors",
         resume=resume,
         identity=_identity(files, chosen),
         console=console,
     )
-    held_back = predict(network, material.validation.inputs)
-    temperature = fit_temperature(np.log(np.maximum(held_back, 1e-30)), material.validation.targets)
-    description = _describe(output.name, version, files, chosen, settings, material, temperature)
-    bundle = save_bundle(output, network, description, golden_frames())
-    tests = tuple(evaluate(bundle, file, held_out) for file, held_out in people.test if held_out)
-    bundle = save_bundle(output, network, _with_metrics(description, history, tests), golden_frames())
-
-    tests = tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
-    write_training_report(
-        report,
-        TrainingReport(
-            recipe=recipe,
-            command=description.training.command,
-            seed=seed,
-            seconds=time.monotonic() - began,
-            threads=torch.get_num_threads(),
-            settings=dataclasses.asdict(settings),
-            files=tuple(files),
-            frames={"training, an epoch": len(material.train), "validation": len(material.validation)},
-            temperature=temperature,
-            history=tuple(history),
-            validation=score(ACTIVITIES, material.validation.targets, held_back),
-            tests=tests,
-        ),
+    known = material.task.validation
+    guesses = predict(network, known.inputs)
+    temperature = fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets)
+    validation = score(ACTIVITIES, known.targets, guesses)
+    bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
+    account = TrainingReport(
+        recipe=recipe,
+        command=description.training.command,
+        seed=seed,
+        seconds=time.monotonic() - began,
+        threads=torch.get_num_threads(),
+        settings=dataclasses.asdict(settings),
+        files=tuple(files),
+        frames={"training, an epoch": len(material.task.train), "validation": len(known)},
+        temperature=temperature,
+        history=tuple(history),
+        validation=validation,
+        tests=tests,
     )
+    write_training_report(report, account)
     if console is not None:
         for test in tests:
             console.print(table(test))
-        console.print(f"Bundle {bundle.title} in {output}, report in {report}")
+        console.print(f"Bundle {bundle.title} in {output}, report in {report}", soft_wrap=True)
     return Trained(bundle, tests)
+
+
+def _make_room(output: Path, report: Path) -> None:
+    """Find out before an hour of work, not after it, that its result cannot be written."""
+    for folder in (output.parent, report):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FitError(f"cannot write to {folder}: {error}") from error
+
+
+def _new_network(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(ARCHITECTURE)
+
+
+def _save_and_test(
+    output: Path,
+    network: nn.Module,
+    description: Description,
+    temperature: float,
+    validation: Scores,
+    test_people: Sequence[tuple[DataFile, list[Recording]]],
+) -> tuple[Bundle, tuple[Evaluation, ...]]:
+    """Save the bundle, score it as it will be served, and save it again with its scores."""
+    calibrated = description.model_copy(update={"temperature": round(temperature, 4)})
+    bundle = save_bundle(output, network, calibrated, golden_frames())
+    tests = [evaluate(bundle, file, held_out) for file, held_out in test_people if held_out]
+    bundle = save_bundle(output, network, _with_metrics(calibrated, validation, tests), golden_frames())
+    return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
 
 
 # --- who learns, who validates, who tests --------------------------------------------------------
@@ -153,11 +179,9 @@ def _split(files: Sequence[DataFile], recipe: Recipe) -> _People:
 
 @dataclass(frozen=True, slots=True)
 class _Material:
-    """What the loop learns from: inputs are normalised already."""
+    """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3]."""
 
-    train: "_Drawn | Fixed"
-    validation: Fixed
-    class_weights: np.ndarray
+    task: Task
     mean: np.ndarray
     std: np.ndarray
 
@@ -193,11 +217,14 @@ def _material(people: _People, recipe: Recipe, seed: int) -> _Material:
     sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
     mean, std = _normalisation(sample)
     return _Material(
-        train=_Drawn(signal, stretch, recipe.augmentation, mean, std),
-        validation=Fixed((validation.values - mean) / std, validation.activity),
-        class_weights=_class_weights(signal.activity[stretch], recipe.class_weight_power),
-        mean=mean,
-        std=std,
+        Task(
+            ACTIVITIES,
+            _Drawn(signal, stretch, recipe.augmentation, mean, std),
+            Fixed((validation.values - mean) / std, validation.activity),
+            _class_weights(signal.activity[stretch], recipe.class_weight_power),
+        ),
+        mean,
+        std,
     )
 
 
@@ -208,19 +235,20 @@ def _recorded(people: _People, recipe: Recipe, seed: int) -> _Material:
     mean, std = _normalisation(frames.values[learned])
     inputs = (frames.values - mean) / std
     return _Material(
-        train=Fixed(inputs[learned], frames.activity[learned]),
-        validation=Fixed(inputs[held_back], frames.activity[held_back]),
-        class_weights=_class_weights(frames.activity[learned], recipe.class_weight_power),
-        mean=mean,
-        std=std,
+        Task(
+            ACTIVITIES,
+            Fixed(inputs[learned], frames.activity[learned]),
+            Fixed(inputs[held_back], frames.activity[held_back]),
+        ),
+        mean,
+        std,
     )
 
 
 def _normalisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each axis, float32[3], m/s²."""
-    return frames.mean(axis=(0, 1), dtype=np.float64).astype(np.float32), frames.std(
-        axis=(0, 1), dtype=np.float64
-    ).astype(np.float32)
+    values = frames.reshape(-1, 3).astype(np.float64)
+    return values.mean(axis=0).astype(np.float32), values.std(axis=0).astype(np.float32)
 
 
 def _class_weights(activity: np.ndarray, power: float) -> np.ndarray:
@@ -245,33 +273,40 @@ def _describe(
     recipe: Recipe,
     settings: FitSettings,
     material: _Material,
-    temperature: float,
 ) -> Description:
+    """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
     command = ["stridecast", "train", "activity", "--data", *(file.name for file in files)]
     command += ["--recipe", recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
     command += ["--precision", settings.precision]
-    return Description(
-        name=name,
-        version=version,
-        architecture=ArchitectureChoice(name=ARCHITECTURE),
-        input=Input(shape=(WINDOW_SLOTS, 3)),
-        labels=ACTIVITIES,
-        normalisation=Normalisation(
-            mean=tuple(float(str(value)) for value in material.mean),
-            std=tuple(float(str(value)) for value in material.std),
-        ),
-        temperature=round(temperature, 4),
-        training=Training(
-            data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in files),
-            command=shlex.join(command),
-            seed=settings.seed,
-            date=datetime.datetime.now(datetime.UTC).date(),
-        ),
+    training = Training(
+        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in files),
+        command=shlex.join(command),
+        seed=settings.seed,
+        date=datetime.datetime.now(datetime.UTC).date(),
     )
+    try:
+        return Description(
+            name=name,
+            version=version,
+            architecture=ArchitectureChoice(name=ARCHITECTURE),
+            input=Input(shape=(WINDOW_SLOTS, 3)),
+            labels=ACTIVITIES,
+            normalisation=Normalisation(
+                mean=tuple(float(str(value)) for value in material.mean),
+                std=tuple(float(str(value)) for value in material.std),
+            ),
+            training=training,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise FitError(
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: "
+            f"{first['loc'][0]}: {first['msg']}"
+        ) from None
 
 
-def _with_metrics(description: Description, history: Sequence[Epoch], tests: Sequence[Evaluation]) -> Description:
-    metrics = {"validation.macro_f1": history[-1].validation_macro_f1}
+def _with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:
+    metrics = {"validation.accuracy": validation.accuracy, "validation.macro_f1": validation.macro_f1}
     for test in tests:
         dataset = metric_name(test.dataset)
         metrics[f"{dataset}.accuracy"] = test.scores.accuracy

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,6 @@ class FitSettings:
     label_smoothing: float = 0.0
     average: float = 0.0  # decay of the exponential moving average of the weights; 0 keeps the last weights
     patience: int = 0  # stop after so many epochs without a lower validation loss, keep the best; 0 never stops
-    clip_norm: float = 0.0  # largest norm of a gradient; 0 does not clip
     seed: int = 0
     precision: Precision = "float32"  # of the matrix products; weights stay in float32
 
@@ -93,6 +92,20 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What a model is to learn: to tell `labels` apart.
+
+    `validation` scores each epoch, and chooses the one whose weights are kept where `patience` is set.
+    `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
+    """
+
+    labels: tuple[str, ...]
+    train: Examples
+    validation: Fixed
+    class_weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """What one epoch gave. Training figures are of the batches as they were learned from."""
 
@@ -126,12 +139,9 @@ class _Run:
 
 def fit(
     model: nn.Module,
-    train: Examples,
-    validation: Fixed,
+    task: Task,
     settings: FitSettings,
     *,
-    labels: tuple[str, ...],
-    class_weights: np.ndarray | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     identity: str = "",
@@ -139,67 +149,59 @@ def fit(
 ) -> list[Epoch]:
     """Fit `model` in place and return what each epoch gave; raises `FitError`.
 
-    `validation` scores each epoch, and chooses the epoch whose weights are kept where `patience` is set. With a
-    `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there; `identity`
-    names the data and the model, so that a checkpoint of another run is not taken for this one's.
+    With a `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there;
+    `identity` names the data and the model, so that a checkpoint of another run is not taken for this one's.
     """
-    if not len(train) or not len(validation):
-        raise FitError(f"nothing to learn from: {len(train)} training and {len(validation)} validation examples")
+    if not len(task.train) or not len(task.validation):
+        raise FitError(
+            f"nothing to learn from: {len(task.train)} training and {len(task.validation)} validation examples"
+        )
     console = console or Console(quiet=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    run = _Run(model, optimizer, _copied(model), _copied(model))
+    run = _Run(model, optimizer, _copied(model.state_dict()), _copied(model.state_dict()))
     identity = json.dumps([identity, dataclasses.asdict(settings)])
     if checkpoint and resume and checkpoint.exists():
         _restore(run, checkpoint, identity)
-        console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}")
-    weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+        console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True)
     with _progress(console) as progress:
-        task = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
+        bar = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
         while len(run.history) < settings.epochs and not _waited_enough(run, settings):
-            epoch = _one_epoch(run, train, validation, settings, labels, weights, progress, task)
+            epoch = _one_epoch(run, task, settings, lambda epochs: progress.update(bar, completed=epochs))
             run.history.append(epoch)
             if run.best_epoch is epoch:
-                run.best = _copied_weights(run.average)
+                run.best = _copied(run.average)
             if checkpoint:
                 _save(run, checkpoint, identity)
-            console.print(_line(epoch, settings))
+            console.print(_line(epoch, settings), soft_wrap=True)
     model.load_state_dict(run.best if settings.patience else run.average)
     return run.history
 
 
-def _one_epoch(
-    run: _Run,
-    train: Examples,
-    validation: Fixed,
-    settings: FitSettings,
-    labels: tuple[str, ...],
-    class_weights: Tensor | None,
-    progress: rich.progress.Progress,
-    task: rich.progress.TaskID,
-) -> Epoch:
+def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[float], None]) -> Epoch:
     began = time.monotonic()
     number = len(run.history)
     rng = np.random.default_rng((settings.seed, number))
-    order = rng.permutation(len(train))
-    steps = math.ceil(len(train) / settings.batch)
+    order = rng.permutation(len(task.train))
+    steps = math.ceil(len(order) / settings.batch)
     rate = loss_sum = correct = 0.0
     run.model.train()
     with _seeded(settings.seed, number):
         for step in range(steps):
             rows = order[step * settings.batch : (step + 1) * settings.batch]
-            inputs, targets = (torch.from_numpy(part) for part in train.batch(rows, rng))
+            inputs, targets = (torch.from_numpy(part) for part in task.train.batch(rows, rng))
             rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
-            logits = _step(run, inputs, targets, rate, class_weights, settings)
+            logits = _step(run, inputs, targets, rate, task.class_weights, settings)
             _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
             correct += float((logits.argmax(dim=1) == targets).sum())
-            progress.update(task, completed=number + (step + 1) / steps)
-    scores = score(labels, validation.targets, predict(run.model, validation.inputs, run.average))
+            passed(number + (step + 1) / steps)
+    probabilities = predict(run.model, task.validation.inputs, run.average)
+    scores = score(task.labels, task.validation.targets, probabilities)
     return Epoch(
         epoch=number + 1,
         learning_rate=rate,
-        train_loss=loss_sum / len(train),
-        train_accuracy=correct / len(train),
+        train_loss=loss_sum / len(order),
+        train_accuracy=correct / len(order),
         validation_loss=scores.loss,
         validation_accuracy=scores.accuracy,
         validation_macro_f1=scores.macro_f1,
@@ -212,25 +214,23 @@ def _step(
     inputs: Tensor,
     targets: Tensor,
     rate: float,
-    class_weights: Tensor | None,
+    class_weights: np.ndarray | None,
     settings: FitSettings,
 ) -> Tensor:
-    """Learn from one batch; the logits it had before."""
+    """Learn from one batch; the logits float32[m, k] that it had before."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        logits = run.model(inputs)
+        logits: Tensor = run.model(inputs)
     logits = logits.float()
-    loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=settings.label_smoothing)
+    weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+    loss = F.cross_entropy(logits, targets, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
-        raise FitError("the loss is no longer finite: lower the learning rate, or set clip_norm")
+        raise FitError("the loss is no longer finite: lower the learning rate")
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    if settings.clip_norm:
-        nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_norm)
     run.optimizer.step()
-    result: Tensor = logits.detach()
-    return result
+    return logits.detach()
 
 
 def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
@@ -350,11 +350,7 @@ def _seeded(seed: int, epoch: int) -> Iterator[None]:
         yield
 
 
-def _copied(model: nn.Module) -> Weights:
-    return _copied_weights(model.state_dict())
-
-
-def _copied_weights(weights: Mapping[str, Tensor]) -> Weights:
+def _copied(weights: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 

@@ -25,7 +25,7 @@ class Recipe:
     validation_people: Mapping[Kind, frozenset[str]]
     augmentation: Augmentation | None
     validation_share: float
-    class_weight_power: float  # a class's weight is its share of the frames to minus this power
+    class_weight_power: float  # a drawn class's weight is its share of the frames to minus this power
 
 
 # WISDM's are those of the literature, MotionSense's its last five. Nothing is chosen by them.

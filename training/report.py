@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from training.datasets import DataFile
 from training.evaluate import Evaluation
-from training.fit import Epoch
+from training.fit import Epoch, FitError
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS, RecipeName
 from training.scores import Scores
 
-mpl.use("Agg")
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise FitError(
+        "reports are drawn with matplotlib, which is not installed: pip install 'stridecast[train]'"
+    ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
             "command": report.command,
             "seed": report.seed,
             "seconds": round(report.seconds, 1),
+            "fitting_seconds": round(sum(epoch.seconds for epoch in report.history), 1),
             "threads": report.threads,
             "settings": report.settings,
             "data": [

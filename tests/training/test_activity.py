@@ -149,6 +149,18 @@ def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
         train(path, tmp_path)
 
 
+def test_a_folder_that_no_bundle_can_be_named_like_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FitError, match="no bundle can have the name 'My Model'"):
+        train_activity([data], tmp_path / "My Model", tmp_path / "report")
+    assert not (tmp_path / "report" / "checkpoint.safetensors").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FitError, match="cannot write to"):
+        train_activity([data], tmp_path / "file" / "walker", tmp_path / "report")
+
+
 def test_no_epochs_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="must be positive"):
         train(data, tmp_path, epochs=0)

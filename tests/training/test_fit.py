@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.fit import Epoch, FitError, FitSettings, Fixed, fit, fit_temperature, learning_rate, predict
+from training.fit import Epoch, FitError, FitSettings, Fixed, Task, fit, fit_temperature, learning_rate, predict
 from training.scores import score
 
 LABELS = ("left", "right", "far right")
@@ -31,6 +31,10 @@ def validation() -> Fixed:
     return Fixed(*Noisy().batch(np.arange(60), np.random.default_rng(99)))
 
 
+def task(class_weights: np.ndarray | None = None) -> Task:
+    return Task(LABELS, Noisy(), validation(), class_weights)
+
+
 def small_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(2, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 3))
@@ -42,11 +46,8 @@ def run(
     model = small_model()
     history = fit(
         model,
-        Noisy(),
-        validation(),
+        task(np.array([1.0, 1.2, 0.8])),
         settings,
-        labels=LABELS,
-        class_weights=np.array([1.0, 1.2, 0.8]),
         checkpoint=checkpoint,
         resume=resume,
         identity=identity,
@@ -85,7 +86,7 @@ def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_three_clouds_are_told_apart() -> None:
     model = small_model()
-    history = fit(model, Noisy(), validation(), dataclasses.replace(SETTINGS, epochs=15), labels=LABELS)
+    history = fit(model, task(), dataclasses.replace(SETTINGS, epochs=15))
     held_out = validation()
     assert score(LABELS, held_out.targets, predict(model, held_out.inputs)).accuracy > 0.95
     assert history[-1].validation_accuracy > 0.95
@@ -167,14 +168,14 @@ def test_fitting_leaves_the_callers_random_numbers_alone() -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    fit(model, Noisy(), validation(), dataclasses.replace(SETTINGS, epochs=1), labels=LABELS)
+    fit(model, task(), dataclasses.replace(SETTINGS, epochs=1))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_early_stopping_keeps_the_weights_of_the_best_epoch() -> None:
     settings = dataclasses.replace(SETTINGS, epochs=12, learning_rate=0.3, schedule="constant", patience=2)
     model = small_model()
-    history = fit(model, Noisy(), validation(), settings, labels=LABELS)
+    history = fit(model, task(), settings)
     best = min(history, key=lambda epoch: epoch.validation_loss)
     held_out = validation()
     found = score(LABELS, held_out.targets, predict(model, held_out.inputs))
@@ -191,7 +192,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run() -> None:
 def test_nothing_to_learn_from_is_refused() -> None:
     nothing = Fixed(np.empty((0, 2), np.float32), np.empty(0, np.int64))
     with pytest.raises(FitError, match="0 training and 60 validation examples"):
-        fit(small_model(), nothing, validation(), SETTINGS, labels=LABELS)
+        fit(small_model(), Task(LABELS, nothing, validation()), SETTINGS)
 
 
 def test_the_learning_rate_rises_for_a_tenth_of_the_run_and_then_falls_to_nothing() -> None:

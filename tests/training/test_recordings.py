@@ -1,0 +1,106 @@
+"""What the recorded data sets hold, and that the shipped bundle does on them what its manifest says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.bundle import find_bundle, load_bundle
+from training.activity import metric_name
+from training.augment import signals
+from training.datasets import DataFile, Recording, read_file
+from training.evaluate import evaluate
+from training.frames import rows_cut_straight, served_frames
+from training.recipes import TEST_PEOPLE
+
+pytestmark = pytest.mark.recordings
+
+WISDM = "WISDM_ar_v1.1_segments_reconstructed.txt.xz"
+MOTIONSENSE = "MotionSense_A_DeviceMotion.tar.xz"
+
+
+def read(folder: Path, name: str) -> DataFile:
+    if not (folder / name).exists():
+        pytest.skip(f"{name} is not in {folder}")
+    return read_file(folder / name)
+
+
+@pytest.fixture(scope="session")
+def wisdm(recordings_folder: Path) -> DataFile:
+    return read(recordings_folder, WISDM)
+
+
+@pytest.fixture(scope="session")
+def motionsense(recordings_folder: Path) -> DataFile:
+    return read(recordings_folder, MOTIONSENSE)
+
+
+def split(file: DataFile) -> tuple[list[Recording], list[Recording]]:
+    tested = TEST_PEOPLE[file.kind]
+    return (
+        [recording for recording in file.recordings if recording.person not in tested],
+        [recording for recording in file.recordings if recording.person in tested],
+    )
+
+
+def by_class(activity: np.ndarray) -> list[int]:
+    counts: list[int] = np.bincount(activity, minlength=6).tolist()
+    return counts
+
+
+def test_the_reconstructed_wisdm_file_reads_whole(wisdm: DataFile) -> None:
+    assert wisdm.readings == 933_376
+    assert wisdm.dropped == {}
+    assert {recording.person for recording in wisdm.recordings} == {str(user) for user in range(1, 37)}
+    rows = np.concatenate([recording.activity for recording in wisdm.recordings])
+    assert by_class(rows) == [84_608, 292_736, 50_048, 40_448, 103_680, 361_856]
+
+
+def test_wisdm_cut_straight_over_its_rows_gives_the_articles_kind_of_windows(wisdm: DataFile) -> None:
+    train, test = split(wisdm)
+    assert len(rows_cut_straight(train)) == 17_733
+    assert len(rows_cut_straight(test)) == 5_598
+
+
+def test_wisdm_draws_two_frames_from_each_segment(wisdm: DataFile) -> None:
+    for part, expected in zip(
+        split(wisdm), ([978, 3510, 550, 434, 1234, 4378], [344, 1064, 232, 198, 386, 1276]), strict=True
+    ):
+        signal = signals(part)
+        drawn = np.repeat(signal.activity, signal.windows)
+        assert by_class(drawn) == expected
+
+
+def test_wisdm_cut_by_the_service_never_crosses_a_join(wisdm: DataFile) -> None:
+    train, test = (served_frames(part) for part in split(wisdm))
+    assert (train.mixed, test.mixed) == (0, 0)
+    assert by_class(train.activity) == [696, 2505, 392, 311, 876, 3120]
+    assert by_class(test.activity) == [244, 765, 165, 141, 278, 914]
+
+
+def test_motionsense_reads_whole_and_stands_upright(motionsense: DataFile) -> None:
+    assert motionsense.readings == 1_412_865
+    assert len(motionsense.recordings) == 360
+    assert len({recording.person for recording in motionsense.recordings}) == 24
+    rows = np.concatenate([recording.activity for recording in motionsense.recordings])
+    assert by_class(rows) == [131_856, 134_231, 338_778, 306_427, 157_285, 344_288]
+    standing = np.concatenate([r.xyz for r in motionsense.recordings if r.activity[0] == 3])
+    assert 0.9 < standing[:, 1].mean() / 9.80665 < 1.0
+
+
+def test_motionsense_cut_by_the_service(motionsense: DataFile) -> None:
+    _, test = split(motionsense)
+    assert by_class(served_frames(test).activity) == [251, 270, 587, 620, 316, 696]
+
+
+@pytest.mark.parametrize("name", ["wisdm", "motionsense"])
+def test_the_shipped_bundle_does_on_the_test_people_what_its_manifest_says(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    file: DataFile = request.getfixturevalue(name)
+    bundle = load_bundle(find_bundle("har-cnn"))
+    _, test = split(file)
+    scores = evaluate(bundle, file, test).scores
+    promised = bundle.manifest.metrics
+    assert scores.accuracy == pytest.approx(promised[f"{metric_name(file.dataset)}.accuracy"], abs=0.002)
+    assert scores.macro_f1 == pytest.approx(promised[f"{metric_name(file.dataset)}.macro_f1"], abs=0.002)
