@@ -30,6 +30,7 @@ HALF_SLOT_MS = SLOT_MS // 2
 EMPTY = 127  # a rank no reading has
 NEVER = -(2**63)  # `newest_ms` of a row without readings
 NOTHING = 2**63 - 1  # `oldest` of a row that is free: later than any offset
+FURTHEST_MS = 2**62  # within it, no difference of two times overflows
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -209,6 +210,20 @@ def _precedes(a: Float32s, b: Float32s) -> bool:
         if a[axis] != b[axis]:
             return bool(a[axis] < b[axis])
     return False
+
+
+@_entry
+def first_fault(devices: int, device: Int32s, timestamp_ms: Int64s, offset: Int64s, reached: int, start: int) -> int:
+    """Return the first row from `start` on that `merge` could not take in safely, or -1.
+
+    A device must be one of 0..devices - 1, a time strictly within +-`FURTHEST_MS`, and no offset below the one before
+    or below `reached`.
+    """
+    for i in range(start, len(device)):
+        if not (0 <= device[i] < devices and -FURTHEST_MS < timestamp_ms[i] < FURTHEST_MS and reached <= offset[i]):
+            return i
+        reached = offset[i]
+    return -1
 
 
 @_entry

@@ -13,7 +13,6 @@ from windowing.ages import Ages
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, phase
 from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
 
-_FURTHEST_MS = 2**62
 _MOST_LATENESS_SLOTS = 1200
 _SMALLEST_CAPACITY = 64
 
@@ -175,13 +174,9 @@ class Windower:
         timestamp_ms = np.require(timestamp_ms, np.int64, ["C", "A", "W"])
         xyz = np.require(xyz, np.float32, ["C", "A", "W"])
         offset = np.require(offset, np.int64, ["C", "A", "W"])
-        _check_columns(len(device_ids), device, timestamp_ms, xyz, offset, start)
+        self._check(len(device_ids), device, timestamp_ms, xyz, offset, start)
         if start == len(device):
             return Step(_NO_FRAMES, consumed=start)
-        if offset[start] < self._reached:
-            raise ValueError(
-                f"offset {offset[start]} comes after {self._reached}: to read records again, take a new Windower"
-            )
         self._ages.note(int(offset[start]), processed_at)
         rows, joined = self._find_rows(device_ids)
         late_ms = np.empty(len(device) - start, dtype=np.int64)
@@ -226,6 +221,25 @@ class Windower:
     def rewind_to(self, position: int) -> int:
         """Return the offset of the oldest record whose reading an open window holds, or `position` if there is none."""
         return min(int(self._rings.oldest.min()), position)
+
+    def _check(
+        self, devices: int, device: Int32s, timestamp_ms: Int64s, xyz: Float32s, offset: Int64s, start: int
+    ) -> None:
+        """Keep the compiled loops, which check nothing, from reading and writing outside their arrays."""
+        n = len(device)
+        shapes = device.shape, timestamp_ms.shape, xyz.shape, offset.shape
+        if shapes != ((n,), (n,), (n, 3), (n,)):
+            raise ValueError(f"columns of shapes {shapes}: they must be (n,), (n,), (n, 3) and (n,) for one n")
+        if not 0 <= start <= n:
+            raise ValueError(f"start is {start}: it must be a row of the batch, 0 to {n}")
+        row = kernels.first_fault(devices, device, timestamp_ms, offset, self._reached, start)
+        if row >= 0:
+            before = offset[row - 1] if row > start else self._reached
+            raise ValueError(
+                f"row {row} has device {device[row]}, timestamp_ms {timestamp_ms[row]} and, after {before}, "
+                f"offset {offset[row]}: the device must index the {devices} device_ids, the time be within 2**62 ms "
+                "of the epoch, and offsets not go back (to read records again, take a new Windower)"
+            )
 
     def _find_rows(self, device_ids: Sequence[bytes]) -> tuple[Int64s, list[int]]:
         """Return each device's row, and the indices of those that had none and were given one."""
@@ -288,9 +302,9 @@ def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it.
 
     A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
-    kernel ready, so that the call works when repeated, once for each of the two kernels.
+    kernel ready, so that the call works when repeated, once for each kernel.
     """
-    for _ in range(2):
+    for _ in ("first_fault", "merge", "silence"):
         with contextlib.suppress(OSError):
             return _call_each_kernel()
     return _call_each_kernel()
@@ -326,23 +340,3 @@ def _new_sheet(rows: int) -> Sheet:
         source=np.empty(rows, dtype=np.int64),
         reading=np.empty(rows, dtype=np.int64),
     )
-
-
-def _check_columns(
-    devices: int, device: Int32s, timestamp_ms: Int64s, xyz: Float32s, offset: Int64s, start: int
-) -> None:
-    """Keep the compiled loops, which check nothing, from reading and writing outside their arrays."""
-    n = len(device)
-    shapes = device.shape, timestamp_ms.shape, xyz.shape, offset.shape
-    if shapes != ((n,), (n,), (n, 3), (n,)):
-        raise ValueError(f"columns of shapes {shapes}: they must be (n,), (n,), (n, 3) and (n,) for one n")
-    if not 0 <= start <= n:
-        raise ValueError(f"start is {start}: it must be a row of the batch, 0 to {n}")
-    if n == 0:
-        return
-    if device.min() < 0 or device.max() >= devices:
-        raise ValueError(f"device holds {device.min()} to {device.max()}: it must index the {devices} device_ids")
-    if timestamp_ms.min() <= -_FURTHEST_MS or timestamp_ms.max() >= _FURTHEST_MS:
-        raise ValueError("timestamp_ms holds a time 2**62 ms or more from the epoch")
-    if (offset[1:] < offset[:-1]).any():
-        raise ValueError("offset decreases: readings must come in the order of their records")

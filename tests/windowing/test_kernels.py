@@ -48,13 +48,13 @@ def test_compiled_with_bounds_checked_and_no_room_for_a_cache_the_kernels_say_th
 
 def test_where_there_is_no_place_for_a_cache_the_room_can_still_be_entered() -> None:
     """On a read-only image without a home, numba has no place to cache in and refuses a function that asks for it."""
-    enter = "import windowing.kernels as k; print(type(k.merge).__name__, type(k.silence).__name__)"
+    enter = "import windowing.kernels as k; print(*(type(f).__name__ for f in (k.first_fault, k.merge, k.silence)))"
     said = python(
         "-c", enter, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/nowhere"
     )
-    assert said == "CPUDispatcher CPUDispatcher"
+    assert said == "CPUDispatcher CPUDispatcher CPUDispatcher"
 
 
-@pytest.mark.parametrize("kernel", ["merge", "silence"])
+@pytest.mark.parametrize("kernel", ["first_fault", "merge", "silence"])
 def test_the_kernels_release_the_gil(kernel: str) -> None:
     assert getattr(kernels, kernel).targetoptions["nogil"] is True
