@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service import broker_guard
+from service import guard
 
 SLEEPER = ["sh", "-c", "echo $$; exec sleep 300"]
 STUBBORN_SLEEPER = ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"]
 
 
 def _guarded(command: list[str], grace_s: float = 20.0) -> list[str]:
-    return [sys.executable, "-I", "-S", broker_guard.__file__, str(grace_s), *command]
+    return [sys.executable, "-I", "-S", guard.__file__, str(grace_s), *command]
 
 
 @contextmanager
