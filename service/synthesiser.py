@@ -8,7 +8,7 @@ how these spread between people and from stride to stride, and how still people 
 A fleet is a pure function of its seed, the device and the time: the random numbers come from hashing those
 (a counter-based generator in the sense of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11), so
 there is no state to keep, any moment can be asked for at any time, and how a stream is cut into blocks changes
-nothing but rounding.
+nothing.
 """
 
 import functools
@@ -104,11 +104,14 @@ class SyntheticFleet:
 
     def _activity(self, device: np.ndarray, stretch: np.ndarray) -> np.ndarray:
         """Each round of six stretches is a permutation, and never starts with what the last one ended with."""
+        # Thousands of readings share a few stretches: work each out once.
+        pairs, row = np.unique((device.astype(np.int64) << 32) + stretch + 1, return_inverse=True)
+        device, stretch = pairs >> 32, (pairs & 0xFFFFFFFF) - 1
         rounds, place = np.divmod(stretch, len(ACTIVITIES))
         order = self._order(device, rounds)
         repeats = order[:, 0] == self._order(device, rounds - 1)[:, -1]
         order[repeats, :2] = order[repeats, 1::-1]
-        return np.asarray(order[np.arange(len(order)), place])
+        return np.asarray(order[np.arange(len(order)), place][row])
 
     def _order(self, device: np.ndarray, rounds: np.ndarray) -> np.ndarray:
         keys = [self._random.uniform(device, _Draw.ORDER, rounds, np.full_like(rounds, at)) for at in range(6)]
@@ -156,7 +159,11 @@ class _Walker:
         self._code = ACTIVITIES.index(activity)
         spread, rest = (np.array(of_gait[key], np.float32) for key in ("between_people", "between_people_rest"))
         drawn = random.normal(every, _Draw.WEARER, np.full_like(every, self._code), count=len(spread) + len(rest))
-        own = np.array(of_gait["mean"], np.float32) + drawn[:, : len(spread)] @ spread + drawn[:, len(spread) :] * rest
+        own = (
+            np.array(of_gait["mean"], np.float32)
+            + _times(drawn[:, : len(spread)], spread)
+            + drawn[:, len(spread) :] * rest
+        )
         self._stride, self._hz = own[:, :-1], np.exp(own[:, -1] / table["log_hz_weight"]).astype(float)
         self._spread = np.array(of_gait["between_strides"], np.float32)
         self._rest = np.array(of_gait["between_strides_rest"], np.float32)
@@ -172,9 +179,9 @@ class _Walker:
         turn = np.exp(2j * np.pi * np.mod(phase, 1.0)).astype(np.complex64)
         waves = np.cumprod(np.broadcast_to(turn[:, None], (len(turn), HARMONICS)), axis=1)
         waves[self._hz[device, None] * _ORDERS >= RATE_HZ / 2] = 0
-        both = np.stack([waves.real, waves.imag], axis=1).reshape(len(turn), 1, 2 * HARMONICS)
+        both = np.concatenate([waves.real, waves.imag], axis=1)
         shape = vector[:, : 6 * HARMONICS].reshape(len(turn), 3, 2 * HARMONICS)
-        return np.asarray((shape @ both.transpose(0, 2, 1))[:, :, 0] + vector[:, 6 * HARMONICS :])
+        return np.asarray(np.einsum("nap,np->na", shape, both) + vector[:, 6 * HARMONICS :])
 
     def _phase(self, device: np.ndarray, stretch: np.ndarray, t_s: np.ndarray) -> np.ndarray:
         """In strides. The cadence is the wearer's own, and wanders slowly around it."""
@@ -190,7 +197,7 @@ class _Walker:
         next_key = self._random.bits(device, _Draw.STRIDE, stretch, stride + 1)
         strides, row = np.unique(np.concatenate([key, next_key]), return_inverse=True)
         drawn = _normal(strides, len(self._spread) + len(self._rest))
-        deviations = drawn[:, : len(self._spread)] @ self._spread + drawn[:, len(self._spread) :] * self._rest
+        deviations = _times(drawn[:, : len(self._spread)], self._spread) + drawn[:, len(self._spread) :] * self._rest
         # Cosine and sine, for the sum of two independent deviations to keep their spread.
         fade = (share * (np.pi / 2)).astype(np.float32)[:, None]
         return np.asarray(np.cos(fade) * deviations[row[: len(key)]] + np.sin(fade) * deviations[row[len(key) :]])
@@ -205,7 +212,7 @@ class _Rester:
         self._code = ACTIVITIES.index(activity)
         spread = np.array(of_posture["between_people"])
         drawn = random.normal(every, _Draw.WEARER, np.full_like(every, self._code), count=5)
-        self._posture = np.array(of_posture["posture"]) + drawn[:, :3] @ spread
+        self._posture = np.array(of_posture["posture"]) + _times(drawn[:, :3], spread)
         self._gravity = of_posture["gravity"][0] + of_posture["gravity"][1] * drawn[:, 3]
         self._level = of_posture["ln_motion"] + of_posture["ln_motion_between_people"] * drawn[:, 4]
         self._within = np.array(of_posture["within_person"])
@@ -245,6 +252,11 @@ def _carried(random: "_Random", every: np.ndarray) -> np.ndarray:
     matrix[:, 1, 0], matrix[:, 1, 1] = -np.sin(angle) * leg * side, np.cos(angle)
     matrix[:, 2, 2] = side
     return matrix
+
+
+def _times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A product in which each row is the same whatever the others are, and on this thread: not BLAS's."""
+    return np.asarray(np.einsum("nk,kj->nj", rows, matrix))
 
 
 # --- random numbers that are a function of what they are for --------------------------------------

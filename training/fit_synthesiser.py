@@ -214,16 +214,21 @@ def _spectra(xyz: np.ndarray, hz: np.ndarray) -> np.ndarray:
     t = np.arange(PIECE) * SLOT_MS / 1000
     waves = np.exp(-2j * np.pi * hz[:, None, None] * _ORDERS * t[:, None])  # cadence, reading, order
     waves *= (hz[:, None] * _ORDERS < 500 / SLOT_MS)[:, None, :] * 2 / PIECE
-    return np.asarray(np.einsum("sna,fnh->sfah", xyz, waves, optimize=True), np.complex64)
+    return np.asarray(np.einsum("sna,fnh->sfah", xyz, waves), np.complex64)
 
 
 def _best_match(spectra: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each piece, the cadence and the phase at which it looks most like its template (indices)."""
-    product = np.einsum("sfah,sah->sfh", spectra, templates.conj(), optimize=True)
-    score = (product @ _TURNS.T.astype(np.complex64)).real
+    product = np.einsum("sfah,sah->sfh", spectra, templates.conj())
+    score = _turned_scores(product)
     best = score.reshape(len(score), -1).argmax(axis=1)
     at, theta = np.unravel_index(best, score.shape[1:])
     return np.asarray(at), np.asarray(theta)
+
+
+def _turned_scores(product: np.ndarray) -> np.ndarray:
+    """Float[s, f, phases]: how alike a piece and a template are, from their products, at every phase."""
+    return np.asarray(np.einsum("sfh,th->sft", product, _TURNS).real)
 
 
 def _aligned(spectra: np.ndarray, at: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -249,8 +254,8 @@ def _poses(spectra: np.ndarray, person: np.ndarray, template: np.ndarray) -> np.
     """For each person, the pose (index into `_POSES`) in which all their pieces look most like the template."""
     scores = []
     for pose in _POSES:
-        product = np.einsum("sfah,ah->sfh", spectra, (template * pose[:, None]).conj(), optimize=True)
-        best = (product @ _TURNS.T.astype(np.complex64)).real.max(axis=(1, 2))
+        product = np.einsum("sfah,ah->sfh", spectra, (template * pose[:, None]).conj())
+        best = _turned_scores(product).max(axis=(1, 2))
         scores.append(np.bincount(person, best, minlength=person.max() + 1))
     return np.asarray(np.argmax(scores, axis=0))
 
@@ -324,8 +329,9 @@ def _carrying(pieces: dict[str, Pieces], gaits: dict[str, _Gait]) -> dict[str, f
 
 def _still_figures(pieces: Pieces) -> dict[str, object]:
     means = pieces.xyz.mean(axis=1)
-    means *= np.where(means[:, 2:] < 0, [-1.0, 1.0, -1.0], 1.0) if _lies(means) else 1.0
-    moving = pieces.xyz - means[:, None] if not _lies(means) else pieces.xyz - pieces.xyz.mean(axis=1, keepdims=True)
+    moving = pieces.xyz - means[:, None]
+    if np.median(np.abs(means[:, 2])) > np.median(np.abs(means[:, 1])):  # the phone lies: screens all up
+        means *= np.where(means[:, 2:] < 0, [-1.0, 1.0, -1.0], 1.0)
     level = np.log(np.sqrt((moving**2).mean(axis=(1, 2))) + 1e-3)
     people = np.unique(pieces.person)
     posture = np.stack([np.median(means[pieces.person == one], axis=0) for one in people])
@@ -349,11 +355,6 @@ def _still_figures(pieces: Pieces) -> dict[str, object]:
         "share_of_axis": np.sqrt((calm**2).mean(axis=(0, 1)) / (calm**2).mean()),
         "smoothness": float((calm[:, 1:] * calm[:, :-1]).mean() / (calm**2).mean()),
     }
-
-
-def _lies(means: np.ndarray) -> bool:
-    """Whether gravity is mostly across the screen."""
-    return bool(np.median(np.abs(means[:, 2])) > np.median(np.abs(means[:, 1])))
 
 
 # --- the table -----------------------------------------------------------------------------------
