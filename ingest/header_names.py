@@ -31,7 +31,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
         try:
             return super()._read_msg(*arguments)
         except UnicodeDecodeError:  # nothing has moved yet: the position is set when a record has been read whole
-            strict: bytes = self._buffer  # type: ignore[has-type]
+            strict: bytes = self._buffer
             self._buffer: bytes = _EscapingBuffer(strict)  # type: ignore[misc]
             try:
                 return super()._read_msg(*arguments)

@@ -16,8 +16,8 @@ class Options(Settings):
     """
 
     port: int = Field(9092, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    data_dir: Path | None = Field(None, description="where topics are kept; ~/.local/share/stridecast without it")
-    heap: str = Field("512m", pattern=r"^[0-9]+[kmgKMG]$", description="memory of the Java heap")
+    data_dir: Path | None = Field(None, description="where topics are kept; ~/.local/share/stridecast/kafka without it")
+    heap: str = Field("512m", pattern=r"^[1-9][0-9]*[kmgKMG]$", description="memory of the Java heap")
 
 
 def run(options: Options) -> None:
