@@ -150,3 +150,11 @@ def test_compressed_messages_are_the_same(broker: Broker, topic: MakeTopic) -> N
         threading.Event()
     )
     assert len(readings_of(on_topic(broker, name))) == 200
+
+
+def test_on_a_terminal_a_replay_shows_how_far_it_is(broker: Broker, topic: MakeTopic) -> None:
+    shown = io.StringIO()
+    sending = Replay(SyntheticFleet(5), bootstrap_servers=broker.bootstrap_servers, topic=topic(), seconds=1)
+    replay(sending, console=Console(file=shown, width=150, force_terminal=True))
+    assert "messages/s)" in shown.getvalue()
+    assert "━" in shown.getvalue()
