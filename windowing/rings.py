@@ -214,8 +214,7 @@ class Windower:
             self._frames(cut, by_silence=True), more=done < len(silent), incomplete=incomplete, forgotten=forgotten
         )
         self._release(forgotten)
-        if not step.more:
-            self._ages.forget_until(moment)
+        self._ages.forget_until(moment)
         return step
 
     def rewind_to(self, position: int) -> int:
