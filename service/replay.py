@@ -219,7 +219,7 @@ class Replay:
         assert self.origin_ms is not None
         pack = packer(self.fleet, self._form, self.origin_ms, self._chunk_ms)
         end = np.inf if self.length_ms is None else self.length_ms
-        block_ms = max(BLOCK_MS, MOST_IN_A_BLOCK / float((1 / self.fleet.period_ms).sum()))
+        block_ms = MOST_IN_A_BLOCK / float((1 / self.fleet.period_ms).sum())
         if self._speed:
             block_ms = min(block_ms, BLOCK_MS * self._speed)
         for number in itertools.count():
