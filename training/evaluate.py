@@ -99,10 +99,18 @@ def table(evaluation: Evaluation) -> Table:
     drawn.add_column("activity")
     for column in ("precision", "recall", "F1", "windows"):
         drawn.add_column(column, justify="right")
-    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support, strict=True)
-    for label, precision, recall, f1, support in columns:
-        drawn.add_row(label, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", f"{support:,}")
+    for row in class_rows(scores):
+        drawn.add_row(*row)
     return drawn
+
+
+def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
+    """Each class with its precision, recall, F1 and windows, as text; a class that does not occur has none."""
+    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support.tolist(), strict=True)
+    return [
+        (label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}") if n else (label, "-", "-", "-", "0")
+        for label, p, r, f, n in columns
+    ]
 
 
 def _by_number(person: str) -> tuple[int, str]:

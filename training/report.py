@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from training.datasets import DataFile
-from training.evaluate import Evaluation
+from training.evaluate import Evaluation, class_rows
 from training.fit import Epoch, FitError
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS, RecipeName
 from training.scores import Scores
@@ -156,8 +156,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _markdown(scores: Scores) -> str:
     lines = ["| activity | precision | recall | F1 | windows |", "|---|---:|---:|---:|---:|"]
-    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support, strict=True)
-    lines += [f"| {label} | {p:.3f} | {r:.3f} | {f:.3f} | {n} |" for label, p, r, f, n in columns]
+    lines += [f"| {' | '.join(row)} |" for row in class_rows(scores)]
     lines.append(f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}\n")
     return "\n".join(lines)
 

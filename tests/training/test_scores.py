@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from training.evaluate import class_rows
 from training.scores import score
 
 LABELS = ("a", "b", "c")
@@ -30,3 +31,12 @@ def test_a_class_that_does_not_occur_does_not_lower_the_macro_f1() -> None:
 def test_a_certain_mistake_costs_much_but_not_everything() -> None:
     scores = score(LABELS, np.array([1]), np.array([[1.0, 0.0, 0.0]], np.float32))
     assert scores.loss == pytest.approx(27.6, abs=0.1)
+
+
+def test_a_class_that_does_not_occur_is_shown_without_figures() -> None:
+    scores = score(LABELS, np.array([0, 0, 1]), probabilities([0, 2, 1]))
+    assert class_rows(scores) == [
+        ("a", "1.000", "0.500", "0.667", "2"),
+        ("b", "1.000", "1.000", "1.000", "1"),
+        ("c", "-", "-", "-", "0"),
+    ]
