@@ -5,11 +5,13 @@ watermark has been processed since. Silence is judged against that, never agains
 ``Handover`` finishes the partitions that a rebalance takes away before it lets them go.
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
-of sending), and the sleep of its IO loop. ``open_consumer`` refuses a version that lacks them.
+of sending), the sleep of its IO loop, and the commit that is done when it is. ``open_consumer`` refuses a version
+that lacks them.
 """
 
 import collections
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,6 +28,7 @@ FETCH_MAX_WAIT_MS = 200
 MAX_POLL_RECORDS = 4000
 _REMEMBERED_FETCHES = 4096
 _SETTLE_POLL_S = 0.005
+_LAST_COMMIT_TIMEOUT_MS = 5_000
 
 
 class IngestError(Exception):
@@ -33,9 +36,13 @@ class IngestError(Exception):
 
 
 class Hearing:
-    """Up to which moment each partition has been heard, on the clock of ``time.monotonic``."""
+    """Up to which moment each partition has been heard, on the clock of ``time.monotonic``.
+
+    The consumer's IO thread notes, the worker's asks.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._fetches: dict[TopicPartition, collections.deque[tuple[float, int]]] = {}
         self._high_watermarks: dict[TopicPartition, int] = {}
         self._heard_until: dict[TopicPartition, float] = {}
@@ -51,22 +58,26 @@ class Hearing:
         A partition that was asked for but is absent from an incremental fetch session's response has the same
         high watermark as before (KIP-227).
         """
-        for partition in partitions:
-            mark = high_watermarks.get(partition, self._high_watermarks.get(partition))
-            if mark is None or mark < 0:
-                continue
-            self._high_watermarks[partition] = mark
-            fetches = self._fetches.get(partition)
-            if fetches is None:
-                fetches = self._fetches[partition] = collections.deque(maxlen=_REMEMBERED_FETCHES)
-            fetches.append((sent_at, mark))
+        with self._lock:
+            for partition in partitions:
+                mark = high_watermarks.get(partition, self._high_watermarks.get(partition))
+                if mark is not None and mark >= 0:
+                    self._note(partition, sent_at, mark)
+
+    def _note(self, partition: TopicPartition, sent_at: float, mark: int) -> None:
+        self._high_watermarks[partition] = mark
+        fetches = self._fetches.setdefault(partition, collections.deque(maxlen=_REMEMBERED_FETCHES))
+        if fetches and fetches[-1][1] == mark:  # only the latest fetch of a high watermark is ever asked for
+            fetches.pop()
+        fetches.append((sent_at, mark))
 
     def heard_until(self, partition: TopicPartition, position: int) -> float:
         """Return when the latest fetch was sent whose high watermark is at or below ``position``."""
-        fetches = self._fetches.get(partition)
-        while fetches and fetches[0][1] <= position:
-            self._heard_until[partition] = fetches.popleft()[0]
-        return self._heard_until.get(partition, float("-inf"))
+        with self._lock:
+            fetches = self._fetches.get(partition)
+            while fetches and fetches[0][1] <= position:
+                self._heard_until[partition] = fetches.popleft()[0]
+            return self._heard_until.get(partition, float("-inf"))
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
         """Return the end of the log as the last response had it."""
@@ -74,9 +85,10 @@ class Hearing:
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Drop what was heard of partitions that have gone."""
-        for partition in partitions:
-            for table in (self._fetches, self._high_watermarks, self._heard_until):
-                table.pop(partition, None)
+        with self._lock:
+            for partition in partitions:
+                for table in (self._fetches, self._high_watermarks, self._heard_until):
+                    table.pop(partition, None)
 
 
 class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
@@ -92,14 +104,18 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         assigned: Callable[[set[TopicPartition]], None],
         settled: Callable[[set[TopicPartition]], bool],
         snapshots: Callable[[set[TopicPartition]], dict[TopicPartition, OffsetAndMetadata]],
+        committed: Callable[[dict[TopicPartition, OffsetAndMetadata], object], None],
         released: Callable[[set[TopicPartition]], None],
+        clock: Callable[[], float],
         deadline_s: float,
     ) -> None:
         self._assigned = assigned
         self._settled = settled
         self._snapshots = snapshots
+        self._committed = committed
         self._released = released
-        self._deadline_s = deadline_s
+        self._clock = clock
+        self.deadline_s = deadline_s
         self.consumer: Any = None  # set by open_consumer
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -109,18 +125,28 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Wait for what is in flight, commit it while we still may, then let go."""
-        waited = 0.0
-        while not self._settled(revoked) and waited < self._deadline_s:
-            await self.consumer._net.sleep(_SETTLE_POLL_S)
-            waited += _SETTLE_POLL_S
         try:
-            offsets = self._snapshots(revoked)
-            if offsets:
-                await self.consumer.commit_async(offsets)
-        except KafkaError as error:
-            log.warning("commit before giving up %s failed: %s", _names(revoked), error)
-        finally:
+            deadline = self._clock() + self.deadline_s
+            while not self._settled(revoked) and self._clock() < deadline:
+                await self.consumer._net.sleep(_SETTLE_POLL_S)
+            await self._commit(self._snapshots(revoked))
+        finally:  # whatever failed, another worker has them next
             self._released(revoked)
+
+    async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit, and be done only when that is.
+
+        ``commit_async`` won't do: where the coordinator has first to be found, its future is done with the finding,
+        and the commit that follows could overtake those of the partition's next owner.
+        """
+        if not offsets:
+            return
+        try:
+            await self.consumer._coordinator._commit_offsets_sync_async(offsets, _LAST_COMMIT_TIMEOUT_MS)
+        except KafkaError as error:
+            self._committed(offsets, error)
+        else:
+            self._committed(offsets, None)
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
         """Let go without a commit: the group has already given them to someone else."""
@@ -137,7 +163,7 @@ def open_consumer(
     """
     try:
         consumer = kafka.KafkaConsumer(
-            bootstrap_servers=bootstrap_servers.split(","),
+            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
             group_id=group_id,
             client_id=client_id,
             enable_auto_commit=False,
@@ -153,6 +179,7 @@ def open_consumer(
         raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
     except KafkaError as error:
         raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None
+    _refuse_other_versions(consumer)
     handover.consumer = consumer
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
@@ -168,14 +195,23 @@ def fetch_position(consumer: kafka.KafkaConsumer, partition: TopicPartition) -> 
     return None if state is None or state.position is None else int(state.position.offset)
 
 
+def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
+    leant_on = [
+        (consumer, "_net"),
+        (consumer, "_subscription"),
+        (consumer._coordinator, "_commit_offsets_sync_async"),
+        (consumer._fetcher, "_handle_fetch_response"),
+    ]
+    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
+    if missing:
+        raise IngestError(
+            f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
+        )
+
+
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
     fetcher = consumer._fetcher
-    handle = getattr(fetcher, "_handle_fetch_response", None)
-    if handle is None:
-        raise IngestError(
-            f"kafka-python {kafka.__version__} has no fetch response handler to listen to; "
-            "install the version in constraints.txt"
-        )
+    handle = fetcher._handle_fetch_response
 
     def handle_and_note(
         node_id: int, fetch_offsets: Mapping[TopicPartition, int], sent_at: float, response: Any
@@ -187,7 +223,9 @@ def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
         }
         handle(node_id, fetch_offsets, sent_at, response)
         if response.error_code == 0:
-            hearing.note_response(fetch_offsets, sent_at, high_watermarks)
+            # A client over its quota is answered at once and with nothing: what is absent then may well have changed.
+            told = high_watermarks if response.throttle_time_ms else fetch_offsets
+            hearing.note_response(told, sent_at, high_watermarks)
 
     fetcher._handle_fetch_response = handle_and_note
 

@@ -16,7 +16,7 @@ def open_producer(*, bootstrap_servers: str, client_id: str) -> kafka.KafkaProdu
     """
     try:
         return kafka.KafkaProducer(
-            bootstrap_servers=bootstrap_servers.split(","),
+            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
             client_id=client_id,
             acks="all",
             enable_idempotence=True,

@@ -127,7 +127,9 @@ class Worker:
             assigned=self._assigned,
             settled=self._settled,
             snapshots=self._snapshots,
+            committed=self._committed,
             released=self._released,
+            clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
         self._producer = open_producer(bootstrap_servers=kafka_settings.bootstrap_servers, client_id=client_id)

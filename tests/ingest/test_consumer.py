@@ -1,9 +1,14 @@
+import asyncio
+import contextlib
 import math
+from collections.abc import Callable
 
-from kafka.structs import TopicPartition
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.consumer import Hearing
+from ingest.consumer import Handover, Hearing
 
+Offsets = dict[TopicPartition, OffsetAndMetadata]
 FIRST, SECOND = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
 
 
@@ -52,3 +57,71 @@ def test_a_partition_that_has_gone_is_forgotten() -> None:
     hearing.forget([FIRST])
     assert hearing.heard_until(FIRST, 0) == -math.inf
     assert hearing.high_watermark(FIRST) is None
+
+
+def test_the_latest_of_many_fetches_with_one_high_watermark_counts() -> None:
+    hearing = Hearing()
+    for second in range(10_000):
+        hearing.note_response([FIRST], float(second), {FIRST: 10})
+    hearing.note_response([FIRST], 10_000.0, {FIRST: 11})
+    assert hearing.heard_until(FIRST, 10) == 9_999.0
+
+
+class FakeConsumer:
+    """What a handover asks of kafka-python's consumer; its sleep moves the clock of the test."""
+
+    def __init__(self, said: list[str], commit_error: Exception | None = None) -> None:
+        self.now = 0.0
+        self._net = self._coordinator = self
+        self._said = said
+        self._commit_error = commit_error
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def _commit_offsets_sync_async(self, offsets: Offsets, timeout_ms: int) -> None:
+        assert timeout_ms > 0
+        if self._commit_error is not None:
+            raise self._commit_error
+        self._said.append(f"committed {offsets[FIRST].offset}")
+
+
+def handed_over(settled: Callable[[float], bool], commit_error: Exception | None = None) -> list[str]:
+    """What happens, in its order, when FIRST is revoked with a snapshot at 7 that may be committed."""
+    said: list[str] = []
+    consumer = FakeConsumer(said, commit_error)
+    handover = Handover(
+        assigned=lambda _: None,
+        settled=lambda _: settled(consumer.now),
+        snapshots=lambda _: {FIRST: OffsetAndMetadata(7, "", -1)},
+        committed=lambda _, response: said.append(f"told {response}"),
+        released=lambda _: said.append(f"released after {consumer.now:.1f} s"),
+        clock=lambda: consumer.now,
+        deadline_s=5.0,
+    )
+    handover.consumer = consumer
+    with contextlib.suppress(RuntimeError):
+        asyncio.run(handover.on_partitions_revoked({FIRST}))
+    return said
+
+
+def test_a_partition_is_let_go_when_all_is_settled_and_the_commit_is_done() -> None:
+    assert handed_over(lambda now: now > 1) == ["committed 7", "told None", "released after 1.0 s"]
+
+
+def test_what_is_not_settled_by_the_deadline_is_let_go_all_the_same() -> None:
+    assert handed_over(lambda _: False) == ["committed 7", "told None", "released after 5.0 s"]
+
+
+def test_a_partition_whose_commit_fails_is_let_go_and_the_failure_told() -> None:
+    error = KafkaTimeoutError("too late")
+    assert handed_over(lambda _: True, error) == [f"told {error}", "released after 0.0 s"]
+
+
+def test_a_partition_is_let_go_whatever_fails() -> None:
+    """It stayed in the worker's books once, as if it were still assigned, when a send failed during a rebalance."""
+
+    def fail(_: float) -> bool:
+        raise RuntimeError
+
+    assert handed_over(fail) == ["released after 0.0 s"]
