@@ -5,6 +5,7 @@ their ledgers. The core's thread classifies; the publisher's thread says labels.
 worker is in a ``Kind``: see ``service/activity_worker.py``.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,9 +15,9 @@ from typing import Any, Protocol
 
 import kafka
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
-from inference.core import Core
+from inference.core import Core, CoreError
 from ingest import snapshot
 from ingest.consumer import Handover, Hearing, fetch_position, open_consumer
 from ingest.producer import open_producer
@@ -31,7 +32,9 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
 SILENCE_CHECK_S = 0.1
+FINISH_POLL_S = 0.005
 RETRY_S = 1.0
+LOOKUP_TIMEOUT_MS = 3_000
 HANDOVER_S = 5.0
 LIVE_WITHIN_S = 15.0
 # Labels on their way to Kafka, in queues' worth of frames, beyond which reading pauses.
@@ -178,12 +181,17 @@ class Worker:
         self.metrics.last_poll.set(time.time())
         for source, records in polled.items():
             partition = self._partitions.get(source)
-            if partition is not None:
+            if partition is None:
+                continue
+            if records[0].offset < partition.position:
+                # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
+                self._start_over(partition, f"its log goes back to {records[0].offset} from {partition.position}")
+            else:
                 self._take(partition, records)
         for partition in self._partitions.values():
             position = fetch_position(self._consumer, partition.source)
             if position is not None:
-                partition.position = position
+                partition.position = max(partition.position, position)
         if self._newcomers and self._last_poll >= self._retry_at:
             self._welcome()
         self._notice_silence()
@@ -193,10 +201,19 @@ class Worker:
         try:
             return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
         except KafkaError as error:
+            self._look_after_threads()  # a rebalance's callback may have failed for their failure
             if not error.retriable:
                 raise WorkerError(f"can't read {self.kind.input_topic}: {error}") from error
             log.warning("reading failed, and will be tried again: %s", error)
+            self._seek_back()
             return {}
+
+    def _seek_back(self) -> None:
+        """Go back to what has been taken: a poll that fails may have moved on past records that it never gave."""
+        assigned = self._consumer.assignment()
+        for partition in self._partitions.values():
+            if partition.source in assigned:
+                self._consumer.seek(partition.source, partition.position)
 
     # -- records to frames
 
@@ -221,7 +238,7 @@ class Worker:
             self._advance(partition)
 
     def _advance(self, partition: Partition) -> bool:
-        """Hand the partition's frames to the core; False if some are left, and then the partition is paused."""
+        """Hand the partition's frames to the core; False, and the partition paused, if there is no room for more."""
         while partition.work is not None:
             if partition.block is None:
                 partition.block = next(partition.work, None)
@@ -232,16 +249,18 @@ class Worker:
             else:
                 self._pause(partition, True)
                 return False
-        self._pause(partition, False)
-        return True
+        full = self._owes_much()  # dead letters alone may pile up too
+        self._pause(partition, full)
+        return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
-        rows = len(block.frames)
-        if self._owed() >= OWED_QUEUES * self._core.capacity:
+        if self._owes_much():
             return False
+        rows = len(block.frames)
         segment = partition.ledger.promise(rows)
-        if self._core.submit(block.frames, Ticket(block, partition, segment, self._publisher.put)):
-            return True
+        with contextlib.suppress(CoreError):  # it has died, and the next turn ends the worker for it
+            if self._core.submit(block.frames, Ticket(block, partition, segment, self._publisher.put)):
+                return True
         segment.owed -= rows
         return False
 
@@ -266,8 +285,10 @@ class Worker:
 
     # -- acknowledgements to commits
 
-    def _owed(self) -> int:
-        return sum(partition.ledger.owed for partition in self._partitions.values())
+    def _owes_much(self) -> bool:
+        """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
+        owed = sum(partition.ledger.owed for partition in self._partitions.values())
+        return owed >= OWED_QUEUES * self._core.capacity
 
     def _settle(self) -> None:
         acknowledged, failed = self._publisher.acknowledged, self._publisher.failed
@@ -276,11 +297,7 @@ class Worker:
         while failed:
             owner, error = failed.popleft()
             if owner.alive:
-                log.error("a record to Kafka from %s failed (%s): recovering the partition", owner.source, error)
-                self._consumer.pause(owner.source)
-                self._drop({owner.source})
-                self._newcomers.add(owner.source)
-                self._retry_at = time.monotonic() + RETRY_S
+                self._start_over(self._partitions[owner.source], f"a record of it could not be written ({error})")
 
     def _commit(self) -> None:
         now = time.monotonic()
@@ -308,7 +325,7 @@ class Worker:
     def _committed(self, offsets: dict[TopicPartition, OffsetAndMetadata], response: object) -> None:
         if isinstance(response, Exception):
             self.metrics.commits["failure"].inc()
-            log.warning("commit failed, and will be tried again: %s", response)
+            log.warning("commit of %s failed: %s", _names(set(offsets)), response)
             return
         self.metrics.commits["success"].inc()
         for source, offset in offsets.items():
@@ -339,14 +356,24 @@ class Worker:
             self._partitions.pop(source).alive = False
         self._hearing.forget(sources)
 
+    def _start_over(self, partition: Partition, why: str) -> None:
+        """Recover a partition from the log, as if it had just been assigned."""
+        source = partition.source
+        log.error("%s: %s; recovering from what was committed", _names({source}), why)
+        if source in self._consumer.assignment():  # it may be on its way out
+            self._consumer.pause(source)
+        self._drop({source})
+        self._newcomers.add(source)
+        self._retry_at = time.monotonic() + RETRY_S
+
     def _welcome(self) -> None:
         """Find where to begin to read the partitions that have just come, and let them be fetched."""
         try:
             newcomers = sorted(self._newcomers)
-            starts = self._consumer.beginning_offsets(newcomers, timeout_ms=10_000)
-            ends = self._consumer.end_offsets(newcomers, timeout_ms=10_000)
+            starts = self._consumer.beginning_offsets(newcomers, timeout_ms=LOOKUP_TIMEOUT_MS)
+            ends = self._consumer.end_offsets(newcomers, timeout_ms=LOOKUP_TIMEOUT_MS)
             for source in newcomers:
-                committed = self._consumer.committed(source, metadata=True, timeout_ms=10_000)
+                committed = self._consumer.committed(source, metadata=True, timeout_ms=LOOKUP_TIMEOUT_MS)
                 at = None if committed is None else (committed.offset, committed.metadata)
                 self._begin(source, recovery.plan(at, log_start=starts[source], log_end=ends[source]))
                 self._newcomers.discard(source)
@@ -376,16 +403,37 @@ class Worker:
         """Finish what is in flight within the grace period, commit, and leave the group."""
         deadline = time.monotonic() + self._settings.shutdown_grace_s
         try:
-            self._look_after_threads()
-            while not self._settled(set(self._partitions)) and time.monotonic() < deadline:
-                time.sleep(0.005)
+            self._drain(deadline)
         finally:
-            # Closing revokes the partitions, and so commits them: see Handover.
-            remaining_s = max(1.0, deadline - time.monotonic())
-            self._consumer.close(autocommit=False, timeout_ms=int(1000 * remaining_s))
-            self._publisher.close(remaining_s)
-            self._producer.close(timeout=remaining_s)
+            self._close(max(1.0, deadline - time.monotonic()))
         log.info("worker stopped")
+
+    def _drain(self, deadline: float) -> None:
+        """Wait for what is in flight, and for a rebalance under way: within one, nothing can be committed."""
+        while time.monotonic() < deadline:
+            self._look_after_threads()
+            if self._consumer.group_metadata().state == MemberState.REBALANCING:
+                self._consumer.pause(*self._consumer.assignment())
+                self._poll(BLOCKED_POLL_S)
+            elif self._settled(set(self._partitions)):
+                return
+            else:
+                time.sleep(FINISH_POLL_S)
+        log.warning("the grace period is over: what is still in flight will be done again after a restart")
+
+    def _close(self, timeout_s: float) -> None:
+        self._handover.deadline_s = 0.0  # all that could be waited for has been
+        closings: list[Callable[[], None]] = [
+            # Revokes the partitions, and so commits them: see Handover.
+            lambda: self._consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s)),
+            lambda: self._publisher.close(timeout_s),
+            lambda: self._producer.close(timeout=timeout_s),
+        ]
+        for close in closings:
+            try:
+                close()
+            except KafkaError as error:
+                log.warning("closing was not clean: %s", error)
 
     def _refuse_missing_topics(self) -> None:
         wanted = {self.kind.input_topic, self.kind.output_topic, self.kind.dead_letter_topic}
