@@ -43,8 +43,10 @@ class Families:
     """The metric families of a process; workers that share one add their series to the same families."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+        self._registry = registry
         self._by_name: dict[str, Any] = {}
+        self.partitions = PartitionGauges()
+        registry.register(self.partitions)
 
     def get(
         self, kind: type[Family], name: str, documentation: str, labels: tuple[str, ...] = (), **options: Any
@@ -52,7 +54,7 @@ class Families:
         """Return the family ``stridecast_<name>``, made on first use; its first label is ``worker``."""
         if name not in self._by_name:
             self._by_name[name] = kind(
-                f"stridecast_{name}", documentation, ("worker", *labels), registry=self.registry, **options
+                f"stridecast_{name}", documentation, ("worker", *labels), registry=self._registry, **options
             )
         family: Family = self._by_name[name]
         return family
@@ -76,7 +78,6 @@ class WorkerMetrics:
     ) -> None:
         self.worker = worker
         self._families = families
-        self.registry = families.registry
         # flow
         self.records = self._counters("records", "Records taken from the topic.", topic=topics)
         self.samples = self._counter("samples", "Readings decoded.")
@@ -130,6 +131,10 @@ class WorkerMetrics:
         """Add a gauge whose value is asked for when Prometheus comes."""
         self._gauge(name, documentation).set_function(read)
 
+    def read_partitions_at_scrape(self, read: Callable[[], Iterable["PartitionReading"]]) -> None:
+        """Show the partitions that the worker holds when Prometheus comes."""
+        self._families.partitions.readers[self.worker] = read
+
     def _counter(self, name: str, documentation: str) -> Counter:
         return self._families.get(Counter, name, documentation).labels(self.worker)
 
@@ -158,11 +163,13 @@ class PartitionReading:
 
 
 class PartitionGauges(Collector):
-    """The gauges of the partitions that a worker holds now: lag, rewind and progress."""
+    """Lag, rewind and progress of the partitions that are held now.
 
-    def __init__(self, worker: str, read: Callable[[], Iterable[PartitionReading]]) -> None:
-        self._worker = worker
-        self._read = read
+    One for all workers of a process: a family may stand on the page only once.
+    """
+
+    def __init__(self) -> None:
+        self.readers: dict[str, Callable[[], Iterable[PartitionReading]]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read the partitions; called by Prometheus' scrape."""
@@ -174,10 +181,11 @@ class PartitionGauges(Collector):
             "Kafka timestamp of the last record.",
             labels=labels,
         )
-        for reading in self._read():
-            values = (self._worker, reading.topic, str(reading.partition))
-            lag.add_metric(values, reading.lag)
-            rewind.add_metric(values, reading.rewind)
-            if reading.progress_s is not None:
-                progress.add_metric(values, reading.progress_s)
+        for worker, read in list(self.readers.items()):
+            for reading in read():
+                values = (worker, reading.topic, str(reading.partition))
+                lag.add_metric(values, reading.lag)
+                rewind.add_metric(values, reading.rewind)
+                if reading.progress_s is not None:
+                    progress.add_metric(values, reading.progress_s)
         yield from (lag, rewind, progress)

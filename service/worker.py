@@ -23,7 +23,7 @@ from ingest.consumer import Handover, Hearing, fetch_position, open_consumer
 from ingest.producer import open_producer
 from service import recovery
 from service.ledger import Ledger, Point
-from service.metrics import PartitionGauges, PartitionReading, WorkerMetrics
+from service.metrics import PartitionReading, WorkerMetrics
 from service.publisher import Block, Message, Publisher, Say, Ticket
 from service.settings import Settings
 
@@ -451,7 +451,7 @@ class Worker:
         add("active_devices", "Devices with an open window.", self._count_devices)
         add("queue_frames", "Frames waiting for the device.", lambda: self._core.queued)
         add("queue_capacity_frames", "Frames that may wait.", lambda: self._core.capacity)
-        self.metrics.registry.register(PartitionGauges(self.kind.name, self._read_partitions))
+        self.metrics.read_partitions_at_scrape(self._read_partitions)
 
     def _count_devices(self) -> int:
         return sum(len(partition.stream) for partition in list(self._partitions.values()))

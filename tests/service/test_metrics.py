@@ -7,7 +7,6 @@ from service.metrics import (
     END_TO_END_BUCKETS,
     STAGE_BUCKETS,
     Families,
-    PartitionGauges,
     PartitionReading,
     WorkerMetrics,
 )
@@ -73,7 +72,7 @@ def test_depths_are_read_at_the_scrape() -> None:
 def test_a_partition_that_has_gone_is_no_longer_shown() -> None:
     registry = CollectorRegistry()
     held = [PartitionReading("accelerometer", 3, lag=7, rewind=20, progress_s=12.5)]
-    registry.register(PartitionGauges("activity", lambda: held))
+    made(registry).read_partitions_at_scrape(lambda: held)
     labels = {"worker": "activity", "topic": "accelerometer", "partition": "3"}
     assert registry.get_sample_value("stridecast_consumer_lag_records", labels) == 7
     assert registry.get_sample_value("stridecast_rewind_records", labels) == 20
@@ -82,3 +81,16 @@ def test_a_partition_that_has_gone_is_no_longer_shown() -> None:
     assert math.isclose(progress, 12.5)
     held.clear()
     assert registry.get_sample_value("stridecast_consumer_lag_records", labels) is None
+
+
+def test_each_family_stands_on_the_page_once_however_many_workers_there_are() -> None:
+    registry = CollectorRegistry()
+    families = Families(registry)
+    for name in ("activity", "text", "activity"):
+        metrics = WorkerMetrics(families, name, topics=[], reasons=[], labels=[])
+        metrics.read_at_scrape("queue_frames", "Frames waiting.", lambda: 1)
+        metrics.read_partitions_at_scrape(lambda: [PartitionReading("input", 0, lag=1, rewind=2, progress_s=None)])
+    names = [family.name for family in registry.collect()]
+    assert len(names) == len(set(names))
+    (lag,) = [family for family in registry.collect() if family.name == "stridecast_consumer_lag_records"]
+    assert [sample.labels["worker"] for sample in lag.samples] == ["activity", "text"]
