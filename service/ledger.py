@@ -38,6 +38,10 @@ class Ledger:
 
     def seal(self, point: Point) -> None:
         """Take a snapshot, at a record boundary, after every output promised so far."""
+        if self._open.owed == 0 and self._sealed:
+            # It waits for the same outputs as the one before, and is the better of the two.
+            self._sealed[-1] = (self._sealed[-1][0], point)
+            return
         self._sealed.append((self._open, point))
         self._open = Segment()
 
@@ -47,6 +51,10 @@ class Ledger:
         while self._sealed and self._sealed[0][0].owed == 0:
             newest = self._sealed.popleft()[1]
         return newest if newest != self.committed else None
+
+    def __len__(self) -> int:
+        """Return how many snapshots wait for acknowledgements."""
+        return len(self._sealed)
 
     @property
     def owed(self) -> int:

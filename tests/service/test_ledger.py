@@ -28,6 +28,18 @@ def test_an_output_promised_after_a_snapshot_does_not_delay_it() -> None:
     assert ledger.owed == 1
 
 
+def test_a_snapshot_after_nothing_new_takes_the_place_of_the_one_before() -> None:
+    """While Kafka acknowledges nothing, a snapshot a second must not fill the memory."""
+    ledger = Ledger()
+    segment = ledger.promise(1)
+    for position in range(10, 1000):
+        ledger.seal(Point(position, 7))
+    assert len(ledger) == 1
+    assert ledger.committable() is None
+    segment.owed -= 1
+    assert ledger.committable() == Point(999, 7)
+
+
 def test_what_is_committed_already_is_not_committed_again() -> None:
     ledger = Ledger()
     ledger.committed = Point(10, 10)
