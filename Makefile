@@ -60,9 +60,9 @@ $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	export $(UV_ENV); mkdir -p .build; \
 	if [ -n "$(TORCH_INDEX)" ]; then \
 		awk '/^[a-z]/ {keep = !/^($(CUDA_PACKAGES))/} keep' constraints.txt > .build/without-cuda.txt && \
-		$(UV) pip install --require-hashes -r .build/without-cuda.txt && \
-		$(UV) pip install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; \
-	else $(UV) pip install --require-hashes -r constraints.txt; fi && \
+		$(UV) pip install --compile-bytecode --require-hashes -r .build/without-cuda.txt && \
+		$(UV) pip install --compile-bytecode --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; \
+	else $(UV) pip install --compile-bytecode --require-hashes -r constraints.txt; fi && \
 	$(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@echo "Compiling the hot path, once."
 	@$(BIN)/python -c "import windowing; windowing.warm_up()"
