@@ -2,6 +2,7 @@
 
 import http.server
 import logging
+import socketserver
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -23,6 +24,18 @@ class Health:
     def __init__(self) -> None:
         self.live: Callable[[], bool] = lambda: True
         self.ready: Callable[[], bool] = lambda: False
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer would look the host's name up, which can take seconds where there is no name server.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a request of %s failed", client_address, exc_info=True)  # mostly someone who left early
 
 
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> http.server.ThreadingHTTPServer:
@@ -64,11 +77,10 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             log.debug(format, *args)
 
     try:
-        server = http.server.ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise HttpError(
             f"can't listen on {host}:{port}: {error.strerror or error}; http.port 0 takes a free one"
         ) from None
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server

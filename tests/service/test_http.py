@@ -1,4 +1,5 @@
 import socket
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -58,6 +59,16 @@ def test_the_live_view_asks_for_nothing_from_elsewhere(url: str) -> None:
 def test_an_unknown_path_says_what_there_is(url: str) -> None:
     assert get(f"{url}/admin")[0] == 404
     assert "/metrics" in get(f"{url}/admin")[2]
+
+
+def test_a_client_that_leaves_early_harms_nobody(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    for request in (b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+        with socket.create_connection((host, int(port))) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves with a reset
+            client.sendall(request)
+    assert get(f"{url}/livez")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
