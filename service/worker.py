@@ -437,12 +437,18 @@ class Worker:
 
     def _refuse_missing_topics(self) -> None:
         wanted = {self.kind.input_topic, self.kind.output_topic, self.kind.dead_letter_topic}
-        missing = wanted - self._consumer.topics()
+        servers = self._settings.kafka.bootstrap_servers
+        try:
+            missing = wanted - self._consumer.topics()
+            for topic in wanted - missing:
+                self._producer.partitions_for(topic)  # so that no first record to it waits for that
+        except KafkaError as error:
+            raise WorkerError(f"can't ask Kafka at {servers} for its topics: {error}") from error
         if missing:
             self._consumer.close(autocommit=False)
             self._producer.close()
             raise WorkerError(
-                f"Kafka at {self._settings.kafka.bootstrap_servers} has no topic {', '.join(sorted(missing))}: "
+                f"Kafka at {servers} has no topic {', '.join(sorted(missing))}: "
                 "`stridecast topics` creates what is missing"
             )
 
