@@ -16,7 +16,7 @@ from service.metrics import WorkerMetrics
 from service.publisher import Block, Label, Message
 from service.settings import ActivitySettings
 from service.worker import Kind
-from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
+from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower, warm_up
 
 STANDARD_GRAVITY = 9.80665
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
@@ -24,6 +24,7 @@ WINDOW_MS = SLOT_MS * WINDOW_SLOTS
 
 def activity_kind(settings: ActivitySettings, metrics: WorkerMetrics) -> Kind:
     """Describe the activity worker to the loop that runs it."""
+    warm_up()  # seconds where nothing is cached, which the first records would wait for
     streams: weakref.WeakSet[ActivityStream] = weakref.WeakSet()
     return Kind(
         name="activity",
@@ -124,7 +125,8 @@ class ActivityStream:
         for late_ms in step.late:
             metrics.lateness.observe(late_ms / 1000)
         for device_id in step.new_devices:
-            if any(device_id in other for other in self._others if other is not self):
+            # A stream of this partition's last assignment may live on for as long as its frames are on their way.
+            if any(device_id in other for other in self._others if other._source != self._source):
                 metrics.split_devices.inc()
 
     def _dead_letter(self, record: Any, rejection: Any) -> Message:
