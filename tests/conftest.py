@@ -1,8 +1,22 @@
 """What every suite needs before its own modules are imported."""
 
+import os
 import warnings
+from pathlib import Path
+
+import pytest
 
 with warnings.catch_warnings():
     # kafka-python 3 reads its schemas by functions that Python 3.11 and 3.12 call deprecated: not ours to mend.
     warnings.filterwarnings("ignore", message="(read|open)_text is deprecated", category=DeprecationWarning)
     import kafka  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def recordings_folder() -> Path:
+    """The recorded data sets; skips, saying where it looked, if they are not there."""
+    default = Path(__file__).parents[1] / "../shared/data"
+    folder = Path(os.environ.get("DATA_SETS", default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no recorded data sets at {folder}: set DATA_SETS to the folder that holds them")
+    return folder

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from inference.architectures import build
-from inference.bundle import ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
+from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
 from ingest.contract import ActivityLabel
 from service.broker import Broker
 from tests.kafka.expected import expected_windows, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.windowing.reference import Reading, Window
+from training.datasets import Recording, read_file
 
 START_MS = 1_700_000_000_000
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
@@ -65,6 +66,11 @@ class Stage:
     log: Path
     bundle: Path
 
+    @property
+    def model(self) -> str:
+        manifest = json.loads((self.bundle / "bundle.json").read_text())
+        return f"{manifest['name']}@{manifest['version']}"
+
     def send(self, messages: list[Message], partition: int = 0) -> None:
         send(producer(self.broker.bootstrap_servers), self.input, messages, partition=partition)
 
@@ -105,6 +111,12 @@ def walk(device: str, seconds: float, *, seed: int, start_ms: int = START_MS, ji
     return [Reading(device.encode(), at, x, y, z) for at, (x, y, z) in rows]
 
 
+def excerpt(device: str, recording: Recording, readings: int = 6000) -> list[Reading]:
+    times = START_MS + recording.t_ms[:readings] - recording.t_ms[0]
+    rows = zip(times.tolist(), recording.xyz[:readings].tolist(), strict=True)
+    return [Reading(device.encode(), at, x, y, z) for at, (x, y, z) in rows]
+
+
 def sample(reading: Reading) -> Message:
     value = {"device_id": reading.device_id.decode(), "timestamp": reading.timestamp_ms}
     return reading.device_id, json.dumps(value | {"x": reading.x, "y": reading.y, "z": reading.z}).encode(), []
@@ -129,7 +141,7 @@ def check_labels(stage: Stage, labels: list[Label], windows: list[Window]) -> No
         assert value.coverage == pytest.approx(window.measured / 80)
         assert value.longest_gap_ms == window.longest_gap_ms
         assert value.closed_by == window.closed_by
-        assert value.model == "nonsense@3"
+        assert value.model == stage.model
         assert int(label.headers["source-offset"]) == window.source_offset
         assert [value.probabilities[name] for name in LABELS] == pytest.approx(row.tolist(), abs=1e-3)
         if np.diff(np.sort(row))[-1] > 2e-3:
@@ -139,6 +151,25 @@ def check_labels(stage: Stage, labels: list[Label], windows: list[Window]) -> No
 def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(stage: Callable[..., Stage]) -> None:
     here = stage()
     readings = interleave(*(walk(f"phone-{number}", 24, seed=number) for number in range(12)))
+    windows = expected_windows([[reading] for reading in readings])
+    assert len(windows) > 100
+    with running_worker(here.log, *here.flags):
+        here.send([sample(reading) for reading in readings])
+        check_labels(here, here.labels(len(windows)), windows)
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize(
+    ("name", "people"),
+    [("WISDM_ar_v1.1_segments_reconstructed.txt.xz", 4), ("phones/mobifall_v2.csv.xz", 4)],
+)
+def test_recorded_people_get_every_window_once_with_the_right_label(
+    name: str, people: int, stage: Callable[..., Stage], recordings_folder: Path
+) -> None:
+    here = stage(activity__bundle="har-cnn")
+    here.bundle = SHIPPED / "har-cnn"
+    recorded = read_file(recordings_folder / name).recordings[:people]
+    readings = interleave(*(excerpt(f"person-{number}", each) for number, each in enumerate(recorded)))
     windows = expected_windows([[reading] for reading in readings])
     assert len(windows) > 100
     with running_worker(here.log, *here.flags):

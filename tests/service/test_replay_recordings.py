@@ -1,6 +1,5 @@
 """Replays of the recorded data sets, where they lie."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,6 @@ from service.fleet import Fleet
 from service.replay import open_fleet
 
 pytestmark = pytest.mark.recordings
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    default = Path(__file__).parents[2] / "../shared/data"
-    folder = Path(os.environ.get("STRIDECAST_DATA", default)).resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no recorded data sets at {folder}: set STRIDECAST_DATA to the folder that holds them")
-    return folder
 
 
 def readings(fleet: Fleet) -> int:
@@ -32,26 +22,26 @@ def readings(fleet: Fleet) -> int:
     return len(found)
 
 
-def test_wisdm_s_36_people_send_all_their_readings(folder: Path) -> None:
-    fleet = open_fleet(folder / "WISDM_ar_v1.1_segments_reconstructed.txt.xz")
+def test_wisdm_s_36_people_send_all_their_readings(recordings_folder: Path) -> None:
+    fleet = open_fleet(recordings_folder / "WISDM_ar_v1.1_segments_reconstructed.txt.xz")
     assert len(fleet.device_ids) == 36
     assert readings(fleet) == 933_376
 
 
-def test_motionsense_s_24_people_send_all_their_readings(folder: Path) -> None:
-    fleet = open_fleet(folder / "MotionSense_A_DeviceMotion.tar.xz")
+def test_motionsense_s_24_people_send_all_their_readings(recordings_folder: Path) -> None:
+    fleet = open_fleet(recordings_folder / "MotionSense_A_DeviceMotion.tar.xz")
     assert len(fleet.device_ids) == 24
     assert fleet.period_ms.tolist() == [20.0] * 24
     assert readings(fleet) == 1_412_865
 
 
-def test_phones_in_both_pockets_are_devices_of_their_own(folder: Path) -> None:
-    fleet = open_fleet(folder / "phones/difronzo_pocket.csv.xz")
+def test_phones_in_both_pockets_are_devices_of_their_own(recordings_folder: Path) -> None:
+    fleet = open_fleet(recordings_folder / "phones/difronzo_pocket.csv.xz")
     assert len(fleet.device_ids) == 8
     assert readings(fleet) == 217_637
 
 
-def test_500_devices_can_be_made_of_few_people(folder: Path) -> None:
-    fleet = open_fleet(folder / "phones/difronzo_pocket.csv.xz", 500, repeat=True)
+def test_500_devices_can_be_made_of_few_people(recordings_folder: Path) -> None:
+    fleet = open_fleet(recordings_folder / "phones/difronzo_pocket.csv.xz", 500, repeat=True)
     assert len(set(fleet.device_ids)) == 500
     assert 500 * 25 < len(fleet.readings(60_000, 61_000)) < 500 * 50
