@@ -171,7 +171,7 @@ def test_recorded_people_get_every_window_once_with_the_right_label(
     recorded = read_file(recordings_folder / name).recordings[:people]
     readings = interleave(*(excerpt(f"person-{number}", each) for number, each in enumerate(recorded)))
     windows = expected_windows([[reading] for reading in readings])
-    assert len(windows) > 100
+    assert len(windows) > 50
     with running_worker(here.log, *here.flags):
         here.send([sample(reading) for reading in readings])
         check_labels(here, here.labels(len(windows)), windows)
