@@ -161,7 +161,7 @@ def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(
 @pytest.mark.recordings
 @pytest.mark.parametrize(
     ("name", "people"),
-    [("WISDM_ar_v1.1_segments_reconstructed.txt.xz", 4), ("phones/mobifall_v2.csv.xz", 4)],
+    [("WISDM_ar_v1.1_segments_reconstructed.txt.xz", 4), ("phones/mobifall_v2.csv.xz", 12)],
 )
 def test_recorded_people_get_every_window_once_with_the_right_label(
     name: str, people: int, stage: Callable[..., Stage], recordings_folder: Path
