@@ -17,6 +17,7 @@ from kafka.structs import TopicPartition
 
 from inference.core import Result
 from ingest.dead_letters import NULL
+from ingest.producer import has_failed
 from service.ledger import Segment
 from service.metrics import WorkerMetrics
 
@@ -80,13 +81,20 @@ class Publisher(threading.Thread):
     """Says labels and dead letters; what Kafka acknowledged or refused waits here for the worker's own thread."""
 
     def __init__(
-        self, producer: kafka.KafkaProducer, topic: str, say: Say, labels: Sequence[str], metrics: WorkerMetrics
+        self,
+        producer: kafka.KafkaProducer,
+        dead_letter_producer: kafka.KafkaProducer,
+        topic: str,
+        say: Say,
+        labels: Sequence[str],
+        metrics: WorkerMetrics,
     ) -> None:
         super().__init__(name=f"{metrics.worker}-publisher", daemon=True)
         self.acknowledged: collections.deque[Segment] = collections.deque()
         self.failed: collections.deque[tuple[Owner, Exception]] = collections.deque()
         self.error: BaseException | None = None
         self._producer = producer
+        self._dead_letter_producer = dead_letter_producer
         self._topic = topic
         self._topic_partitions = len(producer.partitions_for(topic) or ())
         self._say = say
@@ -144,8 +152,9 @@ class Publisher(threading.Thread):
         self._send(message, Ticket(_NO_BLOCK, owner, segment, self.put), None)
 
     def _send(self, message: Message, ticket: Ticket, arrived: Callable[[], None] | None) -> None:
+        producer = self._dead_letter_producer if arrived is None else self._producer
         try:
-            future = self._producer.send(
+            future = producer.send(
                 message.topic,
                 key=message.key,
                 value=NULL if message.value is None else message.value,
@@ -176,15 +185,17 @@ class Publisher(threading.Thread):
         """Hand a failure to the worker's thread, which recovers the partition from the log.
 
         A dead letter that is too large for its topic would be refused for ever: it is counted, named and left
-        where it still is, in the input topic.
+        where it still is, in the input topic. A producer of labels that has failed takes the worker with it.
         """
         if dead_letter:
             self._metrics.dead_letter_failures.inc()
-            if isinstance(error, MessageSizeTooLargeError):
-                log.error("a rejected record is too large for %s: %s", message.topic, dict(message.headers))
-                self.acknowledged.append(ticket.segment)
-                return
-        self.failed.append((ticket.owner, error))
+        if dead_letter and isinstance(error, MessageSizeTooLargeError):
+            log.error("a rejected record is too large for %s: %s", message.topic, dict(message.headers))
+            self.acknowledged.append(ticket.segment)
+        else:
+            self.failed.append((ticket.owner, error))
+        if not dead_letter and has_failed(self._producer):
+            self.error = error
 
 
 _NO_BLOCK = Block(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), None)

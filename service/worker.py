@@ -136,6 +136,9 @@ class Worker:
             deadline_s=HANDOVER_S,
         )
         self._producer = open_producer(bootstrap_servers=kafka_settings.bootstrap_servers, client_id=client_id)
+        self._dead_letter_producer = open_producer(
+            bootstrap_servers=kafka_settings.bootstrap_servers, client_id=f"{client_id}-dead-letters", idempotent=False
+        )
         self._consumer: kafka.KafkaConsumer = open_consumer(
             kind.input_topic,
             self._handover,
@@ -146,7 +149,12 @@ class Worker:
         )
         self._refuse_missing_topics()
         self._publisher = Publisher(
-            self._producer, kind.output_topic, kind.say, core.model.bundle.manifest.labels, metrics
+            self._producer,
+            self._dead_letter_producer,
+            kind.output_topic,
+            kind.say,
+            core.model.bundle.manifest.labels,
+            metrics,
         )
         self._read_at_scrape()
 
@@ -397,7 +405,7 @@ class Worker:
     def _look_after_threads(self) -> None:
         error = self._core.error or self._publisher.error
         if error is not None:
-            raise WorkerError(f"a thread of the worker died: {error}") from error
+            raise WorkerError(f"inference or publishing has failed for good: {error}") from error
 
     def _finish(self) -> None:
         """Finish what is in flight within the grace period, commit, and leave the group."""
@@ -428,6 +436,7 @@ class Worker:
             lambda: self._consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s)),
             lambda: self._publisher.close(timeout_s),
             lambda: self._producer.close(timeout=timeout_s),
+            lambda: self._dead_letter_producer.close(timeout=timeout_s),
         ]
         for close in closings:
             try:
@@ -440,13 +449,14 @@ class Worker:
         servers = self._settings.kafka.bootstrap_servers
         try:
             missing = wanted - self._consumer.topics()
-            for topic in wanted - missing:
-                self._producer.partitions_for(topic)  # so that no first record to it waits for that
+            if not missing:
+                self._dead_letter_producer.partitions_for(self.kind.dead_letter_topic)  # or the first one waits for it
         except KafkaError as error:
             raise WorkerError(f"can't ask Kafka at {servers} for its topics: {error}") from error
         if missing:
             self._consumer.close(autocommit=False)
             self._producer.close()
+            self._dead_letter_producer.close()
             raise WorkerError(
                 f"Kafka at {servers} has no topic {', '.join(sorted(missing))}: "
                 "`stridecast topics` creates what is missing"

@@ -83,8 +83,13 @@ class Stage:
 
 @pytest.fixture
 def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Path) -> Callable[..., Stage]:
-    def make(partitions: int = 1, output_partitions: int | None = None, **settings: str) -> Stage:
-        names = topic(partitions), topic(output_partitions or partitions), topic(1)
+    def make(
+        partitions: int = 1,
+        output_partitions: int | None = None,
+        dead_letters: dict[str, str] | None = None,
+        **settings: str,
+    ) -> Stage:
+        names = topic(partitions), topic(output_partitions or partitions), topic(1, **dead_letters or {})
         flags = {
             "--kafka.bootstrap-servers": broker.bootstrap_servers,
             "--kafka.group-id": f"group-{names[0]}",
@@ -247,6 +252,26 @@ def test_bad_records_go_to_the_dead_letters_as_they_came_and_their_neighbours_ar
         assert (told["source-partition"], told["source-offset"]) == (b"0", str(offset).encode())
         assert told["error-reason"]
         assert told["error-detail"]
+
+
+def test_a_dead_letter_too_large_for_its_topic_harms_no_other_record(stage: Callable[..., Stage]) -> None:
+    """kafka-python's idempotent producer fails for good after one such refusal, and no label came through any more."""
+    here = stage(dead_letters={"max_message_bytes": "2000"})
+    readings = walk("good", 24, seed=9)
+    records: list[list[Reading]] = [[reading] for reading in readings]
+    messages = [sample(reading) for reading in readings]
+    bad: list[tuple[int, Message]] = [(400, (b"small", b"not JSON", [])), (200, (b"large", b"x" * 5000, []))]
+    for at, message in bad:
+        messages.insert(at, message)
+        records.insert(at, [])
+    windows = expected_windows(records)
+    with running_worker(here.log, *here.flags) as worker:
+        here.send(messages)
+        check_labels(here, here.labels(len(windows)), windows)
+        (letter,) = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= 1)
+        assert letter.key() == b"small"
+        assert worker.metric("stridecast_dead_letter_failures_total") == 1
+        assert worker.terminate() == 0
 
 
 def test_a_worker_stopped_mid_stream_and_started_again_loses_no_window_and_says_none_twice(
