@@ -18,21 +18,19 @@ from typing import Any
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest.connection import IngestError, connect
+from ingest.header_names import PartitionRecords
 
 log = logging.getLogger(__name__)
 
-BOOTSTRAP_TIMEOUT_MS = 10_000
 FETCH_MAX_WAIT_MS = 200
 MAX_POLL_RECORDS = 4000
 _REMEMBERED_FETCHES = 4096
 _SETTLE_POLL_S = 0.005
 _LAST_COMMIT_TIMEOUT_MS = 3_000
-
-
-class IngestError(Exception):
-    """Reading from Kafka can't start; the text says why and what to do."""
 
 
 class Hearing:
@@ -161,26 +159,21 @@ def open_consumer(
 
     Raises IngestError when no broker answers or kafka-python is not a version that this works with.
     """
-    try:
-        consumer = kafka.KafkaConsumer(
-            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
-            group_id=group_id,
-            client_id=client_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            partition_assignment_strategy=[CooperativeStickyAssignor()],
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            max_poll_records=MAX_POLL_RECORDS,
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            metrics_enabled=False,
-        )
-    except KafkaTimeoutError:
-        raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
-    except KafkaError as error:
-        raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None
+    consumer = connect(
+        kafka.KafkaConsumer,
+        bootstrap_servers,
+        group_id=group_id,
+        client_id=client_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        partition_assignment_strategy=[CooperativeStickyAssignor()],
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        max_poll_records=MAX_POLL_RECORDS,
+    )
     _refuse_other_versions(consumer)
     handover.consumer = consumer
+    consumer._fetcher.PartitionRecords = PartitionRecords
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
     return consumer
@@ -201,6 +194,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer, "_subscription"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._fetcher, "_handle_fetch_response"),
+        (consumer._fetcher, "PartitionRecords"),
     ]
     missing = [name for owner, name in leant_on if not hasattr(owner, name)]
     if missing:

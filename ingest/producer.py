@@ -6,12 +6,13 @@ letters is in nobody's hands. They may repeat where a connection breaks; their s
 """
 
 import kafka
-from kafka.errors import KafkaError, KafkaTimeoutError
 
-from ingest.consumer import BOOTSTRAP_TIMEOUT_MS, IngestError
+from ingest.connection import connect
 from ingest.dead_letters import NullableValues
 
 DELIVERY_TIMEOUT_MS = 60_000
+# The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
 def has_failed(producer: kafka.KafkaProducer) -> bool:
@@ -24,21 +25,16 @@ def open_producer(*, bootstrap_servers: str, client_id: str, idempotent: bool = 
 
     Raises IngestError when no broker answers.
     """
-    try:
-        return kafka.KafkaProducer(
-            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
-            client_id=client_id,
-            acks="all",
-            enable_idempotence=idempotent,
-            max_in_flight_requests_per_connection=5 if idempotent else 1,  # more would mix up the order
-            linger_ms=0,
-            value_serializer=NullableValues(),
-            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            metrics_enabled=False,
-        )
-    except KafkaTimeoutError:
-        raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
-    except KafkaError as error:
-        raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None
+    return connect(
+        kafka.KafkaProducer,
+        bootstrap_servers,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=idempotent,
+        max_in_flight_requests_per_connection=5 if idempotent else 1,  # more would mix up the order
+        max_request_size=MAX_REQUEST_BYTES,
+        linger_ms=0,
+        value_serializer=NullableValues(),
+        delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+        allow_auto_create_topics=False,
+    )

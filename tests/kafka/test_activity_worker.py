@@ -19,6 +19,7 @@ from ingest.contract import ActivityLabel
 from service.broker import Broker
 from tests.kafka.expected import expected_windows, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
+from tests.kafka.raw_client import batch, produce_raw, record
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.windowing.reference import Reading, Window
 from training.datasets import Recording, read_file
@@ -272,6 +273,20 @@ def test_a_dead_letter_too_large_for_its_topic_harms_no_other_record(stage: Call
         assert letter.key() == b"small"
         assert worker.metric("stridecast_dead_letter_failures_total") == 1
         assert worker.terminate() == 0
+
+
+def test_a_header_whose_name_is_not_utf8_does_not_stop_the_worker(stage: Callable[..., Stage]) -> None:
+    """kafka-python 3.0.12 refuses to read such a record: the worker met it again at every start, and died of it."""
+    here = stage()
+    readings = walk("phone", 12, seed=6)
+    windows = expected_windows([[reading] for reading in readings])
+    odd = sample(readings[100])[1]
+    assert odd is not None
+    with running_worker(here.log, *here.flags):
+        here.send([sample(reading) for reading in readings[:100]])
+        produce_raw(here.broker.bootstrap_servers, here.input, batch([record(0, odd, [(b"\xff\xfe", b"")])]))
+        here.send([sample(reading) for reading in readings[101:]])
+        check_labels(here, here.labels(len(windows)), windows)
 
 
 def test_a_worker_stopped_mid_stream_and_started_again_loses_no_window_and_says_none_twice(

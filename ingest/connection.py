@@ -1,0 +1,30 @@
+"""Connecting a client of kafka-python: what consumer and producers have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+BOOTSTRAP_TIMEOUT_MS = 10_000
+
+
+class IngestError(Exception):
+    """Kafka can't be reached, or not with this client; the text says why and what to do."""
+
+
+def connect(client: Callable[..., Any], bootstrap_servers: str, **settings: Any) -> Any:
+    """Make a client; ``bootstrap_servers`` are host:port, separated by commas.
+
+    Raises IngestError when no broker answers.
+    """
+    try:
+        return client(
+            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+            metrics_enabled=False,
+            **settings,
+        )
+    except KafkaTimeoutError:
+        raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
+    except KafkaError as error:
+        raise IngestError(f"can't reach Kafka at {bootstrap_servers}: {error}") from None
