@@ -21,9 +21,11 @@ def record(offset: int, value: bytes, headers: list[tuple[bytes, bytes]]) -> byt
     return varint(len(body)) + body
 
 
-def batch(records: list[bytes]) -> bytes:
+def batch(records: list[bytes], timestamp_ms: int = 1000) -> bytes:
     """A record batch of message format v2, by the protocol guide."""
-    after_crc = struct.pack(">hiqqqhii", 0, len(records) - 1, 1000, 1000, -1, -1, -1, len(records)) + b"".join(records)
+    after_crc = struct.pack(
+        ">hiqqqhii", 0, len(records) - 1, timestamp_ms, timestamp_ms, -1, -1, -1, len(records)
+    ) + b"".join(records)
     rest = struct.pack(">ibI", 0, 2, crc32c.crc32c(after_crc)) + after_crc
     return struct.pack(">qi", 0, len(rest)) + rest
 

@@ -284,7 +284,9 @@ def test_a_header_whose_name_is_not_utf8_does_not_stop_the_worker(stage: Callabl
     assert odd is not None
     with running_worker(here.log, *here.flags):
         here.send([sample(reading) for reading in readings[:100]])
-        produce_raw(here.broker.bootstrap_servers, here.input, batch([record(0, odd, [(b"\xff\xfe", b"")])]))
+        produce_raw(
+            here.broker.bootstrap_servers, here.input, batch([record(0, odd, [(b"\xff\xfe", b"")])], START_MS + 60_000)
+        )
         here.send([sample(reading) for reading in readings[101:]])
         check_labels(here, here.labels(len(windows)), windows)
 
