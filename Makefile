@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test check format lock clean
 
 PYTHON ?= python3
-# Name an index of CPU wheels of PyTorch here to download 2.8 GB less: make setup TORCH_INDEX=...
+# Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,8 +51,8 @@ $(UV): requirements-uv.txt
 
 # The installer doesn't read pip's configuration: a mirror named there is handed on.
 $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
-	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.6 GB (PyTorch's CPU wheels from your index), once."; \
-	else echo "Downloading about 3.2 GB, once: PyTorch's default wheels bring 2.8 GB of CUDA libraries on Linux."; \
+	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.5 GB (PyTorch's CPU wheels from your index), once."; \
+	else echo "Downloading about 3.1 GB (5.8 GB on disk), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
 	     echo "To do without them: make setup TORCH_INDEX=<address of an index of PyTorch's CPU wheels>"; fi
 	@$(UV) venv --quiet --allow-existing -p $(PYTHON) $(VENV)
 	@mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
