@@ -12,10 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inference.core import Core
+from inference.core import REASONS, Core
 
 STAGES = ("decode", "window", "queue", "inference", "publish")
-BATCH_REASONS = ("idle", "full", "drain")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
 OUTCOMES = ("success", "failure")
@@ -30,7 +29,8 @@ def geometric(start: float, factor: float, until: float) -> tuple[float, ...]:
 
 
 STAGE_BUCKETS = geometric(50e-6, 2, 5)
-END_TO_END_BUCKETS = (*geometric(1e-3, 1.5, 0.25), 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# 1.45, for bounds rounded to three digits must not lie more than 1.5 apart.
+END_TO_END_BUCKETS = (*geometric(1e-3, 1.45, 0.25), 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LATENESS_BUCKETS = geometric(0.05, 2, 3600)
 BATCH_BUCKETS = tuple(float(2**power) for power in range(17))
 CONFIDENCE_BUCKETS = tuple(tenth / 20 for tenth in range(1, 21))
@@ -109,7 +109,7 @@ class WorkerMetrics:
         )
         # batches
         self.batch_frames = self._histogram("inference_batch_frames", "Frames in a batch.", BATCH_BUCKETS)
-        self.batches = self._counters("batches", "Batches by why they left.", reason=BATCH_REASONS)
+        self.batches = self._counters("batches", "Batches by why they left.", reason=REASONS)
         # Kafka
         self.last_poll = self._gauge("last_poll_timestamp_seconds", "When the worker last polled.")
         self.rebalances = self._counter("rebalances", "Times that partitions came or went.")
