@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from service.settings import SettingsError, load
+from service.settings import SOURCES, SettingsError, load
 
 COMMANDS = {
     "demo": ("service.commands.demo", "broker, topics, worker and replay together, with a live table"),
@@ -42,9 +42,11 @@ EXPECTED = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for what went wrong, 2 for a wrong command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    asks = words[-1:] in (["-h"], ["--help"], ["help"])
+    group = words[:-1] if asks else words
+    if not group or any(name.split()[:-1] == group for name in COMMANDS):  # `stridecast worker` is half a command
         print(_overview())
-        return 0 if words else 2
+        return 0 if asks else 2
     if words[0] == "--version":
         print(f"stridecast {metadata.version('stridecast')}")
         return 0
@@ -86,7 +88,6 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "Settings come from flags, then STRIDECAST_* variables (STRIDECAST_KAFKA__BOOTSTRAP_SERVERS),",
-            "then the TOML file that --config names. `stridecast COMMAND --help` lists them.",
+            f"{SOURCES} `stridecast COMMAND --help` lists them.",
         ]
     )

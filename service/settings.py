@@ -4,6 +4,7 @@ Values are small frozen models checked at the start. What can't be used is refus
 value that was given and what would be accepted.
 """
 
+import inspect
 import json
 import os
 import tomllib
@@ -17,6 +18,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 ENVIRONMENT_PREFIX = "STRIDECAST_"
 NESTED = "__"
+SOURCES = (
+    "Settings come from flags, then STRIDECAST_* variables (STRIDECAST_KAFKA__BOOTSTRAP_SERVERS),\n"
+    "then the TOML file that --config FILE names."
+)
 
 
 Command = TypeVar("Command", bound="Settings")
@@ -127,6 +132,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Make each command's docstring fit for its ``--help``."""
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{SOURCES}"
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -158,6 +168,16 @@ def load(command: type[Command], arguments: list[str], program: str) -> Command:
         )
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Write the settings that all commands share as the variables that another process reads them from."""
+    shared = settings.model_dump(mode="json", include=set(Settings.model_fields))
+    flat = {name: value for name, value in shared.items() if not isinstance(value, dict)}
+    for group, values in shared.items():
+        if isinstance(values, dict):
+            flat |= {f"{group}{NESTED}{name}": value for name, value in values.items()}
+    return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in flat.items() if value is not None}
 
 
 def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:

@@ -19,6 +19,13 @@ def test_no_command_shows_the_overview_and_fails(capsys: pytest.CaptureFixture[s
     assert "usage: stridecast COMMAND" in capsys.readouterr().out
 
 
+def test_half_a_command_shows_what_it_may_go_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worker", "--help"]) == 0
+    assert "worker activity" in capsys.readouterr().out
+    assert main(["train"]) == 2
+    assert "train activity" in capsys.readouterr().out
+
+
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wroker", "activity"]) == 2
     assert "'wroker activity' is no command" in capsys.readouterr().err
@@ -32,6 +39,7 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
     shown = capsys.readouterr().out
     assert f"usage: stridecast {name}" in shown
     assert "--kafka.bootstrap-servers" in shown
+    assert "--config FILE" in shown
 
 
 def test_every_flag_of_every_command_is_described() -> None:

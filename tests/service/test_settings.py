@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from service.settings import Settings, SettingsError, load
+from service.settings import Settings, SettingsError, environment, load
 
 
 class Command(Settings):
@@ -37,6 +37,17 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
     assert settings.kafka.group_id == "file"
     assert settings.kafka.bootstrap_servers == "environment:2"
     assert settings.http.port == 3
+
+
+def test_settings_reach_another_process_through_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's worker once listened to the default topics, whatever topics the demo had been told."""
+    given = read("--activity.input-topic", "mine", "--inference.max-batch", "7", "--log-format", "json", "--resume")
+    for name, value in environment(given).items():
+        monkeypatch.setenv(name, value)
+    received = read()
+    assert received.activity.input_topic == "mine"
+    assert received.inference.max_batch == 7
+    assert received == given.model_copy(update={"resume": False})
 
 
 def test_flags_may_be_written_with_underscores_as_the_contract_names_them() -> None:
