@@ -34,7 +34,7 @@ from service import guard
 from service.broker import Broker, fetch_kafka
 from service.commands.topics import specs
 from service.replay import Replay
-from service.settings import Settings
+from service.settings import Settings, environment
 from service.synthesiser import SyntheticFleet
 from service.topics import ensure_topics
 
@@ -44,7 +44,6 @@ WORKER_GRACE_S = 25.0
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
 ROWS = 24
-WINDOW_MS = 4000
 
 
 class DemoError(Exception):
@@ -91,9 +90,12 @@ class Rates:
         self.p99_ms = math.nan
 
     def read(self) -> None:
-        """Scrape the worker."""
-        with urllib.request.urlopen(self._url, timeout=5) as answer:
-            text = answer.read().decode()
+        """Scrape the worker; raises DemoError where it does not answer."""
+        try:
+            with urllib.request.urlopen(self._url, timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError as error:
+            raise DemoError(f"the worker no longer answers at {self._url}: {error}") from error
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         messages, windows = (
             sum(sample.value for sample in samples if sample.name == name)
@@ -157,14 +159,8 @@ def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: i
 def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event) -> Iterator[str]:
     """Start the worker as a process of its own; give the address of its HTTP port when it is ready."""
     port = _free_port()
-    flags = {
-        "--kafka.bootstrap-servers": bootstrap_servers,
-        "--activity.bundle": settings.activity.bundle,
-        "--inference.device": settings.inference.device,
-        "--http.port": str(port),
-    }
-    words = [word for flag in flags.items() for word in flag]
-    command = [sys.executable, "-m", "service", "worker", "activity", *words]
+    flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
+    command = [sys.executable, "-m", "service", "worker", "activity", *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(WORKER_GRACE_S), *command],
@@ -172,7 +168,7 @@ def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: 
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for us; we end the worker when we have read its last labels
-            env={name: value for name, value in os.environ.items() if not name.startswith("STRIDECAST_")},
+            env={**os.environ, **environment(settings)},
         )
     try:
         url = f"http://127.0.0.1:{port}"
