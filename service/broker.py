@@ -47,6 +47,7 @@ from service.topics import TopicError, admin_client
 HOST = "127.0.0.1"
 OLDEST_JAVA = 17
 START_TIMEOUT_S = 60.0
+FORMAT_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
 PORT_ATTEMPTS = 3
 """A free port found can be taken by another program before Kafka binds it; then another one is tried."""
@@ -380,17 +381,20 @@ def _format(java_command: list[str], properties: Path, cluster_id: str, data_dir
     flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"]
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id, "-c", str(properties)]
     log = data_dir / "format.log"
-    with log.open("wb") as output:
-        status = subprocess.run(
-            [*java_command, *flags, *tool],
-            cwd=data_dir,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ).returncode
-    if status != 0:
-        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {_last_words(log)}")
+    try:
+        with log.open("wb") as output:
+            subprocess.run(
+                [*java_command, *flags, *tool],
+                cwd=data_dir,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=FORMAT_TIMEOUT_S,
+                check=True,
+            )
+    except subprocess.SubprocessError:
+        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {_last_words(log)}") from None
 
 
 def _refuse_taken_port(port: int) -> None:

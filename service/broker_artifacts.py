@@ -207,7 +207,10 @@ def _root(error: BaseException) -> BaseException:
 
 def _cache_sentence(cache: Path, error: OSError) -> str:
     where = error.filename or cache
-    return f"the cache of Kafka's jars can't be used: {where}: {error.strerror or error}; choose another folder for it"
+    return (
+        f"the cache of Kafka's jars can't be used: {where}: {error.strerror or error}; "
+        "mend it, or name another parent folder in XDG_CACHE_HOME"
+    )
 
 
 def resolve_lock() -> list[Jar]:
