@@ -119,7 +119,7 @@ def test_an_altered_jar_that_cannot_be_fetched_again_is_not_run(
     cache = tmp_path / "cache"
     cache.mkdir()
     for jar in ensure_jars():
-        (cache / jar.name).hardlink_to(jar)
+        (cache / jar.name).symlink_to(jar)
     altered = cache / "kafka-clients-4.4.0.jar"
     content = bytearray(altered.read_bytes())
     content[len(content) // 2] ^= 1
