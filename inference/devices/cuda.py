@@ -39,8 +39,8 @@ def is_available() -> bool:
 def ladder(max_batch: int) -> tuple[int, ...]:
     """Return the batch sizes that get a graph: multiples of eight, each half again as large, up to `max_batch`.
 
-    Below eight frames a GPU has nothing to gain from a smaller batch; a half bounds the padding to a third of the
-    work.
+    Below eight frames a GPU has nothing to gain from a smaller batch; above, padding is less than half of the work,
+    and on the upper rungs no more than about a third.
     """
     rungs = []
     rung = 8
