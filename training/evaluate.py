@@ -36,13 +36,11 @@ def evaluate_bundle(
     files: Sequence[Path],
     *,
     people: Collection[str] | None = None,
-    report: Path | None = None,
     console: Console | None = None,
 ) -> list[Evaluation]:
     """Score the bundle in the folder `bundle` on each data file, in order.
 
-    `people` limits each data set to those of its people who are named. With `report`, the figures are written
-    to that folder. Raises `BundleError` or `DataError`.
+    `people` limits each data set to those of its people who are named. Raises `BundleError` or `DataError`.
     """
     loaded = load_bundle(bundle)
     evaluations = [
@@ -52,10 +50,6 @@ def evaluate_bundle(
     if console is not None:
         for evaluation in evaluations:
             console.print(table(evaluation))
-    if report is not None:
-        from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
-
-        write_evaluations(report, evaluations)
     return evaluations
 
 

@@ -25,10 +25,10 @@ class Options(Settings):
 
 def run(options: Options) -> None:
     """Evaluate."""
-    evaluate_bundle(
-        find_bundle(options.bundle),
-        options.data,
-        people=options.people or None,
-        report=options.report,
-        console=Console(),
+    evaluations = evaluate_bundle(
+        find_bundle(options.bundle), options.data, people=options.people or None, console=Console()
     )
+    if options.report is not None:
+        from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
+
+        write_evaluations(options.report, evaluations)

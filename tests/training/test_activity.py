@@ -13,6 +13,7 @@ from training.datasets import ACTIVITIES, DataError
 from training.evaluate import evaluate_bundle
 from training.fit import FitError
 from training.recipes import RECIPES, RecipeName
+from training.report import write_evaluations
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_each_scoring_of_the_test_people_is_on_record(
     _, folder = trained
     assert len((folder / "report" / "scorings.jsonl").read_text().splitlines()) == 1
     for _ in range(2):
-        evaluate_bundle(folder / "walker", [data], people=["29"], report=tmp_path)
+        write_evaluations(tmp_path, evaluate_bundle(folder / "walker", [data], people=["29"]))
     lines = [json.loads(line) for line in (tmp_path / "scorings.jsonl").read_text().splitlines()]
     assert [line["people"] for line in lines] == [["29"], ["29"]]
 
