@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -31,6 +31,9 @@ class SettingsError(Exception):
     """A setting that is unknown or can't be used; the text names it and says what is accepted."""
 
 
+Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
 class Group(BaseModel):
     """A named group of settings."""
 
@@ -49,27 +52,9 @@ class KafkaSettings(Group):
 class ActivitySettings(Group):
     """What the activity worker reads, how it cuts windows, and where the labels go."""
 
-    input_topic: str = Field(
-        "accelerometer",
-        min_length=1,
-        max_length=249,
-        pattern=r"^[A-Za-z0-9._-]+$",
-        description="topic of readings",
-    )
-    output_topic: str = Field(
-        "activities",
-        min_length=1,
-        max_length=249,
-        pattern=r"^[A-Za-z0-9._-]+$",
-        description="topic of labels",
-    )
-    dead_letter_topic: str = Field(
-        "accelerometer.dead-letters",
-        min_length=1,
-        max_length=249,
-        pattern=r"^[A-Za-z0-9._-]+$",
-        description="topic of rejected records",
-    )
+    input_topic: Topic = Field("accelerometer", description="topic of readings")
+    output_topic: Topic = Field("activities", description="topic of labels")
+    dead_letter_topic: Topic = Field("accelerometer.dead-letters", description="topic of rejected records")
     bundle: str = Field("har-cnn", min_length=1, description="name of a shipped bundle, or a bundle's folder")
     unit: Literal["m/s2", "g"] = Field("m/s2", description="unit of the axes in messages")
     max_ahead_s: float = Field(
