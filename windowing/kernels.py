@@ -9,7 +9,8 @@ The windows that start before `first` have closed, those at or after it are open
 and one at or after it belongs to an open window. So what is held are the readings in slots first..newest, and those
 always fit the ring. Places of slots before `first` keep stale readings until the ring comes round; nothing reads them.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one, and
+who changes a constant of `grid` has to change this file too.
 """
 
 from collections.abc import Callable
