@@ -31,3 +31,5 @@ def set_up(log_format: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    # It warns whenever its thread was held up for 0.1 s, as on a busy machine: nothing that an operator can act on.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
