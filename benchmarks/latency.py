@@ -1,6 +1,6 @@
 """Real-time latency: devices at 20 Hz in single-sample JSON, from broker clock to broker clock.
 
-    python -m benchmarks.latency --devices 500 --seconds 60
+    python -m benchmarks.latency --devices 500 --seconds 60 --beside kafka-python confluent-kafka
 
 Starts Apache Kafka and one worker; a producer of another client library (librdkafka) sends. Both topics are stamped
 by the broker (LogAppendTime), so a label's latency is its timestamp minus that of the record that closed its window.
@@ -36,35 +36,50 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--warm-up", type=float, default=10, help="seconds at the start that are not counted")
-    parser.add_argument("flags", nargs="*", help="flags for the worker, after --")
+    parser.add_argument(
+        "--beside", nargs="*", choices=["kafka-python", "confluent-kafka"], default=[], help="plain loops"
+    )
     options = parser.parse_args()
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kafka-python", "numba", "numpy", "torch"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    print(f"{options.devices} devices at 20 Hz for {options.seconds:g} s, the first {options.warm_up:g} s not counted")
+    for contender in ["stridecast", *options.beside]:
+        measure(contender, options)
+
+
+def measure(contender: str, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
         stamped = {"message.timestamp.type": "LogAppendTime"}
-        ensure_topics(
-            broker.bootstrap_servers,
-            [
-                TopicSpec(INPUT, options.partitions, stamped),
-                TopicSpec(OUTPUT, options.partitions, stamped),
-                TopicSpec(DEAD, 1),
-            ],
-        )
-        worker = start_worker(broker.bootstrap_servers, Path(folder) / "worker.log", options.flags)
+        topics = [TopicSpec(name, options.partitions, stamped) for name in (INPUT, OUTPUT)]
+        ensure_topics(broker.bootstrap_servers, [*topics, TopicSpec(DEAD, 1)])
+        start = start_worker if contender == "stridecast" else start_loop
+        process = start(broker.bootstrap_servers, Path(folder) / "log", contender)
         try:
-            cpu_before = cpu_seconds(worker.pid)
+            cpu_before = cpu_seconds(process.pid)
             produce(broker.bootstrap_servers, options.devices, options.seconds)
-            cpu = cpu_seconds(worker.pid) - cpu_before
+            cpu = cpu_seconds(process.pid) - cpu_before
             time.sleep(2)
         finally:
-            worker.send_signal(signal.SIGTERM)
-            worker.wait(30)
-        report(broker.bootstrap_servers, options, cpu)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        report(broker.bootstrap_servers, contender, options, cpu)
 
 
-def start_worker(bootstrap_servers: str, log: Path, flags: list[str]) -> subprocess.Popen[bytes]:
+def start_loop(bootstrap_servers: str, log: Path, client: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "benchmarks.loops", client, "--bootstrap-servers", bootstrap_servers]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    time.sleep(15)  # it has no way to say that it is ready
+    if process.poll() is not None:
+        raise SystemExit(f"the loop ended:\n{log.read_text()}")
+    return process
+
+
+def start_worker(bootstrap_servers: str, log: Path, _name: str) -> subprocess.Popen[bytes]:
     port = 19464
     command = [sys.executable, "-m", "service", "worker", "activity", "--kafka.bootstrap-servers", bootstrap_servers]
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, "--http.port", str(port), *flags], stdout=output, stderr=output)
+        process = subprocess.Popen([*command, "--http.port", str(port)], stdout=output, stderr=output)
     for _ in range(400):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
@@ -139,7 +154,7 @@ def read(bootstrap_servers: str, topic: str) -> list[confluent_kafka.Message]:
     return messages
 
 
-def report(bootstrap_servers: str, options: argparse.Namespace, cpu: float) -> None:
+def report(bootstrap_servers: str, contender: str, options: argparse.Namespace, cpu: float) -> None:
     stamps = {(m.partition(), m.offset()): m.timestamp()[1] for m in read(bootstrap_servers, INPUT)}
     count_from = min(stamps.values()) + 1000 * options.warm_up
     latencies = []
@@ -149,18 +164,11 @@ def report(bootstrap_servers: str, options: argparse.Namespace, cpu: float) -> N
         if closed >= count_from:
             latencies.append(label.timestamp()[1] - closed)
     taken = np.array(latencies)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kafka-python", "numba", "numpy", "torch"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(
-        f"{options.devices} devices at 20 Hz for {options.seconds:g} s: "
-        f"{len(stamps)} messages, {len(taken)} labels counted"
-    )
     p50, p90, p99, p999 = np.percentile(taken, [50, 90, 99, 99.9])
     print(
-        f"latency ms, broker to broker: p50 {p50:.0f}  p90 {p90:.0f}  "
-        f"p99 {p99:.0f}  p99.9 {p999:.0f}  max {taken.max()}"
+        f"{contender:16} {len(taken)} labels  latency ms p50 {p50:.0f}  p90 {p90:.0f}  p99 {p99:.0f}  "
+        f"p99.9 {p999:.0f}  max {taken.max()}  CPU-seconds a million messages {1e6 * cpu / len(stamps):.1f}"
     )
-    print(f"worker: {cpu:.1f} CPU-seconds, {1e6 * cpu / len(stamps):.1f} a million messages")
 
 
 if __name__ == "__main__":
