@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = _find(words)
     if name is None:
-        print(f"stridecast: {' '.join(words[:2])!r} is no command\n\n{_overview()}", file=sys.stderr)
+        hint = "the command comes first" if words[0].startswith("-") else f"{words[0]!r} is no command"
+        print(f"stridecast: {hint}\n\n{_overview()}", file=sys.stderr)
         return 2
     try:
         module = importlib.import_module(COMMANDS[name][0])

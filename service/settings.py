@@ -4,11 +4,12 @@ Values are small frozen models checked at the start. What can't be used is refus
 value that was given and what would be accepted.
 """
 
+import difflib
 import inspect
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -24,7 +25,7 @@ SOURCES = (
 )
 
 
-Command = TypeVar("Command", bound="Settings")
+AnyCommand = TypeVar("AnyCommand", bound="Command")
 
 
 class SettingsError(Exception):
@@ -44,7 +45,9 @@ class KafkaSettings(Group):
     """How to reach Kafka."""
 
     bootstrap_servers: str = Field(
-        "127.0.0.1:9092", min_length=1, description="brokers to start from, as host:port[,host:port...]"
+        "127.0.0.1:9092",
+        pattern=r"^\s*[^\s,]+:[0-9]{1,5}\s*(,\s*[^\s,]+:[0-9]{1,5}\s*)*$",
+        description="brokers to start from, as host:port[,host:port...]",
     )
     group_id: str = Field("stridecast", min_length=1, max_length=249, description="consumer group")
 
@@ -91,8 +94,8 @@ class HttpSettings(Group):
     port: int = Field(9464, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
 
 
-class Settings(BaseSettings):
-    """The settings that every command shares; a command's own options come from flags alone."""
+class Command(BaseSettings):
+    """What every command's options are; those that a command adds to its settings come from flags alone."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -104,17 +107,6 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
         cli_hide_none_type=True,
     )
-
-    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
-    activity: ActivitySettings = Field(default_factory=ActivitySettings)
-    inference: InferenceSettings = Field(default_factory=InferenceSettings)
-    http: HttpSettings = Field(default_factory=HttpSettings)
-    delivery: Literal["at_least_once"] = Field(
-        "at_least_once", description="labels are acknowledged before their offsets are committed"
-    )
-    commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
-    shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
-    log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -134,7 +126,27 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load(command: type[Command], arguments: list[str], program: str) -> Command:
+class TopicSettings(Command):
+    """The settings of commands that know Kafka and the topics."""
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    activity: ActivitySettings = Field(default_factory=ActivitySettings)
+
+
+class Settings(TopicSettings):
+    """All settings there are: what a file or the environment may hold."""
+
+    inference: InferenceSettings = Field(default_factory=InferenceSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    delivery: Literal["at_least_once"] = Field(
+        "at_least_once", description="labels are acknowledged before their offsets are committed"
+    )
+    commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
+    shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
+    log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
+
+
+def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCommand:
     """Read a command's settings from flags, environment and the TOML file that ``--config`` names.
 
     ``program`` is what ``--help`` calls it. Raises SettingsError for the file or any value that can't be used;
@@ -142,27 +154,28 @@ def load(command: type[Command], arguments: list[str], program: str) -> Command:
     """
     config, arguments = _take_config(arguments)
     from_file = _read_toml(config) if config else {}
-    _refuse_unknown(from_file, str(config))
-    _refuse_unknown(_environment_tree(os.environ), "the environment")
+    _refuse_unknown_in_file(from_file, str(config))
+    _refuse_unknown_variables(os.environ)
+    _refuse_unknown_flags(command, arguments)
     try:
         return command(
             _cli_parse_args=_join_lists(command, arguments),
             _cli_prog_name=program,
             _cli_exit_on_error=True,
-            **from_file,
+            **{name: value for name, value in from_file.items() if name in command.model_fields},
         )
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Write the settings that all commands share as the variables that another process reads them from."""
-    shared = settings.model_dump(mode="json", include=set(Settings.model_fields))
-    flat = {name: value for name, value in shared.items() if not isinstance(value, dict)}
-    for group, values in shared.items():
-        if isinstance(values, dict):
-            flat |= {f"{group}{NESTED}{name}": value for name, value in values.items()}
-    return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in flat.items() if value is not None}
+    """Write settings as the variables that another process reads them from."""
+    shared = _flattened(settings.model_dump(mode="json", include=set(Settings.model_fields)))
+    return {_variable(name): str(value) for name, value in shared if value is not None}
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.replace(".", NESTED).upper()
 
 
 def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -191,47 +204,56 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"--config {path} is not TOML: {error}") from None
 
 
-def _environment_tree(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Nest STRIDECAST_A__B=v as {"a": {"b": v}}."""
-    tree: dict[str, Any] = {}
+def _refuse_unknown_in_file(given: Mapping[str, Any], path: str) -> None:
+    known = dict(_leaves(Settings))
+    for name, value in _flattened(given):
+        if name not in known:
+            raise SettingsError(f"{name}{_shown_unknown(name, value)} in {path} is no setting{_instead(name, known)}")
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {_variable(name) for name, _ in _leaves(Settings)}
     for name, value in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX):
-            *groups, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTED)
-            node = tree
-            for group in groups:
-                child = node.setdefault(group, {})
-                node = child if isinstance(child, dict) else {}
-            node[last] = value
-    return tree
+        if name.startswith(ENVIRONMENT_PREFIX) and name.upper() not in known:
+            raise SettingsError(f"{name}{_shown_unknown(name, value)} is no setting{_instead(name, known)}")
 
 
-def _refuse_unknown(given: Mapping[str, Any], where: str) -> None:
-    unknown = [
-        f"{name}{_shown_unknown(name, value)} in {where} is no setting; there are: {', '.join(accepted)}"
-        for name, value, accepted in _unknown_names(given, Settings, "")
-    ]
-    if unknown:
-        raise SettingsError("\n".join(unknown))
+def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> None:
+    names = {name.replace("_", "-") for name, _ in _leaves(command)}
+    known = {("-" if len(name) == 1 else "--") + name for name in names} | {"--help", "-h", "--config"}
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
+            raise SettingsError(f"{flag} is no flag of this command{_instead(flag, known)}; --help lists all")
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
 
 
 def _shown_unknown(name: str, value: object) -> str:
     """Show a value whose setting isn't known, and which may be a secret under a mistyped name."""
-    if isinstance(value, dict) or any(word in name for word in ("password", "secret", "token", "key")):
+    if any(word in name.lower() for word in ("password", "secret", "token", "key")):
         return ""
     return f" = {value!r}"[:200]
 
 
-def _unknown_names(
-    given: Mapping[str, Any], model: type[BaseModel], prefix: str
-) -> Iterator[tuple[str, Any, list[str]]]:
-    for name, value in given.items():
-        field = model.model_fields.get(name)
-        if field is None and isinstance(value, dict):
-            yield f"{prefix}{name}.{next(iter(value), '')}", value, sorted(model.model_fields)
-        elif field is None:
-            yield prefix + name, value, [prefix + known for known in sorted(model.model_fields)]
-        elif _is_group(field) and isinstance(value, dict):
-            yield from _unknown_names(value, field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Give each setting by its full name, such as ``kafka.group_id``."""
+    for name, field in model.model_fields.items():
+        if _is_group(field):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + name, field
 
 
 def _is_group(field: FieldInfo) -> bool:
@@ -267,7 +289,8 @@ def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
         field = _find(command, location)
         given = "" if problem["type"] == "missing" else f" = {_shown(field, problem['input'])}"
         accepts = f" ({field.description})" if field is not None and field.description else ""
-        yield f"{'.'.join(location)}{given}: {problem['msg'][0].lower()}{problem['msg'][1:]}{accepts}"
+        said = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
+        yield f"{'.'.join(location)}{given}: {said[0].lower()}{said[1:]}{accepts}"
 
 
 def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:

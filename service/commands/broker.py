@@ -5,10 +5,10 @@ from pathlib import Path
 from pydantic import Field
 
 from service.broker import run_broker
-from service.settings import Settings
+from service.settings import Command
 
 
-class Options(Settings):
+class Options(Command):
     """Run Apache Kafka itself on this machine: one KRaft node, on loopback, for development.
 
     Prints the bootstrap address when clients can connect, and stops on Ctrl-C or SIGTERM. Topics are kept in the

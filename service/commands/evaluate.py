@@ -6,11 +6,11 @@ from pydantic import Field
 from rich.console import Console
 
 from inference.bundle import find_bundle
-from service.settings import Settings
+from service.settings import Command
 from training.evaluate import evaluate_bundle
 
 
-class Options(Settings):
+class Options(Command):
     """Score a bundle on recordings, cut by the service's own windowing.
 
     Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with

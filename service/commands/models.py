@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import BundleSummary, describe_bundles
-from service.settings import Settings
+from service.settings import Command
 
 
-class Options(Settings):
+class Options(Command):
     """List bundles and what they promise: those that ship, or those in the folders given."""
 
     bundles: list[Path] = Field(default=[], description="folders of bundles; the shipped ones without it")

@@ -7,10 +7,10 @@ from pydantic import Field
 from service.replay import SYNTHETIC, Replay, open_fleet, replay
 from service.replay_messages import Form
 from service.run import stop_on_signals
-from service.settings import Settings
+from service.settings import TopicSettings
 
 
-class Options(Settings):
+class Options(TopicSettings):
     """Send devices' readings to Kafka, each when it is due: synthetic people, or those of a file of recordings.
 
     Files are those that `train activity` and `evaluate` read. Sends to activity.input_topic.

@@ -2,17 +2,17 @@
 
 from pydantic import Field
 
-from service.settings import Settings
+from service.settings import TopicSettings
 from service.topics import TopicSpec, TopicState, ensure_topics
 
 
-class Options(Settings):
+class Options(TopicSettings):
     """Create the topics that are missing, change none that exists, and say what is there."""
 
     partitions: int = Field(8, ge=1, le=10_000, description="partitions of a topic that is created")
 
 
-def specs(settings: Settings, partitions: int) -> list[TopicSpec]:
+def specs(settings: TopicSettings, partitions: int) -> list[TopicSpec]:
     """List the topics of the activity worker.
 
     A dead letter is its record and some headers, so its topic takes messages that much larger than the default.

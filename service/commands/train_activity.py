@@ -6,11 +6,11 @@ from typing import Literal
 from pydantic import Field
 from rich.console import Console
 
-from service.settings import Settings
+from service.settings import Command
 from training.activity import train_activity
 
 
-class Options(Settings):
+class Options(Command):
     """Fit the activity model to recordings; write a bundle, and a report with its figures and pictures.
 
     Reads the WISDM v1.1 raw format (plain or compressed) and MotionSense's DeviceMotion archive. Test people are

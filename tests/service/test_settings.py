@@ -85,9 +85,9 @@ def test_a_wrong_value_in_the_environment_says_what_is_accepted(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("STRIDECAST_HTTPP__PORT", "httpp.port"),
-        ("STRIDECAST_HTTP__PROT", "http.prot = '1'"),
-        ("STRIDECAST_PORT", "port = '1'"),
+        ("STRIDECAST_HTTPP__PORT", "STRIDECAST_HTTPP__PORT = '1' is no setting; did you mean STRIDECAST_HTTP__PORT"),
+        ("STRIDECAST_HTTP__PROT", "STRIDECAST_HTTP__PROT = '1' is no setting; did you mean STRIDECAST_HTTP__PORT"),
+        ("STRIDECAST_KAFKA_GROUP_ID", "did you mean STRIDECAST_KAFKA__GROUP_ID"),
     ],
 )
 def test_an_unknown_variable_is_refused_by_name(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_commands_own_option_is_no_setting_for_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIDECAST_RESUME", "true")
-    with pytest.raises(SettingsError, match="resume"):
+    with pytest.raises(SettingsError, match="STRIDECAST_RESUME = 'true' is no setting"):
         read()
 
 
@@ -125,8 +125,29 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
         read(f"--config={broken}")
 
 
-def test_an_unknown_flag_ends_the_program_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^--bootstrap-servers is no flag .*; did you mean --kafka\.bootstrap-servers"
+    ):
+        read("--bootstrap-servers", "broker:9092")
+
+
+def test_a_word_too_many_ends_the_program_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        read("--no-such-flag")
+        read("surplus")
     assert end.value.code == 2
-    assert "--no-such-flag" in capsys.readouterr().err
+    assert "surplus" in capsys.readouterr().err
+
+
+def test_brokers_need_a_port() -> None:
+    assert read("--kafka.bootstrap-servers", "a:1, [::1]:2").kafka.bootstrap_servers == "a:1, [::1]:2"
+    for wrong in ("localhost", "a:1,b", "a:1,,b:2", ":"):
+        with pytest.raises(SettingsError, match=r"kafka\.bootstrap_servers = .*host:port"):
+            read("--kafka.bootstrap-servers", wrong)
+
+
+def test_settings_travel_to_another_process_as_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = read("--kafka.group-id", "mine", "--http.port", "7")
+    for name, value in environment(told).items():
+        monkeypatch.setenv(name, value)
+    assert read().model_dump(include={"kafka", "http"}) == told.model_dump(include={"kafka", "http"})
