@@ -38,6 +38,7 @@ class TopicRefused(TopicError):
 class TopicSpec:
     """A topic as it should be.
 
+    `partitions` is for creation; a topic that exists with another number is warned of unless `any_number` is as good.
     `config` holds Kafka's topic settings by their own names. `labels_of` names the input topic where this is the
     topic of its labels: such a topic deletes by time, never compacts, and keeps at least as long as its input,
     because recovery rereads labels for as long as it can replay readings.
@@ -47,6 +48,7 @@ class TopicSpec:
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     labels_of: str | None = None
+    any_number: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> Topi
     if partitions is None:
         return TopicState(spec.name, None, created, ())
     warnings = []
-    if partitions != spec.partitions:
+    if partitions != spec.partitions and not spec.any_number:
         # Adding partitions would send a device's next readings to another one, away from those of its open windows.
         warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
     settings = _settings(admin, spec.name)

@@ -41,6 +41,14 @@ def test_a_topic_with_other_partitions_is_neither_shrunk_nor_grown(
     assert state.warnings == (f"{asked} were asked for, and a topic that exists is never repartitioned",)
 
 
+def test_nothing_is_said_of_a_number_of_partitions_that_nobody_asked_for(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    name = topic(partitions=3)
+    (state,) = ensure_topics(broker.bootstrap_servers, [TopicSpec(name, 8, any_number=True)])
+    assert str(state) == f"{name}: exists with 3 partitions"
+
+
 def test_other_settings_than_asked_for_are_warned_of(broker: Broker, topic: Callable[..., str]) -> None:
     name = topic(retention_ms="1000")
     (state,) = ensure_topics(broker.bootstrap_servers, [TopicSpec(name, 1, {"retention.ms": "5000"})])
