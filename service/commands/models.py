@@ -25,6 +25,8 @@ def run(options: Options) -> None:
 
 def _table(summary: BundleSummary) -> Table:
     table = Table(title=f"{summary.name}@{summary.version}", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest or a path that is cropped can't be copied
     table.add_row("labels", ", ".join(summary.labels))
     table.add_row("input", summary.input)
     table.add_row("parameters", f"{summary.parameters:,}")
