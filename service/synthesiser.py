@@ -37,9 +37,10 @@ _ORDERS = np.arange(1, HARMONICS + 1)
 class SyntheticFleet:
     """Devices that send 20 readings a second, and whose wearers change what they do from time to time.
 
-    Each device has a wearer drawn from the spread over people, a way to be carried, a clock (offset, and jitter of
-    5 to 20 ms) and a schedule: all six activities in an order of its own, again and again, each for half to one
-    and a half times `dwell_s` seconds. Times are in ms since the start of the stream, by the device's own clock.
+    Their ids hold the seed: another seed is another fleet. Each device has a wearer drawn from the spread over people,
+    a way to be carried, a clock (offset, and jitter of 5 to 20 ms) and a schedule: all six activities in an order of
+    its own, again and again, each for half to one and a half times `dwell_s` seconds. Times are in ms since the start
+    of the stream, by the device's own clock.
     """
 
     length_ms: float | None = None
@@ -49,7 +50,7 @@ class SyntheticFleet:
             raise ValueError(f"a fleet has at least 1 device, not {devices}")
         if not dwell_s >= 2:
             raise ValueError(f"an activity lasts at least 2 s (dwell_s), not {dwell_s:g}")
-        self.device_ids = [f"synthetic-{number:05d}" for number in range(1, devices + 1)]
+        self.device_ids = [f"synthetic-{seed}-{number:05d}" for number in range(1, devices + 1)]
         self.period_ms = np.full(devices, float(PERIOD_MS))
         self.hole_ms = self.period_ms + 2 * LARGEST_JITTER_MS
         self._dwell_ms = dwell_s * 1000.0

@@ -211,6 +211,10 @@ def test_the_synthetic_source_has_a_hundred_devices_unless_told() -> None:
     assert len(open_fleet("synthetic", 7).device_ids) == 7
 
 
+def test_another_seed_is_another_fleet_of_synthetic_devices() -> None:
+    assert open_fleet("synthetic", 2, seed=3).device_ids == ["synthetic-3-00001", "synthetic-3-00002"]
+
+
 def test_a_wisdm_file_becomes_one_device_a_person(tmp_path: Path) -> None:
     rows = [f"{user},Walking,{at * 50_000_000},1.0,9.8,0.5;\n" for user in (3, 4) for at in range(1, 40)]
     (tmp_path / "WISDM_ar_v1.1_raw.txt").write_text("".join(rows))
