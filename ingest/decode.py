@@ -261,9 +261,14 @@ def _is_json(headers: Sequence[tuple[str, bytes | None]]) -> bool:
             if is_json is None and value is not None:
                 is_json = _IS_JSON.get(value.split(b";", 1)[0].strip().lower())
             if is_json is None:
-                raise Refused(Reason.CONTENT_TYPE, f"{(value or b'')[:64]!r} is not a content type of this topic")
+                raise Refused(Reason.CONTENT_TYPE, _not_a_content_type(value))
             return is_json
     return True
+
+
+def _not_a_content_type(value: bytes | None) -> str:
+    shown = (value or b"")[:64].decode(errors="backslashreplace")
+    return f"content type '{shown}' is none of this topic's"
 
 
 def _read_json(value: bytes, scale: float) -> Sample | _Chunk:
@@ -350,10 +355,22 @@ _FAULTS: Final = {
     "too_short": Reason.BAD_SHAPE,
     "too_long": Reason.BAD_SHAPE,
 }
+# In a producer's words rather than the validator's.
+_PLAINLY: Final = {
+    "missing": "the field is missing",
+    "too_short": "a reading is three numbers: x, y and z",
+    "too_long": "a reading is three numbers: x, y and z",
+    "list_type": "not a list",
+    "string_type": "not a string",
+    "float_type": "not a number",
+    "int_type": "neither a whole number of milliseconds nor an ISO 8601 time",
+}
 
 
 def _judge(value: bytes, scale: float) -> Sample | Chunk:
     """Let the contract's models read any JSON value; raise `Refused` with what they say."""
+    if not value.strip():
+        raise Refused(Reason.NOT_JSON, "the value is empty")
     if _may_be_deep(value) and _nesting(value) > MAX_NESTING:
         raise Refused(Reason.NOT_JSON, f"nested deeper than {MAX_NESTING} levels")
     try:
@@ -361,7 +378,7 @@ def _judge(value: bytes, scale: float) -> Sample | Chunk:
     except Refused:
         raise
     except ValueError as error:
-        raise Refused(Reason.NOT_JSON, str(error)) from None
+        raise Refused(Reason.NOT_JSON, f"the value is not JSON: {error}") from None
     if not isinstance(message, dict):
         raise Refused(Reason.NOT_JSON, "the value is JSON, but not an object")
     form = Chunk if "samples" in message else Sample
@@ -378,7 +395,8 @@ def _refusal(error: ValidationError) -> Refused:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, Refused):
         return Refused(cause.reason, f"{place}: {cause.detail}")
-    return Refused(_FAULTS.get(first["type"], Reason.WRONG_TYPE), f"{place}: {first['msg']}")
+    fault = first["type"]
+    return Refused(_FAULTS.get(fault, Reason.WRONG_TYPE), f"{place}: {_PLAINLY.get(fault, first['msg'])}")
 
 
 def _may_be_deep(value: bytes, rows: int = 0) -> bool:

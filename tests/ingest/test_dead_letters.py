@@ -13,7 +13,10 @@ def test_a_dead_letter_is_the_record_as_it_came_and_why_it_was_refused() -> None
         headers=[
             ("traceparent", b"00-1"),
             ("error-reason", b"not_json"),
-            ("error-detail", b"'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+            (
+                "error-detail",
+                b"the value is not JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+            ),
             ("source-topic", b"accelerometer"),
             ("source-partition", b"3"),
             ("source-offset", b"42"),

@@ -297,13 +297,26 @@ def test_a_batch_of_bad_records_alone_has_no_readings() -> None:
 @pytest.mark.parametrize(
     ("bad", "detail"),
     [
-        (HandMade(sample(x="1")), "Sample.x: Input should be a valid number"),
-        (HandMade(chunk(samples=[[1, 2, 3], [1, True, 3]])), "Chunk.samples[1][1]: Input should be a valid number"),
+        (HandMade(sample(x="1")), "Sample.x: not a number"),
+        (HandMade(chunk(samples=[[1, 2, 3], [1, True, 3]])), "Chunk.samples[1][1]: not a number"),
         (HandMade(chunk(samples=[[1, 2, 3], [1, 2, 2000]])), "Chunk.samples[1][2]: 2000.0 is not within ±1000 m/s^2"),
         (binary(binary_chunk([(0, 0, 0), (0, 2000, 0)])), "samples[1][1]: 2000.0 is not within ±1000 m/s^2"),
         (binary(WHOLE[:-1]), "39 bytes; a chunk of 2 readings has 40"),
         (HandMade(sample(device_id="a" * 129)), "Sample.device_id: the device id has 129 bytes; 128 is the limit"),
-        (of_type(b"text/plain"), "b'text/plain' is not a content type of this topic"),
+        (of_type(b"text/plain"), "content type 'text/plain' is none of this topic's"),
+        (of_type(b"\xff"), "content type '\\xff' is none of this topic's"),
+        (HandMade(b""), "the value is empty"),
+        (HandMade(b" \n"), "the value is empty"),
+        (HandMade(b"{} {}"), "the value is not JSON: Extra data: line 1 column 4 (char 3)"),
+        (HandMade(b"{}"), "Sample.device_id: the field is missing"),
+        (HandMade(sample(device_id=5)), "Sample.device_id: not a string"),
+        (
+            HandMade(sample(timestamp=1.5)),
+            "Sample.timestamp: neither a whole number of milliseconds nor an ISO 8601 time",
+        ),
+        (HandMade(chunk(samples=[[1, 2]])), "Chunk.samples[0]: a reading is three numbers: x, y and z"),
+        (HandMade(chunk(samples=[[1, 2, 3, 4]])), "Chunk.samples[0]: a reading is three numbers: x, y and z"),
+        (HandMade(chunk(samples=[1])), "Chunk.samples[0]: not a list"),
     ],
 )
 def test_the_detail_says_where_and_what(bad: HandMade, detail: str) -> None:
