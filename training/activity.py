@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import shlex
 import time
 from collections.abc import Sequence
@@ -261,9 +260,13 @@ def _class_weights(activity: np.ndarray, power: float) -> np.ndarray:
 # --- the bundle ----------------------------------------------------------------------------------
 
 
-def _identity(files: Sequence[DataFile], recipe: Recipe) -> str:
-    text = repr([ARCHITECTURE, recipe.name, recipe.augmentation, [file.sha256 for file in files]])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _identity(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
+    return {
+        "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
+        "recipe": recipe.name,
+        "augmentation": repr(recipe.augmentation),
+        "architecture": ARCHITECTURE,
+    }
 
 
 def _describe(

@@ -144,13 +144,14 @@ def fit(
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
-    identity: str = "",
+    identity: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[Epoch]:
     """Fit `model` in place and return what each epoch gave; raises `FitError`.
 
     With a `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there;
-    `identity` names the data and the model, so that a checkpoint of another run is not taken for this one's.
+    `identity` names the data and the model, in values that JSON has, so that a checkpoint of another run is not
+    taken for this one's.
     """
     if not len(task.train) or not len(task.validation):
         raise FitError(
@@ -159,10 +160,27 @@ def fit(
     console = console or Console(quiet=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     run = _Run(model, optimizer, _copied(model.state_dict()), _copied(model.state_dict()))
-    identity = json.dumps([identity, dataclasses.asdict(settings)])
-    if checkpoint and resume and checkpoint.exists():
-        _restore(run, checkpoint, identity)
-        console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True)
+    who = {**(identity or {}), **dataclasses.asdict(settings)}
+    if checkpoint and resume:
+        _resume(run, checkpoint, who, console)
+    try:
+        _all_epochs(run, task, settings, console, lambda: _save(run, checkpoint, who) if checkpoint else None)
+    except KeyboardInterrupt:
+        console.print(_interrupted(run, checkpoint), soft_wrap=True)
+        raise
+    model.load_state_dict(run.best if settings.patience else run.average)
+    return run.history
+
+
+def _resume(run: _Run, checkpoint: Path, identity: Mapping[str, Any], console: Console) -> None:
+    if not checkpoint.exists():
+        console.print(f"No checkpoint at {checkpoint}: starting from the beginning", soft_wrap=True)
+        return
+    _restore(run, checkpoint, identity)
+    console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True)
+
+
+def _all_epochs(run: _Run, task: Task, settings: FitSettings, console: Console, save: Callable[[], None]) -> None:
     with _progress(console) as progress:
         bar = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
         while len(run.history) < settings.epochs and not _waited_enough(run, settings):
@@ -170,11 +188,15 @@ def fit(
             run.history.append(epoch)
             if run.best_epoch is epoch:
                 run.best = _copied(run.average)
-            if checkpoint:
-                _save(run, checkpoint, identity)
+            save()
             console.print(_line(epoch, settings), soft_wrap=True)
-    model.load_state_dict(run.best if settings.patience else run.average)
-    return run.history
+
+
+def _interrupted(run: _Run, checkpoint: Path | None) -> str:
+    if not run.history:
+        return "Interrupted before the end of the first epoch: nothing is kept"
+    after = f"Interrupted after epoch {len(run.history)}"
+    return f"{after}: --resume goes on from there" if checkpoint else after
 
 
 def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[float], None]) -> Epoch:
@@ -300,14 +322,14 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def _save(run: _Run, path: Path, identity: str) -> None:
+def _save(run: _Run, path: Path, identity: Mapping[str, Any]) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
     for index, slots in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
     metadata = {
-        "identity": identity,
+        "identity": json.dumps(identity),
         "history": json.dumps([dataclasses.asdict(epoch) for epoch in run.history]),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,15 +338,19 @@ def _save(run: _Run, path: Path, identity: str) -> None:
     os.replace(partial, path)
 
 
-def _restore(run: _Run, path: Path, identity: str) -> None:
+def _restore(run: _Run, path: Path, identity: Mapping[str, Any]) -> None:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise FitError(f"cannot resume from {path}: {error}; delete it to start over") from error
-    if metadata.get("identity") != identity:
-        raise FitError(f"{path} belongs to a run with other data or settings; delete it to start over")
+    differing = _differing(metadata.get("identity", "{}"), identity)
+    if differing:
+        raise FitError(
+            f"{path} belongs to another run ({differing}): resume with what that one had, "
+            "or leave out --resume to start over"
+        )
     groups: dict[str, Any] = {}
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")
@@ -337,6 +363,22 @@ def _restore(run: _Run, path: Path, identity: str) -> None:
         state["state"].setdefault(int(index), {})[slot] = tensor
     run.optimizer.load_state_dict(state)
     run.history = [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
+
+
+def _differing(kept: str, identity: Mapping[str, Any]) -> str:
+    """Say in which values the checkpoint's identity, as JSON, is not this run's; empty where it is in none."""
+    try:
+        theirs = dict(json.loads(kept))
+    except (ValueError, TypeError):
+        return "it does not say which"
+    ours = json.loads(json.dumps(identity))  # tuples become lists, as in what was kept
+    names = [name for name in theirs | ours if theirs.get(name) != ours.get(name)]
+    return "; ".join(f"its {name} is {_short(theirs.get(name))}, now {_short(ours.get(name))}" for name in names)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 # --- small helpers -------------------------------------------------------------------------------

@@ -22,7 +22,10 @@ class Options(Command):
         "default", description="default: phones turned as they lie; article: the baseline that was published"
     )
     output: Path = Field(Path("runs/har-cnn"), description="folder of the bundle, named like it")
-    report: Path = Field(Path("runs/har-cnn-report"), description="folder of the report and the checkpoint")
+    report: Path | None = Field(
+        None,
+        description="folder of the report and the checkpoint; the output's with -report behind its name without it",
+    )
     epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     precision: Literal["float32", "bfloat16"] = Field(
@@ -37,7 +40,7 @@ def run(options: Options) -> None:
     train_activity(
         options.data,
         options.output,
-        options.report,
+        options.report or options.output.with_name(f"{options.output.name}-report"),
         recipe=options.recipe,
         epochs=options.epochs,
         seed=options.seed,

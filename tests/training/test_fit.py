@@ -1,9 +1,11 @@
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from training.fit import Epoch, FitError, FitSettings, Fixed, Task, fit, fit_temperature, learning_rate, predict
@@ -41,7 +43,11 @@ def small_model() -> nn.Module:
 
 
 def run(
-    settings: FitSettings = SETTINGS, checkpoint: Path | None = None, *, resume: bool = False, identity: str = ""
+    settings: FitSettings = SETTINGS,
+    checkpoint: Path | None = None,
+    *,
+    resume: bool = False,
+    identity: dict[str, str] | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[Epoch]]:
     model = small_model()
     history = fit(
@@ -69,7 +75,7 @@ class Interrupted(Exception):
     pass
 
 
-def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int, error: type[BaseException] = Interrupted) -> None:
     """Draws end in the middle of the given epoch, as a Ctrl-C would end them."""
     draws = 0
     draw = Noisy.batch
@@ -78,7 +84,7 @@ def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         nonlocal draws
         draws += 1
         if draws > 6 * (number - 1) + 3:
-            raise Interrupted
+            raise error
         return draw(self, rows, rng)
 
     monkeypatch.setattr(Noisy, "batch", failing)
@@ -146,14 +152,47 @@ def test_without_resume_a_checkpoint_is_not_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "identity"),
-    [(dataclasses.replace(SETTINGS, epochs=5), "data A"), (SETTINGS, "data B")],
+    ("settings", "data", "said"),
+    [
+        (dataclasses.replace(SETTINGS, epochs=5), "A", r"another run \(its epochs is 4, now 5\)"),
+        (SETTINGS, "B", r"another run \(its data is A, now B\)"),
+        (dataclasses.replace(SETTINGS, seed=9), "B", r"its data is A, now B; its seed is \d, now 9\)"),
+    ],
 )
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, settings: FitSettings, identity: str) -> None:
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
+    tmp_path: Path, settings: FitSettings, data: str, said: str
+) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
-    run(checkpoint=checkpoint, identity="data A")
-    with pytest.raises(FitError, match="belongs to a run with other data or settings; delete it"):
-        run(settings, checkpoint, resume=True, identity=identity)
+    run(checkpoint=checkpoint, identity={"data": "A"})
+    with pytest.raises(FitError, match=said):
+        run(settings, checkpoint, resume=True, identity={"data": data})
+
+
+def test_resuming_without_a_checkpoint_says_so_and_starts_from_the_beginning(tmp_path: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=40)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    history = fit(small_model(), task(), SETTINGS, checkpoint=checkpoint, resume=True, console=console)
+    assert len(history) == 4
+    assert f"No checkpoint at {checkpoint}: starting from the beginning" in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "said"),
+    [
+        (1, "Interrupted before the end of the first epoch: nothing is kept"),
+        (3, "Interrupted after epoch 2: --resume goes on from there"),
+    ],
+)
+def test_an_interrupted_run_says_where_it_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, said: str
+) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=40)
+    interrupt_in_epoch(monkeypatch, epoch, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(), task(), SETTINGS, checkpoint=tmp_path / "checkpoint.safetensors", console=console)
+    assert said in written.getvalue()
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
