@@ -1,6 +1,8 @@
 """Connecting a client of kafka-python: what consumer and producers have in common."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -15,15 +17,28 @@ class IngestError(Exception):
 def connect(client: Callable[..., Any], bootstrap_servers: str, **settings: Any) -> Any:
     """Make a client; ``bootstrap_servers`` are host:port, separated by commas.
 
-    Raises IngestError when no broker answers.
+    Raises IngestError when no broker answers. A signal's exception ends the wait at once.
     """
+    made: Future[Any] = Future()
+
+    def make() -> None:
+        try:
+            made.set_result(
+                client(
+                    bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+                    bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+                    metrics_enabled=False,
+                    **settings,
+                )
+            )
+        except BaseException as error:
+            made.set_exception(error)
+
+    # In a thread of its own: kafka-python doesn't tidy up a client whose making is interrupted, and complains when it
+    # is collected. Left alone, the thread ends with the process.
+    threading.Thread(target=make, name="kafka-connect", daemon=True).start()
     try:
-        return client(
-            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            metrics_enabled=False,
-            **settings,
-        )
+        return made.result()
     except KafkaTimeoutError:
         raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
     except KafkaError as error:

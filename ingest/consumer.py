@@ -44,6 +44,7 @@ class Hearing:
         self._fetches: dict[TopicPartition, collections.deque[tuple[float, int]]] = {}
         self._high_watermarks: dict[TopicPartition, int] = {}
         self._heard_until: dict[TopicPartition, float] = {}
+        self._last_answer: float | None = None
 
     def note_response(
         self,
@@ -57,6 +58,7 @@ class Hearing:
         high watermark as before (KIP-227).
         """
         with self._lock:
+            self._last_answer = sent_at
             for partition in partitions:
                 mark = high_watermarks.get(partition, self._high_watermarks.get(partition))
                 if mark is not None and mark >= 0:
@@ -76,6 +78,11 @@ class Hearing:
             while fetches and fetches[0][1] <= position:
                 self._heard_until[partition] = fetches.popleft()[0]
             return self._heard_until.get(partition, float("-inf"))
+
+    @property
+    def last_answer(self) -> float | None:
+        """When the latest fetch was sent that Kafka has answered, for whatever partition; None before the first."""
+        return self._last_answer
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
         """Return the end of the log as the last response had it."""

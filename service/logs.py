@@ -4,6 +4,9 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
+
+CLIENT_REPEATS_S = 60.0
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,9 +25,46 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class ClientFilter(logging.Filter):
+    """Keeps what kafka-python repeats, as it does several times a second while Kafka is away, to once a minute.
+
+    A repetition is a record from the same line of its source, whatever it says there. When one is let through again
+    it tells how many were not. All other loggers' records pass.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._last: dict[tuple[str, int], float] = {}
+        self._left_out: dict[tuple[str, int], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is to be written."""
+        if not record.name.startswith("kafka."):
+            return True
+        if _is_a_normal_start(record):
+            return False
+        place, now = (record.pathname, record.lineno), self._clock()
+        if now - self._last.get(place, float("-inf")) < CLIENT_REPEATS_S:
+            self._left_out[place] = self._left_out.get(place, 0) + 1
+            return False
+        self._last[place] = now
+        left_out = self._left_out.pop(place, 0)
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more like it were left out before)", ()
+        return True
+
+
+def _is_a_normal_start(record: logging.LogRecord) -> bool:
+    # A new group's coordinator isn't one yet when it is first asked. The client looks for it again by itself, and
+    # commits that fail because there is none are told by the worker.
+    return str(record.msg).startswith("Marking the coordinator dead") and "NotCoordinatorError" in record.getMessage()
+
+
 def set_up(log_format: str) -> None:
     """Send the log to standard error; Kafka's client speaks from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(ClientFilter())
     if log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:

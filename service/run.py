@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
@@ -31,7 +33,12 @@ MakeKind = Callable[[WorkerMetrics], Kind]
 
 
 def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind) -> None:
-    """Run one worker until SIGTERM or SIGINT, and finish within the grace period."""
+    """Run one worker until SIGTERM or SIGINT, and finish within the grace period.
+
+    Until it works, either signal ends it at once: SIGTERM with SystemExit(0), SIGINT with KeyboardInterrupt.
+    Raises BundleError, HttpError, DeviceError, CoreError, IngestError or WorkerError.
+    """
+    folder = find_bundle(bundle)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
@@ -40,7 +47,7 @@ def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str],
     server = http.serve(settings.http.host, settings.http.port, registry, health)
     log.info("listening on http://%s:%d", *server.server_address[:2])
     try:
-        with stop_on_signals() as stop, open_core(settings, bundle) as core:
+        with _exit_on_sigterm(), open_core(settings, folder) as core:
             metrics = WorkerMetrics(
                 Families(registry), name, topics=topics, reasons=list(Reason), labels=core.model.bundle.manifest.labels
             )
@@ -48,19 +55,20 @@ def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str],
             worker = Worker(make_kind(metrics), settings, core, metrics)
             health.live = lambda: worker.live
             health.ready = lambda: worker.live and worker.joined
-            worker.run(stop)
+            with stop_on_signals() as stop:
+                worker.run(stop)
     finally:
         server.shutdown()
         server.server_close()
 
 
 @contextmanager
-def open_core(settings: Settings, bundle: str) -> Iterator[Core]:
-    """Load a bundle onto the device of the settings, checked and warm; close the core in the end."""
+def open_core(settings: Settings, bundle: Path) -> Iterator[Core]:
+    """Load the bundle of a folder onto the device of the settings, checked and warm; close the core in the end."""
     inference = settings.inference
     device = choose_device(inference.device, inference.precision, threads=inference.threads)
     core = Core(
-        load_bundle(find_bundle(bundle)),
+        load_bundle(bundle),
         device,
         max_batch=inference.max_batch or MAX_BATCH[device.name],
         capacity=inference.queue_frames,
@@ -73,6 +81,20 @@ def open_core(settings: Settings, bundle: str) -> Iterator[Core]:
         yield core
     finally:
         core.close()
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker."""
+
+    def exit_cleanly(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
+    previous = signal.signal(signal.SIGTERM, exit_cleanly)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

@@ -36,7 +36,11 @@ FINISH_POLL_S = 0.005
 RETRY_S = 1.0
 LOOKUP_TIMEOUT_MS = 3_000
 HANDOVER_S = 5.0
+# For closing each client of a worker that has not begun: it holds nothing that could be lost.
+GIVE_UP_S = 0.5
 LIVE_WITHIN_S = 15.0
+# A fetch is answered within FETCH_MAX_WAIT_MS, records or none.
+NO_ANSWER_S = 5.0
 # Labels on their way to Kafka, in queues' worth of frames, beyond which reading pauses.
 OWED_QUEUES = 4
 
@@ -124,6 +128,8 @@ class Worker:
         self._retry_at = 0.0
         self._commit_at = 0.0
         self._last_poll = time.monotonic()
+        self._fetching_since = time.monotonic()
+        self._unanswered_since: float | None = None  # set while Kafka is known to be away
         kafka_settings = settings.kafka
         client_id = f"stridecast-{kind.name}"
         self._handover = Handover(
@@ -135,19 +141,25 @@ class Worker:
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
-        self._producer = open_producer(bootstrap_servers=kafka_settings.bootstrap_servers, client_id=client_id)
-        self._dead_letter_producer = open_producer(
-            bootstrap_servers=kafka_settings.bootstrap_servers, client_id=f"{client_id}-dead-letters", idempotent=False
-        )
-        self._consumer: kafka.KafkaConsumer = open_consumer(
-            kind.input_topic,
-            self._handover,
-            self._hearing,
-            bootstrap_servers=kafka_settings.bootstrap_servers,
-            group_id=kafka_settings.group_id,
-            client_id=client_id,
-        )
-        self._refuse_missing_topics()
+        servers = kafka_settings.bootstrap_servers
+        with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
+            self._producer = open_producer(bootstrap_servers=servers, client_id=client_id)
+            opened.callback(_close, self._producer.close, timeout=GIVE_UP_S)
+            self._dead_letter_producer = open_producer(
+                bootstrap_servers=servers, client_id=f"{client_id}-dead-letters", idempotent=False
+            )
+            opened.callback(_close, self._dead_letter_producer.close, timeout=GIVE_UP_S)
+            self._consumer: kafka.KafkaConsumer = open_consumer(
+                kind.input_topic,
+                self._handover,
+                self._hearing,
+                bootstrap_servers=servers,
+                group_id=kafka_settings.group_id,
+                client_id=client_id,
+            )
+            opened.callback(_close, self._consumer.close, autocommit=False, timeout_ms=int(1000 * GIVE_UP_S))
+            self._refuse_missing_topics()
+            opened.pop_all()
         self._publisher = Publisher(
             self._producer,
             self._dead_letter_producer,
@@ -203,6 +215,7 @@ class Worker:
         if self._newcomers and self._last_poll >= self._retry_at:
             self._welcome()
         self._notice_silence()
+        self._notice_absence()
         self._commit()
 
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Any]]:
@@ -291,6 +304,22 @@ class Worker:
             if self._advance(partition) and len(partition.stream) < active:
                 partition.seal()
 
+    def _notice_absence(self) -> None:
+        """Say once that Kafka no longer answers, and once that it does again; kafka-python tries on by itself."""
+        now = time.monotonic()
+        if all(partition.paused for partition in self._partitions.values()):
+            self._fetching_since = now  # nothing is asked for, so no answer is missing
+            return
+        last_answer = self._hearing.last_answer or float("-inf")
+        waiting_since = max(self._fetching_since, last_answer)
+        if self._unanswered_since is None and now - waiting_since >= NO_ANSWER_S:
+            self._unanswered_since = waiting_since
+            servers = self._settings.kafka.bootstrap_servers
+            log.warning("no answer from Kafka at %s for %.0f s; trying on", servers, now - waiting_since)
+        elif self._unanswered_since is not None and last_answer > self._unanswered_since:
+            log.info("Kafka answers again, after %.0f s", now - self._unanswered_since)
+            self._unanswered_since = None
+
     # -- acknowledgements to commits
 
     def _owes_much(self) -> bool:
@@ -355,7 +384,7 @@ class Worker:
 
     def _released(self, sources: set[TopicPartition]) -> None:
         self.metrics.rebalances.inc()
-        log.info("gave up %s", _names(sources))
+        log.info("handed back %s", _names(sources))
         self._drop(sources)
         self._newcomers -= sources
 
@@ -431,18 +460,11 @@ class Worker:
 
     def _close(self, timeout_s: float) -> None:
         self._handover.deadline_s = 0.0  # all that could be waited for has been
-        closings: list[Callable[[], None]] = [
-            # Revokes the partitions, and so commits them: see Handover.
-            lambda: self._consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s)),
-            lambda: self._publisher.close(timeout_s),
-            lambda: self._producer.close(timeout=timeout_s),
-            lambda: self._dead_letter_producer.close(timeout=timeout_s),
-        ]
-        for close in closings:
-            try:
-                close()
-            except KafkaError as error:
-                log.warning("closing was not clean: %s", error)
+        # Revokes the partitions, and so commits them: see Handover.
+        _close(self._consumer.close, autocommit=False, timeout_ms=int(1000 * timeout_s))
+        _close(self._publisher.close, timeout_s)
+        _close(self._producer.close, timeout=timeout_s)
+        _close(self._dead_letter_producer.close, timeout=timeout_s)
 
     def _refuse_missing_topics(self) -> None:
         wanted = {self.kind.input_topic, self.kind.output_topic, self.kind.dead_letter_topic}
@@ -454,9 +476,6 @@ class Worker:
         except KafkaError as error:
             raise WorkerError(f"can't ask Kafka at {servers} for its topics: {error}") from error
         if missing:
-            self._consumer.close(autocommit=False)
-            self._producer.close()
-            self._dead_letter_producer.close()
             raise WorkerError(
                 f"Kafka at {servers} has no topic {', '.join(sorted(missing))}: "
                 "`stridecast topics` creates what is missing"
@@ -482,6 +501,13 @@ class Worker:
                 rewind=partition.position - partition.rewind,
                 progress_s=None if partition.progress_ms is None else partition.progress_ms / 1000,
             )
+
+
+def _close(close: Callable[..., None], *args: Any, **settings: Any) -> None:
+    try:
+        close(*args, **settings)
+    except KafkaError as error:
+        log.warning("closing was not clean: %s", error)
 
 
 def _names(sources: set[TopicPartition]) -> str:

@@ -50,6 +50,15 @@ def test_an_error_response_tells_nothing() -> None:
     assert hearing.heard_until(FIRST, 100) == -math.inf
 
 
+def test_the_last_answer_is_the_latest_whatever_it_tells_and_outlives_its_partition() -> None:
+    hearing = Hearing()
+    assert hearing.last_answer is None
+    hearing.note_response([FIRST], 1.0, {FIRST: 10})
+    hearing.note_response([SECOND], 2.0, {})
+    hearing.forget([FIRST, SECOND])
+    assert hearing.last_answer == 2.0
+
+
 def test_a_partition_that_has_gone_is_forgotten() -> None:
     hearing = Hearing()
     hearing.note_response([FIRST], 1.0, {FIRST: 0})

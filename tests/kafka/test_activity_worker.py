@@ -3,6 +3,8 @@
 import datetime
 import itertools
 import json
+import signal
+import socket
 import struct
 import time
 from collections import Counter
@@ -17,6 +19,7 @@ from inference.architectures import build
 from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
 from ingest.contract import ActivityLabel
 from service.broker import Broker
+from service.topics import admin_client
 from tests.kafka.expected import expected_windows, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
 from tests.kafka.raw_client import batch, produce_raw, record
@@ -406,6 +409,48 @@ def test_health_metrics_and_the_live_view_are_served(stage: Callable[..., Stage]
             ',worker="activity"', ""
         )
         assert worker.metric("stridecast_model_info", name="nonsense", version="3", device="cpu") == 1
+
+
+def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines(
+    broker: Broker, bundle: Path, tmp_path: Path
+) -> None:
+    own = Broker(tmp_path / "kafka")
+    readings = walk("phone", 40, seed=3)
+    windows = expected_windows([[reading] for reading in readings])
+    with own:
+        with admin_client(own.bootstrap_servers) as admin:
+            one = {"num_partitions": 1, "replication_factor": 1}
+            admin.create_topics({"in": one, "out": one, "dead": one}, wait_for_metadata=True)
+        flags = ["--kafka.bootstrap-servers", own.bootstrap_servers, "--activity.bundle", str(bundle)]
+        flags += ["--activity.input-topic", "in", "--activity.output-topic", "out", "--activity.dead-letter-topic"]
+        here = Stage(own, "in", "out", "dead", [*flags, "dead"], tmp_path / "worker.log", bundle)
+        with running_worker(here.log, *here.flags) as worker:
+            here.send([sample(reading) for reading in readings[:400]])
+            here.labels(6)
+            own.stop()
+            worker.wait_to_say("no answer from Kafka at ")
+            own.start()
+            worker.wait_to_say("Kafka answers again, after ")
+            here.send([sample(reading) for reading in readings[400:]])
+            check_labels(here, here.labels(len(windows)), windows)
+            assert worker.terminate() == 0, worker.said()
+            assert "handed back in[0]" in worker.said()
+            assert len(worker.said().splitlines()) < 30, worker.said()
+            assert "NotCoordinatorError" not in worker.said()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_worker_that_waits_for_a_broker(tmp_path: Path, number: int, status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts connections, and never answers
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        worker = WorkerProcess(tmp_path / "worker.log", "--kafka.bootstrap-servers", address)
+        silent.settimeout(40)
+        silent.accept()[0].close()
+        worker.process.send_signal(number)
+        assert worker.process.wait(40) == status, worker.said()
+    assert "no Kafka broker answers" not in worker.said()
+    assert "Exception" not in worker.said()
+    assert "Traceback" not in worker.said()
 
 
 def test_a_worker_without_topics_or_broker_ends_with_one_sentence(broker: Broker, tmp_path: Path, bundle: Path) -> None:

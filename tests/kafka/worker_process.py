@@ -61,6 +61,13 @@ class WorkerProcess:
             assert time.monotonic() < deadline, f"{series} is {value}, not {at_least}:\n{self.said()}"
             time.sleep(0.02)
 
+    def wait_to_say(self, words: str) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while words not in self.said():
+            assert self.process.poll() is None, f"the worker ended with {self.process.returncode}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"it has not said {words!r}:\n{self.said()}"
+            time.sleep(0.05)
+
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOPPED_WITHIN_S)

@@ -1,6 +1,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,26 @@ def test_help_does_not_wait_for_pytorch() -> None:
     script = "import sys; from service.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, env=clean_environment())
     assert ended.returncode == 0
+
+
+def test_a_worker_without_its_bundle_says_so_before_anything_else() -> None:
+    command = [sys.executable, "-m", "service", "worker", "activity", "--activity.bundle", "nope", "--http.port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("stridecast worker activity: no bundle 'nope'")
+
+
+@pytest.mark.parametrize(
+    ("words", "report"),
+    [([], "runs/har-cnn-report"), (["--output", "a/b.c"], "a/b.c-report"), (["--report", "mine"], "mine")],
+)
+def test_the_report_of_a_training_goes_beside_its_bundle(
+    words: list[str], report: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    monkeypatch.setattr(
+        "service.commands.train_activity.train_activity",
+        lambda data, output, report, **_: folders.append(report),
+    )
+    assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0
+    assert folders == [Path(report)]
