@@ -6,7 +6,8 @@ to another Kafka, change `KAFKA_VERSION` and run `python -m service.broker_artif
 and writes the lock.
 
 Jars come from Maven Central, or from the repositories that jgo's own settings file names (`[repositories]` in
-`~/.config/jgo.conf`, or the file that JGO_CONFIG_FILE names).
+`~/.config/jgo.conf`, or the file that JGO_CONFIG_FILE names). Their TLS certificates are checked against the file that
+REQUESTS_CA_BUNDLE names, else CURL_CA_BUNDLE, else SSL_CERT_FILE.
 
 Errors:
     ArtifactError
@@ -18,10 +19,12 @@ Errors:
 
 import hashlib
 import os
+import ssl
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +134,7 @@ def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
         # Beside the jars, so that moving one into place stays within a file system and is atomic.
         with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
             maven = _maven(Path(scratch))
-            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+            with _trusted_certificates(), ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
                 pending = {pool.submit(_fetch_one, maven, jar, cache): jar for jar in jars}
                 try:
                     for future in as_completed(pending):
@@ -144,6 +147,23 @@ def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
                     raise
     except OSError as error:
         raise CacheUnusable(_cache_sentence(cache, error)) from error
+
+
+@contextmanager
+def _trusted_certificates() -> Iterator[None]:
+    """Let the download trust what SSL_CERT_FILE names, as most programs do.
+
+    jgo leaves the choice to requests, which reads two other variables, so one of those is set for as long.
+    """
+    named = os.environ.get("SSL_CERT_FILE", "")
+    if not Path(named).is_file() or any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = named
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
 
 
 def _fetch_one(maven: Any, jar: Jar, cache: Path) -> None:
@@ -190,10 +210,15 @@ def _download(maven: Any, jar: Jar) -> Path:
     except (RequestException, RuntimeError) as error:
         # What jgo leaves of a broken-off download would pass for the whole file the next time.
         wanted.cached_path.unlink(missing_ok=True)
+        root = _root(error)
+        remedy = (
+            "name the file of the certificates that your network uses in REQUESTS_CA_BUNDLE"
+            if isinstance(root, ssl.SSLCertVerificationError)
+            else "check the network, or name a mirror under [repositories] in ~/.config/jgo.conf"
+        )
         raise SourceUnreachable(
             f"{jar.coordinate} could not be fetched in {ATTEMPTS} attempts "
-            f"from {', '.join(maven.remote_repos.values())} ({_root(error)}): "
-            "check the network, or name a mirror under [repositories] in ~/.config/jgo.conf"
+            f"from {', '.join(maven.remote_repos.values())} ({root}): {remedy}"
         ) from error
     return path
 

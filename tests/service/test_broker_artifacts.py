@@ -3,6 +3,9 @@
 import errno
 import gc
 import hashlib
+import os
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,7 +28,7 @@ from service.broker_artifacts import (
 )
 
 # jgo never closes an answer other than 200.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket|ssl):ResourceWarning")
 
 JARS = {f"org.example:part-{n}:1.{n}": f"the content of part {n}".encode() * 1000 for n in range(6)}
 
@@ -77,9 +80,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
     gc.collect()  # what jgo left unclosed, lest it become another test's warning
 
 
-def _use_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+def _use_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, scheme: str = "http") -> None:
     settings = tmp_path / "jgo.conf"
-    settings.write_text(f"[repositories]\nhere = http://127.0.0.1:{port}\n")
+    settings.write_text(f"[repositories]\nhere = {scheme}://127.0.0.1:{port}\n")
     monkeypatch.setenv("JGO_CONFIG_FILE", str(settings))
 
 
@@ -94,6 +97,14 @@ def lock(tmp_path: Path) -> Path:
     path = tmp_path / "jars.lock"
     lines = [f"{hashlib.sha256(jar).hexdigest()} {len(jar)} {coordinate}" for coordinate, jar in JARS.items()]
     path.write_text("# a comment\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def lock_of_one(tmp_path: Path) -> Path:
+    """A lock file that names a jar, for repositories that do not give it."""
+    path = tmp_path / "one.lock"
+    path.write_text(f"{'0' * 64} 21000 org.example:part-0:1.0\n")
     return path
 
 
@@ -145,18 +156,85 @@ def test_a_jar_that_is_never_given_is_named(repository: Repository, lock: Path, 
     assert repository.asked[_path("org.example:part-4:1.4")] == 4
 
 
-def test_an_unreachable_repository_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_repository_is_named_with_what_to_do(
+    lock_of_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("jgo", reason="needs the 'broker' extra")
-    lock = tmp_path / "one.lock"
-    lock.write_text(f"{'0' * 64} 21000 org.example:part-0:1.0\n")
     _use_repository(tmp_path, monkeypatch, port=1)
     with pytest.raises(SourceUnreachable) as caught:
-        ensure_jars(tmp_path / "cache", lock=lock)
+        ensure_jars(tmp_path / "cache", lock=lock_of_one)
     assert str(caught.value) == (
         "org.example:part-0:1.0 could not be fetched in 4 attempts from http://127.0.0.1:1 "
         f"([Errno {errno.ECONNREFUSED}] Connection refused): "
         "check the network, or name a mirror under [repositories] in ~/.config/jgo.conf"
     )
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A repository behind TLS that holds nothing; its certificate's file, which no variable names."""
+    pytest.importorskip("jgo", reason="needs the 'broker' extra")
+    openssl = shutil.which("openssl") or pytest.skip("needs openssl to make a certificate")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=a test",
+    ]
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *made, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:  # a client that does not trust us hangs up
+            pass
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with Quiet(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        _use_repository(tmp_path, monkeypatch, server.server_port, scheme="https")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield certificate
+        server.shutdown()
+        thread.join()
+    gc.collect()
+
+
+def test_a_certificate_that_is_not_trusted_is_told_from_an_unreachable_network(
+    encrypted: Path, lock_of_one: Path
+) -> None:
+    with pytest.raises(SourceUnreachable, match=r"certificate verify failed.*in REQUESTS_CA_BUNDLE$"):
+        ensure_jars(encrypted.parent / "cache", lock=lock_of_one)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_the_certificates_that_a_variable_names_are_trusted(
+    encrypted: Path, lock_of_one: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(encrypted))
+    before = dict(os.environ)
+    with pytest.raises(SourceUnreachable) as caught:
+        ensure_jars(encrypted.parent / "cache", lock=lock_of_one)
+    assert "certificate" not in str(caught.value)  # it got as far as to find out that the jar is not there
+    assert dict(os.environ) == before
 
 
 def test_a_jar_with_another_digest_is_never_let_into_the_cache(
