@@ -15,6 +15,7 @@ Errors:
     ├── PortInUse             another program listens on the port, or it is not for this user
     ├── DataDirUnusable       not ours, not writable, formatted by another version
     │   └── DataDirInUse      another broker runs on it
+    ├── BrokerStopped         told to stop before clients could connect
     └── BrokerDied            Kafka ended by itself, or never answered; ends with what its log says
     ArtifactError             see `service.broker_artifacts`
 """
@@ -29,6 +30,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +43,7 @@ from rich.progress import DownloadColumn
 from rich.progress import Progress as Bar
 
 from service import guard
-from service.broker_artifacts import KAFKA_VERSION, Jar, ensure_jars
+from service.broker_artifacts import KAFKA_VERSION, Jar, default_cache, ensure_jars, missing_jars, read_lock
 from service.topics import TopicError, admin_client
 
 HOST = "127.0.0.1"
@@ -75,6 +77,10 @@ class DataDirInUse(DataDirUnusable):
 
 class BrokerDied(BrokerError):
     """Kafka ended by itself, or did not answer in time."""
+
+
+class BrokerStopped(BrokerError):
+    """It was told to stop before clients could connect."""
 
 
 class _PortLost(Exception):
@@ -212,10 +218,10 @@ class Broker:
     ) -> None:
         self.stop()
 
-    def start(self, *, timeout_s: float = START_TIMEOUT_S) -> Self:
+    def start(self, *, timeout_s: float = START_TIMEOUT_S, stop: threading.Event | None = None) -> Self:
         """Fetch what is missing, format the data folder if it is new, start Kafka; return when clients can connect.
 
-        Raises BrokerError or ArtifactError; then nothing is left running.
+        Raises BrokerError, BrokerStopped once `stop` is set, or ArtifactError; then nothing is left running.
         """
         if self._process is not None:
             raise RuntimeError("the broker is running already")
@@ -228,7 +234,7 @@ class Broker:
                 port = self.port or _free_port()
                 _refuse_taken_port(port)
                 with suppress(_PortLost):
-                    self._start_on(port, java_command, cluster_id, lock, timeout_s)
+                    self._start_on(port, java_command, cluster_id, lock, timeout_s, stop or threading.Event())
                     self.port = port
                     return self
         raise PortInUse(f"no port stayed free until Kafka came to bind it, in {PORT_ATTEMPTS} attempts: try again")
@@ -254,10 +260,25 @@ class Broker:
         """
         if self._process is None:
             raise RuntimeError("the broker is not running")
-        status = self._process.wait()
-        raise BrokerDied(f"Kafka ended by itself with status {status}: {_last_words(self.log_file)}")
+        self._process.wait()
+        self.check()
+        raise AssertionError("a process that was waited for has ended")
 
-    def _start_on(self, port: int, java_command: list[str], cluster_id: str, lock: int, timeout_s: float) -> None:
+    def check(self) -> None:
+        """Raise BrokerDied if Kafka was started and has ended by itself."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None:
+            raise BrokerDied(f"Kafka ended by itself with status {status}: {_last_words(self.log_file)}")
+
+    def _start_on(
+        self,
+        port: int,
+        java_command: list[str],
+        cluster_id: str,
+        lock: int,
+        timeout_s: float,
+        stop: threading.Event,
+    ) -> None:
         properties = self._write_properties(port)
         _format(java_command, properties, cluster_id, self.data_dir)
         with suppress(FileNotFoundError):
@@ -277,7 +298,7 @@ class Broker:
                 pass_fds=[lock],
             )
         try:
-            self._await_clients(port, cluster_id, timeout_s)
+            self._await_clients(port, cluster_id, timeout_s, stop)
         except BaseException:
             self.stop()
             raise
@@ -300,7 +321,7 @@ class Broker:
             f"{log}log.org.apache.kafka.common.config=warn",
         ]
 
-    def _await_clients(self, port: int, cluster_id: str, timeout_s: float) -> None:
+    def _await_clients(self, port: int, cluster_id: str, timeout_s: float, stop: threading.Event) -> None:
         """Return when a client gets an answer from our Kafka on the port."""
         assert self._process is not None
         deadline = time.monotonic() + timeout_s
@@ -312,7 +333,8 @@ class Broker:
                 raise BrokerDied(f"Kafka ended while it started: {words}")
             if _accepts_connections(port) and _answers(port, cluster_id):
                 return
-            time.sleep(0.05)
+            if stop.wait(0.05):
+                raise BrokerStopped("stopped while Kafka started")
         raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {_last_words(self.log_file)}")
 
 
@@ -393,7 +415,10 @@ def _format(java_command: list[str], properties: Path, cluster_id: str, data_dir
                 timeout=FORMAT_TIMEOUT_S,
                 check=True,
             )
-    except subprocess.SubprocessError:
+    except subprocess.SubprocessError as error:
+        # A signal to our whole process group ends the tool too: by the signal, or as Java exits for one.
+        if isinstance(error, subprocess.CalledProcessError) and (error.returncode < 0 or error.returncode > 128):
+            raise BrokerStopped(f"stopped while Kafka's data folder {data_dir} was formatted") from None
         raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {_last_words(log)}") from None
 
 
@@ -467,10 +492,12 @@ def run_broker(
 
     Raises BrokerError or ArtifactError.
     """
+    folder = data_dir or default_data_dir()
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         fetch_kafka(cache)
-        with Broker(data_dir or default_data_dir(), port=port, heap=heap, cache=cache) as broker:
+        _tell(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
+        with Broker(folder, port=port, heap=heap, cache=cache) as broker:
             print(broker.bootstrap_servers, flush=True)
             broker.wait()
     except KeyboardInterrupt:
@@ -492,6 +519,11 @@ def fetch_kafka(cache: Path | None = None) -> None:
 
     Raises an ArtifactError.
     """
+    cache = default_cache() if cache is None else cache
+    missing = missing_jars(read_lock(), cache)
+    if not missing:
+        return
+    _tell(f"fetching Apache Kafka {KAFKA_VERSION}, {sum(jar.size for jar in missing) / 1e6:.0f} MB, once, to {cache}")
     if not sys.stderr.isatty():
         ensure_jars(cache, progress=_print_fetched)
         return
@@ -506,4 +538,8 @@ def fetch_kafka(cache: Path | None = None) -> None:
 
 
 def _print_fetched(jar: Jar, done: int, total: int) -> None:
-    print(f"fetched {jar.filename}, {done / 1e6:.1f} of {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
+    _tell(f"fetched {jar.filename}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 import service.broker
-from service.broker import Broker, BrokerDied, DataDirInUse, DataDirUnusable, PortInUse
+from service.broker import Broker, BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable, PortInUse
 from service.broker_artifacts import KAFKA_VERSION, SourceUnreachable, ensure_jars
 from service.topics import TopicSpec, ensure_topics, inspect_topics
 
@@ -219,3 +220,19 @@ def test_a_signal_while_kafka_starts_stops_the_command_cleanly(broker: Broker, f
         assert _processes_of(formatted) == {}
         assert process.stdout is not None
         assert process.stdout.read() == ""
+
+
+def test_formatting_that_a_signal_breaks_off_is_not_blamed_on_kafka(broker: Broker, tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\nexit 143\n")  # as Java ends on SIGTERM
+    java.chmod(0o755)
+    with pytest.raises(BrokerStopped, match=r"stopped while Kafka's data folder .* was formatted"):
+        Broker(tmp_path / "data", java=java).start()
+
+
+def test_a_broker_told_to_stop_while_it_starts_does(broker: Broker, formatted: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(BrokerStopped, match="stopped while Kafka started"):
+        Broker(formatted).start(stop=stop)
+    assert _processes_of(formatted) == {}
