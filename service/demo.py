@@ -7,9 +7,12 @@ that end them when this process dies, however it dies.
 """
 
 import collections
+import http.client
 import json
 import math
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,10 +22,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kafka
+from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console, Group
@@ -31,19 +36,22 @@ from rich.table import Table
 from rich.text import Text
 
 from service import guard
-from service.broker import Broker, fetch_kafka
+from service.broker import Broker, BrokerError, fetch_kafka
 from service.commands.topics import specs
-from service.replay import Replay
+from service.replay import Replay, ReplayError
 from service.settings import Settings, environment
 from service.synthesiser import SyntheticFleet
-from service.topics import ensure_topics
+from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4
 READY_WITHIN_S = 90.0
 WORKER_GRACE_S = 25.0
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
-ROWS = 24
+TOLD_WITHIN_S = 0.5
+"""How long after a part ended a signal may come that was meant for all of us."""
+BESIDE_ROWS = 9
+"""Lines of the live view that are no device's: headline, the table's frame, what is left out, caption, cursor."""
 
 
 class DemoError(Exception):
@@ -90,12 +98,12 @@ class Rates:
         self.p99_ms = math.nan
 
     def read(self) -> None:
-        """Scrape the worker; raises DemoError where it does not answer."""
+        """Scrape the worker; where it does not answer, what was read last stays: whether it runs is seen elsewhere."""
         try:
             with urllib.request.urlopen(self._url, timeout=5) as answer:
                 text = answer.read().decode()
-        except OSError as error:
-            raise DemoError(f"the worker no longer answers at {self._url}: {error}") from error
+        except (OSError, http.client.HTTPException):
+            return
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         messages, windows = (
             sum(sample.value for sample in samples if sample.name == name)
@@ -132,6 +140,30 @@ def quantile(buckets: list[tuple[float, float]], share: float) -> float:
     return math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class DemoWorker:
+    """The worker's process (its guard), the address of its HTTP port, and its log."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def check(self) -> None:
+        """Raise DemoError if the worker has ended."""
+        status = self.process.poll()
+        if status is None:
+            return
+        # The guard says 128 + n for signal n.
+        how = signal.Signals(status - 128).name if status > 128 else f"status {status}"
+        raise DemoError(f"the worker ended ({how}); its log ends with: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last line of the log that is more than information, else the last line."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if not re.match(r'\S+ \S+ INFO |\{.*"level": "info"', line)]
+        return (telling or lines or ["it said nothing"])[-1][:300]
+
+
 def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: int, stop: threading.Event) -> None:
     """Run until `seconds` have passed since the first reading was sent, or `stop` is set.
 
@@ -140,24 +172,40 @@ def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: i
     console = Console()
     console.print("Stridecast demo: Apache Kafka, the activity worker and synthetic devices, all on this machine.")
     fetch_kafka()
-    with tempfile.TemporaryDirectory(prefix="stridecast-demo-") as folder:
-        console.print("starting Apache Kafka ...")
-        with Broker(Path(folder) / "kafka") as broker:
-            ensure_topics(broker.bootstrap_servers, specs(settings, PARTITIONS))
-            console.print("starting the worker ...")
-            with running_worker(settings, broker.bootstrap_servers, Path(folder) / "worker.log", stop) as url:
-                console.print(f"the worker's live view is at {url}/")
-                board = play(settings, broker.bootstrap_servers, url, devices, seconds, seed, stop, console)
+    try:
+        board = _run_parts(settings, devices, seconds, seed, stop, console)
+    except (BrokerError, TopicError, ReplayError, DemoError):
+        # What stops us may stop our parts as well, and a moment earlier.
+        if not stop.wait(TOLD_WITHIN_S):
+            raise
+        console.print("stopped")
+        return
     console.print(
         f"{board.labels} labels arrived; {_share(board)} of the {board.judged} with a steady truth were right."
     )
-    if not board.labels:
+    if not board.labels and not stop.is_set():
         raise DemoError("no label arrived")
 
 
+def _run_parts(
+    settings: Settings, devices: int, seconds: float | None, seed: int, stop: threading.Event, console: Console
+) -> Board:
+    with tempfile.TemporaryDirectory(prefix="stridecast-demo-") as folder:
+        console.print("starting Apache Kafka ...")
+        with Broker(Path(folder) / "kafka").start(stop=stop) as broker:
+            ensure_topics(broker.bootstrap_servers, specs(settings, PARTITIONS))
+            console.print("starting the worker ...")
+            with running_worker(settings, broker.bootstrap_servers, Path(folder) / "worker.log", stop) as worker:
+                console.print(f"the worker's live view is at {worker.url}/")
+                fleet = SyntheticFleet(devices, seed, dwell_s=20.0)
+                return play(settings, broker, worker, fleet, seconds, stop, console)
+
+
 @contextmanager
-def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event) -> Iterator[str]:
-    """Start the worker as a process of its own; give the address of its HTTP port when it is ready."""
+def running_worker(
+    settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event
+) -> Iterator[DemoWorker]:
+    """Start the worker as a process of its own; give it when it is ready."""
     port = _free_port()
     flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
     command = [sys.executable, "-m", "service", "worker", "activity", *flags]
@@ -170,10 +218,10 @@ def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: 
             start_new_session=True,  # Ctrl-C is for us; we end the worker when we have read its last labels
             env={**os.environ, **environment(settings)},
         )
+    worker = DemoWorker(process, f"http://127.0.0.1:{port}", log)
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process, log, stop)
-        yield url
+        _wait_until_ready(worker, stop)
+        yield worker
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -182,35 +230,38 @@ def running_worker(settings: Settings, bootstrap_servers: str, log: Path, stop: 
 
 def play(
     settings: Settings,
-    bootstrap_servers: str,
-    url: str,
-    devices: int,
+    broker: Broker,
+    worker: DemoWorker,
+    fleet: SyntheticFleet,
     seconds: float | None,
-    seed: int,
     stop: threading.Event,
     console: Console,
 ) -> Board:
-    """Send the devices' readings and show the labels as they arrive."""
-    replay = Replay(
-        SyntheticFleet(devices, seed, dwell_s=20.0),
-        bootstrap_servers=bootstrap_servers,
-        topic=settings.activity.input_topic,
-        seconds=seconds,
-    )
-    board, rates, failures = Board(replay), Rates(f"{url}/metrics"), collections.deque[Exception]()
-    sender = threading.Thread(target=_send, args=(replay, stop, failures), name="replay", daemon=True)
-    consumer = _read_from_start(bootstrap_servers, settings.activity.output_topic)
+    """Send the devices' readings and show the labels as they arrive.
+
+    Raises DemoError or BrokerDied as soon as a part has ended.
+    """
+    servers = broker.bootstrap_servers
+    replay = Replay(fleet, bootstrap_servers=servers, topic=settings.activity.input_topic, seconds=seconds)
+    board, rates, failures = Board(replay), Rates(f"{worker.url}/metrics"), collections.deque[Exception]()
+    ending = threading.Event()
+    sender = threading.Thread(target=_send, args=(replay, ending, failures), name="replay", daemon=True)
     try:
-        sender.start()
-        with _display(console) as show:
-            while sender.is_alive():
-                _take_labels(consumer, board)
-                show(board, rates, replay)
-        _take_labels(consumer, board, timeout_ms=1500)
+        with _reading_labels(servers, settings.activity.output_topic) as consumer:
+            sender.start()
+            with _display(console) as show:
+                while sender.is_alive():
+                    _take_labels(consumer, board)
+                    worker.check()
+                    broker.check()
+                    show(board, rates, replay)
+                    if stop.is_set():
+                        ending.set()
+            _take_labels(consumer, board, timeout_ms=1500)
+    except KafkaError as error:
+        raise DemoError(f"the labels could not be read: {error}") from error
     finally:
-        stop.set()
-        sender.join(10)
-        consumer.close(autocommit=False)
+        ending.set()
     if failures:
         raise DemoError(f"the replay failed: {failures[0]}") from failures[0]
     return board
@@ -223,13 +274,17 @@ def _send(replay: Replay, stop: threading.Event, failures: "collections.deque[Ex
         failures.append(error)
 
 
-def _read_from_start(bootstrap_servers: str, topic: str) -> kafka.KafkaConsumer:
+@contextmanager
+def _reading_labels(bootstrap_servers: str, topic: str) -> Iterator[kafka.KafkaConsumer]:
     consumer = kafka.KafkaConsumer(
         bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False, metrics_enabled=False
     )
-    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
-    consumer.seek_to_beginning()
-    return consumer
+    try:
+        consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        consumer.seek_to_beginning()
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
 
 
 def _take_labels(consumer: kafka.KafkaConsumer, board: Board, timeout_ms: int = 100) -> None:
@@ -255,7 +310,7 @@ def _display(console: Console) -> Iterator[Any]:
         def show_line(board: Board, rates: Rates, replay: Replay) -> None:
             if is_due():
                 rates.read()
-                console.print(_headline(board, rates, replay), highlight=False, soft_wrap=True)
+                console.print("  ".join(_headline(board, rates, replay)), highlight=False, soft_wrap=True)
 
         yield show_line
         return
@@ -264,31 +319,38 @@ def _display(console: Console) -> Iterator[Any]:
         def show_table(board: Board, rates: Rates, replay: Replay) -> None:
             if is_due():
                 rates.read()
-                live.update(Group(Text(_headline(board, rates, replay)), _table(board)), refresh=True)
+                live.update(view(board, rates, replay, console.size.height), refresh=True)
 
         yield show_table
 
 
-def _headline(board: Board, rates: Rates, replay: Replay) -> str:
+def view(board: Board, rates: Rates, replay: Replay, height: int) -> Group:
+    """Return headline and table for a terminal of `height` lines, 80 columns or wider."""
+    return Group(Text("\n".join(_headline(board, rates, replay))), _table(board, rows=max(1, height - BESIDE_ROWS)))
+
+
+def _headline(board: Board, rates: Rates, replay: Replay) -> tuple[str, str]:
+    """Return two lines for a terminal of 80 columns."""
     messages, windows = rates.per_second
     return (
-        f"{replay.done_ms / 1000:5.1f} s  {messages:,.0f} messages/s  {windows:,.1f} windows/s  "
-        f"{board.labels} labels, {_share(board)} right  latency p50 {_ms(rates.p50_ms)}, p99 {_ms(rates.p99_ms)}"
+        f"{replay.done_ms / 1000:5.1f} s  {messages:,.0f} messages/s  {windows:,.1f} windows/s",
+        f"{board.labels} labels, {_share(board)} right  latency p50 {_ms(rates.p50_ms)}, p99 {_ms(rates.p99_ms)}",
     )
 
 
-def _table(board: Board) -> Table:
-    table = Table(caption="synthetic devices: the truth is known, and the labels may be wrong")
+def _table(board: Board, rows: int) -> Table:
+    table = Table(caption="synthetic: the truth is known; labels may be wrong")
     for column in ("device", "true", "labelled", "confidence"):
-        table.add_column(column, justify="right" if column == "confidence" else "left", min_width=12)
-    for device_id in sorted(board.latest)[:ROWS]:
+        table.add_column(column, min_width=12, no_wrap=True)
+    for device_id in sorted(board.latest)[:rows]:
         label = board.latest[device_id]
         truth, activity = label["truth"], label["activity"]
         style = "dim" if truth is None else "green" if truth == activity else "red"
         bar = "█" * round(10 * label["confidence"])
-        table.add_row(device_id, truth or "changing", Text(activity, style=style), f"{bar} {label['confidence']:.2f}")
-    if len(board.latest) > ROWS:
-        table.add_row(f"and {len(board.latest) - ROWS} more", "", "", "")
+        confidence = f"{bar:<10} {label['confidence']:.2f}"
+        table.add_row(device_id, truth or "changing", Text(activity, style=style), confidence)
+    if len(board.latest) > rows:
+        table.add_row(f"and {len(board.latest) - rows} more", "", "", "")
     return table
 
 
@@ -300,18 +362,17 @@ def _ms(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.0f} ms"
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, stop: threading.Event) -> None:
+def _wait_until_ready(worker: DemoWorker, stop: threading.Event) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None and not stop.is_set():
+    while time.monotonic() < deadline:
+        worker.check()
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+            with urllib.request.urlopen(f"{worker.url}/readyz", timeout=2):
                 return
-        except OSError:
-            time.sleep(0.1)
-    if stop.is_set():
-        return
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-    raise DemoError(f"the worker did not get ready: {last[0]}")
+        except (OSError, http.client.HTTPException):
+            if stop.wait(0.1):
+                raise DemoError("stopped before the worker was ready") from None
+    raise DemoError(f"the worker did not get ready in {READY_WITHIN_S:g} s: {worker.last_words()}")
 
 
 def _free_port() -> int:

@@ -1,5 +1,7 @@
 """``stridecast demo``."""
 
+import logging
+
 from pydantic import Field
 
 from service import logs
@@ -22,5 +24,7 @@ class Options(Settings):
 def run(options: Options) -> None:
     """Run the demo."""
     logs.set_up(options.log_format)
+    # A broker that ended is told of in a sentence; what its clients say meanwhile would run through the live table.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with stop_on_signals() as stop:
         run_demo(options, devices=options.devices, seconds=options.seconds, seed=options.seed, stop=stop)
