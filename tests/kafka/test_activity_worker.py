@@ -445,11 +445,11 @@ def test_a_signal_ends_a_worker_that_waits_for_a_broker(tmp_path: Path, number: 
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         worker = WorkerProcess(tmp_path / "worker.log", "--kafka.bootstrap-servers", address)
         silent.settimeout(40)
-        silent.accept()[0].close()
-        worker.process.send_signal(number)
-        assert worker.process.wait(40) == status, worker.said()
+        with silent.accept()[0]:
+            worker.process.send_signal(number)
+            assert worker.process.wait(40) == status, worker.said()
     assert "no Kafka broker answers" not in worker.said()
-    assert "Exception" not in worker.said()
+    assert "Exception" not in worker.said(), worker.said()
     assert "Traceback" not in worker.said()
 
 
