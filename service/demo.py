@@ -48,6 +48,7 @@ READY_WITHIN_S = 90.0
 WORKER_GRACE_S = 25.0
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
+SENDER_GRACE_S = 3.0
 TOLD_WITHIN_S = 0.5
 """How long after a part ended a signal may come that was meant for all of us."""
 BESIDE_ROWS = 9
@@ -262,6 +263,8 @@ def play(
         raise DemoError(f"the labels could not be read: {error}") from error
     finally:
         ending.set()
+        if sender.ident is not None:
+            sender.join(SENDER_GRACE_S)  # before the broker ends: what it has sent is still acknowledged
     if failures:
         raise DemoError(f"the replay failed: {failures[0]}") from failures[0]
     return board
