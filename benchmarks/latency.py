@@ -106,6 +106,7 @@ def send(bootstrap_servers: str, devices: int, seconds: float) -> None:
     )
     random = np.random.default_rng(0)
     due = np.sort(random.uniform(0, 0.05, devices))
+    first = random.integers(0, 80, devices)  # devices come one by one: else all plain windows close in the same 50 ms
     ids = [f"device-{number:05d}" for number in range(devices)]
     values = [f'"x":{x:.4f},"y":{y:.4f},"z":{z:.4f}}}' for x, y, z in random.normal(0, 5, (997, 3))]
     started = time.time()
@@ -118,6 +119,8 @@ def send(bootstrap_servers: str, devices: int, seconds: float) -> None:
             now = time.time() - begin
             until = int(np.searchsorted(due, now, side="right"))
             for device in range(at, until):
+                if beat < first[device]:
+                    continue
                 stamp = int(1000 * (begin + due[device]))
                 value = f'{{"device_id":"{ids[device]}","timestamp":{stamp},{values[(beat * 7 + device) % 997]}'
                 client.produce(INPUT, value, key=ids[device])

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    disable_created_metrics,
+)
 
 from inference.bundle import find_bundle, load_bundle
 from inference.core import Core
@@ -40,6 +46,7 @@ def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str],
     """
     folder = find_bundle(bundle)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    disable_created_metrics()  # a series beside each counter and histogram that nobody asks for
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
