@@ -16,12 +16,16 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
 from inference.core import Result
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.dead_letters import NULL
 from ingest.producer import has_failed
 from service.ledger import Segment
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
+
+# What a log line tells of a dead letter: where its record is. The record's own headers have no bound.
+PLACE_HEADERS = (SOURCE_TOPIC_HEADER, SOURCE_PARTITION_HEADER, SOURCE_OFFSET_HEADER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ class Publisher(threading.Thread):
         if dead_letter:
             self._metrics.dead_letter_failures.inc()
         if dead_letter and isinstance(error, MessageSizeTooLargeError):
-            log.error("a rejected record is too large for %s: %s", message.topic, dict(message.headers))
+            told = {name: value.decode(errors="replace") for name, value in message.headers if name in PLACE_HEADERS}
+            log.error("a rejected record is too large for %s: %s", message.topic, told)
             self.acknowledged.append(ticket.segment)
         else:
             self.failed.append((ticket.owner, error))
