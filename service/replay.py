@@ -26,7 +26,8 @@ from service.fleet import Fleet, RecordedFleet
 from service.replay_messages import Form, Messages, packer
 from service.synthesiser import SyntheticFleet
 from service.topics import TopicError, TopicSpec, inspect_topics
-from training.datasets import DataError, read_file
+from training.datasets import read_file
+from training.files import DataError
 
 SYNTHETIC = "synthetic"
 """The name of the source that is not a file."""

@@ -26,8 +26,9 @@ from inference.bundle import (
     save_bundle,
 )
 from training.augment import Augmentation, Signals, draw, signals
-from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataError, DataFile, Recording, read_files
+from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files
 from training.evaluate import Evaluation, evaluate, table
+from training.files import DataError
 from training.fit import FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import RECIPES, Recipe, RecipeName

@@ -9,49 +9,38 @@ Three forms are known, each recognised by its content, plain or compressed (gzip
 - CSV with the header ``person,placement,activity,recording,t_ms,x,y,z`` in m/s², gravity included.
 
 Data files are untrusted: no path in an archive is ever used to write, and the decompressed size, the number
-of an archive's members and the length of a line are bounded.
-
-    DataError             the file cannot be read as any of these; its text says where and what to do
+of an archive's members and the length of a line are bounded. What cannot be read is a `DataError`.
 """
 
-import bz2
 import enum
-import gzip
-import hashlib
 import io
 import itertools
-import lzma
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Literal
 
 import numpy as np
-import rich.progress
 from rich.console import Console
+
+from training.files import BLOCK_BYTES, READ_ERRORS, DataError, opened, sha256
 
 ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 OTHER_ACTIVITY = -1
 STANDARD_GRAVITY = 9.80665
 
-MAX_CONTENT_BYTES = 4 << 30
 MAX_MEMBER_BYTES = 64 << 20
 MAX_MEMBERS = 10_000
 MAX_LINE_BYTES = 64 << 10
 MAX_ABS_VALUE = 1000.0
-BLOCK_BYTES = 4 << 20
 
 # A clock that steps back further than this starts a new recording; less is jitter and is sorted.
 STEP_BACK_MS = 200
 
 Kind = Literal["wisdm", "motionsense", "phones"]
-
-
-class DataError(ValueError):
-    """A data file that cannot be used as it is."""
 
 
 class Defect(enum.StrEnum):
@@ -115,16 +104,10 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        quiet = console is None
-        with rich.progress.open(
-            path, "rb", description=f"Reading {path.name}", console=console, disable=quiet, transient=True
-        ) as raw:
-            kind, recordings, dropped = _read_content(
-                io.BufferedReader(_Bounded(_decompressed(raw)), BLOCK_BYTES), path
-            )
-    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+        digest = sha256(path)
+        with opened(path, console) as content:
+            kind, recordings, dropped = _read_content(content, path)
+    except READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not recordings:
         raise DataError(
@@ -151,41 +134,6 @@ def _read_content(content: io.BufferedReader, path: Path) -> tuple[Kind, list[Re
 def _wisdm_name(path: Path) -> str:
     # The only copy that many can get is not the original; its name must never pass for it.
     return "WISDM v1.1 (reconstructed)" if "reconstructed" in path.name else "WISDM v1.1"
-
-
-# --- bounded, decompressed content ---------------------------------------------------------------
-
-
-def _decompressed(raw: IO[bytes]) -> IO[bytes]:
-    head = raw.read(6)
-    raw.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(raw))
-    if head.startswith(b"BZh"):
-        return bz2.open(raw)
-    if head.startswith(b"\xfd7zXZ\x00"):
-        return lzma.open(raw)
-    return raw
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that ends in a `DataError` past `MAX_CONTENT_BYTES`: a small archive may hold a huge file."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._left = MAX_CONTENT_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        data = self._stream.read(len(view))
-        self._left -= len(data)
-        if self._left < 0:
-            raise DataError(f"the content is larger than {MAX_CONTENT_BYTES:,} bytes once decompressed")
-        view[: len(data)] = data
-        return len(data)
 
 
 def _blocks(content: io.BufferedReader) -> Iterator[bytes]:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import Bundle, infer_plainly, load_bundle, served_module
-from training.datasets import ACTIVITIES, DataError, DataFile, Recording, read_files
+from training.datasets import ACTIVITIES, DataFile, Recording, read_files
+from training.files import DataError
 from training.frames import LabelledFrames, served_frames
 from training.scores import Scores, score
 

@@ -9,8 +9,9 @@ from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
 from tests.training.files import write_wisdm
 from training.activity import Trained, golden_frames, metric_name, train_activity
-from training.datasets import ACTIVITIES, DataError
+from training.datasets import ACTIVITIES
 from training.evaluate import evaluate_bundle
+from training.files import DataError
 from training.fit import FitError
 from training.recipes import RECIPES, RecipeName
 from training.report import write_evaluations

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import datasets
-from training.datasets import DataError, Defect, read_file, read_files
+from training import datasets, files
+from training.datasets import Defect, read_file, read_files
+from training.files import DataError
 
 GOOD = "33,Jogging,49105962326000,-0.6946377,12.680544,0.50395286;"
 
@@ -195,7 +196,7 @@ def test_a_damaged_archive_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_a_small_file_that_decompresses_into_a_huge_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "MAX_CONTENT_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "MAX_CONTENT_BYTES", 1 << 20)
     path = tmp_path / "bomb.xz"
     path.write_bytes(lzma.compress(b"1,Walking,1,1,1,1;\n" * 200_000))
     with pytest.raises(DataError, match="larger than 1,048,576 bytes once decompressed"):
@@ -204,7 +205,7 @@ def test_a_small_file_that_decompresses_into_a_huge_one_is_refused(
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
-    path.write_bytes(b"7" * (datasets.BLOCK_BYTES + 1))
+    path.write_bytes(b"7" * (files.BLOCK_BYTES + 1))
     with pytest.raises(DataError, match="a line is longer than 65,536 bytes"):
         read_file(path)
 

@@ -1,0 +1,78 @@
+"""Data files: opened whatever they are compressed with, and never larger than expected.
+
+DataError             a data file that cannot be used; its text says where and what to do
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import rich.progress
+from rich.console import Console
+
+MAX_CONTENT_BYTES = 4 << 30
+BLOCK_BYTES = 4 << 20
+
+# What reading a damaged file may end in.
+READ_ERRORS = (OSError, EOFError, lzma.LZMAError, tarfile.TarError)
+
+
+class DataError(ValueError):
+    """A data file that cannot be used as it is."""
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file as it lies, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def opened(path: Path, console: Console | None = None) -> Iterator[io.BufferedReader]:
+    """A file's content, decompressed if it is gzip, bzip2 or xz, showing progress on `console` if there is one.
+
+    Reading past `MAX_CONTENT_BYTES` raises `DataError`; a damaged file, one of `READ_ERRORS`.
+    """
+    with rich.progress.open(
+        path, "rb", description=f"Reading {path.name}", console=console, disable=console is None, transient=True
+    ) as raw:
+        yield io.BufferedReader(_Bounded(_decompressed(raw)), BLOCK_BYTES)
+
+
+def _decompressed(raw: IO[bytes]) -> IO[bytes]:
+    head = raw.read(6)
+    raw.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(raw))
+    if head.startswith(b"BZh"):
+        return bz2.open(raw)
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(raw)
+    return raw
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in a `DataError` past `MAX_CONTENT_BYTES`: a small archive may hold a huge file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._left = MAX_CONTENT_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._stream.read(len(view))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(f"the content is larger than {MAX_CONTENT_BYTES:,} bytes once decompressed")
+        view[: len(data)] = data
+        return len(data)
