@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from inference.architectures import ConvRelu
+from inference.architectures.layers import ConvRelu
 
 
 def replace_convolutions(module: nn.Module, pack: Callable[[ConvRelu], nn.Module]) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.architectures import ConvRelu
+from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Precision
 from inference.devices import SLOTS, DeviceError, Engine
 from inference.devices.convolutions import replace_convolutions
@@ -85,19 +85,17 @@ class OneDnnConvRelu(nn.Module):
     def __init__(self, convolution: ConvRelu, dtype: torch.dtype) -> None:
         super().__init__()
         weight = convolution.weight.detach().unsqueeze(2).to(dtype)
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *_UNPADDED, 1)
+        self._window = (convolution.both_sides, [1, 1], [1, 1])  # padding, stride, dilation
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._window, 1)
         self._bias = None if convolution.bias is None else convolution.bias.detach().to(dtype)
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in_channels, 1, length) to (n, out_channels, 1, length - kernel_size + 1)."""
+        """As the convolution's own."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-            x.to(self._dtype), self._weight, self._bias, *_UNPADDED, 1, "relu", [], ""
+            x.to(self._dtype), self._weight, self._bias, *self._window, 1, "relu", [], ""
         )
         return result
-
-
-_UNPADDED = ([0, 0], [1, 1], [1, 1])  # padding, stride, dilation
 
 
 def _has_packed_convolution() -> bool:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.architectures import ConvRelu
+from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Precision
 from inference.devices import SLOTS, DeviceError, Engine
 from inference.devices.convolutions import replace_convolutions
@@ -131,11 +131,12 @@ class CudnnConvRelu(nn.Module):
         bias = None if convolution.bias is None else convolution.bias.detach().to(dtype)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
+        self._both_sides = convolution.both_sides
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in_channels, 1, length) to (n, out_channels, 1, length - kernel_size + 1)."""
-        return torch.relu_(F.conv2d(x.to(self._dtype), self.weight, self.bias))
+        """As the convolution's own."""
+        return torch.relu_(F.conv2d(x.to(self._dtype), self.weight, self.bias, padding=self._both_sides))
 
 
 class _Streams:

@@ -266,7 +266,10 @@ def test_a_pipe_in_a_bundle_is_refused_instead_of_waited_for(spoilt: Path) -> No
         (lambda m: m.update(labels=["a", "b", "c", "d", "e", "e"]), "labels must be 6 different names"),
         (lambda m: m.update(labels=["a", "b", "c", "d", "e"]), "labels must be 6 different names"),
         (lambda m: m["labels"].__setitem__(0, ""), r"labels\.0"),
-        (lambda m: m["architecture"].update(name="os.system"), "'os.system' is not one of har-cnn, constant"),
+        (
+            lambda m: m["architecture"].update(name="os.system"),
+            "'os.system' is not one of har-cnn, text-cnn, glove-cnn, recurrent, constant",
+        ),
         (lambda m: m["architecture"].update(arguments={"slots": 10**12}), "slots"),
         (lambda m: m["architecture"].update(arguments={"classes": 7}), "labels must be 7"),
         (lambda m: m["architecture"].update(arguments={"__class__": 7}), "__class__"),

@@ -1,0 +1,33 @@
+"""What every architecture's arguments have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Classes = Annotated[int, Field(ge=2, le=1_000)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Arguments(BaseModel):
+    """What every architecture says of itself before it is built: a frame's shape and how many labels."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    classes: Classes = 6
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one frame."""
+        raise NotImplementedError
+
+    @property
+    def input_dtype(self) -> str:
+        """The NumPy dtype of a frame's values: `float32`, or `int32` where there is a limit to them."""
+        return "float32" if self.input_limit is None else "int32"
+
+    @property
+    def input_limit(self) -> int | None:
+        """What int32 values must stay below, from 0 on; None for float32, which may be anything."""
+        return None
