@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,10 @@ from training.scores import score
 Precision = Literal["float32", "bfloat16"]
 Weights = dict[str, Tensor]
 
+# So many batches' examples are sorted by their length among themselves: enough to even lengths out, few enough
+# that batches differ from epoch to epoch.
+BATCHES_SORTED = 20
+
 
 class FitError(RuntimeError):
     """A run that cannot start or go on."""
@@ -46,12 +50,15 @@ class FitSettings:
 
     epochs: int
     batch: int = 256
+    optimizer: Literal["adamw", "adadelta"] = "adamw"  # adadelta as Kim (2014) had it: rho 0.95, epsilon 1e-6
     learning_rate: float = 1e-3
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     average: float = 0.0  # decay of the exponential moving average of the weights; 0 keeps the last weights
-    patience: int = 0  # stop after so many epochs without a lower validation loss, keep the best; 0 never stops
+    max_norm: float = 0.0  # longest row of the last linear layer's weight, held after each step; 0 is without bound
+    patience: int = 0  # stop after so many epochs without a better one on validation, keep the best; 0 never stops
+    best_by: Literal["loss", "accuracy"] = "loss"  # which epoch is the better one: less loss, or more accuracy
     seed: int = 0
     precision: Precision = "float32"  # of the matrix products; weights stay in float32
 
@@ -61,6 +68,8 @@ class FitSettings:
             raise FitError(f"epochs, batch and learning_rate must be positive: {self}")
         if not 0 <= self.average < 1:
             raise FitError(f"average must be in [0, 1): {self.average}")
+        if self.max_norm < 0 or self.patience < 0:
+            raise FitError(f"max_norm and patience must not be negative: {self}")
 
 
 # --- what is trained on --------------------------------------------------------------------------
@@ -97,12 +106,15 @@ class Task:
 
     `validation` scores each epoch, and chooses the one whose weights are kept where `patience` is set.
     `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
+    `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
+    the same length, which a model that skips padding is faster on.
     """
 
     labels: tuple[str, ...]
     train: Examples
     validation: Fixed
     class_weights: np.ndarray | None = None
+    lengths: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +139,15 @@ class _Run:
     """Everything that changes during a run, and so everything that a checkpoint holds."""
 
     model: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     average: Weights
     best: Weights
+    best_by: Literal["loss", "accuracy"]
     history: list[Epoch] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> Epoch | None:
-        return min(self.history, key=lambda epoch: epoch.validation_loss, default=None)
+        return best_epoch(self.history, self.best_by)
 
 
 def fit(
@@ -158,8 +171,8 @@ def fit(
             f"nothing to learn from: {len(task.train)} training and {len(task.validation)} validation examples"
         )
     console = console or Console(quiet=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    run = _Run(model, optimizer, _copied(model.state_dict()), _copied(model.state_dict()))
+    first = model.state_dict()
+    run = _Run(model, _optimizer(model, settings), _copied(first), _copied(first), settings.best_by)
     who = {**(identity or {}), **dataclasses.asdict(settings)}
     if checkpoint and resume:
         _resume(run, checkpoint, who, console)
@@ -170,6 +183,21 @@ def fit(
         raise
     model.load_state_dict(run.best if settings.patience else run.average)
     return run.history
+
+
+def best_epoch(history: Sequence[Epoch], by: Literal["loss", "accuracy"]) -> Epoch | None:
+    """The first epoch that none is better than; None where there is no epoch."""
+    if by == "accuracy":
+        return max(history, key=lambda epoch: epoch.validation_accuracy, default=None)
+    return min(history, key=lambda epoch: epoch.validation_loss, default=None)
+
+
+def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adadelta":
+        return torch.optim.Adadelta(learned, lr=rate, rho=0.95, eps=1e-6, weight_decay=decay)
+    return torch.optim.AdamW(learned, lr=rate, weight_decay=decay)
 
 
 def _resume(run: _Run, checkpoint: Path, identity: Mapping[str, Any], console: Console) -> None:
@@ -203,17 +231,17 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
     began = time.monotonic()
     number = len(run.history)
     rng = np.random.default_rng((settings.seed, number))
-    order = rng.permutation(len(task.train))
-    steps = math.ceil(len(order) / settings.batch)
+    batches = _batches(task, settings.batch, rng)
+    steps = len(batches)
     rate = loss_sum = correct = 0.0
     run.model.train()
     with _seeded(settings.seed, number):
-        for step in range(steps):
-            rows = order[step * settings.batch : (step + 1) * settings.batch]
+        for step, rows in enumerate(batches):
             inputs, targets = (torch.from_numpy(part) for part in task.train.batch(rows, rng))
             rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
             logits = _step(run, inputs, targets, rate, task.class_weights, settings)
-            _average(run, number * steps + step, settings)
+            if settings.average or step == steps - 1:
+                _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
             correct += float((logits.argmax(dim=1) == targets).sum())
             passed(number + (step + 1) / steps)
@@ -222,13 +250,26 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
     return Epoch(
         epoch=number + 1,
         learning_rate=rate,
-        train_loss=loss_sum / len(order),
-        train_accuracy=correct / len(order),
+        train_loss=loss_sum / len(task.train),
+        train_accuracy=correct / len(task.train),
         validation_loss=scores.loss,
         validation_accuracy=scores.accuracy,
         validation_macro_f1=scores.macro_f1,
         seconds=time.monotonic() - began,
     )
+
+
+def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Every example once, in a random order; with `lengths`, examples of about the same length together."""
+    order = rng.permutation(len(task.train))
+    if task.lengths is None:
+        return [order[i : i + size] for i in range(0, len(order), size)]
+    batches: list[np.ndarray] = []
+    for i in range(0, len(order), BATCHES_SORTED * size):
+        some = order[i : i + BATCHES_SORTED * size]
+        some = some[np.argsort(task.lengths[some], kind="stable")]
+        batches += [some[j : j + size] for j in range(0, len(some), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def _step(
@@ -252,7 +293,15 @@ def _step(
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
+    if settings.max_norm:
+        _hold_norm(run.model, settings.max_norm)
     return logits.detach()
+
+
+@torch.no_grad()
+def _hold_norm(model: nn.Module, longest: float) -> None:
+    weight = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
+    weight.copy_(weight.renorm(2, 0, longest))
 
 
 def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
