@@ -2,6 +2,7 @@
 
     <folder>/bundle.json          the manifest (`Manifest`), at most 1 MiB
     <folder>/weights.safetensors  the architecture's parameters and buffers, by name
+    <folder>/vocabulary.txt       for texts: the words behind the ids (see `vocabulary`)
 
 A bundle is not trusted: it names one of our own architectures, its arguments are bounded before anything is
 allocated, tensors must have exactly the architecture's names and shapes and hold finite numbers, and nothing
@@ -13,6 +14,7 @@ Errors; each `str` is one sentence that names the file, the field and the remedy
     ├── BundleNotFoundError     no such folder, or a file of it is missing
     ├── ManifestError           bundle.json is not what `Manifest` describes
     ├── WeightsError            weights.safetensors does not fit the architecture
+    ├── VocabularyError         vocabulary.txt is malformed or does not fit the architecture
     └── GoldenError             the model does not give the answers that the manifest promises
 """
 
@@ -26,7 +28,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,15 +37,17 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from inference import vocabulary
 from inference.architectures import ARCHITECTURES, Arguments
 from inference.served import Served
 
 MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"
+VOCABULARY_NAME = "vocabulary.txt"
 MANIFEST_LIMIT = 1 << 20
 WEIGHTS_HEADER_LIMIT = 1 << 16
 SHIPPED = Path(__file__).parent / "bundles"
@@ -73,6 +77,10 @@ class ManifestError(BundleError):
 
 class WeightsError(BundleError):
     """`weights.safetensors` does not hold what the architecture needs."""
+
+
+class VocabularyError(BundleError):
+    """`vocabulary.txt` is malformed, or does not hold the words that the architecture has ids for."""
 
 
 class GoldenError(BundleError):
@@ -159,6 +167,8 @@ class Description(_Part):
     architecture: ArchitectureChoice
     input: Input
     labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=2)]
+    # How texts, or signals, become frames: the callers' business, kept here so that training and serving agree.
+    framing: dict[str, JsonValue] | None = None
     normalisation: Normalisation | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     training: Training
@@ -196,6 +206,9 @@ class Manifest(Description):
         size = math.prod(self.input.shape)
         if any(len(frame) != size for frame in self.golden.input):
             raise ValueError(f"golden.input must be frames of {size} values each, flattened")
+        limit = self.architecture.checked().input_limit
+        if limit is not None and not all(_is_id(value, limit) for frame in self.golden.input for value in frame):
+            raise ValueError(f"golden.input must be whole numbers from 0 to {limit - 1}, the architecture's ids")
         expected = self.golden.probabilities
         if len(expected) != len(self.golden.input) or any(len(row) != len(self.labels) for row in expected):
             raise ValueError("golden.probabilities must be one row for each golden frame, one value for each label")
@@ -213,8 +226,10 @@ class Bundle:
     folder: Path
     manifest: Manifest
     weights: Mapping[str, Tensor]
+    vocabulary: tuple[str, ...]
+    """The words with the ids 2, 3 and so on; empty where frames are not texts."""
     digest: str
-    """SHA-256, in hexadecimal, of `bundle.json` followed by `weights.safetensors`."""
+    """SHA-256, in hexadecimal, of `bundle.json`, `weights.safetensors` and, for texts, `vocabulary.txt`, in a row."""
 
     @property
     def title(self) -> str:
@@ -225,7 +240,7 @@ class Bundle:
 def load_bundle(folder: Path) -> Bundle:
     """Read and check a bundle; the golden answers are checked by whoever serves it (`check_golden`).
 
-    Raises `BundleNotFoundError`, `ManifestError` or `WeightsError`.
+    Raises `BundleNotFoundError`, `ManifestError`, `WeightsError` or `VocabularyError`.
     """
     manifest_bytes = _read(folder / MANIFEST_NAME, MANIFEST_LIMIT, ManifestError)
     manifest = _parse_manifest(manifest_bytes, folder / MANIFEST_NAME)
@@ -233,8 +248,13 @@ def load_bundle(folder: Path) -> Bundle:
     limit = WEIGHTS_HEADER_LIMIT + sum(4 * tensor.numel() for tensor in wanted.values())
     weights_bytes = _read(folder / WEIGHTS_NAME, limit, WeightsError)
     weights = _parse_weights(weights_bytes, wanted, folder / WEIGHTS_NAME)
-    digest = hashlib.sha256(manifest_bytes + weights_bytes).hexdigest()
-    return Bundle(folder, manifest, weights, digest)
+    vocabulary_bytes = b""
+    words: tuple[str, ...] = ()
+    if (ids := manifest.architecture.checked().input_limit) is not None:
+        vocabulary_bytes = _read(folder / VOCABULARY_NAME, vocabulary.LIMIT, VocabularyError)
+        words = _parse_vocabulary(vocabulary_bytes, ids, folder / VOCABULARY_NAME)
+    digest = hashlib.sha256(manifest_bytes + weights_bytes + vocabulary_bytes).hexdigest()
+    return Bundle(folder, manifest, weights, words, digest)
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -285,24 +305,38 @@ def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.floa
         )
 
 
-def save_bundle(folder: Path, network: nn.Module, description: Description, golden_frames: NDArray[Any]) -> Bundle:
-    """Write a bundle; its golden answers are what `network` gives `golden_frames` now, on the CPU in float32.
+def save_bundle(
+    folder: Path,
+    network: nn.Module,
+    description: Description,
+    golden_frames: NDArray[Any],
+    *,
+    vocabulary: Sequence[str] = (),
+    half: Collection[str] = (),
+) -> Bundle:
+    """Write a bundle; its golden answers are what the weights, as stored, give `golden_frames` on the CPU in float32.
 
-    `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. A bundle already at
-    `folder` is replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
+    `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. `vocabulary`: for texts, the
+    words with the ids 2, 3 and so on. `half`: the tensors to store as float16. A bundle already at `folder` is
+    replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
     Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
     """
-    state = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
-    for name, tensor in state.items():
-        _checked(tensor, tensor, f"{folder.name}: tensor {name!r}")
-    manifest = _with_golden(description, state, golden_frames)
-    text = manifest.model_dump_json(indent=1) + "\n"
+    state = network.state_dict()
+    stored = _stored(state, half, folder)
+    served = {name: _checked(tensor, state[name], f"{folder.name}: tensor {name!r}") for name, tensor in stored.items()}
+    manifest = _with_golden(description, served, golden_frames)
+    files = {
+        MANIFEST_NAME: (manifest.model_dump_json(indent=1) + "\n").encode(),
+        WEIGHTS_NAME: safetensors.torch.save(stored),
+    }
+    if vocabulary or description.input.dtype == "int32":
+        files[VOCABULARY_NAME] = _render_vocabulary(vocabulary, description, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
-        _write(fresh / MANIFEST_NAME, text.encode())
-        _write(fresh / WEIGHTS_NAME, safetensors.torch.save(state))
+        for name, content in files.items():
+            _write(fresh / name, content)
         written = load_bundle(fresh)
         check_golden(written, functools.partial(infer_plainly, served_module(written)), "float32")
         if folder.exists():
@@ -347,7 +381,7 @@ def _summarise(bundle: Bundle) -> BundleSummary:
         name=manifest.name,
         version=manifest.version,
         labels=manifest.labels,
-        input=f"{shape} {manifest.input.dtype}",
+        input=f"{shape} {manifest.input.dtype}" + (f", {len(bundle.vocabulary):,} words" if bundle.vocabulary else ""),
         parameters=parameters,
         metrics=manifest.metrics,
         digest=bundle.digest,
@@ -361,17 +395,31 @@ def _serve(network: nn.Module, description: Description) -> Served:
     return Served(network, mean, std, description.temperature).eval().requires_grad_(False)
 
 
+def _stored(state: Mapping[str, Tensor], half: Collection[str], folder: Path) -> dict[str, Tensor]:
+    if unknown := set(half) - state.keys():
+        raise WeightsError(f"{folder.name}: tensor {min(unknown)!r}, to be stored in half, is not one of the network's")
+    stored = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+    return {name: tensor.half() if name in half else tensor for name, tensor in stored.items()}
+
+
 def _with_golden(description: Description, state: Mapping[str, Tensor], frames: NDArray[Any]) -> Manifest:
     with torch.device("meta"):
         network = description.architecture.build()
     network.load_state_dict(state, strict=True, assign=True)
     frames = np.ascontiguousarray(frames, dtype=description.input.dtype)
+    limit = description.architecture.checked().input_limit
+    if limit is not None and not ((frames >= 0) & (frames < limit)).all():
+        raise ManifestError(f"golden_frames must be ids from 0 to {limit - 1}")
     probabilities = infer_plainly(_serve(network, description), frames)
     golden = Golden(
         input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),
         probabilities=tuple(tuple(map(_shortest, row)) for row in probabilities),
     )
     return Manifest.model_validate({**dict(description), "golden": golden})
+
+
+def _is_id(value: float, limit: int) -> bool:
+    return value.is_integer() and 0 <= value < limit
 
 
 def _shortest(value: np.generic) -> float:
@@ -405,6 +453,28 @@ def _parse_manifest(content: bytes, path: Path) -> Manifest:
         field = ".".join(str(step) for step in first["loc"])
         where = f"field {field}" if field else "the manifest"
         raise ManifestError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _parse_vocabulary(content: bytes, ids: int, path: Path) -> tuple[str, ...]:
+    try:
+        words = vocabulary.parse(content)
+    except ValueError as error:
+        raise VocabularyError(f"{path}: {error}") from None
+    if len(words) + 2 != ids:
+        raise VocabularyError(
+            f"{path} holds {len(words):,} words, but the architecture has {ids:,} ids, two of them for padding and "
+            f"unknown words: take the file that was written with this manifest"
+        )
+    return words
+
+
+def _render_vocabulary(words: Sequence[str], description: Description, folder: Path) -> bytes:
+    if description.input.dtype != "int32":
+        raise VocabularyError(f"{folder.name}: {description.architecture.name} takes no ids: leave out the vocabulary")
+    try:
+        return vocabulary.render(words)
+    except ValueError as error:
+        raise VocabularyError(f"{folder.name}: vocabulary: {error}") from None
 
 
 def _state_on_meta(manifest: Manifest) -> Mapping[str, Tensor]:

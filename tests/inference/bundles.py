@@ -1,6 +1,7 @@
 """Small bundles with random weights, made where a test needs them."""
 
 import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from inference.bundle import (
     load_bundle,
     save_bundle,
 )
+from tests.inference.texts import decide, texts_of
 
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 TRAINING = Training(data=(), command="made by a test", seed=0, date=datetime.date(2026, 1, 2))
@@ -34,11 +36,7 @@ def people(count: int, seed: int = 1) -> np.ndarray:
 def decided_network(seed: int = 0) -> nn.Module:
     """The HAR network with random weights large enough that its answers differ from frame to frame."""
     torch.manual_seed(seed)
-    network = build("har-cnn")
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(1.7)
-    return network
+    return decide(build("har-cnn"))
 
 
 def har_description(**changes: Any) -> Description:
@@ -72,3 +70,47 @@ def constant_bundle(folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), sha
     )
     save_bundle(folder, build("constant", **arguments), description, np.zeros((1, *shape), np.float32))
     return load_bundle(folder)
+
+
+WORDS = ("good", "bad", "film", "plot", "a", "the", "is", "was", "very", "not", "story", "actor", "dull", "moving")
+RULES = {"tokens": "sentence", "html": False, "length": 20, "keep": "first"}
+
+
+def text_bundle(
+    folder: Path,
+    *,
+    words: Sequence[str] = WORDS,
+    labels: Sequence[str] = ("objective", "subjective"),
+    rules: Mapping[str, Any] = RULES,
+    architecture: str = "text-cnn",
+    arguments: Mapping[str, Any] | None = None,
+    half: Sequence[str] = (),
+    **changes: Any,
+) -> Bundle:
+    """A text network with random weights whose answers differ; `rules` are the framing's, with the `length`."""
+    length = rules["length"]
+    arguments = {
+        "tokens": len(words) + 2,
+        "length": length,
+        "dimensions": 12,
+        "classes": len(labels),
+        **(arguments or {}),
+    }
+    torch.manual_seed(0)
+    fields: dict[str, Any] = {
+        "name": "tiny-text",
+        "version": "1.0",
+        "architecture": ArchitectureChoice(name=architecture, arguments=arguments),
+        "input": Input(shape=(length,), dtype="int32"),
+        "labels": tuple(labels),
+        "framing": dict(rules),
+        "training": TRAINING,
+    }
+    return save_bundle(
+        folder,
+        decide(build(architecture, **arguments)),
+        Description(**(fields | changes)),
+        texts_of(4, length, tokens=arguments["tokens"]),
+        vocabulary=words,
+        half=half,
+    )

@@ -17,6 +17,7 @@ from inference.bundle import (
     BundleNotFoundError,
     GoldenError,
     ManifestError,
+    VocabularyError,
     WeightsError,
     check_golden,
     describe_bundles,
@@ -26,7 +27,16 @@ from inference.bundle import (
     save_bundle,
     served_module,
 )
-from tests.inference.bundles import LABELS, decided_network, har_bundle, har_description, people
+from tests.inference.bundles import (
+    LABELS,
+    RULES,
+    WORDS,
+    decided_network,
+    har_bundle,
+    har_description,
+    people,
+    text_bundle,
+)
 
 
 @pytest.fixture(scope="module")
@@ -405,3 +415,192 @@ def test_a_pickle_in_the_place_of_the_weights_is_refused_and_not_run(spoilt: Pat
         load_bundle(spoilt)
 
     assert not (tmp_path / "made").exists()
+
+
+# -- texts
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A good bundle of a text network, to spoil."""
+    return text_bundle(tmp_path / "text").folder
+
+
+def change_vocabulary(folder: Path, content: bytes) -> None:
+    (folder / "vocabulary.txt").write_bytes(content)
+
+
+def test_a_text_bundle_loads_with_its_words_and_the_rules_of_its_framing(text: Path) -> None:
+    bundle = load_bundle(text)
+
+    assert bundle.vocabulary == WORDS
+    assert bundle.manifest.framing == RULES
+    assert (text / "vocabulary.txt").read_text() == "".join(f"{word}\n" for word in WORDS)
+    check_golden(bundle, infer_with(bundle), "float32")
+    assert describe_bundles([text])[0].input == "20 int32, 14 words"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "length"), [("text-cnn", 20), ("glove-cnn", 160), ("recurrent", 20), ("recurrent", 160)]
+)
+def test_every_text_architecture_makes_a_bundle(tmp_path: Path, architecture: str, length: int) -> None:
+    bundle = text_bundle(tmp_path / "text", architecture=architecture, rules={**RULES, "length": length})
+
+    assert np.ptp(np.array(bundle.manifest.golden.probabilities), axis=0).max() > 0.02
+
+
+def test_any_word_of_any_language_survives_the_file(tmp_path: Path) -> None:
+    words = ("été", "日本語", "don't", "🙂", "\ufeffbom", "a\u200db", '"', "<unk>", "\u0301", "A", "a", "\x08")
+
+    assert text_bundle(tmp_path / "text", words=words).vocabulary == words
+    assert load_bundle(tmp_path / "text").vocabulary == words
+
+
+def test_the_digest_covers_the_vocabulary(text: Path) -> None:
+    names = ("bundle.json", "weights.safetensors", "vocabulary.txt")
+    content = b"".join((text / name).read_bytes() for name in names)
+
+    assert load_bundle(text).digest == hashlib.sha256(content).hexdigest()
+
+
+def test_a_network_of_readings_has_no_vocabulary(saved: Path, tmp_path: Path) -> None:
+    assert load_bundle(saved).vocabulary == ()
+    assert not (saved / "vocabulary.txt").exists()
+    with pytest.raises(VocabularyError, match="har-cnn takes no ids: leave out the vocabulary"):
+        save_bundle(tmp_path / "here", decided_network(), har_description(), people(2), vocabulary=["word"])
+
+
+def test_a_text_network_without_its_vocabulary_is_refused(text: Path) -> None:
+    (text / "vocabulary.txt").unlink()
+
+    with pytest.raises(BundleNotFoundError, match=r"vocabulary\.txt is missing"):
+        load_bundle(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "holds 0 words, but the architecture has 16 ids"),
+        (b"one\n" * 1, "holds 1 words"),
+        (b"".join(b"%d\n" % n for n in range(15)), "holds 15 words"),
+        (b"one\n\ntwo\n", "line 2 is empty: give one word a line"),
+        (b"one\ntwo\none\n", "line 3 repeats 'one' of line 1"),
+        (b"one\r\ntwo\r\n", "line 1 'one\\\\r' holds"),
+        (b"one\ntwo words\n", "line 2 'two words' holds a space"),
+        (b"one\nt\0wo\n", r"line 2 't\\x00wo' holds a space, a line break or a NUL"),
+        ("one\ntw\u2028o\n".encode(), "line 2 .* holds a space, a line break"),
+        ("one\ntw\x85o\n".encode(), "line 2"),
+        (b"one\ntwo\n\xff\n", "line 3 is not UTF-8: save the file as UTF-8"),
+        (b"one\n\xed\xa0\x80\n", "line 2 is not UTF-8"),
+        (b"\xff\xfeo\0n\0e\0", "line 1 is not UTF-8"),
+        (b"one\ntwo", "the last line has no end"),
+        (b"one\n" + b"x" * 257 + b"\n", "line 2 has 257 characters: leave out words of more than 256"),
+        (b"x" * 1000 + b" \n", "line 1 .* holds a space"),
+    ],
+    ids=lambda value: repr(value[:24]),
+)
+def test_a_malformed_vocabulary_is_refused_in_one_sentence_that_names_file_line_and_remedy(
+    text: Path, content: bytes, complaint: str
+) -> None:
+    change_vocabulary(text, content)
+
+    with pytest.raises(VocabularyError, match=complaint) as refusal:
+        load_bundle(text)
+
+    assert str(refusal.value).startswith(str(text / "vocabulary.txt"))
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+def test_a_vocabulary_over_its_size_limit_is_refused_unread(text: Path) -> None:
+    with (text / "vocabulary.txt").open("r+b") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(VocabularyError, match="larger than the 33,554,432 bytes"):
+        load_bundle(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("one", "one"), "line 2 repeats 'one' of line 1"),
+        (("one", ""), "line 2 is empty"),
+        (("one\ntwo", "three"), "holds a space, a line break"),
+        (("one", "\ud800"), "line 2 holds half of a surrogate pair"),
+    ],
+)
+def test_a_vocabulary_that_could_not_be_read_again_is_not_written(
+    tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(VocabularyError, match=complaint):
+        text_bundle(tmp_path / "text", words=words)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_words_of_a_bundle_that_is_saved_must_be_as_many_as_its_network_has(tmp_path: Path) -> None:
+    with pytest.raises(VocabularyError, match="holds 14 words, but the architecture has 9 ids"):
+        text_bundle(tmp_path / "text", arguments={"tokens": 9})
+
+
+def test_golden_frames_with_an_id_that_the_network_does_not_have_are_refused(tmp_path: Path) -> None:
+    good = text_bundle(tmp_path / "good")
+    network = good.manifest.architecture.build()
+
+    for value in (16, -1):
+        with pytest.raises(ManifestError, match="golden_frames must be ids from 0 to 15"):
+            save_bundle(tmp_path / "bad", network, good.manifest, np.full((1, 20), value), vocabulary=WORDS)
+
+
+@pytest.mark.parametrize("value", [16, -1, 0.5, 1e300])
+def test_a_golden_text_with_an_id_that_the_network_does_not_have_is_refused(text: Path, value: float) -> None:
+    """Looking it up would end the process on a GPU."""
+    change_manifest(text, lambda manifest: manifest["golden"]["input"][0].__setitem__(0, value))
+
+    with pytest.raises(ManifestError, match=r"golden\.input must be whole numbers from 0 to 15"):
+        load_bundle(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda m: m.update(framing=[]), "framing"),
+        (lambda m: m.update(normalisation={"mean": [0.0] * 20, "std": [1.0] * 20}), "normalisation is for float32"),
+        (lambda m: m["architecture"]["arguments"].update(tokens=10**9), "tokens"),
+        (lambda m: m["input"].update(dtype="float32"), "input is float32"),
+    ],
+)
+def test_a_wrong_manifest_of_a_text_network_is_refused_by_field(
+    text: Path, change: Callable[[dict[str, Any]], object], field: str
+) -> None:
+    change_manifest(text, change)
+
+    with pytest.raises(ManifestError, match=field):
+        load_bundle(text)
+
+
+def test_tensors_named_half_are_stored_as_float16_and_the_golden_answers_are_those_of_what_is_stored(
+    tmp_path: Path,
+) -> None:
+    bundle = text_bundle(tmp_path / "text", half=["embedding.weight"])
+
+    stored = safetensors.torch.load((tmp_path / "text" / "weights.safetensors").read_bytes())
+    halves = {name for name, tensor in stored.items() if tensor.dtype == torch.float16}
+    assert halves == {"embedding.weight"}
+    check_golden(bundle, infer_with(bundle), "float32")
+    exact = np.array(bundle.manifest.golden.probabilities)
+    np.testing.assert_allclose(infer_with(bundle)(bundle.manifest.golden_frames()), exact, rtol=0, atol=1e-6)
+
+
+def test_only_tensors_that_exist_can_be_stored_in_half(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"tensor 'embeddings', to be stored in half, is not one of the network's"):
+        text_bundle(tmp_path / "text", half=["embeddings"])
+
+
+def test_what_overflows_in_half_is_refused(tmp_path: Path) -> None:
+    network = decided_network()
+    with torch.no_grad():
+        network.get_parameter("conv1.bias")[0] = 1e6
+
+    with pytest.raises(WeightsError, match=r"'conv1\.bias' holds values that are not finite"):
+        save_bundle(tmp_path / "here", network, har_description(), people(2), half=["conv1.bias"])

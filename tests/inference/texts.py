@@ -27,11 +27,15 @@ def network_of(name: str, **changes: Any) -> nn.Module:
     """A network of `NETWORKS` with random weights large enough that its answers differ, ready to serve."""
     architecture, arguments = NETWORKS[name]
     torch.manual_seed(0)
-    network = build(architecture, **{"tokens": TOKENS, "classes": 3, **arguments, **changes})
+    return decide(build(architecture, **{"tokens": TOKENS, "classes": 3, **arguments, **changes})).eval()
+
+
+def decide(network: nn.Module) -> nn.Module:
+    """Make the random weights of `network` large enough that its answers differ from frame to frame."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.7)
-    return network.eval()
+    return network
 
 
 def texts_of(count: int, length: int, *, seed: int = 1, tokens: int = TOKENS) -> np.ndarray:
