@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from torch import nn
 
-from inference.architectures import build
 from inference.bundle import (
     ArchitectureChoice,
     Bundle,
@@ -26,13 +24,14 @@ from inference.bundle import (
     save_bundle,
 )
 from training.augment import Augmentation, Signals, draw, signals
+from training.bundles import described, make_room, new_network, with_metrics
 from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files
 from training.evaluate import Evaluation, evaluate, table
 from training.files import DataError
-from training.fit import FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
+from training.fit import FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import RECIPES, Recipe, RecipeName
-from training.report import TrainingReport, write_training_report
+from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
 from windowing import SLOT_MS, WINDOW_SLOTS
 
@@ -73,12 +72,12 @@ def train_activity(
     settings = dataclasses.replace(
         chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
-    _make_room(output, report)
+    make_room(output.parent, report)
     files = read_files(data, console)
     people = _split(files, chosen)
     material = _material(people, chosen, seed)
     description = _describe(output.name, version, files, chosen, settings, material)
-    network = _new_network(seed)
+    network = new_network(ARCHITECTURE, seed)
     history = fit(
         network,
         material.task,
@@ -93,19 +92,25 @@ def train_activity(
     temperature = fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets)
     validation = score(ACTIVITIES, known.targets, guesses)
     bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
+    article = recipe == "article"
     account = TrainingReport(
-        recipe=recipe,
+        title=f"recipe `{recipe}`",
         command=description.training.command,
         seed=seed,
         seconds=time.monotonic() - began,
         threads=torch.get_num_threads(),
         settings=dataclasses.asdict(settings),
-        files=tuple(files),
-        frames={"training, an epoch": len(material.task.train), "validation": len(known)},
+        data=[
+            {"name": file.name, "sha256": file.sha256, "rows": file.readings, "rows_left_out": dict(file.dropped)}
+            for file in files
+        ],
+        examples={"training, an epoch": len(material.task.train), "validation": len(known)},
         temperature=temperature,
         history=tuple(history),
         validation=validation,
         tests=tests,
+        details={"recipe": recipe, "article": article_figures() if article else None},
+        sections=[beside_the_article(test) for test in tests] if article else [],
     )
     write_training_report(report, account)
     if console is not None:
@@ -113,21 +118,6 @@ def train_activity(
             console.print(table(test))
         console.print(f"Bundle {bundle.title} in {output}, report in {report}", soft_wrap=True)
     return Trained(bundle, tests)
-
-
-def _make_room(output: Path, report: Path) -> None:
-    """Find out before an hour of work, not after it, that its result cannot be written."""
-    for folder in (output.parent, report):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FitError(f"cannot write to {folder}: {error}") from error
-
-
-def _new_network(seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(ARCHITECTURE)
 
 
 def _save_and_test(
@@ -142,7 +132,7 @@ def _save_and_test(
     calibrated = description.model_copy(update={"temperature": round(temperature, 4)})
     bundle = save_bundle(output, network, calibrated, golden_frames())
     tests = [evaluate(bundle, file, held_out) for file, held_out in test_people if held_out]
-    bundle = save_bundle(output, network, _with_metrics(calibrated, validation, tests), golden_frames())
+    bundle = save_bundle(output, network, with_metrics(calibrated, validation, tests), golden_frames())
     return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
 
 
@@ -288,8 +278,8 @@ def _describe(
         seed=settings.seed,
         date=datetime.datetime.now(datetime.UTC).date(),
     )
-    try:
-        return Description(
+    return described(
+        lambda: Description(
             name=name,
             version=version,
             architecture=ArchitectureChoice(name=ARCHITECTURE),
@@ -300,27 +290,10 @@ def _describe(
                 std=tuple(float(str(value)) for value in material.std),
             ),
             training=training,
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise FitError(
-            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: "
-            f"{first['loc'][0]}: {first['msg']}"
-        ) from None
-
-
-def _with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:
-    metrics = {"validation.accuracy": validation.accuracy, "validation.macro_f1": validation.macro_f1}
-    for test in tests:
-        dataset = metric_name(test.dataset)
-        metrics[f"{dataset}.accuracy"] = test.scores.accuracy
-        metrics[f"{dataset}.macro_f1"] = test.scores.macro_f1
-    return description.model_copy(update={"metrics": {name: round(v, 4) for name, v in metrics.items()}})
-
-
-def metric_name(dataset: str) -> str:
-    """A data set's name as a manifest's metrics have it, such as `wisdm-v1.1-reconstructed`."""
-    return "-".join(dataset.lower().replace("(", "").replace(")", "").split())
+        ),
+        name,
+        version,
+    )
 
 
 def golden_frames() -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Scores of a bundle on data files, cut by the service's own windowing and answered by the served module."""
+"""Scores of a bundle on recordings or texts, framed by the service's own windowing, answered by the served module."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -11,8 +12,10 @@ from rich.table import Table
 from inference.bundle import Bundle, infer_plainly, load_bundle, served_module
 from training.datasets import ACTIVITIES, DataFile, Recording, read_files
 from training.files import DataError
-from training.frames import LabelledFrames, served_frames
+from training.frames import served_frames
 from training.scores import Scores, score
+from training.texts import Corpus
+from windowing.text import Framer, parse_rules
 
 FRAMES_A_BATCH = 256
 
@@ -26,10 +29,11 @@ class Evaluation:
     dataset: str
     file: str
     sha256: str
-    people: tuple[str, ...]
     scores: Scores
-    mixed: int  # windows left out: they span two activities
-    other: int  # windows left out: none of the bundle's activities
+    people: tuple[str, ...] = ()  # of recordings
+    mixed: int = 0  # windows left out: they span two activities
+    other: int = 0  # windows left out: none of the bundle's activities
+    unit: Literal["windows", "texts"] = "windows"
 
 
 def evaluate_bundle(
@@ -70,37 +74,62 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         dataset=file.dataset,
         file=file.name,
         sha256=file.sha256,
+        scores=score(ACTIVITIES, frames.activity, answers(bundle, frames.values)),
         people=tuple(sorted({r.person for r in recordings}, key=_by_number)),
-        scores=score(ACTIVITIES, frames.activity, answers(bundle, frames)),
         mixed=frames.mixed,
         other=frames.other,
     )
 
 
-def answers(bundle: Bundle, frames: LabelledFrames) -> np.ndarray:
-    """Probabilities float32[m, k], by the module that is served, in float32."""
+def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:
+    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` where it tells other labels apart."""
+    if set(corpus.labels) - set(bundle.manifest.labels):
+        raise DataError(
+            f"{bundle.title} tells {', '.join(bundle.manifest.labels[:10])}, {corpus.name} holds "
+            f"{', '.join(corpus.labels[:10])}: score it on texts with its own labels"
+        )
+    framer = Framer(parse_rules(bundle.manifest.framing), bundle.vocabulary)
+    label = np.array([bundle.manifest.labels.index(name) for name in corpus.labels])
+    frames = framer.frame([corpus.texts[i] for i in texts])
+    return Evaluation(
+        bundle=bundle.title,
+        bundle_digest=bundle.digest,
+        dataset=corpus.name,
+        file=", ".join(file.name for file in corpus.files),
+        sha256=", ".join(file.sha256 for file in corpus.files),
+        scores=score(bundle.manifest.labels, label[corpus.targets[texts]], answers(bundle, frames)),
+        unit="texts",
+    )
+
+
+def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
+    """Probabilities float32[m, k] of frames [m, ...], by the module that is served, in float32."""
     module = served_module(bundle)
     batches = range(0, len(frames), FRAMES_A_BATCH)
-    return np.concatenate([infer_plainly(module, frames.values[i : i + FRAMES_A_BATCH]) for i in batches])
+    return np.concatenate([infer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
 
 
 def table(evaluation: Evaluation) -> Table:
     """The figures of one evaluation, class by class."""
     scores = evaluation.scores
     drawn = Table(
-        title=f"{evaluation.bundle} on {evaluation.dataset}, {len(evaluation.people)} people",
+        title=f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}",
         caption=f"accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}",
     )
-    drawn.add_column("activity")
-    for column in ("precision", "recall", "F1", "windows"):
+    drawn.add_column("label")
+    for column in ("precision", "recall", "F1", evaluation.unit):
         drawn.add_column(column, justify="right")
     for row in class_rows(scores):
         drawn.add_row(*row)
     return drawn
 
 
+def _extent(evaluation: Evaluation) -> str:
+    return f"{len(evaluation.people)} people" if evaluation.people else f"{evaluation.scores.support.sum():,} texts"
+
+
 def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
-    """Each class with its precision, recall, F1 and windows, as text; a class that does not occur has none."""
+    """Each class with its precision, recall, F1 and examples, as text; a class that does not occur has none."""
     columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support.tolist(), strict=True)
     return [
         (label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}") if n else (label, "-", "-", "-", "0")

@@ -12,16 +12,15 @@ import datetime
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from training.datasets import DataFile
 from training.evaluate import Evaluation, class_rows
 from training.fit import Epoch, FitError
-from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS, RecipeName
+from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
 
 try:
@@ -36,63 +35,61 @@ except ModuleNotFoundError as error:
 class TrainingReport:
     """What a training run has to tell."""
 
-    recipe: RecipeName
+    title: str
     command: str
     seed: int
     seconds: float
     threads: int
     settings: dict[str, Any]
-    files: tuple[DataFile, ...]
-    frames: dict[str, int]
+    data: list[dict[str, Any]]  # each file's name, digest and what was read from it
+    examples: dict[str, int]  # how many, by part
     temperature: float
     history: tuple[Epoch, ...]
     validation: Scores
     tests: tuple[Evaluation, ...]
+    unit: str = "windows"
+    details: dict[str, Any] = field(default_factory=dict)  # further figures
+    sections: list[str] = field(default_factory=list)  # further Markdown
 
 
 def write_training_report(folder: Path, report: TrainingReport) -> None:
     """Write all of a training run's report into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(
+    write_json(
         folder / "metrics.json",
         {
-            "recipe": report.recipe,
+            **report.details,
             "command": report.command,
             "seed": report.seed,
             "seconds": round(report.seconds, 1),
             "fitting_seconds": round(sum(epoch.seconds for epoch in report.history), 1),
             "threads": report.threads,
             "settings": report.settings,
-            "data": [
-                {"name": file.name, "sha256": file.sha256, "rows": file.readings, "rows_left_out": dict(file.dropped)}
-                for file in report.files
-            ],
-            "frames": report.frames,
+            "data": report.data,
+            "examples": report.examples,
             "temperature": report.temperature,
-            "validation": figures(report.validation),
+            "validation": figures(report.validation, report.unit),
             "test": [evaluation_figures(test) for test in report.tests],
-            "article": _article_figures() if report.recipe == "article" else None,
             "history": [dataclasses.asdict(epoch) for epoch in report.history],
         },
     )
     sections = [
-        f"# Training report: recipe `{report.recipe}`\n\n`{report.command}`, {report.seconds:.0f} s on "
+        f"# Training report: {report.title}\n\n`{report.command}`, {report.seconds:.0f} s on "
         f"{report.threads} threads; temperature {report.temperature:.3f}.\n",
-        f"## Validation\n\n{_markdown(report.validation)}",
-        *(_evaluation_section(test) for test in report.tests),
+        f"## Validation\n\n{markdown(report.validation, report.unit)}",
+        *map(_evaluation_section, report.tests),
+        *report.sections,
     ]
-    if report.recipe == "article":
-        sections.append(_beside_the_article(report.tests))
     (folder / "report.md").write_text("\n".join(sections), encoding="utf-8")
     _draw_curves(folder / "learning-curves.png", report.history)
-    _draw_confusion(folder / "confusion-validation.png", report.validation, "validation people")
+    draw_confusion(folder / "confusion-validation.png", report.validation, "validation")
     _evaluations(folder, report.tests)
 
 
 def write_evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     """Write the report of an evaluation, outside of training, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "metrics.json", {"test": [evaluation_figures(one) for one in evaluations]})
+    write_json(folder / "metrics.json", {"test": [evaluation_figures(one) for one in evaluations]})
     (folder / "report.md").write_text(
         "\n".join(["# Evaluation\n", *map(_evaluation_section, evaluations)]), encoding="utf-8"
     )
@@ -106,19 +103,19 @@ def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
             log.write(json.dumps({"at": now, **evaluation_figures(one)}) + "\n")
     for one in evaluations:
         slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
-        _draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
+        draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 
-def figures(scores: Scores) -> dict[str, Any]:
+def figures(scores: Scores, unit: str = "windows") -> dict[str, Any]:
     """All figures of `scores`, as JSON has them."""
     return {
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
         "loss": scores.loss,
-        "windows": int(scores.support.sum()),
+        unit: int(scores.support.sum()),
         "labels": list(scores.labels),
         "precision": scores.precision.tolist(),
         "recall": scores.recall.tolist(),
@@ -136,72 +133,82 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         "dataset": evaluation.dataset,
         "file": evaluation.file,
         "sha256": evaluation.sha256,
-        "people": list(evaluation.people),
-        "windows_of_two_activities_left_out": evaluation.mixed,
-        "windows_of_other_activities_left_out": evaluation.other,
-        **figures(evaluation.scores),
+        **(_people_figures(evaluation) if evaluation.people else {}),
+        **figures(evaluation.scores, evaluation.unit),
     }
 
 
-def _article_figures() -> dict[str, Any]:
+def _people_figures(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "people": list(evaluation.people),
+        "windows_of_two_activities_left_out": evaluation.mixed,
+        "windows_of_other_activities_left_out": evaluation.other,
+    }
+
+
+def article_figures() -> dict[str, Any]:
+    """What the article published of its test, as JSON has it."""
     return {"accuracy": ARTICLE_ACCURACY, "loss": ARTICLE_LOSS, **{k: list(v) for k, v in ARTICLE_FIGURES.items()}}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content`, which must be finite."""
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _markdown(scores: Scores) -> str:
-    lines = ["| activity | precision | recall | F1 | windows |", "|---|---:|---:|---:|---:|"]
+def markdown(scores: Scores, unit: str = "windows") -> str:
+    """The figures of each class, and of all of them."""
+    lines = [f"| label | precision | recall | F1 | {unit} |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {' | '.join(row)} |" for row in class_rows(scores)]
     lines.append(f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}\n")
     return "\n".join(lines)
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:
+    if not evaluation.people:
+        return f"## {evaluation.dataset}\n\n{markdown(evaluation.scores, evaluation.unit)}"
     people = ", ".join(evaluation.people)
     return (
-        f"## {evaluation.dataset}, people {people}\n\n{_markdown(evaluation.scores)}\n"
+        f"## {evaluation.dataset}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
     )
 
 
-def _beside_the_article(tests: Sequence[Evaluation]) -> str:
-    sections = []
-    for test in tests:
-        ours = test.scores
-        lines = [
-            f"## Beside the article: {test.dataset}\n",
-            "The article's figures are of users 29 to 36 of the original file, windows cut straight over the "
-            f"rows; ours are of {test.dataset}, windows as the service cuts them.\n",
-            "| | article P | ours P | article R | ours R | article F1 | ours F1 | article n | ours n |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+def beside_the_article(test: Evaluation) -> str:
+    """A test's figures beside those that were published, as Markdown."""
+    ours = test.scores
+    lines = [
+        f"## Beside the article: {test.dataset}\n",
+        "The article's figures are of users 29 to 36 of the original file, windows cut straight over the "
+        f"rows; ours are of {test.dataset}, windows as the service cuts them.\n",
+        "| | article P | ours P | article R | ours R | article F1 | ours F1 | article n | ours n |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for i, label in enumerate(ours.labels):
+        pairs = [
+            f"{ARTICLE_FIGURES[name][i]:.2f} | {value[i]:.2f}"
+            for name, value in (("precision", ours.precision), ("recall", ours.recall), ("f1", ours.f1))
         ]
-        for i, label in enumerate(ours.labels):
-            pairs = [
-                f"{ARTICLE_FIGURES[name][i]:.2f} | {value[i]:.2f}"
-                for name, value in (("precision", ours.precision), ("recall", ours.recall), ("f1", ours.f1))
-            ]
-            n = f"{ARTICLE_FIGURES['support'][i]:.0f} | {ours.support[i]}"
-            lines.append(f"| {label} | {' | '.join(pairs)} | {n} |")
-        lines.append(
-            f"\naccuracy {ARTICLE_ACCURACY:.2f} | {ours.accuracy:.2f}, loss {ARTICLE_LOSS:.2f} | {ours.loss:.2f}\n"
-        )
-        sections.append("\n".join(lines))
-    return "\n".join(sections)
+        n = f"{ARTICLE_FIGURES['support'][i]:.0f} | {ours.support[i]}"
+        lines.append(f"| {label} | {' | '.join(pairs)} | {n} |")
+    lines.append(
+        f"\naccuracy {ARTICLE_ACCURACY:.2f} | {ours.accuracy:.2f}, loss {ARTICLE_LOSS:.2f} | {ours.loss:.2f}\n"
+    )
+    return "\n".join(lines)
 
 
 # --- pictures ------------------------------------------------------------------------------------
 
 
-def _draw_confusion(path: Path, scores: Scores, title: str) -> None:
-    """Rows are the true activities; shades are shares of a row, numbers are windows."""
+def draw_confusion(path: Path, scores: Scores, title: str) -> None:
+    """Rows are the true labels; shades are shares of a row, numbers count windows or texts."""
     k = len(scores.labels)
     shares = scores.confusion / np.maximum(1, scores.support)[:, None]
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    side = max(5.6, 0.5 * k)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(

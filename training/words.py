@@ -18,6 +18,7 @@ PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
 MAX_VECTORS = 4_000_000
 MAX_DIMENSIONS = 1_024
 MAX_LINE_BYTES = 64 << 10
+MAX_WORD_LENGTH = 100
 LINES_AT_ONCE = 2_000
 
 # Kim's, for words without a vector where there are none to be like.
@@ -141,9 +142,14 @@ def _numbers(lines: Sequence[bytes], dimensions: int, where: str) -> np.ndarray:
 
 def choose_words(tokens: Tokens, texts: np.ndarray, *, min_count: int, limit: int) -> tuple[str, ...]:
     """The words of `texts` int64[m] that occur `min_count` times, most frequent first, at most `limit`."""
-    counts = tokens.counts(texts)
+    counts = tokens.counts(texts) * np.array([is_word(word) for word in tokens.words], int)
     frequent = sorted(np.flatnonzero(counts >= max(1, min_count)), key=lambda i: (-counts[i], tokens.words[i]))
     return tuple(tokens.words[i] for i in frequent[:limit])
+
+
+def is_word(word: str) -> bool:
+    """Whether a vocabulary may hold it: no space of Unicode's, and not a line that lost its end."""
+    return word.split() == [word] and len(word) <= MAX_WORD_LENGTH and "\0" not in word
 
 
 def vector_rows(vocabulary: Sequence[str], vectors: Vectors, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,8 @@ import torch
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
 from tests.training.files import write_wisdm
-from training.activity import Trained, golden_frames, metric_name, train_activity
+from training.activity import Trained, golden_frames, train_activity
+from training.bundles import metric_name
 from training.datasets import ACTIVITIES
 from training.evaluate import evaluate_bundle
 from training.files import DataError

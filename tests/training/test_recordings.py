@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from inference.bundle import find_bundle, load_bundle
-from training.activity import metric_name
 from training.augment import signals
+from training.bundles import metric_name
 from training.datasets import DataFile, Recording, read_file
 from training.evaluate import evaluate
 from training.frames import rows_cut_straight, served_frames

@@ -1,0 +1,58 @@
+"""What the ends of all training runs have in common: room for the result, its description, its seeds."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from inference.architectures import build
+from inference.bundle import Description
+from training.evaluate import Evaluation
+from training.fit import FitError
+from training.scores import Scores
+
+
+def make_room(*folders: Path) -> None:
+    """Find out before an hour of work, not after it, that its result cannot be written; raises `FitError`."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FitError(f"cannot write to {folder}: {error}") from error
+
+
+def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
+    """A network whose first weights are a function of `seed`; the caller's random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(architecture, **arguments)
+
+
+def described(make: Callable[[], Description], name: str, version: str) -> Description:
+    """What `make` gives; where it cannot be a bundle's description, a `FitError` that says why."""
+    try:
+        return make()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the description"
+        raise FitError(
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {where}: {first['msg']}"
+        ) from None
+
+
+def with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:
+    """The description with the figures of its validation and tests."""
+    metrics = {"validation.accuracy": validation.accuracy, "validation.macro_f1": validation.macro_f1}
+    for test in tests:
+        dataset = metric_name(test.dataset)
+        metrics[f"{dataset}.accuracy"] = test.scores.accuracy
+        metrics[f"{dataset}.macro_f1"] = test.scores.macro_f1
+    return description.model_copy(update={"metrics": {name: round(v, 4) for name, v in metrics.items()}})
+
+
+def metric_name(dataset: str) -> str:
+    """A data set's name as a manifest's metrics have it, such as `wisdm-v1.1-reconstructed`."""
+    return "-".join(dataset.lower().replace("(", "").replace(")", "").split())
