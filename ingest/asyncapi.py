@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of the accelerometer topics, made from the contract's models.
+"""The AsyncAPI 3 document of all topics, made from the contract's models.
 
 `python -m ingest.asyncapi > docs/asyncapi.yaml` writes it anew; a test holds that the file is current and that
 the decoder takes every example in it. The specification is at https://www.asyncapi.com/docs/reference/specification/v3.0.0.
@@ -30,14 +30,19 @@ from ingest.contract import (
     SOURCE_OFFSET_HEADER,
     SOURCE_PARTITION_HEADER,
     SOURCE_TOPIC_HEADER,
+    TEXT_LABELS_TOPIC,
+    TEXTS_DEAD_LETTER_TOPIC,
+    TEXTS_TOPIC,
     ActivityLabel,
     Chunk,
     Message,
     Sample,
+    Text,
+    TextLabel,
 )
 from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason
 
-CONTRACT_VERSION: Final = "1.0.0"
+CONTRACT_VERSION: Final = "1.1.0"
 
 Schema = dict[str, Any]
 
@@ -45,8 +50,9 @@ _INTRODUCTION: Final = f"""\
 What Stridecast reads from Kafka and what it writes. Topic names are settings; these are the defaults.
 
 JSON is UTF-8 as RFC 8259 has it, nested at most {MAX_NESTING} levels deep. Of a field that is given twice the last
-counts; unknown fields are ignored. A JSON value with a field `samples` is a chunk, any other a sample. Of several
-headers of one name the last counts. A record that breaks any of this goes whole to the dead letters.
+counts; unknown fields are ignored. On the topic of readings a JSON value with a field `samples` is a chunk, any other
+a sample. Of several headers of one name the last counts. A record that breaks any of this goes whole to the dead
+letters of its topic.
 """
 
 _BINARY_CHUNK: Final = f"""\
@@ -81,21 +87,29 @@ def document() -> Schema:
             "activities": _channel(
                 ACTIVITIES_TOPIC, "One label for each complete window of each device.", "activityLabel"
             ),
-            "deadLetters": _channel(
-                ACCELEROMETER_DEAD_LETTER_TOPIC, "Rejected records, byte for byte, with the reason.", "deadLetter"
+            "accelerometerDeadLetters": _dead_letters(ACCELEROMETER_DEAD_LETTER_TOPIC),
+            "texts": _channel(
+                TEXTS_TOPIC, "Texts to be labelled. The key is the text id; the id in the value counts.", "text"
             ),
+            "textLabels": _channel(TEXT_LABELS_TOPIC, "One label for each text.", "textLabel"),
+            "textsDeadLetters": _dead_letters(TEXTS_DEAD_LETTER_TOPIC),
         },
         "operations": {
             "readAccelerometer": _operation("receive", "accelerometer"),
             "writeActivities": _operation("send", "activities"),
-            "writeDeadLetters": _operation("send", "deadLetters"),
+            "writeAccelerometerDeadLetters": _operation("send", "accelerometerDeadLetters"),
+            "readTexts": _operation("receive", "texts"),
+            "writeTextLabels": _operation("send", "textLabels"),
+            "writeTextsDeadLetters": _operation("send", "textsDeadLetters"),
         },
         "components": {
             "messages": {
-                "sample": _json_message(Sample, _content_type(JSON_CONTENT_TYPE)),
-                "chunk": _json_message(Chunk, _content_type(JSON_CONTENT_TYPE)),
+                "sample": _json_message(Sample, _content_type(JSON_CONTENT_TYPE), "the device id"),
+                "chunk": _json_message(Chunk, _content_type(JSON_CONTENT_TYPE), "the device id"),
                 "binaryChunk": _binary_chunk(),
-                "activityLabel": _json_message(ActivityLabel, _label_headers()),
+                "activityLabel": _json_message(ActivityLabel, _label_headers(_CLOSING), "the device id"),
+                "text": _json_message(Text, _content_type(JSON_CONTENT_TYPE), "the text id"),
+                "textLabel": _json_message(TextLabel, _label_headers("of the text's record"), "the text id"),
                 "deadLetter": _dead_letter(),
             }
         },
@@ -110,11 +124,15 @@ def _channel(topic: str, description: str, *messages: str) -> Schema:
     }
 
 
+def _dead_letters(topic: str) -> Schema:
+    return _channel(topic, "Rejected records, byte for byte, with the reason.", "deadLetter")
+
+
 def _operation(action: str, channel: str) -> Schema:
     return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
 
 
-def _json_message(model: type[Message], headers: Schema) -> Schema:
+def _json_message(model: type[Message], headers: Schema, key: str) -> Schema:
     schema = model.model_json_schema()
     properties = {
         name: {key: value for key, value in field.items() if key != "title"}
@@ -127,7 +145,7 @@ def _json_message(model: type[Message], headers: Schema) -> Schema:
         "contentType": JSON_CONTENT_TYPE,
         "headers": headers,
         "payload": {"type": "object", "properties": properties, "required": schema["required"]},
-        "bindings": _key("the device id"),
+        "bindings": _key(key),
         "examples": [{"payload": example} for example in model.examples],
     }
 
@@ -179,10 +197,10 @@ def _dead_letter() -> Schema:
 
 
 _DECIMAL: Final = {"type": "string", "pattern": "^[0-9]+$"}
+_CLOSING: Final = "of the record that closed the window, or of the device's last one before the silence"
 
 
-def _label_headers() -> Schema:
-    source = "of the record that closed the window, or of the device's last one before the silence"
+def _label_headers(source: str) -> Schema:
     return _headers(
         {
             SOURCE_PARTITION_HEADER: _DECIMAL | {"description": f"input partition {source}"},

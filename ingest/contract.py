@@ -32,6 +32,9 @@ from ingest.rejections import Reason, Refused
 ACCELEROMETER_TOPIC: Final = "accelerometer"
 ACTIVITIES_TOPIC: Final = "activities"
 ACCELEROMETER_DEAD_LETTER_TOPIC: Final = "accelerometer.dead-letters"
+TEXTS_TOPIC: Final = "texts"
+TEXT_LABELS_TOPIC: Final = "text-labels"
+TEXTS_DEAD_LETTER_TOPIC: Final = "texts.dead-letters"
 
 CONTENT_TYPE_HEADER: Final = "content-type"
 ERROR_REASON_HEADER: Final = "error-reason"
@@ -49,6 +52,8 @@ BINARY_VERSION: Final = 1
 BINARY_READING_BYTES: Final = 12
 
 MAX_DEVICE_ID_BYTES: Final = 128
+MAX_TEXT_ID_BYTES: Final = 512
+MAX_TEXT_BYTES: Final = 65_536  # of the text as UTF-8, whatever JSON made of it; by default
 MAX_ACCELERATION: Final = 1000.0  # m/s^2, either way
 MAX_RATE_HZ: Final = 1000.0
 MAX_READINGS: Final = 20_000  # of one chunk
@@ -101,15 +106,32 @@ def check_timestamp(milliseconds: int) -> int:
 
 def check_device_id(device_id: bytes) -> bytes:
     """Return the id unchanged, or raise `Refused` unless it is 1 to 128 bytes of UTF-8."""
-    if not device_id:
-        raise Refused(Reason.BAD_ID, "the device id is empty")
-    if len(device_id) > MAX_DEVICE_ID_BYTES:
-        raise Refused(Reason.BAD_ID, f"the device id has {len(device_id)} bytes; {MAX_DEVICE_ID_BYTES} is the limit")
+    return _check_id(device_id, "device", MAX_DEVICE_ID_BYTES)
+
+
+def check_text_id(text_id: bytes) -> bytes:
+    """Return the id unchanged, or raise `Refused` unless it is 1 to 512 bytes of UTF-8."""
+    return _check_id(text_id, "text", MAX_TEXT_ID_BYTES)
+
+
+def _check_id(encoded: bytes, whose: str, limit: int) -> bytes:
+    if not encoded:
+        raise Refused(Reason.BAD_ID, f"the {whose} id is empty")
+    if len(encoded) > limit:
+        raise Refused(Reason.BAD_ID, f"the {whose} id has {len(encoded)} bytes; {limit} is the limit")
     try:
-        device_id.decode()
+        encoded.decode()
     except UnicodeDecodeError as error:
-        raise Refused(Reason.BAD_ID, f"the device id is not UTF-8: {error}") from None
-    return device_id
+        raise Refused(Reason.BAD_ID, f"the {whose} id is not UTF-8: {error}") from None
+    return encoded
+
+
+def check_text(text: str, max_bytes: int) -> str:
+    """Return the text unchanged, or raise `Refused` if it is longer; half of a surrogate pair counts as 3 bytes."""
+    size = len(text.encode(errors="surrogatepass"))
+    if size > max_bytes:
+        raise Refused(Reason.TOO_LARGE, f"the text has {size} bytes; {max_bytes} is the limit")
+    return text
 
 
 def check_rate(rate_hz: float) -> float:
@@ -134,11 +156,24 @@ def check_readings(count: int) -> int:
 
 
 def _check_json_device_id(device_id: str) -> str:
-    try:
-        check_device_id(device_id.encode())
-    except UnicodeEncodeError:
-        raise Refused(Reason.BAD_ID, "the device id has half of a surrogate pair, which is no UTF-8") from None
+    check_device_id(_utf8(device_id, "device"))
     return device_id
+
+
+def _check_json_text_id(text_id: str) -> str:
+    check_text_id(_utf8(text_id, "text"))
+    return text_id
+
+
+def _utf8(text: str, whose: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Refused(Reason.BAD_ID, f"the {whose} id has half of a surrogate pair, which is no UTF-8") from None
+
+
+def _check_json_text(text: str, info: ValidationInfo) -> str:
+    return check_text(text, (info.context or {}).get("max_bytes", MAX_TEXT_BYTES))
 
 
 def _from_iso_8601(value: object) -> object:
@@ -161,6 +196,14 @@ DeviceId = Annotated[
     Field(
         description=f"1 to {MAX_DEVICE_ID_BYTES} bytes of UTF-8",
         json_schema_extra={"minLength": 1, "maxLength": MAX_DEVICE_ID_BYTES},
+    ),
+]
+TextId = Annotated[
+    str,
+    AfterValidator(_check_json_text_id),
+    Field(
+        description=f"1 to {MAX_TEXT_ID_BYTES} bytes of UTF-8",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT_ID_BYTES},
     ),
 ]
 Timestamp = Annotated[
@@ -292,4 +335,48 @@ class ActivityLabel(Message):
         int, Field(ge=50, description="50 (n + 1) for the longest run of n empty slots; 50 without any")
     ]
     closed_by: Literal["time", "silence"]
+    model: Annotated[str, Field(description="name@version")]
+
+
+class Text(Message):
+    """One text to be labelled."""
+
+    examples: ClassVar[list[dict[str, Any]]] = [
+        {"id": "review-17", "text": "It's a deft, delightful comedy."},
+        {"id": "レビュー-3", "text": "The film opens in Paris, in 1912 …"},
+        {"id": "review-18", "text": ""},
+    ]
+
+    id: TextId
+    # A validation context `{"max_bytes": n}` sets another limit.
+    text: Annotated[
+        str,
+        AfterValidator(_check_json_text),
+        Field(
+            description=f"at most {MAX_TEXT_BYTES} bytes of UTF-8 (a setting); it may be empty",
+            json_schema_extra={"maxLength": MAX_TEXT_BYTES},
+        ),
+    ]
+
+
+class TextLabel(Message):
+    """What one text is.
+
+    A label's identity is its source partition and offset, for the ids of texts may repeat.
+    """
+
+    examples: ClassVar[list[dict[str, Any]]] = [
+        {
+            "id": "review-17",
+            "label": "subjective",
+            "confidence": 0.991204,
+            "probabilities": {"objective": 0.008796, "subjective": 0.991204},
+            "model": "subjectivity@1.0.0",
+        }
+    ]
+
+    id: TextId
+    label: Annotated[str, Field(description="the most probable label")]
+    confidence: Annotated[Probability, Field(description="its probability")]
+    probabilities: dict[str, Probability]
     model: Annotated[str, Field(description="name@version")]

@@ -23,7 +23,7 @@ from ingest.contract import (
     SOURCE_PARTITION_HEADER,
     SOURCE_TOPIC_HEADER,
 )
-from ingest.decode import Record
+from ingest.records import Record
 from ingest.rejections import Rejection
 
 

@@ -5,40 +5,31 @@ decoder. Whatever it is not sure of goes to the second: chunks, long values, and
 contract's own models then judge. So the first pass may leave any record alone, but it must never take one that
 the models would refuse, nor read it differently.
 
-Which form a record has:
-
-- The header `content-type` decides; where there are several, the last counts, as in Kafka's own `lastHeader`.
-  Media types are compared without case and without their parameters, so `application/json; charset=utf-8` is
-  JSON. Without the header the value is JSON.
-- JSON with a field `samples` is a chunk, any other is a sample. Of a field that is given twice the last counts.
-  In a JSON record the value's `device_id` counts, whatever the record's key says.
+Which form a record has: the header `content-type` tells JSON from a binary chunk (see `ingest.records`). JSON with
+a field `samples` is a chunk, any other is a sample. In a JSON record the value's `device_id` counts, whatever the
+record's key says.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from ingest.contract import (
     BINARY_CHUNK_CONTENT_TYPE,
     BINARY_HEADER,
     BINARY_READING_BYTES,
     BINARY_VERSION,
-    CONTENT_TYPE_HEADER,
     JSON_CONTENT_TYPE,
     MAX_ACCELERATION,
     MAX_AHEAD_MS,
-    MAX_NESTING,
     MAX_TIMESTAMP_MS,
     Chunk,
     Sample,
@@ -49,30 +40,13 @@ from ingest.contract import (
     check_timestamp,
     epoch_ms,
 )
+from ingest.records import DOUBT, SHALLOW_BYTES, Record, content_kind, judge, may_be_deep, read_object
 from ingest.rejections import Reason, Refused, Rejection
 
-# A JSON value this short cannot be nested deeper than the limit: each level takes two brackets.
-_SHALLOW_BYTES: Final = 2 * MAX_NESTING
 _IS_JSON: Final[dict[bytes | None, bool]] = {
     JSON_CONTENT_TYPE.encode(): True,
     BINARY_CHUNK_CONTENT_TYPE.encode(): False,
 }
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may lack its end
-
-
-class Record(Protocol):
-    """What decoding needs of a Kafka record; kafka-python's `ConsumerRecord` has it."""
-
-    @property
-    def value(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def key(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
-    @property
-    def timestamp(self) -> int:
-        """Kafka's own, in epoch ms."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +117,6 @@ class _PlainChunk(msgspec.Struct, gc=False):
 
 _decode_sample: Final = msgspec.json.Decoder(_PlainSample).decode
 _decode_chunk: Final = msgspec.json.Decoder(_PlainChunk).decode
-# What the typed decoders and the checks raise at a value that the models have to judge.
-_DOUBT: Final = (msgspec.DecodeError, UnicodeError, RecursionError, Refused)
 
 
 def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: float) -> tuple[Readings, list[int]]:
@@ -161,8 +133,8 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
         try:
             if (
                 value is None
-                or (record.headers and not _is_json(record.headers))
-                or (len(value) > _SHALLOW_BYTES and _may_be_deep(value))
+                or (record.headers and not content_kind(record.headers, _IS_JSON))
+                or (len(value) > SHALLOW_BYTES and may_be_deep(value))
             ):
                 rest.append(index)
                 continue
@@ -179,7 +151,7 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
             if device is None:
                 device_ids.append(check_device_id(sample.device_id.encode()))
                 device = codes[sample.device_id] = len(codes)
-        except _DOUBT:
+        except DOUBT:
             rest.append(index)
             continue
         record_column.append(index)
@@ -241,7 +213,7 @@ def _read(index: int, record: Record, max_ahead_ms: int, scale: float) -> _Part:
     latest = record.timestamp + max_ahead_ms
     message = (
         _read_json(record.value, scale)
-        if _is_json(record.headers)
+        if content_kind(record.headers, _IS_JSON)
         else _read_binary_chunk(record.key, record.value, scale)
     )
     if isinstance(message, Sample):
@@ -253,40 +225,23 @@ def _read(index: int, record: Record, max_ahead_ms: int, scale: float) -> _Part:
     return _Part(index, message.device_id, times, message.xyz.astype(np.float32))
 
 
-def _is_json(headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    """Tell JSON from a binary chunk by the content type, or raise `Refused` for any other."""
-    for name, value in reversed(headers):
-        if name == CONTENT_TYPE_HEADER:
-            is_json = _IS_JSON.get(value)
-            if is_json is None and value is not None:
-                is_json = _IS_JSON.get(value.split(b";", 1)[0].strip().lower())
-            if is_json is None:
-                raise Refused(Reason.CONTENT_TYPE, _not_a_content_type(value))
-            return is_json
-    return True
-
-
-def _not_a_content_type(value: bytes | None) -> str:
-    shown = (value or b"")[:64].decode(errors="backslashreplace")
-    return f"content type '{shown}' is none of this topic's"
-
-
 def _read_json(value: bytes, scale: float) -> Sample | _Chunk:
     try:
         return _read_plain_chunk(value, scale)
-    except _DOUBT:
-        message = _judge(value, scale)
-    if isinstance(message, Sample):
-        return message
+    except DOUBT:
+        fields = read_object(value)
+    if "samples" not in fields:
+        return judge(fields, Sample, {"scale": scale})
+    message = judge(fields, Chunk, {"scale": scale})
     return _Chunk(message.device_id.encode(), message.start, message.rate_hz, np.array(message.samples))
 
 
 def _read_plain_chunk(value: bytes, scale: float) -> _Chunk:
-    """Read an ordinary JSON chunk fast, or raise one of `_DOUBT`."""
+    """Read an ordinary JSON chunk fast, or raise one of `DOUBT`."""
     if not value.isascii():
         value.decode()
     chunk = _decode_chunk(value)
-    if _may_be_deep(value, rows=len(chunk.samples)):
+    if may_be_deep(value, rows=len(chunk.samples)):
         raise Refused(Reason.NOT_JSON, "nested deeply, perhaps")
     start = epoch_ms(chunk.start) if isinstance(chunk.start, str) else chunk.start
     count = check_readings(len(chunk.samples))
@@ -346,78 +301,6 @@ def _reading_times(start: int, count: int, rate_hz: float, latest: int) -> NDArr
     check_timestamp(math.floor(last))
     k = np.arange(count, dtype=np.float64)
     return np.floor(start + k * 1000 / rate_hz + 0.5).astype(np.int64)
-
-
-# --- The models' judgement ------------------------------------------------------------------------------------
-
-_FAULTS: Final = {
-    "missing": Reason.MISSING_FIELD,
-    "too_short": Reason.BAD_SHAPE,
-    "too_long": Reason.BAD_SHAPE,
-}
-# In a producer's words rather than the validator's.
-_PLAINLY: Final = {
-    "missing": "the field is missing",
-    "too_short": "a reading is three numbers: x, y and z",
-    "too_long": "a reading is three numbers: x, y and z",
-    "list_type": "not a list",
-    "string_type": "not a string",
-    "float_type": "not a number",
-    "int_type": "neither a whole number of milliseconds nor an ISO 8601 time",
-}
-
-
-def _judge(value: bytes, scale: float) -> Sample | Chunk:
-    """Let the contract's models read any JSON value; raise `Refused` with what they say."""
-    if not value.strip():
-        raise Refused(Reason.NOT_JSON, "the value is empty")
-    if _may_be_deep(value) and _nesting(value) > MAX_NESTING:
-        raise Refused(Reason.NOT_JSON, f"nested deeper than {MAX_NESTING} levels")
-    try:
-        message = json.loads(value.decode(), parse_int=_bounded_int, parse_constant=_refuse_constant)
-    except Refused:
-        raise
-    except ValueError as error:
-        raise Refused(Reason.NOT_JSON, f"the value is not JSON: {error}") from None
-    if not isinstance(message, dict):
-        raise Refused(Reason.NOT_JSON, "the value is JSON, but not an object")
-    form = Chunk if "samples" in message else Sample
-    try:
-        return form.model_validate(message, context={"scale": scale})
-    except ValidationError as error:
-        raise _refusal(error) from None
-
-
-def _refusal(error: ValidationError) -> Refused:
-    first: Any = error.errors(include_url=False, include_input=False)[0]
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-    place = error.title + "".join(steps)
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, Refused):
-        return Refused(cause.reason, f"{place}: {cause.detail}")
-    fault = first["type"]
-    return Refused(_FAULTS.get(fault, Reason.WRONG_TYPE), f"{place}: {_PLAINLY.get(fault, first['msg'])}")
-
-
-def _may_be_deep(value: bytes, rows: int = 0) -> bool:
-    """Tell whether so many brackets open, those of the rows aside, that JSON may be nested beyond the limit."""
-    return len(value) > _SHALLOW_BYTES and value.count(b"[") + value.count(b"{") - rows > MAX_NESTING
-
-
-def _nesting(value: bytes) -> int:
-    """Return how deep a JSON value is nested, in linear time and constant stack, whether it is valid or not."""
-    lowered = np.frombuffer(_STRINGS.sub(b"", value), np.uint8) | 0x20  # [ and ] become { and }
-    steps = (lowered == ord("{")).astype(np.int32) - (lowered == ord("}"))
-    return int(np.cumsum(steps).max(initial=0))
-
-
-def _bounded_int(digits: str) -> int:
-    """Parse a JSON integer; one beyond every limit becomes another that is, at no cost in time."""
-    return int(digits) if len(digits) < 40 else int(digits[:40])
-
-
-def _refuse_constant(name: str) -> None:
-    raise Refused(Reason.NOT_JSON, f"{name} is not JSON")
 
 
 # --- All together ---------------------------------------------------------------------------------------------

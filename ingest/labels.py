@@ -1,4 +1,4 @@
-"""Activity labels, from the columns of a classified batch to the bytes that go to Kafka."""
+"""Labels, from the columns of a classified batch to the bytes that go to Kafka."""
 
 from __future__ import annotations
 
@@ -59,18 +59,8 @@ def encode_activities(
     Raises:
         ValueError: if a probability is not finite or outside [0, 1]; nothing wrong may be published
     """
-    rounded = np.round(probabilities.astype(np.float64), PROBABILITY_DECIMALS)
-    sound = ((rounded >= 0) & (rounded <= 1)).all(axis=1)
-    if not sound.all():
-        window = int(np.argmin(sound))
-        raise ValueError(
-            f"{model} gave window {window} of the batch the probabilities {probabilities[window].tolist()}, "
-            "which are not all in [0, 1]; nothing of this batch may be published"
-        )
-    constant_headers = [
-        (SOURCE_PARTITION_HEADER, b"%d" % source_partition),
-        (BUNDLE_DIGEST_HEADER, bundle_digest.encode()),
-    ]
+    rounded = _rounded(probabilities, model)
+    constant_headers = _constant_headers(source_partition, bundle_digest)
     outgoing: list[Outgoing] = []
     columns = zip(
         device_id.tolist(),
@@ -100,3 +90,63 @@ def encode_activities(
         )
         outgoing.append((device, value, [*constant_headers, (SOURCE_OFFSET_HEADER, b"%d" % offset)]))
     return outgoing
+
+
+def encode_text_labels(
+    *,
+    ids: Sequence[bytes],
+    probabilities: NDArray[np.float32],
+    source_offset: NDArray[np.int64],
+    source_partition: int,
+    labels: Sequence[str],
+    model: str,
+    bundle_digest: str,
+) -> list[Outgoing]:
+    """Encode the labels of m texts of one input partition, byte for byte as `TextLabel` would.
+
+    Probabilities are rounded, and `confidence` and `label` chosen, as for activities.
+
+    Args:
+        ids: m text ids, UTF-8; also the records' keys
+        probabilities: float32[m, k], a row a text, in the order of `labels`
+        source_offset: int64[m], offset of each text's record
+        source_partition: the input partition of all these records
+        labels: the k labels
+        model: `name@version` of the bundle
+        bundle_digest: its digest, for the header
+
+    Raises:
+        ValueError: if a probability is not finite or outside [0, 1]; nothing wrong may be published
+    """
+    rounded = _rounded(probabilities, model)
+    constant_headers = _constant_headers(source_partition, bundle_digest)
+    outgoing: list[Outgoing] = []
+    columns = zip(ids, rounded.tolist(), probabilities.argmax(axis=1).tolist(), source_offset.tolist(), strict=True)
+    for text_id, row, best, offset in columns:
+        value = to_json(
+            {
+                "id": text_id.decode(),
+                "label": labels[best],
+                "confidence": row[best],
+                "probabilities": dict(zip(labels, row, strict=True)),
+                "model": model,
+            }
+        )
+        outgoing.append((text_id, value, [*constant_headers, (SOURCE_OFFSET_HEADER, b"%d" % offset)]))
+    return outgoing
+
+
+def _rounded(probabilities: NDArray[np.float32], model: str) -> NDArray[np.float64]:
+    rounded = probabilities.astype(np.float64).round(PROBABILITY_DECIMALS)
+    sound = ((rounded >= 0) & (rounded <= 1)).all(axis=1)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise ValueError(
+            f"{model} gave frame {row} of the batch the probabilities {probabilities[row].tolist()}, "
+            "which are not all in [0, 1]; nothing of this batch may be published"
+        )
+    return rounded
+
+
+def _constant_headers(source_partition: int, bundle_digest: str) -> list[tuple[str, bytes]]:
+    return [(SOURCE_PARTITION_HEADER, b"%d" % source_partition), (BUNDLE_DIGEST_HEADER, bundle_digest.encode())]

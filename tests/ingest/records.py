@@ -55,5 +55,10 @@ def binary_chunk(
     return head + b"".join(struct.pack("<3f", *row) for row in rows)
 
 
+def text(**fields: Any) -> bytes:
+    """A good text with some fields changed; a field that is ... is left out."""
+    return _json({"id": "review-17", "text": "It's a deft comedy."} | fields)
+
+
 def _json(fields: dict[str, Any]) -> bytes:
     return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()

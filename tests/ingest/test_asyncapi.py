@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from ingest.asyncapi import document, main
-from ingest.contract import ActivityLabel, Chunk, Sample
-from ingest.decode import Record, decode
+from ingest.contract import ActivityLabel, Chunk, Sample, Text, TextLabel
+from ingest.decode import decode
+from ingest.records import Record
 from ingest.rejections import Reason
+from ingest.texts import decode_texts
 from tests.ingest.records import KAFKA_MS, HandMade
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +74,7 @@ def test_the_document_has_what_asyncapi_3_requires() -> None:
 def test_every_reference_leads_somewhere() -> None:
     made = document()
     found = list(references(made))
-    assert len(found) == 8
+    assert len(found) == 14
     for reference in found:
         node = made
         for step in reference.removeprefix("#/").split("/"):
@@ -81,7 +83,9 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_the_channels_are_the_default_topics() -> None:
     addresses = [channel["address"] for channel in document()["channels"].values()]
-    assert addresses == ["accelerometer", "activities", "accelerometer.dead-letters"]
+    assert addresses == [
+        "accelerometer", "activities", "accelerometer.dead-letters", "texts", "text-labels", "texts.dead-letters"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("message", "example"), examples("sample", "chunk"))
@@ -101,6 +105,26 @@ def test_the_decoder_takes_each_binary_example(message: dict[str, Any], example:
     assert example["headers"]["content-type"] == message["contentType"]
     assert readings.timestamp_ms.tolist() == [1_700_000_000_000, 1_700_000_000_050]
     assert readings.xyz.tolist() == [[1.0, 9.8125, -0.5]] * 2
+
+
+@pytest.mark.parametrize(("message", "example"), examples("text"))
+def test_the_decoder_takes_each_example_of_a_text(message: dict[str, Any], example: dict[str, Any]) -> None:
+    payload = example["payload"]
+    texts, rejections = decode_texts([record_of(example, json.dumps(payload).encode())])
+    assert rejections == []
+    assert (texts.ids, texts.texts) == ([payload["id"].encode()], [payload["text"]])
+    assert message["payload"]["required"] == list(payload)
+
+
+@pytest.mark.parametrize(("message", "example"), examples("textLabel"))
+def test_the_text_label_examples_are_labels_that_the_service_could_write(
+    message: dict[str, Any], example: dict[str, Any]
+) -> None:
+    label = TextLabel.model_validate(example["payload"])
+    assert label.model_dump() == example["payload"]
+    assert message["payload"]["required"] == list(example["payload"])
+    assert label.confidence == max(label.probabilities.values()) == label.probabilities[label.label]
+    assert sum(label.probabilities.values()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("message", "example"), examples("activityLabel"))
@@ -129,6 +153,6 @@ def test_the_dead_letters_reasons_are_the_closed_list() -> None:
 
 
 def test_the_models_take_their_own_examples() -> None:
-    for model in (Sample, Chunk, ActivityLabel):
+    for model in (Sample, Chunk, ActivityLabel, Text, TextLabel):
         for example in model.examples:
             model.model_validate(example)

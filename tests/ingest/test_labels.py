@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.contract import ActivityLabel
-from ingest.labels import Outgoing, encode_activities
+from ingest.contract import ActivityLabel, TextLabel
+from ingest.labels import Outgoing, encode_activities, encode_text_labels
 
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 
@@ -92,7 +92,7 @@ def test_a_sum_that_float32_takes_a_little_past_one_is_still_one() -> None:
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1, 1.1])
 def test_what_is_no_probability_is_never_published(broken: float) -> None:
-    with pytest.raises(ValueError, match=r"har-cnn@1\.0\.0 gave window 1 of the batch the probabilities \["):
+    with pytest.raises(ValueError, match=r"har-cnn@1\.0\.0 gave frame 1 of the batch the probabilities \["):
         encode([[0.5, 0.5, 0, 0, 0, 0], [0.5, broken, 0, 0, 0, 0]])
 
 
@@ -141,6 +141,91 @@ def test_labels_are_byte_for_byte_what_the_model_writes(
             coverage=measured[k] / 80,
             longest_gap_ms=50 * gaps[k],
             closed_by="silence" if silent[k] else "time",
+            model=model,
+        )
+        assert value == expected.model_dump_json().encode()
+        assert key == ids[k].encode()
+        assert ("source-offset", str(offsets[k]).encode()) in headers
+
+
+def encode_texts(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
+    """Labels of texts, some columns given."""
+    m = len(probabilities)
+    defaults: dict[str, Any] = {
+        "ids": [b"review-%d" % k for k in range(m)],
+        "source_offset": np.arange(m) + 17,
+        "source_partition": 3,
+        "labels": ("objective", "subjective"),
+        "model": "subjectivity@1.0.0",
+        "bundle_digest": "sha256:ab12",
+    }
+    rows = np.array(probabilities, np.float32).reshape(m, -1 if m else 2)
+    return encode_text_labels(**defaults | columns, probabilities=rows)
+
+
+def test_a_text_label_says_what_the_contract_says() -> None:
+    ((key, value, headers),) = encode_texts([[0.0087961, 0.9912039]])
+    assert key == b"review-0"
+    assert value == (
+        b'{"id":"review-0","label":"subjective","confidence":0.991204,'
+        b'"probabilities":{"objective":0.008796,"subjective":0.991204},"model":"subjectivity@1.0.0"}'
+    )
+    assert sorted(headers) == [
+        ("bundle-digest", b"sha256:ab12"),
+        ("source-offset", b"17"),
+        ("source-partition", b"3"),
+    ]
+
+
+def test_no_texts_have_no_labels() -> None:
+    assert encode_texts([]) == []
+
+
+def test_texts_of_one_id_have_a_label_each() -> None:
+    outgoing = encode_texts([[1, 0], [0.5, 0.5]], ids=[b"a", b"a"])
+    assert [key for key, _, _ in outgoing] == [b"a", b"a"]
+    assert [json.loads(value)["label"] for _, value, _ in outgoing] == ["objective", "objective"]
+    assert [dict(headers)["source-offset"] for _, _, headers in outgoing] == [b"17", b"18"]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1, 1.1])
+def test_what_is_no_probability_of_a_text_is_never_published(broken: float) -> None:
+    with pytest.raises(ValueError, match=r"subjectivity@1\.0\.0 gave frame 1 of the batch the probabilities \["):
+        encode_texts([[0.5, 0.5], [0.5, broken]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
+            st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
+            st.integers(0, 2**63 - 1),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=3, max_size=3, unique=True),
+    st.text(st.characters(codec="utf-8"), max_size=10),
+)
+def test_text_labels_are_byte_for_byte_what_the_model_writes(
+    texts: list[tuple[str, list[float], int]], labels: list[str], model: str
+) -> None:
+    ids, rows, offsets = (list(column) for column in zip(*texts, strict=True))
+    outgoing = encode_texts(
+        rows,
+        ids=[text_id.encode() for text_id in ids],
+        source_offset=np.array(offsets, np.int64),
+        labels=labels,
+        model=model,
+    )
+    for k, (key, value, headers) in enumerate(outgoing):
+        probabilities = [float(np.round(np.float64(p), 6)) for p in rows[k]]
+        expected = TextLabel(
+            id=ids[k],
+            label=labels[int(np.argmax(rows[k]))],
+            confidence=max(probabilities),
+            probabilities=dict(zip(labels, probabilities, strict=True)),
             model=model,
         )
         assert value == expected.model_dump_json().encode()

@@ -270,8 +270,8 @@ def test_a_bad_record_is_refused_whole_and_its_neighbours_are_not(bad: HandMade,
     detail.encode()
 
 
-def test_the_table_covers_every_reason() -> None:
-    assert set(BAD) == set(Reason)
+def test_the_table_covers_every_reason_but_the_one_that_texts_alone_have() -> None:
+    assert set(BAD) == set(Reason) - {Reason.TOO_LARGE}
 
 
 def test_all_the_bad_records_of_the_table_among_as_many_good_ones() -> None:
