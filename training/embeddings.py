@@ -40,6 +40,10 @@ class Table(nn.Module):
         """The table float32[tokens, dimensions] that gives the same vectors."""
         return self.rows.detach()
 
+    def carry(self, rows: Tensor) -> Tensor:
+        """What `rows` float32[m, dimensions], published vectors of words not trained on, are in the table."""
+        return rows
+
 
 class Static(Table):
     """Vectors that are not trained."""
@@ -66,6 +70,10 @@ class Multichannel(Table):
         """The table float32[tokens, dimensions] that gives the same vectors."""
         return super().fold() + self.fixed
 
+    def carry(self, rows: Tensor) -> Tensor:
+        """Both channels' sum, for vectors of words not trained on."""
+        return 2 * rows
+
 
 class Projected(nn.Module):
     """Fixed vectors times a matrix that begins as the identity, plus offsets that begin as zeros."""
@@ -85,6 +93,10 @@ class Projected(nn.Module):
     def fold(self) -> Tensor:
         """The table float32[tokens, dimensions] that gives the same vectors."""
         return (self.fixed @ self.matrix + self.offsets).detach()
+
+    def carry(self, rows: Tensor) -> Tensor:
+        """Vectors of words not trained on, moved as all others are."""
+        return (rows @ self.matrix).detach()
 
 
 VARIANTS: Mapping[Variant, Callable[[Tensor], Table | Projected]] = {

@@ -1,0 +1,164 @@
+"""``stridecast train text``."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from service.settings import Command
+from training.cross_validation import cross_validate
+from training.embeddings import Variant
+from training.fit import FitError
+from training.learn_text import read_material
+from training.text import PAPERS_VARIANTS, train_text
+from training.text_recipes import ArchitectureName, TextRecipe, recipe_for
+from training.texts import Dataset, Part
+
+
+class Options(Command):
+    """Fit a text model; write a bundle and a report, or with --folds the table of a cross-validation.
+
+    Reads SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were published, plain or compressed, and your own CSV with
+    the columns text and label. What a flag leaves out, the recipe of the data set and the network decides.
+    """
+
+    architecture: ArchitectureName = Field("text-cnn", description="network to fit")
+    dataset: Dataset = Field("csv", description="which data set the files are")
+    data: list[Path] = Field(min_length=1, description="files of the data set")
+    strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
+    vectors: Path | None = Field(None, description="word vectors to start from, as GloVe's text files are")
+    variant: Variant | Literal["all"] | None = Field(
+        None,
+        description="how vectors are trained; all compares Kim's four over folds; non-static without it, or rand "
+        "where there are no vectors",
+    )
+    output: Path | None = Field(None, description="folder of the bundle, named like it; runs/DATASET without it")
+    report: Path | None = Field(
+        None,
+        description="folder of the report and the checkpoint; the output's with -report behind its name without it",
+    )
+    folds: int = Field(0, ge=0, le=100, description="cross-validate with so many folds instead of making a bundle")
+    only_folds: list[int] = Field(default=[], description="run only these, from 0; the report shows all there are")
+    baselines: bool = Field(False, description="also fit TF-IDF with logistic regression and with a linear SVM")
+    test_share: float = Field(
+        0.1, ge=0, le=0.5, description="share of the texts to test on, where the data set has no test part"
+    )
+    length: int | None = Field(None, ge=1, le=8192, description="words of a text that are read")
+    html: bool | None = Field(None, description="strip HTML; for imdb without it")
+    min_count: int | None = Field(None, ge=1, description="how often a word must occur to be known")
+    max_words: int | None = Field(None, ge=1, le=999_998, description="most words that are known")
+    epochs: int | None = Field(None, ge=1, description="passes over the data")
+    batch: int | None = Field(None, ge=1, description="texts in one step")
+    learning_rate: float | None = Field(None, gt=0, description="of the optimizer")
+    weight_decay: float | None = Field(None, ge=0, description="of the optimizer")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of the target given to other labels")
+    average: float | None = Field(None, ge=0, lt=1, description="decay of the moving average of the weights")
+    patience: int | None = Field(None, ge=0, description="stop after so many epochs without a better one; 0 never")
+    dropout: float | None = Field(None, ge=0, lt=1, description="before the last layer")
+    maps: int | None = Field(None, ge=1, le=512, description="filters of each width, of text-cnn and conv1d")
+    seed: int = Field(0, ge=0, description="of splits, weights and order")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="to fit at; bfloat16 is faster on CPUs that have it"
+    )
+    threads: int | None = Field(None, ge=1, le=256, description="CPU threads; as many as there are cores without it")
+    version: str = Field("1", description="version that the bundle carries")
+    resume: bool = Field(False, description="go on after an interruption, from the checkpoint or the next fold")
+
+
+def run(options: Options) -> None:
+    """Train."""
+    console = Console()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    recipes: dict[Variant, TextRecipe] = {variant: _recipe(options, variant) for variant in _variants(options)}
+    output = options.output or Path("runs") / options.dataset
+    report = options.report or output.with_name(f"{output.name}-report")
+    recipe = next(iter(recipes.values()))
+    material = read_material(
+        options.dataset, options.data, recipe, options.vectors, strip=options.strip, console=console
+    )
+    if options.folds:
+        cross_validate(
+            material,
+            recipes,
+            report,
+            folds=options.folds,
+            only=options.only_folds,
+            command=command(options),
+            seed=options.seed,
+            baselines=options.baselines,
+            resume=options.resume,
+            console=console,
+        )
+        return
+    train_text(
+        material,
+        recipe,
+        output,
+        report,
+        command=command(options),
+        seed=options.seed,
+        test_share=options.test_share,
+        baselines=options.baselines,
+        resume=options.resume,
+        version=options.version,
+        console=console,
+    )
+
+
+def _variants(options: Options) -> tuple[Variant, ...]:
+    if options.variant == "all":
+        if not options.folds:
+            raise FitError("--variant all compares variants over folds: add --folds 10, or choose one of them")
+        variants = PAPERS_VARIANTS
+    else:
+        variants = (options.variant or ("non-static" if options.vectors else "rand"),)
+    if options.vectors is None and variants != ("rand",):
+        raise FitError(f"--variant {options.variant} starts from word vectors: name their file with --vectors")
+    return variants
+
+
+def _recipe(options: Options, variant: Variant) -> TextRecipe:
+    """The recipe, with what the flags say instead."""
+    recipe = recipe_for(options.dataset, options.architecture, variant)
+    fit = dataclasses.replace(recipe.fit, precision=options.precision, **_given(options, _OF_FIT))
+    arguments = recipe.network.arguments | _given(options, ("dropout", "maps"))
+    rules = recipe.rules.model_validate(recipe.rules.model_dump() | _given(options, ("length", "html")))
+    return dataclasses.replace(
+        recipe,
+        fit=fit,
+        network=dataclasses.replace(recipe.network, arguments=arguments),
+        rules=rules,
+        **_given(options, ("min_count", "max_words")),
+    )
+
+
+_OF_FIT = ("epochs", "batch", "learning_rate", "weight_decay", "label_smoothing", "average", "patience")
+
+
+def _given(options: Options, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def command(options: Options) -> str:
+    """The command line that does the same again, with files by their names alone: where they lay says nothing."""
+    words = ["stridecast", "train", "text"]
+    for name in sorted(options.model_fields_set, key=list(Options.model_fields).index):
+        value = getattr(options, name)
+        if name in ("output", "report", "resume", "threads") or value in (None, []):
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+            continue
+        words.append(flag)
+        words += [item.name if isinstance(item, Path) else str(item) for item in _items(value)]
+    return shlex.join(words)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

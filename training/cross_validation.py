@@ -1,0 +1,165 @@
+"""Cross-validation of text models, fold by fold.
+
+    folds/<model>-<fold>.json    what one fold gave, and of which run it is
+    metrics.json, report.md      all folds that are there, and the comparison fold by fold
+
+A fold is a function of the seed, its number and the settings alone: it can be run again by itself, and folds
+can be shared out between processes that write to the same folder.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
+from training.bundles import make_room
+from training.embeddings import Variant
+from training.fit import FitError, best_epoch
+from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
+from training.learn_text import Material, Split, describe, identity_of, learn, score_on, split_off
+from training.report import write_json
+from training.scores import score
+from training.text_recipes import TextRecipe
+
+Results = dict[str, list[FoldResult]]
+
+
+def cross_validate(
+    material: Material,
+    recipes: Mapping[Variant, TextRecipe],
+    report: Path,
+    *,
+    folds: int,
+    only: Sequence[int] = (),
+    command: str,
+    seed: int = 0,
+    baselines: bool = False,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Results:
+    """Learn from all folds but one and score that one, for each fold and recipe; write the table to `report`.
+
+    All recipes, and the `baselines`, see the same folds. `only` names the folds to run, from 0; the table shows
+    all that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
+    """
+    make_room(report)
+    corpus = material.corpus
+    if corpus.test is not None:
+        raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
+    if wrong := [number for number in only if not 0 <= number < folds]:
+        raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
+    fold = stratified_folds(corpus.targets, folds, seed)
+    runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}
+    for variant, recipe in recipes.items():
+        who = {**identity_of(material, recipe), "folds": folds, "seed": seed}
+        runs[variant] = (partial(_network_fold, material, variant, recipe, fold, seed, console), who)
+    for baseline in BASELINES if baselines else ():
+        who = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
+        runs[baseline] = (partial(_baseline_fold, material, baseline, fold), who)
+    for number in only or range(folds):
+        for model, (run, who) in runs.items():
+            if resume and kept_fold(report, model, number, who):
+                continue
+            if console is not None:
+                console.rule(f"{model}, fold {number} of {folds}")
+            result = run(number)
+            save_fold(report, result, who)
+            if console is not None:
+                console.print(f"{model}, fold {number}: accuracy {result.scores.accuracy:.4f}, {result.seconds:.0f} s")
+    results = {
+        model: [kept for number in range(folds) if (kept := kept_fold(report, model, number, who))]
+        for model, (_, who) in runs.items()
+    }
+    _write(report, material, recipes, {model: found for model, found in results.items() if found}, folds, command)
+    if console is not None:
+        console.print(f"Report in {report}", soft_wrap=True)
+    return results
+
+
+def _network_fold(
+    material: Material,
+    variant: Variant,
+    recipe: TextRecipe,
+    fold: np.ndarray,
+    seed: int,
+    console: Console | None,
+    number: int,
+) -> FoldResult:
+    began = time.monotonic()
+    others = np.flatnonzero(fold != number)
+    validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)))
+    test = np.flatnonzero(fold == number)
+    # Variants share a fold's seed: what differs between them is the variant.
+    settings = dataclasses.replace(recipe.fit, seed=fold_seed(seed, number))
+    learned = learn(material, Split(train, validation, test), recipe, settings, console=console)
+    best = best_epoch(learned.history, recipe.fit.best_by)
+    assert best is not None  # a fit has an epoch
+    return FoldResult(
+        model=variant,
+        fold=number,
+        scores=score_on(material, learned, test, recipe),
+        epochs=len(learned.history),
+        best_epoch=best.epoch,
+        seconds=time.monotonic() - began,
+    )
+
+
+def fold_seed(seed: int, number: int) -> int:
+    """The seed of all that is random in one fold."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _baseline_fold(material: Material, baseline: Baseline, fold: np.ndarray, number: int) -> FoldResult:
+    began = time.monotonic()
+    corpus = material.corpus
+    train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+    guesses = fit_baseline(
+        baseline,
+        [corpus.texts[i] for i in train],
+        corpus.targets[train],
+        [corpus.texts[i] for i in test],
+        len(corpus.labels),
+    )
+    scores = score(corpus.labels, corpus.targets[test], guesses)
+    return FoldResult(baseline, number, scores, epochs=0, best_epoch=0, seconds=time.monotonic() - began)
+
+
+def _write(
+    report: Path,
+    material: Material,
+    recipes: Mapping[Variant, TextRecipe],
+    results: Results,
+    folds: int,
+    command: str,
+) -> None:
+    corpus, vectors = material.corpus, material.vectors
+    papers = corpus.name.startswith("SUBJ") and any(r.network.name == "text-cnn" for r in recipes.values())
+    write_json(
+        report / "metrics.json",
+        {
+            "command": command,
+            "threads": torch.get_num_threads(),
+            "data": [dataclasses.asdict(file) for file in material.files],
+            "texts": len(corpus),
+            "recipes": {variant: describe(recipe) for variant, recipe in recipes.items()},
+            **summary(results),
+        },
+    )
+    lines = [f"# {corpus.name}: {folds}-fold cross-validation\n", f"`{command}`\n"]
+    if papers:
+        differ = f"{vectors.name}, {vectors.dimensions} dimensions" if vectors else "none"
+        lines.append(
+            f"The vectors differ from the paper's: here {differ}; there word2vec of 300 dimensions, trained on "
+            "100 billion words of news. Its standard deviations are not published.\n"
+        )
+    lines.append(tables(results, folds, beside_the_paper=papers))
+    if any(model in BASELINES for model in results):
+        lines.append(f"{SETTINGS}\n")
+    (report / "report.md").write_text("\n".join(lines), encoding="utf-8")

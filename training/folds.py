@@ -1,0 +1,174 @@
+"""Folds of a cross-validation: who is in them, their results as files, and the tables of all of them."""
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.fit import FitError
+from training.report import write_json
+from training.scores import Scores
+
+# Kim (2014), table 2, on SUBJ with word2vec vectors of 300 dimensions.
+PAPER = {"rand": 0.896, "static": 0.930, "non-static": 0.934, "multichannel": 0.932}
+
+
+def stratified_folds(targets: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold int64[n] of each text: every class is shared out evenly, at random. Raises `FitError`."""
+    fewest = int(np.bincount(targets).min())
+    if not 2 <= folds <= fewest:
+        raise FitError(f"folds must be 2 to {fewest}, as many as the rarest label has texts; they are {folds}")
+    rng = np.random.default_rng(seed)
+    fold = np.empty(len(targets), np.int64)
+    for label in range(targets.max() + 1):
+        texts = rng.permutation(np.flatnonzero(targets == label))
+        fold[texts] = (np.arange(len(texts)) + label) % folds
+    return fold
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """What one model scored on one fold after learning from the others."""
+
+    model: str
+    fold: int
+    scores: Scores
+    epochs: int
+    best_epoch: int
+    seconds: float
+
+
+def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> None:
+    """Keep a fold's result in `folder`, with what it is a result of."""
+    path = _path(folder, result.model, result.fold)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = dataclasses.asdict(result) | {
+        "scores": {
+            "labels": list(result.scores.labels),
+            "confusion": result.scores.confusion.tolist(),
+            "loss": result.scores.loss,
+        },
+        "accuracy": result.scores.accuracy,
+        "macro_f1": result.scores.macro_f1,
+        "identity": json.loads(json.dumps(identity)),
+    }
+    partial = path.with_name(path.name + ".partial")
+    write_json(partial, content)
+    os.replace(partial, path)
+
+
+def kept_fold(folder: Path, model: str, fold: int, identity: Mapping[str, Any]) -> FoldResult | None:
+    """The result that is kept of a fold; None where there is none, or one of another run."""
+    try:
+        content = json.loads(_path(folder, model, fold).read_text(encoding="utf-8"))
+        if content["identity"] != json.loads(json.dumps(identity)):
+            return None
+        scores = content["scores"]
+        return FoldResult(
+            model=content["model"],
+            fold=content["fold"],
+            scores=Scores(tuple(scores["labels"]), np.array(scores["confusion"], np.int64), scores["loss"]),
+            epochs=content["epochs"],
+            best_epoch=content["best_epoch"],
+            seconds=content["seconds"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _path(folder: Path, model: str, fold: int) -> Path:
+    return folder / "folds" / f"{model}-{fold}.json"
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+Results = Mapping[str, Sequence[FoldResult]]
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """All figures of a cross-validation, as JSON has them."""
+    return {
+        "models": {
+            model: {
+                "accuracy": [r.scores.accuracy for r in folds],
+                "macro_f1": [r.scores.macro_f1 for r in folds],
+                "folds": [r.fold for r in folds],
+                "mean_accuracy": _mean([r.scores.accuracy for r in folds]),
+                "standard_deviation": _deviation([r.scores.accuracy for r in folds]),
+                "mean_macro_f1": _mean([r.scores.macro_f1 for r in folds]),
+                "seconds": round(sum(r.seconds for r in folds), 1),
+            }
+            for model, folds in results.items()
+        },
+        "paired_differences": [
+            {"better": a, "than": b, "folds": n, "mean": mean, "standard_error": error}
+            for a, b, n, mean, error in paired_differences(results)
+        ],
+    }
+
+
+def paired_differences(results: Results) -> list[tuple[str, str, int, float, float]]:
+    """For each two models: their mean difference in accuracy over the folds of both, and its standard error.
+
+    The better one is named first; the third value is the number of folds.
+    """
+    found = []
+    for a, b in itertools.combinations(results, 2):
+        ours = {r.fold: r.scores.accuracy for r in results[a]}
+        theirs = {r.fold: r.scores.accuracy for r in results[b]}
+        shared = sorted(ours.keys() & theirs.keys())
+        if len(shared) < 2:
+            continue
+        differences = np.array([ours[fold] - theirs[fold] for fold in shared])
+        first, second = (a, b) if differences.mean() >= 0 else (b, a)
+        error = float(differences.std(ddof=1) / np.sqrt(len(shared)))
+        found.append((first, second, len(shared), abs(float(differences.mean())), error))
+    return found
+
+
+def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
+    """The results as Markdown: one line a model, each fold, and the paired differences."""
+    heading = "| model | mean accuracy % | standard deviation | mean macro F1 % | folds | minutes |"
+    rule = "|---|---:|---:|---:|---:|---:|"
+    if beside_the_paper:
+        heading, rule = f"{heading} Kim (2014) % |", f"{rule}---:|"
+    lines = [heading, rule]
+    for model, each in results.items():
+        accuracy = [r.scores.accuracy for r in each]
+        cells = [
+            model,
+            f"{100 * _mean(accuracy):.2f}",
+            f"{100 * _deviation(accuracy):.2f}",
+            f"{100 * _mean([r.scores.macro_f1 for r in each]):.2f}",
+            f"{len(each)} of {folds}",
+            f"{sum(r.seconds for r in each) / 60:.1f}",
+        ]
+        if beside_the_paper:
+            cells.append(f"{100 * PAPER[model]:.1f}" if model in PAPER else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Accuracy % fold by fold:", "", f"| model | {' | '.join(map(str, range(folds)))} |"]
+    lines.append(f"|---|{'---:|' * folds}")
+    for model, each in results.items():
+        by_fold = {r.fold: f"{100 * r.scores.accuracy:.2f}" for r in each}
+        lines.append(f"| {model} | {' | '.join(by_fold.get(fold, '') for fold in range(folds))} |")
+    differences = paired_differences(results)
+    if differences:
+        lines += ["", "Paired differences in accuracy over the same folds, in points of a per cent:", ""]
+        lines += ["| better | than | mean | standard error | folds |", "|---|---|---:|---:|---:|"]
+        lines += [f"| {a} | {b} | {100 * mean:.2f} | {100 * se:.2f} | {n} |" for a, b, n, mean, se in differences]
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Of a sample; 0 for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,220 @@
+"""Fitting a text network to one split of a corpus: words, vectors, batches, and the network as it is served.
+
+All runs of `stridecast train text` are made of this: each fold of a cross-validation, and the fit of a bundle.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from training.bundles import new_network
+from training.embeddings import VARIANTS
+from training.files import DataError
+from training.fit import Epoch, FitSettings, Fixed, Task, fit, fit_temperature, predict
+from training.scores import Scores, score
+from training.text_recipes import TextRecipe
+from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
+from training.words import Tokens, Vectors, choose_words, is_word, random_rows, read_vectors, tokenise_all, vector_rows
+
+RANDOM_DIMENSIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A corpus, its tokens by the recipe's rules, and the published vectors, where the recipe starts from them."""
+
+    corpus: Corpus
+    tokens: Tokens
+    vectors: Vectors | None
+
+    @property
+    def files(self) -> tuple[TextFile, ...]:
+        """All files that the weights will come from."""
+        if self.vectors is None:
+            return self.corpus.files
+        return (*self.corpus.files, TextFile(self.vectors.name, self.vectors.sha256))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which texts of a corpus are learned from, validated on and tested on; int64 arrays, no text in two."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A network with its plain table of vectors, and how it came about."""
+
+    network: nn.Module
+    vocabulary: tuple[str, ...]
+    history: list[Epoch]
+    temperature: float
+    validation: Scores
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """Tokens and dimensions of the table of vectors."""
+        tokens, dimensions = self.network.get_parameter("embedding.weight").shape
+        return tokens, dimensions
+
+
+def read_material(
+    dataset: Dataset,
+    paths: Sequence[Path],
+    recipe: TextRecipe,
+    vectors: Path | None,
+    *,
+    strip: Collection[Part] = (),
+    console: Console | None = None,
+) -> Material:
+    """Read and tokenise a corpus, and read the vectors if there are any; raises `DataError`."""
+    corpus = read_corpus(dataset, paths, strip=strip, console=console)
+    tokens = tokenise_all(corpus.texts, recipe.rules, console)
+    return Material(corpus, tokens, read_vectors(vectors, console) if vectors else None)
+
+
+def split_off(texts: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A `share` of `texts` int64[m], drawn at random, and the others."""
+    first, others = np.split(rng.permutation(texts), [round(share * len(texts))])
+    return first, others
+
+
+def describe(recipe: TextRecipe) -> dict[str, Any]:
+    """A recipe as JSON has it."""
+    return dataclasses.asdict(recipe) | {"rules": recipe.rules.model_dump()}
+
+
+def identity_of(material: Material, recipe: TextRecipe) -> dict[str, Any]:
+    """What a checkpoint or a fold's result belongs to, apart from its seed."""
+    return {
+        "data": ", ".join(f"{file.name} {file.sha256[:12]}" for file in material.files),
+        "texts": f"{len(material.corpus)} of {int(np.diff(material.tokens.starts).sum())} tokens",
+        "recipe": describe(recipe),
+    }
+
+
+def learn(
+    material: Material,
+    split: Split,
+    recipe: TextRecipe,
+    settings: FitSettings,
+    *,
+    everything: bool = False,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Learned:
+    """Fit the recipe's network to a split; `settings` are the recipe's with this run's seed.
+
+    With `everything`, the vocabulary goes on with words that only the vectors know, up to the recipe's most. For
+    scores on the corpus they make no difference: no text of it holds them. Raises `DataError` or `FitError`.
+    """
+    corpus, tokens = material.corpus, material.tokens
+    vocabulary = _vocabulary(material, split.train, recipe)
+    vectors = None if recipe.variant == "rand" else material.vectors
+    rng = np.random.default_rng((settings.seed, len(split.train)))
+    rows = _rows(vocabulary, vectors, rng)
+    arguments = recipe.network.sized(
+        tokens=len(rows), dimensions=rows.shape[1], length=recipe.rules.length, classes=len(corpus.labels)
+    )
+    network = new_network(recipe.network.architecture, settings.seed, **arguments)
+    embedding = VARIANTS[recipe.variant](torch.from_numpy(rows))
+    network.embedding = embedding
+    task = Task(
+        corpus.labels,
+        _examples(material, split.train, vocabulary, recipe),
+        _examples(material, by_length(tokens, split.validation), vocabulary, recipe),
+        lengths=np.diff(tokens.starts)[split.train] if recipe.network.trims else None,
+    )
+    model = Trimmed(network) if recipe.network.trims else network
+    history = fit(model, task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console)
+    guesses = predict(model, task.validation.inputs)
+    table = embedding.fold()
+    if everything and recipe.beyond_training and vectors is not None:
+        more = _words_beyond(vocabulary, vectors, recipe.max_words)
+        carried = embedding.carry(torch.from_numpy(vector_rows(more, vectors, rng)[2:]))
+        vocabulary, table = vocabulary + more, torch.cat([table, carried])
+    network.embedding = plain(table)
+    return Learned(
+        network=network,
+        vocabulary=vocabulary,
+        history=history,
+        temperature=fit_temperature(np.log(np.maximum(guesses, 1e-30)), task.validation.targets),
+        validation=score(corpus.labels, task.validation.targets, guesses),
+    )
+
+
+def score_on(material: Material, learned: Learned, texts: np.ndarray, recipe: TextRecipe) -> Scores:
+    """Scores on `texts` int64[m] by the network with its plain table, in float32."""
+    examples = _examples(material, by_length(material.tokens, texts), learned.vocabulary, recipe)
+    model = Trimmed(learned.network) if recipe.network.trims else learned.network
+    return score(material.corpus.labels, examples.targets, predict(model, examples.inputs))
+
+
+def by_length(tokens: Tokens, texts: np.ndarray) -> np.ndarray:
+    """`texts` int64[m], the shortest first: neighbours in a batch are then trimmed alike."""
+    return np.asarray(texts[np.argsort(np.diff(tokens.starts)[texts], kind="stable")])
+
+
+class Trimmed(nn.Module):
+    """A network whose answers padding never changes, without the padding that a whole batch has in common."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits of `frames` int32[n, length]."""
+        used = (frames != 0).any(dim=0).nonzero()
+        longest = int(used[-1]) + 1 if len(used) else 1
+        logits: Tensor = self.network(frames[:, :longest])
+        return logits
+
+
+def plain(table: Tensor) -> nn.Embedding:
+    """The embedding that a bundle's architecture has, holding `table` float32[tokens, dimensions]."""
+    return nn.Embedding.from_pretrained(table.detach().clone(), freeze=False, padding_idx=0)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _examples(material: Material, texts: np.ndarray, vocabulary: Sequence[str], recipe: TextRecipe) -> Fixed:
+    return Fixed(material.tokens.frames(texts, vocabulary, recipe.rules), material.corpus.targets[texts])
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _vocabulary(material: Material, train: np.ndarray, recipe: TextRecipe) -> tuple[str, ...]:
+    words = choose_words(material.tokens, train, min_count=recipe.min_count, limit=recipe.max_words)
+    if not words:
+        raise DataError(
+            f"no word occurs {recipe.min_count} times in the {len(train)} texts to learn from: lower --min-count"
+        )
+    if not recipe.beyond_training or material.vectors is None:
+        return words
+    # Only those that the corpus holds: no other can be looked up while it is learned from and scored.
+    known = set(words)
+    rows = material.vectors.rows
+    return words + tuple(w for w in material.tokens.words if w in rows and w not in known and is_word(w))
+
+
+def _words_beyond(vocabulary: Sequence[str], vectors: Vectors, limit: int) -> tuple[str, ...]:
+    """Words that only the vectors know, in their order (the most frequent first), up to `limit` words in all."""
+    known = set(vocabulary)
+    return tuple(word for word in vectors.rows if word not in known and is_word(word))[: max(0, limit - len(known))]
+
+
+def _rows(vocabulary: Sequence[str], vectors: Vectors | None, rng: np.random.Generator) -> np.ndarray:
+    if vectors is None:
+        return random_rows(len(vocabulary), RANDOM_DIMENSIONS, rng)
+    return vector_rows(vocabulary, vectors, rng)
