@@ -2,14 +2,10 @@
 
 One thread owns the device. When the device is idle, whatever waits leaves at once; while it is busy frames gather,
 and as soon as they fill a batch that batch is prepared and launched behind the one that runs. So there is no timer,
-no wait at low load, and large batches at high load. The queue between the callers and the thread is bounded.
+no wait at low load, and large batches at high load.
 
-Errors:
-
-    CoreError
-    ├── CoreClosedError     used before `start`, or after `close`
-    ├── CoreFailedError     the device or the receiver of results failed; `__cause__` says how
-    └── CoreTimeoutError    a wait met its deadline
+Each model has a lane of its own (`lanes.py`, with the errors), with a bounded queue. A batch holds frames of one lane,
+and the lanes that have any take turns batch by batch, so that none can starve another.
 """
 
 from __future__ import annotations
@@ -18,36 +14,40 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.batching import Block, FrameQueue, Piece
-from inference.bundle import Bundle, GoldenError, Manifest, ManifestError, Precision, check_golden, served_module
-from inference.devices import Device, Engine
+from inference.batching import Piece
+from inference.bundle import Bundle
+from inference.devices import Device
+from inference.lanes import (
+    REASONS,
+    CoreClosedError,
+    CoreError,
+    CoreFailedError,
+    CoreTimeoutError,
+    Lane,
+    Reason,
+    Shared,
+)
+from inference.models import Model, load_model
 
-Reason = Literal["idle", "full", "drain"]
-REASONS: tuple[Reason, ...] = ("idle", "full", "drain")
+__all__ = [
+    "REASONS",
+    "Core",
+    "CoreClosedError",
+    "CoreError",
+    "CoreFailedError",
+    "CoreTimeoutError",
+    "Lane",
+    "Reason",
+    "Result",
+]
 
 # An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
 IDLE_WAIT_S = 1.0
-
-
-class CoreError(Exception):
-    """The core cannot do what was asked."""
-
-
-class CoreClosedError(CoreError):
-    """The core has not been started, or has been closed."""
-
-
-class CoreFailedError(CoreError):
-    """The core's thread has died; no result made after its error was delivered."""
-
-
-class CoreTimeoutError(CoreError):
-    """Something was not finished by its deadline."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,18 +72,10 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """A bundle that passed its golden check on an engine."""
-
-    bundle: Bundle
-    precision: Precision
-    engine: Engine
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
     """What has been launched and not yet collected."""
 
+    lane: Lane
     model: Model
     slot: int
     pieces: list[Piece]
@@ -93,17 +85,15 @@ class _Batch:
 
 
 class Core:
-    """Batches frames from any thread onto one device and delivers the answers, in order of submission.
+    """Batches frames from any thread onto one device and delivers the answers, in order of submission to each lane.
 
-    `max_batch` bounds a batch and `capacity` the frames that wait, `clock` gives seconds, and `deliver` is called
-    on the core's own thread: it should hand the result on rather than work on it, for nothing is classified
-    meanwhile. Construction loads the model, holds it against its golden answers and warms it.
-    Raises `BundleError` and `DeviceError`.
+    `max_batch` bounds a batch and `capacity` the frames that wait in each lane, `clock` gives seconds, and `deliver`
+    is called on the core's own thread: it should hand the result on rather than work on it, for nothing is
+    classified meanwhile.
     """
 
     def __init__(
         self,
-        bundle: Bundle,
         device: Device,
         *,
         max_batch: int = 64,
@@ -115,30 +105,16 @@ class Core:
             raise ValueError(f"max_batch {max_batch} and capacity {capacity} must be at least 1")
         self._device = device
         self._max_batch = max_batch
+        self._capacity = capacity
         self._clock = clock
         self._deliver = deliver
-        self._model = load_model(bundle, device, max_batch)
+        self._shared = Shared()
+        self._lanes: list[Lane] = []  # the one whose turn is next comes first; belongs to the lock
         self._slot = 0  # of the next batch; the core's thread alone
         self._free_at = 0.0  # when the device finished its last batch; the core's thread alone
-
-        # All that follows belongs to the lock.
-        self._lock = threading.Lock()
-        self._frames_came = threading.Condition(self._lock)
-        self._batch_left = threading.Condition(self._lock)
-        self._queue = FrameQueue(capacity)
-        self._accepted = 0
-        self._answered = 0
-        self._drainers = 0
-        self._closing = False
-        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="inference-core", daemon=True)
 
     # -- for everyone
-
-    @property
-    def model(self) -> Model:
-        """What answers now."""
-        return self._model
 
     @property
     def device_name(self) -> str:
@@ -146,128 +122,69 @@ class Core:
         return self._device.name
 
     @property
-    def capacity(self) -> int:
-        """How many frames may wait."""
-        return self._queue.capacity
-
-    @property
-    def queued(self) -> int:
-        """How many frames wait now."""
-        return self._queue.frames
-
-    @property
     def error(self) -> BaseException | None:
         """What the core died of."""
-        return self._error
+        return self._shared.error
 
     @property
     def alive(self) -> bool:
         """Whether frames that are submitted will be answered."""
-        return self._thread.is_alive() and self._error is None and not self._closing
+        return self._thread.is_alive() and not self._shared.stopped
+
+    def open(self, bundle: Bundle) -> Lane:
+        """Load a model, hold it against its golden answers, warm it, and give it a lane; before or after `start`.
+
+        Raises `BundleError` and `DeviceError`.
+        """
+        load = functools.partial(load_model, device=self._device, max_batch=self._max_batch)
+        lane = Lane(bundle, load, capacity=self._capacity, clock=self._clock, shared=self._shared)
+        with self._shared.lock:
+            self._lanes.append(lane)
+        return lane
 
     def start(self) -> None:
         """Start the thread."""
+        with self._shared.lock:
+            self._shared.started = True
         self._thread.start()
 
-    def submit(self, frames: NDArray[Any], ticket: object) -> bool:
-        """Queue a block of frames, (n, *shape) in the bundle's dtype; False if the queue has no room for all of it.
-
-        Never waits. `frames` is not copied: leave it as it is until it has been answered. No frames, no results.
-        Raises `CoreClosedError`, `CoreFailedError`, and `ValueError` for frames of another shape or dtype.
-        """
-        wanted = self._model.bundle.manifest.input
-        if frames.shape[1:] != wanted.shape or frames.dtype != wanted.dtype:
-            raise ValueError(
-                f"frames are {frames.dtype} {list(frames.shape)}, the model takes {wanted.dtype} (n, "
-                f"{', '.join(map(str, wanted.shape))})"
-            )
-        block = Block(frames, ticket, self._clock())
-        with self._lock:
-            self._raise_unless_serving()
-            if not self._queue.offer(block):
-                return False
-            self._accepted += len(frames)
-            self._frames_came.notify()
-        return True
-
-    def wait_for_room(self, frames: int, timeout_s: float) -> bool:
-        """Wait until a block of so many frames would have room; False if it has none by then.
-
-        Raises `CoreClosedError` and `CoreFailedError`.
-        """
-        with self._lock:
-            self._batch_left.wait_for(lambda: self._stopped or self._queue.has_room(frames), timeout_s)
-            self._raise_unless_serving()
-            return self._queue.has_room(frames)
-
-    def drain(self, timeout_s: float) -> None:
-        """Wait until all that has been submitted so far is answered and delivered.
-
-        Raises `CoreTimeoutError`, `CoreClosedError` and `CoreFailedError`.
-        """
-        with self._lock:
-            target = self._accepted
-            self._drainers += 1
-            try:
-                self._batch_left.wait_for(lambda: self._stopped or self._answered >= target, timeout_s)
-            finally:
-                self._drainers -= 1
-            if self._answered >= target:
-                return
-            self._raise_unless_serving()
-            left = target - self._answered
-            raise CoreTimeoutError(f"{left} frames were still unanswered after {timeout_s:g} s")
-
-    def swap(self, bundle: Bundle) -> None:
-        """Load, check and warm `bundle` on the caller's thread, and serve with it from the next batch on.
-
-        Whatever it raises, `BundleError` above all, the old one goes on serving.
-        """
-        _refuse_other_frames(self._model.bundle.manifest, bundle.manifest)
-        model = load_model(bundle, self._device, self._max_batch)
-        with self._lock:
-            self._raise_unless_serving()
-            self._model = model
-
     def close(self, timeout_s: float = 5.0) -> None:
-        """Finish the batches that run, drop what waits, and end the thread; `drain` first to lose nothing.
+        """Finish the batches that run, drop what waits, and end the thread; `Lane.drain` first to lose nothing.
 
         Raises `CoreTimeoutError` if the thread does not end; it is a daemon, and will not keep the process.
         """
-        with self._lock:
-            self._closing = True
-            self._queue.clear()
-            self._frames_came.notify_all()
-            self._batch_left.notify_all()
+        with self._shared.lock:
+            self._shared.closing = True
+            self._forget_waiting()
+            self._shared.frames_came.notify_all()
         if self._thread.ident is None:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise CoreTimeoutError(f"the core's thread did not end within {timeout_s:g} s")
 
-    @property
-    def _stopped(self) -> bool:
-        return self._closing or self._error is not None
-
-    def _raise_unless_serving(self) -> None:
-        if self._error is not None:
-            raise CoreFailedError(f"inference failed: {self._error}") from self._error
-        if self._closing:
-            raise CoreClosedError("the inference core is closed")
-        if self._thread.ident is None:
-            raise CoreClosedError("the inference core has not been started")
+    def _forget_waiting(self) -> None:
+        for lane in self._lanes:
+            lane.clear()
+        self._shared.batch_left.notify_all()
 
     # -- the core's thread
 
     def _run(self) -> None:
         try:
-            while (running := self._launch(self._wait_for_frames())) is not None:
+            while (running := self._wait_for_frames()) is not None:
                 self._keep_busy(running)
         except BaseException as error:
-            with self._lock:
-                self._error = error
-                self._queue.clear()
-                self._batch_left.notify_all()
+            with self._shared.lock:
+                self._shared.error = error
+                self._forget_waiting()
+
+    def _wait_for_frames(self) -> _Batch | None:
+        """Launch a batch as soon as anything waits; return None when the core closes."""
+        with self._shared.lock:
+            while not any(lane.queued for lane in self._lanes) and not self._shared.closing:
+                self._shared.frames_came.wait(IDLE_WAIT_S)
+        return self._launch_next(full_only=False)
 
     def _keep_busy(self, first: _Batch) -> None:
         """Run `first` and all that gathers behind it, until nothing is left."""
@@ -275,35 +192,28 @@ class Core:
         while running is not None:
             # A full batch gains nothing by waiting: it is prepared while the other runs. One that is not full goes
             # on gathering until the device is free.
-            following = self._launch(self._take(full_only=True))
+            following = self._launch_next(full_only=True)
             answers = self._collect(running)
             if following is None:
-                following = self._launch(self._take(full_only=False))
+                following = self._launch_next(full_only=False)
             self._deliver_answers(running, answers)
             running = following
 
-    def _wait_for_frames(self) -> tuple[list[Piece], Reason]:
-        """Return a batch as soon as anything waits; an empty one when the core closes."""
-        with self._lock:
-            while not self._queue.frames and not self._closing:
-                self._frames_came.wait(IDLE_WAIT_S)
-        return self._take(full_only=False)
+    def _launch_next(self, *, full_only: bool) -> _Batch | None:
+        """Launch a batch of the lane whose turn it is, the first that has frames; None if it has no (full) batch."""
+        with self._shared.lock:
+            lane = next((lane for lane in self._lanes if lane.queued), None)
+            if lane is None or (full_only and lane.queued < self._max_batch):
+                return None
+            self._lanes.remove(lane)
+            self._lanes.append(lane)
+            model = lane.model
+            pieces, reason = lane.take(self._max_batch)
+            self._shared.batch_left.notify_all()
+        return self._launch(lane, model, pieces, reason)
 
-    def _take(self, *, full_only: bool) -> tuple[list[Piece], Reason]:
-        with self._lock:
-            frames = self._queue.frames
-            if full_only and frames < self._max_batch:
-                return [], "idle"
-            reason: Reason = "full" if frames >= self._max_batch else "drain" if self._drainers else "idle"
-            pieces = self._queue.take(self._max_batch)
-            self._batch_left.notify_all()
-        return pieces, reason
-
-    def _launch(self, taken: tuple[list[Piece], Reason]) -> _Batch | None:
-        pieces, reason = taken
-        if not pieces:
-            return None
-        model, slot = self._model, self._slot
+    def _launch(self, lane: Lane, model: Model, pieces: list[Piece], reason: Reason) -> _Batch:
+        slot = self._slot
         self._slot = 1 - slot
         staging = model.engine.staging(slot)
         frames = 0
@@ -312,7 +222,7 @@ class Core:
             frames += len(piece)
         launched_at = self._clock()
         model.engine.launch(slot, frames)
-        return _Batch(model, slot, pieces, frames, reason, launched_at)
+        return _Batch(lane, model, slot, pieces, frames, reason, launched_at)
 
     def _collect(self, batch: _Batch) -> tuple[NDArray[np.float32], float, float]:
         """Return a batch's answers, and when the device began and ended with it."""
@@ -348,44 +258,6 @@ class Core:
                 )
             )
             row += len(piece)
-        with self._lock:
-            self._answered += batch.frames
-            self._batch_left.notify_all()
-
-
-def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
-    """Load `bundle` at the first of the device's precisions at which it reproduces its golden answers.
-
-    Raises `GoldenError`, of the last one tried, if there is none.
-    """
-    refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
-    for precision in device.precisions:
-        wanted = bundle.manifest.input
-        engine = device.load(served_module(bundle), precision, wanted.shape, wanted.dtype, max_batch)
-        try:
-            check_golden(bundle, functools.partial(_infer, engine, max_batch), precision)
-        except GoldenError as error:
-            refusal = error
-        else:
-            return Model(bundle, precision, engine)
-    raise refusal
-
-
-def _infer(engine: Engine, max_batch: int, frames: NDArray[Any]) -> NDArray[np.float32]:
-    answers = []
-    for start in range(0, len(frames), max_batch):
-        part = frames[start : start + max_batch]
-        engine.staging(0)[: len(part)] = part
-        engine.launch(0, len(part))
-        answers.append(engine.collect(0))
-    return np.concatenate(answers)
-
-
-def _refuse_other_frames(old: Manifest, new: Manifest) -> None:
-    """A worker's frames and its metrics' labels outlive a swap."""
-    for field in ("input", "labels"):
-        if getattr(old, field) != getattr(new, field):
-            raise ManifestError(
-                f"{new.name}@{new.version} has another {field} than {old.name}@{old.version}, which it would "
-                f"replace: start a new worker with it"
-            )
+        with self._shared.lock:
+            batch.lane.count_answered(batch.frames)
+            self._shared.batch_left.notify_all()

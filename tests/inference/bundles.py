@@ -114,3 +114,22 @@ def text_bundle(
         vocabulary=words,
         half=half,
     )
+
+
+def undecided_text_bundle(folder: Path) -> Bundle:
+    """A bundle of frames of three ids and three labels, for tests on fake devices, which give their own answers."""
+    words = [f"w{number}" for number in range(998)]
+    arguments = {"tokens": 1_000, "length": 3, "dimensions": 2, "maps": 2, "classes": 3}
+    description = Description(
+        name="undecided",
+        version="1",
+        architecture=ArchitectureChoice(name="text-cnn", arguments=arguments),
+        input=Input(shape=(3,), dtype="int32"),
+        labels=("x", "y", "z"),
+        training=TRAINING,
+    )
+    network = build("text-cnn", **arguments)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    return save_bundle(folder, network, description, np.zeros((1, 3), np.int32), vocabulary=words)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from inference.bundle import Bundle
-from tests.inference.bundles import constant_bundle, har_bundle
+from tests.inference.bundles import constant_bundle, har_bundle, undecided_text_bundle
 
 # One thread of PyTorch's: two on a busy machine wait for each other.
 torch.set_num_threads(1)
@@ -18,3 +18,9 @@ def har(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Frames of two numbers, three labels; for the fake device."""
     return constant_bundle(tmp_path_factory.mktemp("bundles") / "pairs")
+
+
+@pytest.fixture(scope="session")
+def triples(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Frames of three ids, three labels; for the fake device."""
+    return undecided_text_bundle(tmp_path_factory.mktemp("bundles") / "triples")

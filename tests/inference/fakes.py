@@ -20,6 +20,11 @@ def numbered(*numbers: int) -> NDArray[np.float32]:
     return np.array([(number, -number) for number in numbers], np.float32).reshape(-1, 2)
 
 
+def id_frames(*numbers: int) -> NDArray[np.int32]:
+    """Frames of ids (n, 3), each with its number in it."""
+    return np.array([(number, 1, 0) for number in numbers], np.int32).reshape(-1, 3)
+
+
 def answers_of(frames: NDArray[Any]) -> NDArray[np.float32]:
     """What the fake answers: a third, as the constant bundle's golden frame of zeros expects, and the number."""
     return np.repeat(np.float32(1 / 3) + frames[:, :1], 3, axis=1).astype(np.float32)
@@ -40,9 +45,11 @@ class FakeDevice:
         self.loaded: list[Precision] = []
         self.held = False
         self.launches: list[int] = []
+        self.dtypes: list[str] = []  # of the launches, to tell one lane's from another's
         self.answer: Callable[[NDArray[Any]], NDArray[np.float32]] = answers_of
         self.on_launch: Callable[[int], None] = lambda _: None
         self._finished = threading.Semaphore(0)
+        self._collects = 0
         self._launched = threading.Condition()
 
     def load(
@@ -51,24 +58,35 @@ class FakeDevice:
         self.loaded.append(precision)
         return FakeEngine(self, np.zeros((2, max_batch, *shape), dtype))
 
-    def note_launch(self, frames: int) -> None:
+    def note_launch(self, frames: int, dtype: str) -> None:
         self.on_launch(frames)
         with self._launched:
             self.launches.append(frames)
+            self.dtypes.append(dtype)
             self._launched.notify_all()
 
     def wait_for_launches(self, count: int) -> None:
         with self._launched:
             assert self._launched.wait_for(lambda: len(self.launches) >= count, PATIENCE_S), self.launches
 
+    def wait_until_busy(self) -> None:
+        """Wait until the core waits for its first batch, and takes nothing more from its queues."""
+        with self._launched:
+            assert self._launched.wait_for(lambda: self._collects > 0, PATIENCE_S)
+
     def hold(self) -> None:
+        self._collects = 0
         self.launches.clear()
+        self.dtypes.clear()
         self.held = True
 
     def finish(self, batches: int = 1) -> None:
         self._finished.release(batches)
 
     def wait_until_finished(self) -> None:
+        with self._launched:
+            self._collects += 1
+            self._launched.notify_all()
         if self.held and not self._finished.acquire(timeout=PATIENCE_S):
             raise TimeoutError("the test never let the batch finish")
 
@@ -84,7 +102,7 @@ class FakeEngine:
         return self._staged[slot]
 
     def launch(self, slot: int, frames: int) -> None:
-        self._device.note_launch(frames)
+        self._device.note_launch(frames, str(self._staged[slot].dtype))
         self._running.append((slot, frames))
 
     def collect(self, slot: int) -> NDArray[np.float32]:
@@ -92,7 +110,7 @@ class FakeEngine:
         assert running == slot, "collected out of turn"
         self._device.wait_until_finished()
         answers = self._device.answer(self._staged[slot][:frames])
-        self._staged[slot][:] = np.nan  # nobody may count on it any more
+        self._staged[slot][:] = -777  # nobody may count on it any more
         del self._running[0]
         return answers
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.bundle import Bundle, GoldenError, ManifestError, load_bundle
-from inference.core import Core, CoreClosedError, CoreFailedError, CoreTimeoutError, Result
+from inference.core import Core, CoreClosedError, CoreFailedError, CoreTimeoutError, Lane, Result
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import (
     PATIENCE_S,
@@ -29,19 +29,21 @@ class Rig:
     """A started core of batches up to 4 and a queue of 12, on a device that holds every batch."""
 
     core: Core
+    lane: Lane
     device: FakeDevice
     received: Receiver
     clock: Clock
 
     def submit(self, *numbers: int, ticket: object = "ticket") -> bool:
-        return self.core.submit(numbered(*numbers), ticket)
+        return self.lane.submit(numbered(*numbers), ticket)
 
 
 def make_rig(bundle: Bundle, *, max_batch: int = 4, capacity: int = 12) -> Rig:
     device, received, clock = FakeDevice(), Receiver(), Clock()
-    core = Core(bundle, device, max_batch=max_batch, capacity=capacity, clock=clock, deliver=received)
+    core = Core(device, max_batch=max_batch, capacity=capacity, clock=clock, deliver=received)
+    lane = core.open(bundle)
     core.start()
-    return Rig(core, device, received, clock)
+    return Rig(core, lane, device, received, clock)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_frames_gather_while_the_device_is_busy_and_leave_together_when_it_is_fr
     rig.device.wait_for_launches(1)
     for number in (2, 3, 4):
         rig.submit(number)
-    assert rig.core.queued == 3
+    assert rig.lane.queued == 3
 
     rig.device.finish(2)
     results = rig.received.wait_for(4)
@@ -90,13 +92,13 @@ def test_a_full_batch_is_launched_behind_the_one_that_runs(rig: Rig) -> None:
 
     assert rig.device.launches == [4, 4]
     assert rig.received.results == []
-    assert rig.core.queued == 1
+    assert rig.lane.queued == 1
 
 
 def test_a_third_batch_waits_until_the_first_has_left_its_slot(rig: Rig) -> None:
     rig.submit(*range(12))
     rig.device.wait_for_launches(2)
-    assert rig.core.queued == 4
+    assert rig.lane.queued == 4
 
     rig.device.finish()
     rig.device.wait_for_launches(3)
@@ -134,15 +136,15 @@ def test_what_leaves_while_somebody_drains_says_so(rig: Rig) -> None:
     rig.submit(1)
     rig.device.wait_for_launches(1)
     rig.submit(2)
-    drainer = threading.Thread(target=rig.core.drain, args=(PATIENCE_S,))
+    drainer = threading.Thread(target=rig.lane.drain, args=(PATIENCE_S,))
     drainer.start()
-    while not rig.core._drainers:  # no event tells; the deadline is the test's own
+    while not rig.lane._drainers:  # no event tells; the deadline is the test's own
         drainer.join(0.001)
     rig.device.finish(2)
     drainer.join(PATIENCE_S)
 
     assert [result.reason for result in rig.received.results] == ["idle", "drain"]
-    assert rig.core.queued == 0
+    assert rig.lane.queued == 0
 
 
 def test_times_are_the_clocks_of_submission_launch_and_answer(rig: Rig) -> None:
@@ -179,7 +181,7 @@ def test_a_batch_launched_behind_another_queues_until_the_other_is_done(rig: Rig
 
 def test_no_frames_no_result(rig: Rig) -> None:
     assert rig.submit()
-    rig.core.drain(PATIENCE_S)
+    rig.lane.drain(PATIENCE_S)
 
     assert rig.received.results == []
 
@@ -190,7 +192,7 @@ def test_no_frames_no_result(rig: Rig) -> None:
 )
 def test_frames_of_another_shape_or_dtype_are_refused(rig: Rig, frames: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"the model takes float32 \(n, 2\)"):
-        rig.core.submit(frames, None)
+        rig.lane.submit(frames, None)
 
 
 # -- back-pressure
@@ -198,17 +200,17 @@ def test_frames_of_another_shape_or_dtype_are_refused(rig: Rig, frames: np.ndarr
 
 def test_a_block_without_room_is_refused_whole_and_taken_once_there_is_room(rig: Rig) -> None:
     rig.submit(1)
-    rig.device.wait_for_launches(1)
+    rig.device.wait_until_busy()
 
     assert rig.submit(*range(10, 20))
     assert not rig.submit(20, 21, 22)
-    assert rig.core.queued == 10
+    assert rig.lane.queued == 10
     assert rig.submit(20, 21)
-    assert rig.core.queued == rig.core.capacity == 12
+    assert rig.lane.queued == rig.lane.capacity == 12
 
     rig.device.finish(1)
     rig.device.wait_for_launches(2)
-    assert rig.core.wait_for_room(3, PATIENCE_S)
+    assert rig.lane.wait_for_room(3, PATIENCE_S)
     assert rig.submit(22, 23, 24)
 
 
@@ -225,8 +227,8 @@ def test_waiting_for_room_ends_at_its_deadline(rig: Rig) -> None:
     rig.submit(*range(12))
     rig.device.wait_for_launches(2)
 
-    assert not rig.core.wait_for_room(9, 0.01)
-    assert rig.core.wait_for_room(8, 0.01)
+    assert not rig.lane.wait_for_room(9, 0.01)
+    assert rig.lane.wait_for_room(8, 0.01)
 
 
 # -- failure
@@ -255,7 +257,7 @@ def test_a_device_that_fails_while_it_runs_wakes_everybody_with_its_error(rig: R
         except CoreFailedError as error:
             outcomes.append(error)
 
-    waits = (lambda: rig.core.drain(PATIENCE_S), lambda: rig.core.wait_for_room(12, PATIENCE_S))
+    waits = (lambda: rig.lane.drain(PATIENCE_S), lambda: rig.lane.wait_for_room(12, PATIENCE_S))
     threads = [threading.Thread(target=wait, args=(call,)) for call in waits]
     for thread in threads:
         thread.start()
@@ -268,7 +270,7 @@ def test_a_device_that_fails_while_it_runs_wakes_everybody_with_its_error(rig: R
     assert rig.received.results == []
     assert str(rig.core.error) == "the GPU fell off the bus"
     assert not rig.core.alive
-    assert rig.core.queued == 0
+    assert rig.lane.queued == 0
     with pytest.raises(CoreFailedError, match="fell off the bus"):
         rig.submit(99)
 
@@ -290,7 +292,7 @@ def test_rubbish_is_not_delivered(rig: Rig, answer: Callable[[np.ndarray], np.nd
     rig.device.finish()
 
     with pytest.raises(CoreFailedError, match=error):
-        rig.core.drain(PATIENCE_S)
+        rig.lane.drain(PATIENCE_S)
     assert rig.received.results == []
 
 
@@ -299,7 +301,7 @@ def test_a_launch_that_fails_stops_the_core(rig: Rig) -> None:
     rig.submit(1)
 
     with pytest.raises(CoreFailedError, match="out of memory"):
-        rig.core.drain(PATIENCE_S)
+        rig.lane.drain(PATIENCE_S)
 
 
 def test_a_launch_that_fails_behind_a_batch_that_runs_delivers_nothing_of_either(rig: Rig) -> None:
@@ -315,18 +317,19 @@ def test_a_launch_that_fails_behind_a_batch_that_runs_delivers_nothing_of_either
     rig.submit(*range(8))
 
     with pytest.raises(CoreFailedError, match="out of memory"):
-        rig.core.drain(PATIENCE_S)
+        rig.lane.drain(PATIENCE_S)
     assert rig.received.results == []
 
 
 def test_a_receiver_that_fails_stops_the_core(pairs: Bundle) -> None:
     device = FakeDevice()
-    core = Core(pairs, device, clock=Clock(), deliver=fail("the publisher is gone"))
+    core = Core(device, clock=Clock(), deliver=fail("the publisher is gone"))
+    lane = core.open(pairs)
     core.start()
-    core.submit(numbered(1), None)
+    lane.submit(numbered(1), None)
 
     with pytest.raises(CoreFailedError, match="the publisher is gone"):
-        core.drain(PATIENCE_S)
+        lane.drain(PATIENCE_S)
     assert not core.alive
     end(core, device)
 
@@ -337,7 +340,7 @@ def test_a_receiver_that_fails_stops_the_core(pairs: Bundle) -> None:
 def test_draining_answers_all_that_was_submitted(rig: Rig) -> None:
     rig.submit(*range(11))
     rig.device.finish(3)
-    rig.core.drain(PATIENCE_S)
+    rig.lane.drain(PATIENCE_S)
 
     assert rig.received.frames == 11
     assert rig.core.alive
@@ -345,14 +348,14 @@ def test_draining_answers_all_that_was_submitted(rig: Rig) -> None:
 
 
 def test_draining_an_idle_core_returns_at_once(rig: Rig) -> None:
-    rig.core.drain(0.0)
+    rig.lane.drain(0.0)
 
 
 def test_draining_ends_at_its_deadline_and_says_what_is_left(rig: Rig) -> None:
     rig.submit(*range(5))
 
     with pytest.raises(CoreTimeoutError, match=r"5 frames were still unanswered after 0\.01 s"):
-        rig.core.drain(0.01)
+        rig.lane.drain(0.01)
 
 
 def test_closing_delivers_what_runs_and_drops_what_waits(rig: Rig) -> None:
@@ -369,32 +372,32 @@ def test_closing_delivers_what_runs_and_drops_what_waits(rig: Rig) -> None:
     with pytest.raises(CoreClosedError):
         rig.submit(4)
     with pytest.raises(CoreClosedError):
-        rig.core.drain(PATIENCE_S)
+        rig.lane.drain(PATIENCE_S)
 
 
 def test_frames_for_a_core_that_was_never_started_are_refused(pairs: Bundle) -> None:
-    core = Core(pairs, FakeDevice(), clock=Clock(), deliver=Receiver())
+    core = Core(FakeDevice(), clock=Clock(), deliver=Receiver())
 
     with pytest.raises(CoreClosedError, match="not been started"):
-        core.submit(numbered(1), None)
+        core.open(pairs).submit(numbered(1), None)
     core.close()
 
 
 @pytest.mark.parametrize(("max_batch", "capacity"), [(0, 1), (1, 0), (-1, 1)])
-def test_sizes_below_one_are_refused(pairs: Bundle, max_batch: int, capacity: int) -> None:
+def test_sizes_below_one_are_refused(max_batch: int, capacity: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Core(pairs, FakeDevice(), max_batch=max_batch, capacity=capacity, clock=Clock(), deliver=Receiver())
+        Core(FakeDevice(), max_batch=max_batch, capacity=capacity, clock=Clock(), deliver=Receiver())
 
 
 # -- models
 
 
-def test_a_device_that_misses_the_golden_answers_gets_no_core(pairs: Bundle) -> None:
+def test_a_device_that_misses_the_golden_answers_gets_no_lane(pairs: Bundle) -> None:
     device = FakeDevice()
     device.answer = lambda frames: answers_of(frames) + np.float32(0.1)
 
     with pytest.raises(GoldenError):
-        Core(pairs, device, clock=Clock(), deliver=Receiver())
+        Core(device, clock=Clock(), deliver=Receiver()).open(pairs)
 
 
 def test_the_golden_frames_are_checked_even_if_they_do_not_fit_one_batch(har: Bundle) -> None:
@@ -407,7 +410,7 @@ def test_the_golden_frames_are_checked_even_if_they_do_not_fit_one_batch(har: Bu
         return expected[sum(seen) - len(frames) : sum(seen)]
 
     device.answer = answer
-    Core(har, device, max_batch=3, clock=Clock(), deliver=Receiver())
+    Core(device, max_batch=3, clock=Clock(), deliver=Receiver()).open(har)
 
     assert seen == [3, 1]
 
@@ -416,16 +419,16 @@ def test_a_precision_that_misses_the_golden_answers_gives_way_to_the_next(pairs:
     device = FakeDevice(precisions=("bfloat16", "float32"))
     device.answer = lambda frames: answers_of(frames) + np.float32(0.1 if device.loaded == ["bfloat16"] else 0)
 
-    core = Core(pairs, device, clock=Clock(), deliver=Receiver())
+    lane = Core(device, clock=Clock(), deliver=Receiver()).open(pairs)
 
     assert device.loaded == ["bfloat16", "float32"]
-    assert core.model.precision == "float32"
+    assert lane.model.precision == "float32"
 
 
 def test_the_first_precision_that_passes_serves(pairs: Bundle) -> None:
     device = FakeDevice(precisions=("bfloat16", "float32"))
 
-    assert Core(pairs, device, clock=Clock(), deliver=Receiver()).model.precision == "bfloat16"
+    assert Core(device, clock=Clock(), deliver=Receiver()).open(pairs).model.precision == "bfloat16"
     assert device.loaded == ["bfloat16"]
 
 
@@ -435,21 +438,21 @@ def test_a_swapped_in_bundle_answers_from_the_next_batch_on(rig: Rig, pairs: Bun
     newer = dataclasses.replace(pairs, digest="newer")
     rig.device.finish()  # for the golden check of the swap or the batch, whichever comes first
     rig.device.finish()
-    rig.core.swap(newer)
+    rig.lane.swap(newer)
     rig.device.finish()
     rig.submit(2)
 
     first, second = rig.received.wait_for(2)
     assert first.bundle.digest == pairs.digest
     assert second.bundle.digest == "newer"
-    assert rig.core.model.bundle is newer
+    assert rig.lane.model.bundle is newer
 
 
 def test_a_bundle_that_fails_its_golden_check_leaves_the_old_one_serving(pairs: Bundle) -> None:
     rig = make_rig(pairs)
     rig.device.answer = lambda frames: answers_of(frames) + np.float32(0.1)
     with pytest.raises(GoldenError):
-        rig.core.swap(pairs)
+        rig.lane.swap(pairs)
     rig.device.answer = answers_of
 
     rig.submit(5)
@@ -460,9 +463,9 @@ def test_a_bundle_that_fails_its_golden_check_leaves_the_old_one_serving(pairs: 
 
 def test_a_bundle_for_other_frames_or_with_other_labels_cannot_be_swapped_in(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="another labels"):
-        rig.core.swap(constant_bundle(tmp_path / "labels", labels=("a", "b", "d")))
+        rig.lane.swap(constant_bundle(tmp_path / "labels", labels=("a", "b", "d")))
     with pytest.raises(ManifestError, match="another input"):
-        rig.core.swap(constant_bundle(tmp_path / "shape", shape=(4,)))
+        rig.lane.swap(constant_bundle(tmp_path / "shape", shape=(4,)))
 
 
 def test_a_bundle_can_be_loaded_and_swapped_while_another_thread_submits(pairs: Bundle) -> None:
@@ -470,7 +473,7 @@ def test_a_bundle_can_be_loaded_and_swapped_while_another_thread_submits(pairs: 
     for number in range(200):
         assert rig.submit(number, ticket=number)
         if number % 50 == 25:
-            rig.core.swap(load_bundle(pairs.folder))
+            rig.lane.swap(load_bundle(pairs.folder))
     results = rig.received.wait_for(200)
 
     assert [numbers_in(result) for result in results] == [[number] for number in range(200)]
@@ -496,9 +499,9 @@ def test_any_sequence_of_blocks_comes_back_complete_in_order_each_frame_with_its
         numbers = list(range(number, number + size))
         number += size
         while not rig.submit(*numbers, ticket=ticket):
-            assert rig.core.wait_for_room(size, PATIENCE_S)
+            assert rig.lane.wait_for_room(size, PATIENCE_S)
         submitted += [(ticket, numbers)] if numbers else []
-    rig.core.drain(PATIENCE_S)
+    rig.lane.drain(PATIENCE_S)
     end(rig.core, rig.device)
 
     results = rig.received.results
@@ -519,7 +522,7 @@ def test_threads_that_submit_at_once_each_get_their_own_answers_in_their_own_ord
     def send(sender: int) -> None:
         for number in range(100):
             while not rig.submit(1000 * sender + number, ticket=sender):
-                rig.core.wait_for_room(1, PATIENCE_S)
+                rig.lane.wait_for_room(1, PATIENCE_S)
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from inference.bundle import Bundle, check_golden, infer_plainly, served_module
-from inference.core import Core, Result, load_model
+from inference.core import Core, Result
 from inference.devices import DeviceError, choose_device, cpu, cuda
 from inference.devices.cuda import LadderEngine, ladder
+from inference.models import load_model
 from tests.inference.bundles import people
 from tests.inference.fakes import PATIENCE_S, Clock, FakeLane, Receiver, numbered
 
@@ -85,12 +86,13 @@ def test_two_batches_are_held_at_once_and_answers_outlive_the_next_batch(har: Bu
 def test_a_core_on_a_real_device_answers_every_frame(har: Bundle, name: str) -> None:
     received = Receiver()
     device = choose_device(name, "float32")  # type: ignore[arg-type]
-    core = Core(har, device, max_batch=16, capacity=1000, clock=Clock(), deliver=received)
+    core = Core(device, max_batch=16, capacity=1000, clock=Clock(), deliver=received)
+    lane = core.open(har)
     core.start()
     values = people(100)
     for start in range(0, 100, 7):
-        assert core.submit(values[start : start + 7], start)
-    core.drain(PATIENCE_S)
+        assert lane.submit(values[start : start + 7], start)
+    lane.drain(PATIENCE_S)
     core.close()
 
     def place(result: Result) -> int:
@@ -103,12 +105,13 @@ def test_a_core_on_a_real_device_answers_every_frame(har: Bundle, name: str) -> 
 @pytest.mark.parametrize("name", DEVICES)
 def test_a_model_that_was_swapped_out_is_freed(har: Bundle, name: str) -> None:
     device = choose_device(name, "float32")  # type: ignore[arg-type]
-    core = Core(har, device, max_batch=8, clock=Clock(), deliver=Receiver())
+    core = Core(device, max_batch=8, clock=Clock(), deliver=Receiver())
+    lane = core.open(har)
     core.start()
-    old = weakref.ref(core.model.engine)
-    core.swap(har)
-    core.submit(people(1), None)
-    core.drain(PATIENCE_S)
+    old = weakref.ref(lane.model.engine)
+    lane.swap(har)
+    lane.submit(people(1), None)
+    lane.drain(PATIENCE_S)
     gc.collect()
 
     assert old() is None
@@ -246,14 +249,15 @@ def test_auto_takes_the_gpu_and_the_golden_answers_hold_at_what_it_chose(har: Bu
 @needs_cuda
 def test_a_bundle_is_swapped_in_on_the_gpu_while_frames_are_being_answered(har: Bundle) -> None:
     received = Receiver()
-    core = Core(har, choose_device("cuda"), max_batch=64, capacity=100_000, clock=Clock(), deliver=received)
+    core = Core(choose_device("cuda"), max_batch=64, capacity=100_000, clock=Clock(), deliver=received)
+    lane = core.open(har)
     core.start()
     values = people(1000)
     for turn in range(50):
-        assert core.submit(values, turn)
+        assert lane.submit(values, turn)
         if turn == 25:
-            core.swap(har)
-    core.drain(PATIENCE_S)
+            lane.swap(har)
+    lane.drain(PATIENCE_S)
 
     expected = infer_plainly(served_module(har), values)
     for result in received.results:

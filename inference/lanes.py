@@ -1,0 +1,188 @@
+"""A lane: one model's way through the core, with a queue of its own in front of it.
+
+Errors:
+
+    CoreError
+    ├── CoreClosedError     used before `Core.start`, or after `Core.close`
+    ├── CoreFailedError     the device or the receiver of results failed; `__cause__` says how
+    └── CoreTimeoutError    a wait met its deadline
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from inference.batching import Block, FrameQueue, Piece
+from inference.bundle import Bundle
+from inference.models import Model, refuse_other_frames
+
+Reason = Literal["idle", "full", "drain"]
+REASONS: tuple[Reason, ...] = ("idle", "full", "drain")
+
+
+class CoreError(Exception):
+    """The core cannot do what was asked."""
+
+
+class CoreClosedError(CoreError):
+    """The core has not been started, or has been closed."""
+
+
+class CoreFailedError(CoreError):
+    """The core's thread has died; no result made after its error was delivered."""
+
+
+class CoreTimeoutError(CoreError):
+    """Something was not finished by its deadline."""
+
+
+class Shared:
+    """What a core's thread shares with the callers of its lanes; all of it, and all queues, belong to the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.frames_came = threading.Condition(self.lock)
+        self.batch_left = threading.Condition(self.lock)
+        self.started = False
+        self.closing = False
+        self.error: BaseException | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more will be answered."""
+        return self.closing or self.error is not None
+
+    def raise_unless_serving(self) -> None:
+        """Raise `CoreClosedError` or `CoreFailedError` unless frames that are submitted will be answered."""
+        if self.error is not None:
+            raise CoreFailedError(f"inference failed: {self.error}") from self.error
+        if self.closing:
+            raise CoreClosedError("the inference core is closed")
+        if not self.started:
+            raise CoreClosedError("the inference core has not been started")
+
+
+class Lane:
+    """Takes frames for one model from any thread; they are answered in order of submission. Made by `Core.open`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        load: Callable[[Bundle], Model],
+        *,
+        capacity: int,
+        clock: Callable[[], float],
+        shared: Shared,
+    ) -> None:
+        self._load = load
+        self._clock = clock
+        self._shared = shared
+        self._model = load(bundle)
+        self._queue = FrameQueue(capacity)
+        self._accepted = 0
+        self._answered = 0
+        self._drainers = 0
+
+    # -- for callers
+
+    @property
+    def model(self) -> Model:
+        """What answers now."""
+        return self._model
+
+    @property
+    def capacity(self) -> int:
+        """How many frames may wait."""
+        return self._queue.capacity
+
+    @property
+    def queued(self) -> int:
+        """How many frames wait now."""
+        return self._queue.frames
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the core died of."""
+        return self._shared.error
+
+    def submit(self, frames: NDArray[Any], ticket: object) -> bool:
+        """Queue a block of frames, (n, *shape) in the bundle's dtype; False if the queue has no room for all of it.
+
+        Never waits. `frames` is not copied: leave it as it is until it has been answered. No frames, no results.
+        Ids must be below the architecture's limit, which is not looked at here: the bundle's own vocabulary keeps it.
+        Raises `CoreClosedError`, `CoreFailedError`, and `ValueError` for frames of another shape or dtype.
+        """
+        wanted = self._model.bundle.manifest.input
+        if frames.shape[1:] != wanted.shape or frames.dtype != wanted.dtype:
+            raise ValueError(
+                f"frames are {frames.dtype} {list(frames.shape)}, the model takes {wanted.dtype} (n, "
+                f"{', '.join(map(str, wanted.shape))})"
+            )
+        block = Block(frames, ticket, self._clock())
+        with self._shared.lock:
+            self._shared.raise_unless_serving()
+            if not self._queue.offer(block):
+                return False
+            self._accepted += len(frames)
+            self._shared.frames_came.notify()
+        return True
+
+    def wait_for_room(self, frames: int, timeout_s: float) -> bool:
+        """Wait until a block of so many frames would have room; False if it has none by then.
+
+        Raises `CoreClosedError` and `CoreFailedError`.
+        """
+        shared = self._shared
+        with shared.lock:
+            shared.batch_left.wait_for(lambda: shared.stopped or self._queue.has_room(frames), timeout_s)
+            shared.raise_unless_serving()
+            return self._queue.has_room(frames)
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until all that has been submitted here so far is answered and delivered.
+
+        Raises `CoreTimeoutError`, `CoreClosedError` and `CoreFailedError`.
+        """
+        shared = self._shared
+        with shared.lock:
+            target = self._accepted
+            self._drainers += 1
+            try:
+                shared.batch_left.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
+            finally:
+                self._drainers -= 1
+            if self._answered >= target:
+                return
+            shared.raise_unless_serving()
+            left = target - self._answered
+            raise CoreTimeoutError(f"{left} frames were still unanswered after {timeout_s:g} s")
+
+    def swap(self, bundle: Bundle) -> None:
+        """Load, check and warm `bundle` on the caller's thread, and serve with it from this lane's next batch on.
+
+        Whatever it raises, `BundleError` above all, the old one goes on serving.
+        """
+        refuse_other_frames(self._model.bundle, bundle)
+        model = self._load(bundle)
+        with self._shared.lock:
+            self._shared.raise_unless_serving()
+            self._model = model
+
+    # -- for the core, which holds the lock
+
+    def take(self, limit: int) -> tuple[list[Piece], Reason]:
+        """Remove the oldest frames, at most `limit`; with why they leave."""
+        reason: Reason = "full" if self._queue.frames >= limit else "drain" if self._drainers else "idle"
+        return self._queue.take(limit), reason
+
+    def count_answered(self, frames: int) -> None:
+        """Note that so many more frames have been delivered."""
+        self._answered += frames
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._queue.clear()
