@@ -17,6 +17,7 @@ COMMANDS = {
     "worker activity": ("service.commands.worker_activity", "read accelerometer messages, publish activities"),
     "replay": ("service.commands.replay", "send recorded or synthetic devices to Kafka"),
     "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
+    "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings"),
     "models": ("service.commands.models", "list bundles and what they promise"),

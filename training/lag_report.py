@@ -1,0 +1,199 @@
+"""The study of the lagged series, from nothing to a report folder.
+
+metrics.json          how it came about, and each network's figures and residuals
+report.md             the figures as a table: of the seeds the median, the lowest and the highest
+residuals.png         prediction minus y against y, within ±3; what lies beyond is marked at the edge
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from training.fit import FitError
+from training.lag_series import CASES, MODELS, Case, Fitted, Which, study, targets
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise FitError(
+        "reports are drawn with matplotlib, which is not installed: pip install 'stridecast[train]'"
+    ) from error
+
+EDGE = 3.0
+TOP_ROWS = 5
+COLOURS: dict[Which, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
+
+
+def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console) -> list[Fitted]:
+    """Fit all networks, write the report folder, and show the table; raises `FitError`."""
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FitError(f"cannot write to {report}: {error}") from error
+    began = time.monotonic()
+    fitted = study(epochs, seeds, console)
+    command = f"stridecast train lag-series --epochs {epochs} --seeds {seeds}"
+    write_report(report, fitted, command=command, seconds=time.monotonic() - began)
+    console.print(_table(fitted))
+    console.print(f"Report in {report}", soft_wrap=True)
+    return fitted
+
+
+def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, seconds: float) -> None:
+    """Write the report of the networks in `fitted` into `folder`, which is there."""
+    content = {
+        "command": command,
+        "seconds": round(seconds, 1),
+        "y": targets().round(1).tolist(),
+        "networks": [_as_json(one) for one in fitted],
+    }
+    (folder / "metrics.json").write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    text = f"# An LSTM and a linear MLP on a lagged series\n\n`{command}`, {seconds:.0f} s.\n\n{as_markdown(fitted)}"
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    draw(fitted).savefig(folder / "residuals.png", dpi=70)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the residuals of one network say; all but the count are in units of y."""
+
+    rmse_trained: float
+    rmse_held_out: float
+    rmse_top: float  # of the last five rows, whether held out or not
+    last: float  # of the last row, with its sign
+    worst: float  # the largest, whatever its sign
+    beyond: int  # how many are beyond ±3
+
+
+TITLES = {
+    "rmse_trained": "RMSE trained on",
+    "rmse_held_out": "RMSE held out",
+    "rmse_top": "RMSE top 5",
+    "last": "residual at the top",
+    "worst": "worst",
+    "beyond": "rows beyond ±3",
+}
+
+
+def figures(fitted: Fitted) -> Figures:
+    """The figures of one network."""
+    size = np.abs(fitted.residuals)
+    return Figures(
+        rmse_trained=_rmse(np.delete(fitted.residuals, fitted.held_out)),
+        rmse_held_out=_rmse(fitted.residuals[fitted.held_out]),
+        rmse_top=_rmse(fitted.residuals[-TOP_ROWS:]),
+        last=float(fitted.residuals[-1]),
+        worst=float(size.max()),
+        beyond=int((size > EDGE).sum()),
+    )
+
+
+def _rmse(residuals: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(residuals**2)))
+
+
+def _as_json(fitted: Fitted) -> dict[str, object]:
+    return {
+        "model": fitted.model,
+        **dataclasses.asdict(fitted.case),
+        "seed": fitted.seed,
+        **dataclasses.asdict(figures(fitted)),
+        "rows_held_out": fitted.held_out.tolist(),
+        "residuals": fitted.residuals.round(4).tolist(),
+    }
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def as_markdown(fitted: Sequence[Fitted]) -> str:
+    """A row for each model and case; each figure is the seeds' median, with the lowest and the highest."""
+    lines = [f"| model | case | {' | '.join(TITLES.values())} |", f"|---|---|{'---:|' * len(TITLES)}"]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(fitted, lambda m, lo, hi: f"{m} ({lo} to {hi})")]
+    return "\n".join(lines) + "\n"
+
+
+def _table(fitted: Sequence[Fitted]) -> Table:
+    table = Table(title="Residuals: the seeds' median, and the lowest and highest below it", title_justify="left")
+    for number, title in enumerate(("model", "case", *TITLES.values())):
+        table.add_column(title, justify="left" if number < 2 else "right")
+    for row in _rows(fitted, lambda m, lo, hi: f"{m}\n{lo} .. {hi}"):
+        table.add_row(*row)
+    return table
+
+
+def _rows(fitted: Sequence[Fitted], show: Callable[[str, str, str], str]) -> list[list[str]]:
+    rows = []
+    for which, case in _groups():
+        columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, which, case)]
+        row = [MODELS[which].title, case.title]
+        for name in TITLES:
+            values = np.array([column[name] for column in columns])
+            style = ".0f" if name == "beyond" else ".2f"
+            row.append(show(*(f"{value + 0.0:{style}}" for value in (np.median(values), values.min(), values.max()))))
+        rows.append(row)
+    return rows
+
+
+def _groups() -> list[tuple[Which, Case]]:
+    return [(which, case) for which in MODELS for case in CASES]
+
+
+def _of(fitted: Sequence[Fitted], which: Which, case: Case) -> list[Fitted]:
+    return [one for one in fitted if one.model == which and one.case == case]
+
+
+# --- the picture ---------------------------------------------------------------------------------
+
+
+def draw(fitted: Sequence[Fitted]) -> Figure:
+    """A row of panels for each model and a panel for each case; a thin line for each seed."""
+    figure = Figure(figsize=(14, 6), layout="constrained")
+    panels = figure.subplots(len(MODELS), len(CASES), sharex=True, sharey=True)
+    for axes, (which, case) in zip(panels.flat, _groups(), strict=True):
+        _draw_panel(axes, _of(fitted, which, case), COLOURS[which])
+        axes.set_title(f"{MODELS[which].title}\n{case.title}", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel("y")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("prediction - y")
+    return figure
+
+
+def _draw_panel(axes: Axes, fitted: Sequence[Fitted], colour: str) -> None:
+    y = targets()
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    if fitted[0].case.held_out == "last":
+        first = int(fitted[0].held_out[0])
+        axes.axvspan((y[first - 1] + y[first]) / 2, y[-1] + 1, color="0.88", label="never trained on")
+    for one in fitted:
+        axes.plot(y, one.residuals, color=colour, linewidth=0.9, alpha=0.6)
+        if one.case.held_out == "below":
+            axes.plot(y[one.held_out], one.residuals[one.held_out], "o", color=colour, markersize=3, fillstyle="none")
+        _mark_beyond(axes, y, one.residuals, colour)
+    beyond = sum(figures(one).beyond for one in fitted)
+    worst = max(figures(one).worst for one in fitted)
+    said = f"worst {worst:.2f}; {beyond:,} of {len(fitted) * len(y):,} beyond ±{EDGE:g}"
+    axes.text(0.03, 0.05, said, fontsize=9, transform=axes.transAxes)
+    axes.set(ylim=(-EDGE, EDGE), xlim=(y[0] - 3, y[-1] + 1))
+    if fitted[0].case.held_out == "last":
+        axes.legend(loc="upper left", fontsize=8)
+
+
+def _mark_beyond(axes: Axes, y: np.ndarray, residuals: np.ndarray, colour: str) -> None:
+    for sign, marker in ((1, "^"), (-1, "v")):
+        rows = sign * residuals > EDGE
+        if rows.any():
+            edge = np.full(rows.sum(), sign * EDGE)
+            axes.plot(y[rows], edge, marker, color=colour, markersize=5, clip_on=False, zorder=5)
