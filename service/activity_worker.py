@@ -1,6 +1,5 @@
 """The activity worker: accelerometer records in, what each device's wearer is doing out."""
 
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,42 +7,41 @@ from typing import Any
 import numpy as np
 from kafka.structs import TopicPartition
 
+from inference.bundle import Bundle
 from inference.core import Result
-from ingest.dead_letters import dead_letter
 from ingest.decode import Readings, decode
 from ingest.labels import encode_activities
-from service.metrics import WorkerMetrics
-from service.publisher import Block, Label, Message
+from ingest.rejections import Rejection
+from service.kind import Block, Kind, Label, OpenStream, Stream, check_input
+from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings
-from service.worker import Kind
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower, warm_up
 
 STANDARD_GRAVITY = 9.80665
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
 
 
-def activity_kind(settings: ActivitySettings, metrics: WorkerMetrics) -> Kind:
+def activity_kind(settings: ActivitySettings) -> Kind:
     """Describe the activity worker to the loop that runs it."""
-    warm_up()  # seconds where nothing is cached, which the first records would wait for
-    streams: weakref.WeakSet[ActivityStream] = weakref.WeakSet()
-    return Kind(
-        name="activity",
-        input_topic=settings.input_topic,
-        output_topic=settings.output_topic,
-        dead_letter_topic=settings.dead_letter_topic,
-        open_stream=lambda source: ActivityStream(source, settings, metrics, streams),
-        say=say,
-    )
+
+    def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
+        check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
+        warm_up()  # seconds where nothing is cached, which the first records would wait for
+        windows = WindowMetrics(metrics)
+        streams: weakref.WeakSet[ActivityStream] = weakref.WeakSet()
+        return lambda source: ActivityStream(source, settings, windows, streams)
+
+    return Kind("activity", settings, prepare, say, counts="devices")
 
 
-class ActivityStream:
-    """One partition's way from records to frames."""
+class ActivityStream(Stream):
+    """One partition's way from records to frames: readings into rings, windows out of them."""
 
     def __init__(
         self,
         source: TopicPartition,
         settings: ActivitySettings,
-        metrics: WorkerMetrics,
+        metrics: WindowMetrics,
         streams: "weakref.WeakSet[ActivityStream]",
     ) -> None:
         self._source = source
@@ -57,22 +55,18 @@ class ActivityStream:
         )
         streams.add(self)
 
-    def push(self, records: Sequence[Any], processed_at: float, *, mute: bool) -> tuple[list[Message], Iterator[Block]]:
-        """Decode records; return the dead letters, and the blocks of the windows that the readings close."""
-        started = time.perf_counter()
+    def push(
+        self, records: Sequence[Any], processed_at: float, *, mute: bool
+    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
         readings, rejections = decode(
             records,
             max_ahead_ms=int(1000 * self._settings.max_ahead_s),
             scale=STANDARD_GRAVITY if self._settings.unit == "g" else 1.0,
         )
-        dead_letters = []
         if not mute:
-            self._metrics.stages["decode"].observe(time.perf_counter() - started)
             self._metrics.samples.inc(len(readings.device))
-            for rejection in rejections:
-                self._metrics.rejected[rejection.reason].inc()
-                dead_letters.append(self._dead_letter(records[rejection.record], rejection))
-        return dead_letters, self._windows(records, readings, processed_at, mute)
+        return rejections, self._windows(records, readings, processed_at, mute)
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
         """Close the windows of devices that have been silent up to ``heard_until``."""
@@ -80,7 +74,7 @@ class ActivityStream:
             step = self._windower.fall_silent(heard_until)
             self._count(step)
             if len(step.frames.start_ms):
-                yield _block(step.frames, np.full(len(step.frames.start_ms), -1, np.int64))
+                yield Block(step.frames.values, np.full(len(step.frames.start_ms), -1, np.int64), step.frames)
             if not step.more:
                 return
 
@@ -89,7 +83,13 @@ class ActivityStream:
         return self._windower.rewind_to(position)
 
     def __len__(self) -> int:
+        """Return how many devices have an open window."""
         return len(self._windower)
+
+    def labelled(self, block: Block, row: int, at: float) -> None:
+        """Count the window, and note how long its wearer has waited."""
+        self._metrics.windows["labelled"].inc()
+        self._metrics.window_age.observe(max(0.0, at - (block.columns.start_ms[row] + WINDOW_MS) / 1000))
 
     def __contains__(self, device_id: bytes) -> bool:
         return device_id in self._windower
@@ -99,7 +99,6 @@ class ActivityStream:
         timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
         start, total = 0, len(readings.device)
         while start < total:
-            started = time.perf_counter()
             step = self._windower.push(
                 readings.device_ids,
                 readings.device,
@@ -112,10 +111,9 @@ class ActivityStream:
             start = step.consumed
             if mute:
                 continue
-            self._metrics.stages["window"].observe(time.perf_counter() - started)
             self._count(step)
             if len(step.frames.start_ms):
-                yield _block(step.frames, timestamps[readings.record[step.frames.reading]])
+                yield Block(step.frames.values, timestamps[readings.record[step.frames.reading]], step.frames)
 
     def _count(self, step: Step) -> None:
         metrics = self._metrics
@@ -128,21 +126,6 @@ class ActivityStream:
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
             if any(device_id in other for other in self._others if other._source != self._source):
                 metrics.split_devices.inc()
-
-    def _dead_letter(self, record: Any, rejection: Any) -> Message:
-        letter = dead_letter(record, rejection, self._source.topic, self._source.partition)
-        return Message(
-            topic=self._settings.dead_letter_topic,
-            partition=None,
-            key=letter.key,
-            value=letter.value,
-            headers=letter.headers,
-            timestamp_ms=letter.timestamp,
-        )
-
-
-def _block(frames: Frames, source_timestamp_ms: np.ndarray) -> Block:
-    return Block(frames.values, source_timestamp_ms, frames.start_ms + WINDOW_MS, frames)
 
 
 def say(result: Result, block: Block, source: int) -> list[Label]:

@@ -15,7 +15,9 @@ COMMANDS = {
     "broker": ("service.commands.broker", "run Apache Kafka on this machine"),
     "topics": ("service.commands.topics", "create the topics that are missing, and say what is there"),
     "worker activity": ("service.commands.worker_activity", "read accelerometer messages, publish activities"),
-    "replay": ("service.commands.replay", "send recorded or synthetic devices to Kafka"),
+    "worker text": ("service.commands.worker_text", "read texts, publish a label for each"),
+    "worker all": ("service.commands.worker_all", "both workers in one process, sharing one device"),
+    "replay": ("service.commands.replay", "send devices' readings, or texts, to Kafka"),
     "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
     "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
@@ -34,6 +36,7 @@ EXPECTED = (
     "HttpError",
     "BundleError",
     "DeviceError",
+    "FramingError",
     "DataError",
     "FitError",
     "ReplayError",
@@ -85,7 +88,7 @@ def _overview() -> str:
     lines = [f"  {name:<{width}}{says}" for name, (_, says) in COMMANDS.items()]
     return "\n".join(
         [
-            "Stridecast turns Kafka streams of accelerometer readings into activity labels.",
+            "Stridecast turns Kafka streams into labels: of accelerometer readings, and of texts.",
             "",
             "usage: stridecast COMMAND [--help] [--config FILE] [flags]",
             "",

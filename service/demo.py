@@ -194,7 +194,7 @@ def _run_parts(
     with tempfile.TemporaryDirectory(prefix="stridecast-demo-") as folder:
         console.print("starting Apache Kafka ...")
         with Broker(Path(folder) / "kafka").start(stop=stop) as broker:
-            ensure_topics(broker.bootstrap_servers, specs(settings, PARTITIONS))
+            ensure_topics(broker.bootstrap_servers, specs([settings.activity], PARTITIONS))
             console.print("starting the worker ...")
             with running_worker(settings, broker.bootstrap_servers, Path(folder) / "worker.log", stop) as worker:
                 console.print(f"the worker's live view is at {worker.url}/")

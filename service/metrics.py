@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inference.core import REASONS, Core
+from inference.core import REASONS
+from inference.models import Model
 
 STAGES = ("decode", "window", "queue", "inference", "publish")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
@@ -79,76 +80,84 @@ class WorkerMetrics:
         self.worker = worker
         self._families = families
         # flow
-        self.records = self._counters("records", "Records taken from the topic.", topic=topics)
-        self.samples = self._counter("samples", "Readings decoded.")
-        self.rejected = self._counters("records_rejected", "Records sent to the dead letters.", reason=reasons)
-        self.dropped = self._counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
-        self.windows = self._counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
-        self.predictions = self._counters("predictions", "Labels published.", label=labels)
-        self.confidence = self._histogram(
+        self.records = self.counters("records", "Records taken from the topic.", topic=topics)
+        self.rejected = self.counters("records_rejected", "Records sent to the dead letters.", reason=reasons)
+        self.predictions = self.counters("predictions", "Labels published.", label=labels)
+        self.confidence = self.histogram(
             "prediction_confidence_ratio", "Probability of the label given.", CONFIDENCE_BUCKETS
         )
-        self.split_devices = self._counter("split_devices", "Devices seen on a second partition.")
         # time
         self.stages = {
-            stage: self._histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)
+            stage: self.histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)
             for stage in STAGES
         }
-        self.end_to_end = self._histogram(
+        self.end_to_end = self.histogram(
             "end_to_end_latency_seconds",
-            "From the Kafka timestamp of the closing record to the label's acknowledgement.",
+            "From the Kafka timestamp of the record that completed the frame to its label's acknowledgement.",
             END_TO_END_BUCKETS,
         )
-        self.window_age = self._histogram(
-            "window_age_seconds", "Acknowledgement of the label minus the window's end.", END_TO_END_BUCKETS
-        )
-        self.lateness = self._histogram(
-            "sample_lateness_seconds",
-            "How far behind its device's newest a late reading was.",
-            LATENESS_BUCKETS,
-        )
         # batches
-        self.batch_frames = self._histogram("inference_batch_frames", "Frames in a batch.", BATCH_BUCKETS)
-        self.batches = self._counters("batches", "Batches by why they left.", reason=REASONS)
+        self.batch_frames = self.histogram("inference_batch_frames", "Frames in a batch.", BATCH_BUCKETS)
+        self.batches = self.counters("batches", "Batches by why they left.", reason=REASONS)
         # Kafka
-        self.last_poll = self._gauge("last_poll_timestamp_seconds", "When the worker last polled.")
-        self.rebalances = self._counter("rebalances", "Times that partitions came or went.")
-        self.commits = self._counters("commits", "Commits of offsets.", outcome=OUTCOMES)
-        self.recovered = self._counter("recovered_records", "Records replayed to rebuild open windows.")
-        self.dead_letter_failures = self._counter("dead_letter_failures", "Dead letters that Kafka refused.")
+        self.last_poll = self.gauge("last_poll_timestamp_seconds", "When the worker last polled.")
+        self.rebalances = self.counter("rebalances", "Times that partitions came or went.")
+        self.commits = self.counters("commits", "Commits of offsets.", outcome=OUTCOMES)
+        self.recovered = self.counter("recovered_records", "Records replayed to rebuild what was open.")
+        self.dead_letter_failures = self.counter("dead_letter_failures", "Dead letters that Kafka refused.")
         # model
-        self.model_loads = self._counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
+        self.model_loads = self.counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
 
-    def set_model(self, core: Core) -> None:
-        """Say which model serves."""
+    def set_model(self, model: Model, device: str) -> None:
+        """Say which model serves, and on what."""
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
-        manifest = core.model.bundle.manifest
-        info.labels(self.worker, manifest.name, manifest.version, core.device_name, core.model.precision).set(1)
+        manifest = model.bundle.manifest
+        info.labels(self.worker, manifest.name, manifest.version, device, model.precision).set(1)
         self.model_loads["success"].inc()
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Add a gauge whose value is asked for when Prometheus comes."""
-        self._gauge(name, documentation).set_function(read)
+        self.gauge(name, documentation).set_function(read)
 
     def read_partitions_at_scrape(self, read: Callable[[], Iterable["PartitionReading"]]) -> None:
         """Show the partitions that the worker holds when Prometheus comes."""
         self._families.partitions.readers[self.worker] = read
 
-    def _counter(self, name: str, documentation: str) -> Counter:
+    def counter(self, name: str, documentation: str) -> Counter:
+        """Return the worker's own counter ``stridecast_<name>_total``."""
         return self._families.get(Counter, name, documentation).labels(self.worker)
 
-    def _gauge(self, name: str, documentation: str) -> Gauge:
+    def gauge(self, name: str, documentation: str) -> Gauge:
+        """Return the worker's own gauge ``stridecast_<name>``."""
         return self._families.get(Gauge, name, documentation).labels(self.worker)
 
-    def _counters(self, name: str, documentation: str, **label: Sequence[str]) -> dict[str, Counter]:
+    def counters(self, name: str, documentation: str, **label: Sequence[str]) -> dict[str, Counter]:
+        """Return a counter for each value of the one label that is named, by value."""
         ((label_name, values),) = label.items()
         family = self._families.get(Counter, name, documentation, (label_name,))
         return {value: family.labels(self.worker, value) for value in values}
 
-    def _histogram(self, name: str, documentation: str, buckets: Sequence[float], **label: str) -> Histogram:
+    def histogram(self, name: str, documentation: str, buckets: Sequence[float], **label: str) -> Histogram:
+        """Return the worker's own histogram, with the labels given."""
         family = self._families.get(Histogram, name, documentation, tuple(label), buckets=buckets)
         return family.labels(self.worker, *label.values())
+
+
+class WindowMetrics:
+    """The series of a worker that cuts windows from devices' readings, beside those that every worker has."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self.samples = metrics.counter("samples", "Readings decoded.")
+        self.dropped = metrics.counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
+        self.windows = metrics.counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
+        self.split_devices = metrics.counter("split_devices", "Devices seen on a second partition.")
+        self.window_age = metrics.histogram(
+            "window_age_seconds", "Acknowledgement of the label minus the window's end.", END_TO_END_BUCKETS
+        )
+        self.lateness = metrics.histogram(
+            "sample_lateness_seconds", "How far behind its device's newest a late reading was.", LATENESS_BUCKETS
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import kafka
 import numpy as np
@@ -17,8 +17,10 @@ from kafka.structs import TopicPartition
 
 from inference.core import Result
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
-from ingest.dead_letters import NULL
+from ingest.dead_letters import NULL, ConsumedRecord, dead_letter
 from ingest.producer import has_failed
+from ingest.rejections import Rejection
+from service.kind import Block, Kind, Stream
 from service.ledger import Segment
 from service.metrics import WorkerMetrics
 
@@ -40,24 +42,11 @@ class Message:
     timestamp_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Frames cut from one partition, a row each, with what their labels need.
-
-    ``frames`` is (n, *input shape); ``source_timestamp_ms`` int64[n] is the Kafka timestamp of the record that
-    closed each, -1 where none did; ``ends_ms`` int64[n] is where each window ends; ``columns`` is for ``say``.
-    """
-
-    frames: np.ndarray
-    source_timestamp_ms: np.ndarray
-    ends_ms: np.ndarray
-    columns: Any
-
-
 class Owner(Protocol):
     """The partition that a label belongs to, for as long as it is assigned to this worker."""
 
     source: TopicPartition
+    stream: Stream
     alive: bool
 
 
@@ -71,16 +60,6 @@ class Ticket:
     publish: Callable[[Result], None]
 
 
-Label = tuple[bytes, bytes, list[tuple[str, bytes]]]  # key, value, headers
-
-
-class Say(Protocol):
-    """Writes the labels of some rows of a block, in their order."""
-
-    def __call__(self, result: Result, block: Block, source: int, /) -> Sequence[Label]:
-        """``result`` has the rows and their probabilities; ``source`` is the input partition."""
-
-
 class Publisher(threading.Thread):
     """Says labels and dead letters; what Kafka acknowledged or refused waits here for the worker's own thread."""
 
@@ -88,8 +67,7 @@ class Publisher(threading.Thread):
         self,
         producer: kafka.KafkaProducer,
         dead_letter_producer: kafka.KafkaProducer,
-        topic: str,
-        say: Say,
+        kind: Kind,
         labels: Sequence[str],
         metrics: WorkerMetrics,
     ) -> None:
@@ -99,9 +77,10 @@ class Publisher(threading.Thread):
         self.error: BaseException | None = None
         self._producer = producer
         self._dead_letter_producer = dead_letter_producer
-        self._topic = topic
-        self._topic_partitions = len(producer.partitions_for(topic) or ())
-        self._say = say
+        self._topic = kind.settings.output_topic
+        self._topic_partitions = len(producer.partitions_for(self._topic) or ())
+        self._dead_letter_topic = kind.settings.dead_letter_topic
+        self._say = kind.say
         self._labels = labels
         self._metrics = metrics
         self._results: queue.SimpleQueue[tuple[Result, float] | None] = queue.SimpleQueue()
@@ -136,7 +115,7 @@ class Publisher(threading.Thread):
         for row, (key, value, headers) in enumerate(labels):
             metrics.predictions[self._labels[chosen[row]]].inc()
             metrics.confidence.observe(result.probabilities[row, chosen[row]])
-            arrived = functools.partial(self._label_arrived, ticket.block, result.start + row, delivered_at)
+            arrived = functools.partial(self._label_arrived, ticket, result.start + row, delivered_at)
             self._send(Message(self._topic, self.output_of(source), key, value, headers), ticket, arrived)
 
     def _count_batch(self, result: Result) -> None:
@@ -151,8 +130,10 @@ class Publisher(threading.Thread):
         """Return the output partition of an input partition's labels."""
         return source % self._topic_partitions
 
-    def send_dead_letter(self, message: Message, owner: Owner, segment: Segment) -> None:
+    def send_dead_letter(self, record: ConsumedRecord, rejection: Rejection, owner: Owner, segment: Segment) -> None:
         """Send a rejected record to the dead letters; called on the worker's own thread."""
+        letter = dead_letter(record, rejection, owner.source.topic, owner.source.partition)
+        message = Message(self._dead_letter_topic, None, letter.key, letter.value, letter.headers, letter.timestamp)
         self._send(message, Ticket(_NO_BLOCK, owner, segment, self.put), None)
 
     def _send(self, message: Message, ticket: Ticket, arrived: Callable[[], None] | None) -> None:
@@ -177,13 +158,13 @@ class Publisher(threading.Thread):
             arrived()
         self.acknowledged.append(segment)
 
-    def _label_arrived(self, block: Block, row: int, delivered_at: float) -> None:
+    def _label_arrived(self, ticket: Ticket, row: int, delivered_at: float) -> None:
         metrics, now = self._metrics, time.time()
         metrics.stages["publish"].observe(time.monotonic() - delivered_at)
-        metrics.windows["labelled"].inc()
-        metrics.window_age.observe(max(0.0, now - block.ends_ms[row] / 1000))
-        if block.source_timestamp_ms[row] >= 0:
-            metrics.end_to_end.observe(max(0.0, now - block.source_timestamp_ms[row] / 1000))
+        source_timestamp_ms = ticket.block.source_timestamp_ms[row]
+        if source_timestamp_ms >= 0:
+            metrics.end_to_end.observe(max(0.0, now - source_timestamp_ms / 1000))
+        ticket.owner.stream.labelled(ticket.block, row, now)
 
     def _refused(self, message: Message, ticket: Ticket, dead_letter: bool, error: Exception) -> None:
         """Hand a failure to the worker's thread, which recovers the partition from the log.
@@ -203,4 +184,4 @@ class Publisher(threading.Thread):
             self.error = error
 
 
-_NO_BLOCK = Block(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), None)
+_NO_BLOCK = Block(np.empty(0), np.empty(0, np.int64), None)

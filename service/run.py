@@ -1,13 +1,12 @@
-"""What every worker process does around its loop: bundle, device, core, HTTP port, signals."""
+"""What every worker process does around its workers: bundles, device, core, HTTP port, signals."""
 
 import logging
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from prometheus_client import (
@@ -18,14 +17,15 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from inference.bundle import find_bundle, load_bundle
+from inference.bundle import Bundle, find_bundle, load_bundle
 from inference.core import Core
 from inference.devices import choose_device
 from ingest.rejections import Reason
-from service import http
+from service import http, logs
+from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
-from service.settings import Settings
-from service.worker import Kind, Worker
+from service.settings import HttpSettings, InferenceSettings, ServiceSettings
+from service.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -33,61 +33,112 @@ log = logging.getLogger(__name__)
 MAX_BATCH = {"cpu": 64, "cuda": 1024}
 # Python's default of 5 ms lets a busy thread hold up the hand-over of a batch by that much, several times a label.
 SWITCH_INTERVAL_S = 0.0005
-
-# Makes a kind of worker; its metrics exist by then.
-MakeKind = Callable[[WorkerMetrics], Kind]
+WATCH_S = 0.5
 
 
-def run_worker(name: str, settings: Settings, *, bundle: str, topics: list[str], make_kind: MakeKind) -> None:
-    """Run one worker until SIGTERM or SIGINT, and finish within the grace period.
+def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
+    """Run a worker of each kind until SIGTERM or SIGINT, and finish within the grace period.
 
-    Until it works, either signal ends it at once: SIGTERM with SystemExit(0), SIGINT with KeyboardInterrupt.
+    All share one core, device, HTTP port and registry; each has its own thread, its own consumer in the same group,
+    and its own series. One that fails stops the others cleanly.
+    Until they work, either signal ends the process at once: SIGTERM with SystemExit(0), SIGINT with KeyboardInterrupt.
     Raises BundleError, HttpError, DeviceError, CoreError, IngestError or WorkerError.
     """
-    folder = find_bundle(bundle)
+    logs.set_up(settings.log_format)
+    folders = [find_bundle(kind.settings.bundle) for kind in kinds]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter and histogram that nobody asks for
-    registry = CollectorRegistry()
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(collector)
-    health = http.Health()
-    server = http.serve(settings.http.host, settings.http.port, registry, health)
-    log.info("listening on http://%s:%d", *server.server_address[:2])
-    try:
-        with _exit_on_sigterm(), open_core(settings, folder) as core:
-            metrics = WorkerMetrics(
-                Families(registry), name, topics=topics, reasons=list(Reason), labels=core.model.bundle.manifest.labels
-            )
-            metrics.set_model(core)
-            worker = Worker(make_kind(metrics), settings, core, metrics)
-            health.live = lambda: worker.live
-            health.ready = lambda: worker.live and worker.joined
-            with stop_on_signals() as stop:
-                worker.run(stop)
-    finally:
-        server.shutdown()
-        server.server_close()
+    health, registry = http.Health(), _registry()
+    with _listening(settings.http, registry, health), _exit_on_sigterm(), open_core(settings.inference) as core:
+        families = Families(registry)
+        with ExitStack() as opened:
+            workers = []
+            for kind, folder in zip(kinds, folders, strict=True):
+                worker = open_worker(kind, settings, load_bundle(folder), core, families)
+                opened.callback(worker.abandon)
+                workers.append(worker)
+            opened.pop_all()
+        health.live = lambda: all(worker.live for worker in workers)
+        health.ready = lambda: all(worker.live and worker.joined for worker in workers)
+        with stop_on_signals() as stop:
+            run_together(workers, stop)
+
+
+def open_worker(kind: Kind, settings: ServiceSettings, bundle: Bundle, core: Core, families: Families) -> Worker:
+    """Load a bundle onto the core, checked and warm, and connect the worker that serves it."""
+    lane = core.open(bundle)
+    log.info("%s passed its golden check on %s at %s", bundle.title, core.device_name, lane.model.precision)
+    metrics = WorkerMetrics(
+        families,
+        kind.name,
+        topics=[kind.settings.input_topic],
+        reasons=list(Reason),
+        labels=bundle.manifest.labels,
+    )
+    metrics.set_model(lane.model, core.device_name)
+    return Worker(kind, settings, lane, metrics)
+
+
+def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
+    """Run each worker in a thread of its own until ``stop`` is set; the first that fails sets it for the others.
+
+    Raises what the first to fail died of, when all have ended.
+    """
+    failures: list[BaseException] = []
+
+    def run(worker: Worker) -> None:
+        try:
+            worker.run(stop)
+        except BaseException as error:
+            if not stop.is_set() and len(workers) > 1:
+                log.error("the %s worker has failed, which stops the others: %s", worker.kind.name, error)
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(worker,), name=f"{worker.kind.name}-worker") for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():  # a wait without end would keep signals from being heard
+            thread.join(WATCH_S)
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
-def open_core(settings: Settings, bundle: Path) -> Iterator[Core]:
-    """Load the bundle of a folder onto the device of the settings, checked and warm; close the core in the end."""
-    inference = settings.inference
-    device = choose_device(inference.device, inference.precision, threads=inference.threads)
+def open_core(settings: InferenceSettings) -> Iterator[Core]:
+    """Start a core on the device of the settings; close it in the end."""
+    device = choose_device(settings.device, settings.precision, threads=settings.threads)
     core = Core(
-        load_bundle(bundle),
         device,
-        max_batch=inference.max_batch or MAX_BATCH[device.name],
-        capacity=inference.queue_frames,
+        max_batch=settings.max_batch or MAX_BATCH[device.name],
+        capacity=settings.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),
     )
-    log.info("%s passed its golden check on %s at %s", core.model.bundle.title, device.name, core.model.precision)
     core.start()
     try:
         yield core
     finally:
         core.close()
+
+
+def _registry() -> CollectorRegistry:
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter and histogram that nobody asks for
+    registry = CollectorRegistry()
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        registry.register(collector)
+    return registry
+
+
+@contextmanager
+def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http.Health) -> Iterator[None]:
+    server = http.serve(settings.host, settings.port, registry, health)
+    log.info("listening on http://%s:%d", *server.server_address[:2])
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager

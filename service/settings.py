@@ -52,7 +52,16 @@ class KafkaSettings(Group):
     group_id: str = Field("stridecast", min_length=1, max_length=249, description="consumer group")
 
 
-class ActivitySettings(Group):
+class KindSettings(Group):
+    """What every kind of worker reads, where its labels go, and the bundle that makes them."""
+
+    input_topic: Topic
+    output_topic: Topic
+    dead_letter_topic: Topic
+    bundle: str = Field(min_length=1)
+
+
+class ActivitySettings(KindSettings):
     """What the activity worker reads, how it cuts windows, and where the labels go."""
 
     input_topic: Topic = Field("accelerometer", description="topic of readings")
@@ -71,6 +80,16 @@ class ActivitySettings(Group):
     idle_timeout_s: float = Field(
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
+
+
+class TextSettings(KindSettings):
+    """What the text worker reads, and where the labels go."""
+
+    input_topic: Topic = Field("texts", description="topic of texts")
+    output_topic: Topic = Field("text-labels", description="topic of labels")
+    dead_letter_topic: Topic = Field("texts.dead-letters", description="topic of rejected records")
+    bundle: str = Field("subjectivity", min_length=1, description="name of a shipped bundle, or a bundle's folder")
+    max_bytes: int = Field(65_536, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
 
 
 class InferenceSettings(Group):
@@ -131,11 +150,13 @@ class TopicSettings(Command):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
+    text: TextSettings = Field(default_factory=TextSettings)
 
 
-class Settings(TopicSettings):
-    """All settings there are: what a file or the environment may hold."""
+class ServiceSettings(Command):
+    """What every worker's process needs to know, whichever kinds it runs."""
 
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     delivery: Literal["at_least_once"] = Field(
@@ -144,6 +165,10 @@ class Settings(TopicSettings):
     commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
     shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
     log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
+
+
+class Settings(ServiceSettings, TopicSettings):
+    """All settings there are: what a file or the environment may hold."""
 
 
 def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCommand:

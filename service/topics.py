@@ -177,7 +177,7 @@ def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> Topi
         return TopicState(spec.name, None, created, ())
     warnings = []
     if partitions != spec.partitions and not spec.any_number:
-        # Adding partitions would send a device's next readings to another one, away from those of its open windows.
+        # Adding partitions would send a key's next records to another one: readings away from those of open windows.
         warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
     settings = _settings(admin, spec.name)
     warnings += [
@@ -197,7 +197,7 @@ def retention_warnings(labels: Mapping[str, str], readings: Mapping[str, str], r
     """
     warnings = []
     if "compact" in labels["cleanup.policy"]:
-        warnings.append("it is compacted, which loses all but the last label of each device")
+        warnings.append("it is compacted, which loses all but the last label of each key")
     if "delete" not in labels["cleanup.policy"]:
         return warnings
     if int(labels["retention.bytes"]) != FOREVER:

@@ -80,7 +80,7 @@ def test_labels_created_together_with_their_input_keep_as_long_whichever_is_name
 def test_a_compacted_topic_of_labels_is_warned_of(broker: Broker, topic: Callable[..., str]) -> None:
     labels = TopicSpec(topic(cleanup_policy="compact"), 1, labels_of=topic())
     (state,) = ensure_topics(broker.bootstrap_servers, [labels])
-    assert state.warnings == ("it is compacted, which loses all but the last label of each device",)
+    assert state.warnings == ("it is compacted, which loses all but the last label of each key",)
 
 
 def test_inspecting_creates_nothing(broker: Broker) -> None:

@@ -1,14 +1,17 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from inference.bundle import Bundle
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
+from service.kind import OpenStream, WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
-from service.worker import Kind
+from tests.inference.bundles import constant_bundle, har_bundle
 from tests.ingest.records import HandMade, chunk
 
 FIRST, SECOND = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
@@ -21,10 +24,19 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return har_bundle(tmp_path_factory.mktemp("bundles") / "tiny-har")
+
+
 @pytest.fixture
-def kind(registry: CollectorRegistry) -> Kind:
-    metrics = WorkerMetrics(Families(registry), "activity", topics=[], reasons=list(Reason), labels=["Walking"])
-    return activity_kind(ActivitySettings(), metrics)
+def metrics(registry: CollectorRegistry) -> WorkerMetrics:
+    return WorkerMetrics(Families(registry), "activity", topics=[], reasons=list(Reason), labels=["Walking"])
+
+
+@pytest.fixture
+def open_stream(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
+    return activity_kind(ActivitySettings()).prepare(bundle, metrics)
 
 
 @pytest.fixture
@@ -41,35 +53,61 @@ def ten_seconds(device: str, *, second: int = 0, offset: int = 0) -> HandMade:
     return HandMade(chunk(device_id=device, start=START_MS + 1000 * second, samples=ROWS), offset=offset)
 
 
-def test_a_device_on_two_partitions_is_counted_once(kind: Kind, counted: Callable[..., float]) -> None:
-    first, second = kind.open_stream(FIRST), kind.open_stream(SECOND)
+def test_a_device_on_two_partitions_is_counted_once(open_stream: OpenStream, counted: Callable[..., float]) -> None:
+    first, second = open_stream(FIRST), open_stream(SECOND)
     for stream, device in [(first, "torn"), (first, "whole"), (second, "torn")]:
         list(stream.push([ten_seconds(device)], 0.0, mute=False)[1])
     list(second.push([ten_seconds("torn", second=10, offset=1)], 1.0, mute=False)[1])
     assert counted("split_devices_total") == 1
 
 
-def test_a_partition_that_comes_back_does_not_split_its_devices(kind: Kind, counted: Callable[..., float]) -> None:
+def test_a_partition_that_comes_back_does_not_split_its_devices(
+    open_stream: OpenStream, counted: Callable[..., float]
+) -> None:
     """Frames on their way keep the stream of the last assignment alive, and its devices were taken for another's."""
-    former = kind.open_stream(FIRST)
+    former = open_stream(FIRST)
     list(former.push([ten_seconds("whole")], 0.0, mute=False)[1])
-    list(kind.open_stream(FIRST).push([ten_seconds("whole")], 1.0, mute=False)[1])
+    list(open_stream(FIRST).push([ten_seconds("whole")], 1.0, mute=False)[1])
     assert len(former) == 1
     assert counted("split_devices_total") == 0
 
 
-def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(kind: Kind, counted: Callable[..., float]) -> None:
-    stream = kind.open_stream(FIRST)
-    dead_letters, blocks = stream.push([HandMade(b"not JSON"), ten_seconds("phone", offset=1)], 0.0, mute=True)
-    assert (dead_letters, list(blocks)) == ([], [])
+def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(
+    open_stream: OpenStream, counted: Callable[..., float]
+) -> None:
+    stream = open_stream(FIRST)
+    _, blocks = stream.push([HandMade(b"not JSON"), ten_seconds("phone", offset=1)], 0.0, mute=True)
+    assert list(blocks) == []
     assert (len(stream), stream.rewind_to(2)) == (1, 1)
     assert counted("samples_total") == 0
     assert counted("records_rejected_total", reason=Reason.NOT_JSON) == 0
     assert counted("windows_total", outcome="incomplete") == 0
 
 
-def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(kind: Kind) -> None:
-    stream = kind.open_stream(FIRST)
+def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(open_stream: OpenStream) -> None:
+    stream = open_stream(FIRST)
     (block,) = stream.push([ten_seconds("phone")], 0.0, mute=False)[1]
     assert set(block.source_timestamp_ms) == {ten_seconds("phone").timestamp}
-    assert block.frames.shape == (len(block.ends_ms), 80, 3)
+    assert block.frames.shape == (len(block.columns.start_ms), 80, 3)
+
+
+def test_a_label_that_kafka_has_counts_its_window_and_how_long_its_wearer_waited(
+    open_stream: OpenStream, counted: Callable[..., float]
+) -> None:
+    stream = open_stream(FIRST)
+    (block,) = stream.push([ten_seconds("phone")], 0.0, mute=False)[1]
+    stream.labelled(block, 0, (block.columns.start_ms[0] + 4000) / 1000 + 1.5)
+    assert counted("windows_total", outcome="labelled") == 1
+    assert counted("window_age_seconds_sum") == pytest.approx(1.5, abs=1e-3)
+
+
+def test_records_that_are_refused_are_returned_with_their_reasons(open_stream: OpenStream) -> None:
+    rejections, blocks = open_stream(FIRST).push([HandMade(b"not JSON"), ten_seconds("phone")], 0.0, mute=False)
+    assert [(rejection.record, rejection.reason) for rejection in rejections] == [(0, Reason.NOT_JSON)]
+    assert len(list(blocks)) == 1
+
+
+def test_a_bundle_for_other_frames_is_refused_with_what_to_do(metrics: WorkerMetrics, tmp_path: Path) -> None:
+    other = constant_bundle(tmp_path / "constant", shape=(40, 3))
+    with pytest.raises(WorkerError, match=r"constant@1 takes .*float32 \[40, 3\], and .*activity.bundle"):
+        activity_kind(ActivitySettings()).prepare(other, metrics)

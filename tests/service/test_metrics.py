@@ -8,6 +8,7 @@ from service.metrics import (
     STAGE_BUCKETS,
     Families,
     PartitionReading,
+    WindowMetrics,
     WorkerMetrics,
 )
 
@@ -25,7 +26,7 @@ def made(registry: CollectorRegistry, worker: str = "activity") -> WorkerMetrics
 
 def test_known_labels_begin_at_zero() -> None:
     registry = CollectorRegistry()
-    made(registry)
+    WindowMetrics(made(registry))
     for reason in Reason:
         labels = {"worker": "activity", "reason": reason}
         assert registry.get_sample_value("stridecast_records_rejected_total", labels) == 0
@@ -36,7 +37,7 @@ def test_known_labels_begin_at_zero() -> None:
 
 def test_no_series_has_a_label_that_could_name_a_device() -> None:
     registry = CollectorRegistry()
-    made(registry)
+    WindowMetrics(made(registry))
     seen = {label for family in registry.collect() for sample in family.samples for label in sample.labels}
     assert seen <= ALLOWED_LABELS
 
@@ -54,10 +55,20 @@ def test_two_workers_of_one_process_share_families_and_not_series() -> None:
     registry = CollectorRegistry()
     families = Families(registry)
     first, second = (WorkerMetrics(families, name, topics=[], reasons=[], labels=[]) for name in ("activity", "text"))
-    first.samples.inc(2)
-    second.samples.inc(5)
-    assert registry.get_sample_value("stridecast_samples_total", {"worker": "activity"}) == 2
-    assert registry.get_sample_value("stridecast_samples_total", {"worker": "text"}) == 5
+    first.recovered.inc(2)
+    second.recovered.inc(5)
+    assert registry.get_sample_value("stridecast_recovered_records_total", {"worker": "activity"}) == 2
+    assert registry.get_sample_value("stridecast_recovered_records_total", {"worker": "text"}) == 5
+
+
+def test_a_worker_that_cuts_no_windows_shows_none() -> None:
+    registry = CollectorRegistry()
+    families = Families(registry)
+    WindowMetrics(WorkerMetrics(families, "activity", topics=[], reasons=[], labels=[]))
+    WorkerMetrics(families, "text", topics=[], reasons=[], labels=[])
+    of_windows = [family for family in registry.collect() if "window" in family.name or "sample" in family.name]
+    assert len(of_windows) == 5
+    assert {sample.labels["worker"] for family in of_windows for sample in family.samples} == {"activity"}
 
 
 def test_depths_are_read_at_the_scrape() -> None:

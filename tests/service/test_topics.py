@@ -31,7 +31,7 @@ def test_labels_that_age_while_their_readings_do_not_are_warned_of() -> None:
 def test_compacted_labels_are_warned_of() -> None:
     both = A_DAY | {"cleanup.policy": "compact,delete"}
     assert retention_warnings(both, A_DAY, "accelerometer") == [
-        "it is compacted, which loses all but the last label of each device"
+        "it is compacted, which loses all but the last label of each key"
     ]
 
 

@@ -1,0 +1,19 @@
+"""``stridecast worker all``."""
+
+from service.activity_worker import activity_kind
+from service.run import run_workers
+from service.settings import Settings
+from service.text_worker import text_kind
+
+
+class Options(Settings):
+    """Run the activity worker and the text worker in one process, on one device and one http.port.
+
+    Neither can starve the other. It is ready when both are, and ends when one of them fails. SIGTERM finishes what is
+    in flight, commits and exits with 0.
+    """
+
+
+def run(options: Options) -> None:
+    """Work until told to stop."""
+    run_workers(options, [activity_kind(options.activity), text_kind(options.text)])

@@ -1,0 +1,110 @@
+"""What one kind of worker does differently from another; all else is the same for all: see ``service/worker.py``.
+
+A kind is one short file like ``service/activity_worker.py`` or ``service/text_worker.py``: how records become
+frames (a ``Stream``) and how predictions become labels (``say``).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from kafka.structs import TopicPartition
+
+from inference.bundle import Bundle
+from inference.core import Result
+from ingest.rejections import Rejection
+from service.metrics import WorkerMetrics
+from service.settings import KindSettings
+
+
+class WorkerError(Exception):
+    """The worker can't begin or go on; the text says why, and what to do where something can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Frames cut from one partition, a row each, with what their labels need.
+
+    ``frames`` is (n, *input shape) in the bundle's dtype; ``source_timestamp_ms`` int64[n] is the Kafka timestamp of
+    the record that completed each, -1 where none did; ``columns`` is whatever ``say`` wants to know of the rows.
+    """
+
+    frames: np.ndarray
+    source_timestamp_ms: np.ndarray
+    columns: Any
+
+
+class Stream:
+    """One partition's way from records to frames; made anew for each assignment.
+
+    The defaults are those of a kind that holds nothing open between records: each record makes its own frames.
+    Called on the worker's thread alone, but for ``labelled`` and ``len``.
+    """
+
+    def push(
+        self, records: Sequence[Any], processed_at: float, *, mute: bool
+    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        """Decode consumed records; return what is refused of them, and the rest as blocks, cut as they are asked for.
+
+        ``processed_at`` is the clock that ``fall_silent`` is asked with. ``mute`` marks records that are read again
+        only to rebuild what was open: nothing of them is published or may be counted.
+        """
+        raise NotImplementedError
+
+    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+        """Close what has waited too long for more, judged at ``heard_until``: see ``ingest.consumer.Hearing``."""
+        return iter(())
+
+    def rewind_to(self, position: int) -> int:
+        """Return the offset of the oldest record that something open holds; ``position`` where nothing is open."""
+        return position
+
+    def __len__(self) -> int:
+        """Return how many devices, or whatever the kind counts, have something open."""
+        return 0
+
+    def labelled(self, block: Block, row: int, at: float) -> None:
+        """Take note that Kafka has a row's label, at this epoch second; called on the producer's thread."""
+
+
+OpenStream = Callable[[TopicPartition], Stream]
+Label = tuple[bytes, bytes, list[tuple[str, bytes]]]  # key, value, headers
+
+
+class Prepare(Protocol):
+    """Makes ready for the records of a kind, and returns what opens a partition's stream."""
+
+    def __call__(self, bundle: Bundle, metrics: WorkerMetrics, /) -> OpenStream:
+        """Raises WorkerError for a bundle that takes other frames than this kind makes."""
+
+
+class Say(Protocol):
+    """Writes the labels of some rows of a block, in their order."""
+
+    def __call__(self, result: Result, block: Block, source: int, /) -> Sequence[Label]:
+        """``result`` has the rows and their probabilities; ``source`` is the input partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of worker: its name in logs and metrics, its topics and bundle, and what it does with records.
+
+    ``counts`` is what the lengths of its streams count, for the gauge ``stridecast_active_<counts>``.
+    """
+
+    name: str
+    settings: KindSettings
+    prepare: Prepare
+    say: Say
+    counts: str | None = None
+
+
+def check_input(bundle: Bundle, shape: tuple[int, ...], dtype: str, setting: str) -> None:
+    """Raise WorkerError unless the bundle, which ``setting`` names, takes frames of this shape and dtype."""
+    taken = bundle.manifest.input
+    if (taken.shape, taken.dtype) != (shape, dtype):
+        raise WorkerError(
+            f"{bundle.title} takes frames of {taken.dtype} {list(taken.shape)}, and this worker makes {dtype} "
+            f"{list(shape)}: name a bundle for them with {setting}"
+        )
