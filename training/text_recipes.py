@@ -89,7 +89,7 @@ def recipe_for(dataset: Dataset, architecture: ArchitectureName, variant: Varian
     rules = RULES[dataset]
     if architecture == "glove-cnn":
         rules = rules.model_copy(update={"length": 1000})
-    if sentences and architecture == "text-cnn":
+    if architecture == "text-cnn" and (sentences or dataset == "csv"):
         fit = KIM
     else:
         fit = MESSAGES if dataset == "20news" else LONGER_TEXTS
@@ -98,7 +98,7 @@ def recipe_for(dataset: Dataset, architecture: ArchitectureName, variant: Varian
         variant=variant,
         rules=rules,
         fit=fit,
-        min_count=1 if sentences else 2,
+        min_count=1 if sentences or dataset == "csv" else 2,
         max_words=30_000,
         beyond_training=variant != "rand",
     )

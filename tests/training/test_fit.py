@@ -1,6 +1,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,10 +9,23 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from training.fit import Epoch, FitError, FitSettings, Fixed, Task, fit, fit_temperature, learning_rate, predict
+from training.fit import (
+    Epoch,
+    FitError,
+    FitSettings,
+    Fixed,
+    Task,
+    _batches,
+    best_epoch,
+    fit,
+    fit_temperature,
+    learning_rate,
+    predict,
+)
 from training.scores import score
 
 LABELS = ("left", "right", "far right")
+OUTCOMES = ((0.5, 0.7), (0.45, 0.8), (0.4, 0.75), (0.6, 0.8))  # validation loss and accuracy of some epochs
 SETTINGS = FitSettings(
     epochs=4, batch=16, learning_rate=0.02, weight_decay=0.01, label_smoothing=0.05, average=0.9, seed=3
 )
@@ -226,6 +240,48 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run() -> None:
     settings = dataclasses.replace(SETTINGS, learning_rate=1e30, schedule="constant")
     with pytest.raises(FitError, match="lower the learning rate"):
         run(settings)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adadelta"])
+def test_a_run_of_either_optimizer_resumes_as_if_it_had_not_been_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Literal["adamw", "adadelta"]
+) -> None:
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, max_norm=0.5, patience=3, best_by="accuracy")
+    whole, history = run(settings)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 3)
+        with pytest.raises(Interrupted):
+            run(settings, checkpoint)
+    resumed, resumed_history = run(settings, checkpoint, resume=True)
+    assert_same(whole, resumed)
+    assert without_seconds(history) == without_seconds(resumed_history)
+
+
+def test_the_rows_of_the_last_layers_weight_stay_within_the_max_norm() -> None:
+    free, _ = run(dataclasses.replace(SETTINGS, average=0.0))
+    held, _ = run(dataclasses.replace(SETTINGS, average=0.0, max_norm=0.5))
+    assert free["4.weight"].norm(dim=1).max() > 0.6
+    assert held["4.weight"].norm(dim=1).max() <= 0.5 + 1e-6
+    assert held["0.weight"].norm(dim=1).max() > 0.6
+
+
+def test_the_best_epoch_by_accuracy_is_the_first_of_the_most_accurate() -> None:
+    epochs = [Epoch(i + 1, 0.1, 1.0, 0.5, loss, accuracy, 0.5, 1.0) for i, (loss, accuracy) in enumerate(OUTCOMES)]
+    by_accuracy, by_loss = best_epoch(epochs, "accuracy"), best_epoch(epochs, "loss")
+    assert by_accuracy is epochs[1]
+    assert by_loss is epochs[2]
+    assert best_epoch([], "loss") is None
+
+
+def test_batches_hold_every_example_once_and_lengths_bring_like_to_like() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 90)
+    rng = np.random.default_rng(1)
+    batches = _batches(dataclasses.replace(task(), lengths=lengths), 16, rng)
+    assert sorted(np.concatenate(batches)) == list(range(90))
+    apart = [np.ptp(lengths[rows]) for rows in _batches(task(), 16, rng)]
+    together = [np.ptp(lengths[rows]) for rows in batches]
+    assert np.mean(together) < np.mean(apart) / 3
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

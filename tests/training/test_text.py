@@ -1,0 +1,258 @@
+"""Training text models from end to end, on made-up reviews that a single word tells apart."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
+from service.cli import main
+from tests.training.corpora import write_reviews, write_vectors
+from training.cross_validation import cross_validate
+from training.embeddings import Variant
+from training.evaluate import evaluate_texts
+from training.files import DataError
+from training.fit import FitError
+from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
+from training.learn_text import Material, Split, Trimmed, learn, read_material, score_on
+from training.scores import Scores
+from training.text import Trained, single_split, train_text
+from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
+
+
+def small_recipe(architecture: ArchitectureName = "text-cnn", variant: Variant = "non-static") -> TextRecipe:
+    recipe = recipe_for("csv", architecture, variant)
+    small = {"maps": 8} if "kernels" in recipe.network.arguments else {"hidden": 8}
+    return dataclasses.replace(
+        recipe,
+        rules=recipe.rules.model_copy(update={"length": 24}),
+        network=dataclasses.replace(recipe.network, arguments=recipe.network.arguments | small),
+        fit=dataclasses.replace(recipe.fit, epochs=4),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("text")
+
+
+@pytest.fixture(scope="module")
+def material(folder: Path) -> Material:
+    reviews, vectors = write_reviews(folder / "reviews.csv"), write_vectors(folder / "vectors.txt")
+    return read_material("csv", [reviews], small_recipe(), vectors)
+
+
+def train(material: Material, folder: Path, *, resume: bool = False) -> Trained:
+    return train_text(
+        material, small_recipe(), folder / "reviews", folder / "report", command="made by a test", seed=3, resume=resume
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(material: Material, folder: Path) -> Trained:
+    return train(material, folder)
+
+
+def test_a_word_that_decides_is_learned_in_seconds(material: Material) -> None:
+    recipe = small_recipe()
+    recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=25, batch=10))
+    split = single_split(material.corpus, 0.1, 0.2, seed=0)
+    learned = learn(material, split, recipe, recipe.fit)
+    assert score_on(material, learned, split.test, recipe).accuracy > 0.9
+
+
+def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: Trained, folder: Path) -> None:
+    bundle = load_bundle(folder / "reviews")
+    module = served_module(bundle)
+    check_golden(bundle, lambda frames: infer_plainly(module, frames), "float32")
+    assert bundle.digest == trained.bundle.digest == trained.tests[0].bundle_digest
+    assert bundle.manifest.labels == ("bad", "good")
+    assert bundle.manifest.framing == small_recipe().rules.model_dump()
+    assert [data.name for data in bundle.manifest.training.data] == ["reviews.csv", "vectors.txt"]
+
+
+def test_the_bundle_knows_words_that_only_the_vectors_hold(trained: Trained) -> None:
+    assert {"unheard", "unseen", "clumsy", "film"} <= set(trained.bundle.vocabulary)
+
+
+def test_evaluating_the_bundle_on_the_test_part_gives_what_training_reported(
+    trained: Trained, material: Material
+) -> None:
+    test = single_split(material.corpus, 0.1, 0.1, seed=3).test
+    found = evaluate_texts(trained.bundle, material.corpus, test)
+    np.testing.assert_array_equal(found.scores.confusion, trained.tests[0].scores.confusion)
+
+
+def test_the_report_holds_figures_tables_and_pictures(trained: Trained, folder: Path) -> None:
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    assert metrics["test"][0]["accuracy"] == trained.tests[0].scores.accuracy
+    assert metrics["examples"] == {"training, an epoch": 162, "validation": 18, "test": 20}
+    assert set(metrics["texts_a_second"]) == {"1", "256"}
+    assert "| good |" in (folder / "report" / "report.md").read_text()
+    for picture in ("learning-curves", "confusion-validation", "confusion-reviews-csv"):
+        assert (folder / "report" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_training_resumed_gives_the_same_bundle(
+    trained: Trained, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("training.fit._line", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(material, tmp_path)
+    resumed = train(material, tmp_path, resume=True)
+    assert resumed.bundle.digest == trained.bundle.digest
+
+
+def _interrupt(*_: object) -> str:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("architecture", [name for name, network in NETWORKS.items() if network.trims])
+def test_padding_that_a_batch_has_in_common_makes_no_difference(
+    architecture: ArchitectureName, material: Material
+) -> None:
+    recipe = small_recipe(architecture)
+    recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=1))
+    everyone = np.arange(len(material.corpus))
+    learned = learn(material, Split(everyone[40:], everyone[:40], everyone[:0]), recipe, recipe.fit)
+    frames = torch.from_numpy(material.tokens.frames(everyone[:30], learned.vocabulary, recipe.rules))
+    frames[0] = 0  # a text without words
+    network = learned.network.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(Trimmed(network)(frames), network(frames))
+        torch.testing.assert_close(Trimmed(network)(frames[:1]), network(frames[:1]))
+
+
+def test_no_text_is_in_two_parts(material: Material) -> None:
+    split = single_split(material.corpus, 0.1, 0.1, seed=0)
+    parts = np.concatenate([split.train, split.validation, split.test])
+    assert sorted(parts) == list(range(len(material.corpus)))
+
+
+# --- folds ---------------------------------------------------------------------------------------
+
+
+def test_folds_share_out_each_label_evenly_and_are_a_function_of_the_seed() -> None:
+    targets = np.repeat([0, 1, 2], [50, 31, 20])
+    fold = stratified_folds(targets, 10, seed=4)
+    for label, least in ((0, 5), (1, 3), (2, 2)):
+        counts = np.bincount(fold[targets == label], minlength=10)
+        assert counts.min() >= least
+        assert counts.max() <= least + 1
+    np.testing.assert_array_equal(fold, stratified_folds(targets, 10, seed=4))
+    assert (fold != stratified_folds(targets, 10, seed=5)).any()
+
+
+@pytest.mark.parametrize("folds", [1, 21])
+def test_more_folds_than_the_rarest_label_has_texts_are_refused(folds: int) -> None:
+    with pytest.raises(FitError, match="folds must be 2 to 20"):
+        stratified_folds(np.repeat([0, 1], [50, 20]), folds, seed=0)
+
+
+def accuracies(report: Path, model: str) -> list[float]:
+    return list(json.loads((report / "metrics.json").read_text())["models"][model]["accuracy"])
+
+
+def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants: tuple[Variant, ...] = ("rand", "static")
+    recipes = {variant: small_recipe(variant=variant) for variant in variants}
+    cross_validate(material, recipes, tmp_path / "whole", folds=3, command="", baselines=True)
+
+    apart = tmp_path / "apart"
+    cross_validate(material, recipes, apart, folds=3, only=[2], command="")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.cross_validation.score_on", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cross_validate(material, recipes, apart, folds=3, command="", resume=True)
+    results = cross_validate(material, recipes, apart, folds=3, command="", baselines=True, resume=True)
+    for model in ("rand", "static", "tfidf-logistic", "tfidf-svm"):
+        assert len(results[model]) == 3
+        assert accuracies(apart, model) == accuracies(tmp_path / "whole", model)
+    assert min(accuracies(apart, "tfidf-svm")) > 0.9
+    assert "3 of 3" in (apart / "report.md").read_text()
+
+
+def test_a_fold_kept_of_other_settings_is_run_again(tmp_path: Path) -> None:
+    scores = Scores(("a", "b"), np.array([[3, 1], [0, 4]]), 0.3)
+    save_fold(tmp_path, FoldResult("static", 0, scores, 5, 4, 1.0), {"seed": 1})
+    kept = kept_fold(tmp_path, "static", 0, {"seed": 1})
+    assert kept is not None
+    assert kept.scores.accuracy == 0.875
+    assert kept_fold(tmp_path, "static", 0, {"seed": 2}) is None
+    (tmp_path / "folds" / "static-0.json").write_text("{")
+    assert kept_fold(tmp_path, "static", 0, {"seed": 1}) is None
+
+
+def test_variants_are_compared_fold_by_fold() -> None:
+    def results(model: str, right: list[int]) -> list[FoldResult]:
+        each = [Scores(("a", "b"), np.array([[r, 0], [10 - r, 0]]), 0.1) for r in right]
+        return [FoldResult(model, k, scores, 1, 1, 1.0) for k, scores in enumerate(each)]
+
+    ((better, than, folds, mean, error),) = paired_differences(
+        {"x": results("x", [5, 6, 7]), "y": results("y", [7, 7, 9])}
+    )
+    assert (better, than, folds) == ("y", "x", 3)
+    assert mean == pytest.approx(0.5 / 3)
+    assert error == pytest.approx(0.1 / 3)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> None:
+    reviews = write_reviews(tmp_path / "mine.csv")
+    words = [
+        "--data",
+        str(reviews),
+        "--output",
+        str(tmp_path / "mine"),
+        "--epochs",
+        "2",
+        "--length",
+        "32",
+        "--maps",
+        "4",
+    ]
+    assert main(["train", "text", *words, "--threads", "1"]) == 0
+    manifest = load_bundle(tmp_path / "mine").manifest
+    assert manifest.training.command == "stridecast train text --data mine.csv --length 32 --epochs 2 --maps 4"
+    assert manifest.input.shape == (32,)
+    assert "mine.csv.accuracy" in manifest.metrics
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--variant", "all"], "add --folds 10"),
+        (["--variant", "static"], "name their file with --vectors"),
+        (["--folds", "1"], "folds must be 2 to 100"),
+        (["--folds", "5", "--only-folds", "5"], "there is no fold 5"),
+        (["--min-count", "900"], "lower --min-count"),
+        (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
+        (["--strip", "headers"], "only the messages of 20news"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(
+    folder: Path,
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    material: Material,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "text", "--data", str(folder / "reviews.csv"), *words]) == 1
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, material: Material) -> None:
+    other = dataclasses.replace(material.corpus, labels=("bad", "ugly"))
+    with pytest.raises(DataError, match="score it on texts with its own labels"):
+        evaluate_texts(trained.bundle, other, np.arange(3))
