@@ -15,6 +15,8 @@ class ConvRelu(nn.Conv1d):
     options only `padding`, with zeros on both sides, is honoured here and by the devices.
     """
 
+    bias: nn.Parameter
+
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, padding: int = 0) -> None:
         super().__init__(in_channels, out_channels, kernel_size)
         self.both_sides = [0, padding]

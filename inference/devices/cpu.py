@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Precision
 from inference.devices import SLOTS, DeviceError, Engine
-from inference.devices.convolutions import replace_convolutions
+from inference.devices.replace import replace_layers
+from inference.devices.texts import speed_up_texts
 
 # oneDNN compiles a kernel for each batch size that it meets, in 1 to 5 ms: the small ones, which light load makes
 # over and over, are met before serving.
@@ -39,9 +40,11 @@ class CpuDevice:
     def load(
         self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
     ) -> Engine:
-        """Pack the convolutions, and meet the batch sizes of light load."""
+        """Pack what can be packed, and meet the batch sizes of light load."""
+        speed_up_texts(module)
         if _has_packed_convolution():
-            replace_convolutions(module, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
+            replace_layers(module, ConvRelu, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
+            replace_layers(module, nn.LSTM, lambda lstm: LstmIn(lstm, PRECISIONS[precision]))
         elif precision != "float32":
             raise DeviceError(f"this PyTorch {torch.__version__} lacks oneDNN: choose precision float32")
         engine = CpuEngine(module, shape, dtype, max_batch)
@@ -87,7 +90,7 @@ class OneDnnConvRelu(nn.Module):
         weight = convolution.weight.detach().unsqueeze(2).to(dtype)
         self._window = (convolution.both_sides, [1, 1], [1, 1])  # padding, stride, dilation
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._window, 1)
-        self._bias = None if convolution.bias is None else convolution.bias.detach().to(dtype)
+        self._bias = convolution.bias.detach().to(dtype)
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,6 +99,20 @@ class OneDnnConvRelu(nn.Module):
             x.to(self._dtype), self._weight, self._bias, *self._window, 1, "relu", [], ""
         )
         return result
+
+
+class LstmIn(nn.Module):
+    """An LSTM in `dtype`. PyTorch gives it to oneDNN by itself; a GRU it does not, so that only float32 pays there."""
+
+    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._lstm = lstm.to(dtype)
+        self._dtype = dtype
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As the LSTM's own, with float32 outputs."""
+        outputs, state = self._lstm(x.to(self._dtype))
+        return outputs.float(), state
 
 
 def _has_packed_convolution() -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Precision
 from inference.devices import SLOTS, DeviceError, Engine
-from inference.devices.convolutions import replace_convolutions
+from inference.devices.replace import replace_layers
 
 # A process may capture only one graph at a time, whichever core it is for.
 _CAPTURING = threading.Lock()
@@ -107,7 +107,7 @@ class CudaDevice:
         self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
     ) -> Engine:
         """Move the module to the GPU and capture its graphs."""
-        replace_convolutions(module, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
+        replace_layers(module, ConvRelu, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
         module = module.to("cuda")
         rungs = ladder(max_batch)
         streams = _Streams()
@@ -123,14 +123,13 @@ class CudnnConvRelu(nn.Module):
     """A `ConvRelu` in `dtype` with weights channels last too, as the tensor cores want them."""
 
     weight: Tensor
-    bias: Tensor | None
+    bias: Tensor
 
     def __init__(self, convolution: ConvRelu, dtype: torch.dtype) -> None:
         super().__init__()
         weight = convolution.weight.detach().unsqueeze(2).to(dtype)
-        bias = None if convolution.bias is None else convolution.bias.detach().to(dtype)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        self.register_buffer("bias", bias)
+        self.register_buffer("bias", convolution.bias.detach().to(dtype))
         self._both_sides = convolution.both_sides
         self._dtype = dtype
 

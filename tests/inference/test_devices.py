@@ -12,22 +12,8 @@ from inference.devices import DeviceError, choose_device, cpu, cuda
 from inference.devices.cuda import LadderEngine, ladder
 from inference.models import load_model
 from tests.inference.bundles import people
+from tests.inference.devices import BOTH, DEVICES, needs_cuda
 from tests.inference.fakes import PATIENCE_S, Clock, FakeLane, Receiver, numbered
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
-gpu = [pytest.mark.gpu, needs_cuda]
-DEVICES = [pytest.param("cpu"), pytest.param("cuda", marks=gpu)]
-BOTH = [
-    pytest.param("cpu", "float32"),
-    pytest.param(
-        "cpu",
-        "bfloat16",
-        marks=pytest.mark.skipif(not cpu._has_native_bfloat16(), reason="this CPU has no bfloat16 of its own"),
-    ),
-    pytest.param("cuda", "float32", marks=gpu),
-    pytest.param("cuda", "bfloat16", marks=gpu),
-]
-
 
 # -- every device
 

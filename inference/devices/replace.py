@@ -1,0 +1,19 @@
+"""Exchanges a network's layers for ones that a device is faster with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def replace_layers(module: nn.Module, kind: type[Layer], make: Callable[[Layer], nn.Module]) -> None:
+    """Put `make(layer)` in the place of every `kind` inside `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, kind):
+            setattr(module, name, make(child))
+        else:
+            replace_layers(child, kind, make)

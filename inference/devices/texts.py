@@ -1,0 +1,111 @@
+"""The text networks as the CPU is faster with them: products looked up, and padding left out.
+
+Measured (benchmarks/README.md): Kim's network answers 10 to 30 times as many texts as with oneDNN's convolutions.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inference.architectures.layers import ConvRelu
+from inference.architectures.recurrent import Recurrent
+from inference.architectures.text import GloveCnn, TextCnn, as_channels
+from inference.devices.replace import replace_layers
+
+# Bytes of a network's tables, beyond which it keeps its convolutions: 55,000 words of Kim's network.
+TABLES_LIMIT = 1 << 28
+
+
+def speed_up_texts(module: nn.Module) -> None:
+    """Put equals that answer faster in the place of the text networks inside `module`."""
+    replace_layers(module, TextCnn, lambda network: TableTextCnn(network) if _has_room(network) else network)
+    replace_layers(module, GloveCnn, lambda network: TableGloveCnn(network) if _has_room(network) else network)
+    replace_layers(module, Recurrent, TrimmedRecurrent)
+
+
+class WordTable(nn.Module):
+    """A convolution over the vectors of words, with its products looked up instead of multiplied.
+
+    What a word gives to a window depends on the word and its place in the window alone, so it is computed once for
+    every word and place; a window is the sum of what is looked up for its words.
+
+    Input: int32 (n, length). Output: float32 (n, windows, out_channels), without the bias and the ReLU, which can
+    wait until after a maximum.
+    """
+
+    def __init__(self, embedding: nn.Embedding, convolution: ConvRelu) -> None:
+        super().__init__()
+        self.kernel = convolution.kernel_size[0]
+        self.padding = convolution.both_sides[1]
+        products = torch.einsum("wd,mdk->wkm", embedding.weight.detach(), convolution.weight.detach())
+        self.table = products.reshape(-1, convolution.out_channels)
+        self.places = torch.arange(self.kernel, dtype=torch.int32)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The sums of each window."""
+        windows = F.pad(frames, (self.padding, self.padding)).unfold(1, self.kernel, 1)
+        rows = (windows * self.kernel + self.places).reshape(-1, self.kernel)
+        return F.embedding_bag(rows, self.table, mode="sum").view(len(frames), -1, self.table.shape[1])
+
+
+class TableTextCnn(nn.Module):
+    """A `TextCnn` of tables."""
+
+    def __init__(self, network: TextCnn) -> None:
+        super().__init__()
+        convolutions = _over_words(network)
+        self.tables = nn.ModuleList(WordTable(network.embedding, convolution) for convolution in convolutions)
+        self.bias = torch.cat([convolution.bias.detach() for convolution in convolutions])
+        self.output = network.output
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (n, classes) of `frames`."""
+        frames = without_padding(frames)
+        largest = torch.cat([table(frames).amax(dim=1) for table in self.tables], dim=1)
+        logits: Tensor = self.output(torch.relu_(largest.add_(self.bias)))
+        return logits
+
+
+class TableGloveCnn(nn.Module):
+    """A `GloveCnn` whose first convolution, three quarters of the work, is a table."""
+
+    def __init__(self, network: GloveCnn) -> None:
+        super().__init__()
+        self.table = WordTable(network.embedding, network.conv1)
+        self.bias = network.conv1.bias
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (n, classes) of `frames`."""
+        return self.network.above(as_channels(torch.relu_(self.table(frames).add_(self.bias))))
+
+
+class TrimmedRecurrent(nn.Module):
+    """A `Recurrent` that reads no further than the longest text of a batch."""
+
+    def __init__(self, network: Recurrent) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (n, classes) of `frames`."""
+        logits: Tensor = self.network(without_padding(frames))
+        return logits
+
+
+def without_padding(frames: Tensor) -> Tensor:
+    """`frames` (n, length) without the columns behind the last one that holds a word, but at least one column."""
+    columns = torch.count_nonzero(frames, dim=0).nonzero()
+    return frames[:, : int(columns[-1]) + 1 if len(columns) else 1]
+
+
+def _over_words(network: TextCnn | GloveCnn) -> list[ConvRelu]:
+    layers = network.convolutions if isinstance(network, TextCnn) else [network.conv1]
+    return [layer for layer in layers if isinstance(layer, ConvRelu)]
+
+
+def _has_room(network: TextCnn | GloveCnn) -> bool:
+    products = sum(convolution.out_channels * convolution.kernel_size[0] for convolution in _over_words(network))
+    return 4 * products * network.embedding.num_embeddings <= TABLES_LIMIT
