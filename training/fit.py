@@ -186,9 +186,9 @@ def fit(
 
 
 def best_epoch(history: Sequence[Epoch], by: Literal["loss", "accuracy"]) -> Epoch | None:
-    """The first epoch that none is better than; None where there is no epoch."""
+    """The first epoch that none is better than; None where there is no epoch. Of equal accuracies, less loss wins."""
     if by == "accuracy":
-        return max(history, key=lambda epoch: epoch.validation_accuracy, default=None)
+        return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)
     return min(history, key=lambda epoch: epoch.validation_loss, default=None)
 
 
