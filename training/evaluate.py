@@ -14,7 +14,7 @@ from training.datasets import ACTIVITIES, DataFile, Recording, read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.scores import Scores, score
-from training.texts import Corpus
+from training.texts import Corpus, Dataset, Part, read_corpus
 from windowing.text import Framer, parse_rules
 
 FRAMES_A_BATCH = 256
@@ -79,6 +79,22 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         mixed=frames.mixed,
         other=frames.other,
     )
+
+
+def evaluate_text_bundle(
+    bundle: Path, dataset: Dataset, files: Sequence[Path], strip: Collection[Part] = (), console: Console | None = None
+) -> Evaluation:
+    """Score the bundle in the folder `bundle` on a data set: its test part, or all texts where it has none.
+
+    Raises `BundleError`, `FramingError` or `DataError`.
+    """
+    loaded = load_bundle(bundle)
+    corpus = read_corpus(dataset, files, strip=strip, console=console)
+    scored = np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
+    evaluation = evaluate_texts(loaded, corpus, scored)
+    if console is not None:
+        console.print(table(evaluation))
+    return evaluation
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:

@@ -236,11 +236,11 @@ def _comparison(
     ]
     rates = " | ".join(f"{rate:,.0f}" for rate in speed.values())
     fitting = sum(epoch.seconds for epoch in learned.history)
-    lines += [
-        f"| {recipe.network.name} {recipe.variant} | {test.scores.accuracy:.4f} | {test.scores.macro_f1:.4f} | "
+    on, found = ("test", tests[0].scores) if tests else ("validation", learned.validation)
+    lines.append(
+        f"| {recipe.network.name} {recipe.variant}, on {on} | {found.accuracy:.4f} | {found.macro_f1:.4f} | "
         f"{count_parameters(learned.network):,} | {fitting:.0f} | {rates} |"
-        for test in tests
-    ]
+    )
     lines += [
         f"| {BASELINES[name]} | {scores.accuracy:.4f} | {scores.macro_f1:.4f} |{' |' * (2 + len(speed))}"
         for name, scores in references.items()

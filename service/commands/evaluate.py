@@ -7,17 +7,22 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import Command
-from training.evaluate import evaluate_bundle
+from training.evaluate import evaluate_bundle, evaluate_text_bundle
+from training.texts import Dataset, Part
 
 
 class Options(Command):
-    """Score a bundle on recordings, cut by the service's own windowing.
+    """Score a bundle on recordings, or with --dataset on texts, framed by the service's own windowing.
 
     Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with
-    the columns person, placement, activity, recording, t_ms, x, y, z.
+    the columns person, placement, activity, recording, t_ms, x, y, z. With --dataset it reads texts: SUBJ, MR, TREC,
+    20 Newsgroups and IMDb as they were published, of which the test part is scored where there is one, and CSV files
+    with the columns text and label.
     """
 
-    data: list[Path] = Field(min_length=1, description="files of recordings")
+    data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
+    dataset: Dataset | None = Field(None, description="which data set of texts the files are")
+    strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
     bundle: str = Field("har-cnn", description="name of a shipped bundle, or a bundle's folder")
     people: list[str] = Field(default=[], description="people to score on; all of them without it")
     report: Path | None = Field(None, description="folder for figures and pictures")
@@ -25,9 +30,11 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Evaluate."""
-    evaluations = evaluate_bundle(
-        find_bundle(options.bundle), options.data, people=options.people or None, console=Console()
-    )
+    bundle, console = find_bundle(options.bundle), Console()
+    if options.dataset is None:
+        evaluations = evaluate_bundle(bundle, options.data, people=options.people or None, console=console)
+    else:
+        evaluations = [evaluate_text_bundle(bundle, options.dataset, options.data, options.strip, console)]
     if options.report is not None:
         from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 

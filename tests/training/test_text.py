@@ -252,6 +252,14 @@ def test_what_cannot_be_run_is_one_sentence(
     assert said in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_a_bundle_is_scored_on_a_file_of_texts(trained: Trained, folder: Path, tmp_path: Path) -> None:
+    words = ["--bundle", str(folder / "reviews"), "--dataset", "csv", "--data", str(folder / "reviews.csv")]
+    assert main(["evaluate", *words, "--report", str(tmp_path)]) == 0
+    (scoring,) = (tmp_path / "scorings.jsonl").read_text().splitlines()
+    assert json.loads(scoring)["texts"] == 200
+    assert json.loads(scoring)["bundle_digest"] == trained.bundle.digest
+
+
 def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, material: Material) -> None:
     other = dataclasses.replace(material.corpus, labels=("bad", "ugly"))
     with pytest.raises(DataError, match="score it on texts with its own labels"):
