@@ -68,7 +68,7 @@ RULES: Mapping[Dataset, TextRules] = {
     "csv": TextRules(tokens="words", html=False, length=256, keep="first"),
 }
 
-# Kim (2014), and what his code adds: 25 epochs, of which the best on validation is kept.
+# Kim (2014), and what his code adds: at most 25 epochs, of which the best on validation is kept.
 KIM = FitSettings(
     epochs=25,
     batch=50,
@@ -76,7 +76,7 @@ KIM = FitSettings(
     learning_rate=1.0,
     schedule="constant",
     max_norm=3.0,
-    patience=25,
+    patience=6,
     best_by="accuracy",
 )
 LONGER_TEXTS = FitSettings(epochs=6, batch=64, learning_rate=1e-3, weight_decay=0.01, patience=6, best_by="accuracy")
