@@ -1,28 +1,58 @@
-"""Windows per second of each way to run the HAR network, and what the core around it adds.
+"""Frames (windows or texts) per second of each way to run each network, and what the core around it adds.
 
     python -m benchmarks.inference [--device cpu cuda] [--threads 1 2] [--batch 1 8 64 256] [--bundle har-cnn]
+        [--network text-cnn glove-cnn conv lstm gru deep-bilstm [--length 256] [--words 256]]
 
-The engines stand beside the same network called as it is (`plain`) and, on the CPU, frozen by the deprecated
-`torch.jit` (`frozen`). Each figure is the median of the calls within `--seconds`, with the best in brackets. The core
-is measured twice: saturated by blocks of frames, and at fixed rates, from submission to delivery.
+Bundles are given by name or folder. The text networks of `--network` have random weights and 20,000 words: speed does
+not depend on what was learnt. The engines stand beside the same network called as it is (`plain`) and, on the CPU,
+frozen by the deprecated `torch.jit` (`frozen`). Each figure is the median of the calls within `--seconds`, with the
+best in brackets. The core is measured twice: saturated by blocks of frames, and at fixed rates, from submission to
+delivery.
 """
 
 import argparse
+import datetime
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from inference.bundle import Bundle, find_bundle, load_bundle, served_module
-from inference.core import Core, Result, load_model
+from inference.architectures import build
+from inference.bundle import (
+    ArchitectureChoice,
+    Bundle,
+    Description,
+    Input,
+    Training,
+    find_bundle,
+    load_bundle,
+    save_bundle,
+    served_module,
+)
+from inference.core import Core, Lane, Result
 from inference.devices import Device, DeviceError, choose_device
+from inference.models import load_model
 
 Call = Callable[[int], object]
+
+WORDS = 20_000
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "text-cnn": ("text-cnn", {}),
+    "text-cnn-300": ("text-cnn", {"dimensions": 300}),
+    "glove-cnn": ("glove-cnn", {}),
+    "conv": ("text-cnn", {"kernels": [5], "maps": 128}),
+    "lstm": ("recurrent", {}),
+    "gru": ("recurrent", {"cell": "gru"}),
+    "deep-bilstm": ("recurrent", {"layers": 2, "bidirectional": True}),
+}
 
 
 def main() -> None:
@@ -32,27 +62,52 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 2, 8, 64, 256])
     parser.add_argument("--rate", nargs="+", type=int, default=[50, 250, 1000], help="frames/s offered to the core")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    parser.add_argument("--bundle", default="har-cnn", help="name or folder")
+    parser.add_argument("--bundle", nargs="*", default=[], help="names or folders; har-cnn if nothing is named")
+    parser.add_argument("--network", nargs="*", default=[], choices=NETWORKS, help="text networks, untrained")
+    parser.add_argument("--length", type=int, default=256, help="of the frames of --network")
+    parser.add_argument("--words", type=int, default=8192, help="of each text, unless its frame is shorter")
     options = parser.parse_args()
-    bundle = load_bundle(find_bundle(options.bundle))
-    describe_machine(bundle)
-    for name in options.device:
-        for threads in options.threads if name == "cpu" else options.threads[:1]:
-            print(f"\n{name}, {threads} thread(s)" if name == "cpu" else f"\n{torch.cuda.get_device_name()}")
-            measure_engines(bundle, name, threads, options.batch, options.seconds)
-            measure_core(bundle, choose_device(name, threads=threads), options.rate, options.seconds)
+    bundles = [load_bundle(find_bundle(name)) for name in options.bundle or ([] if options.network else ["har-cnn"])]
+    with tempfile.TemporaryDirectory() as scratch:
+        bundles += [untrained(name, options.length, Path(scratch)) for name in options.network]
+    describe_machine()
+    for bundle in bundles:
+        print(f"\n{bundle.title}, {sum(tensor.numel() for tensor in bundle.weights.values()):,} parameters")
+        frames = example(bundle, max(*options.batch, 256), options.words)
+        for name in options.device:
+            for threads in options.threads if name == "cpu" else options.threads[:1]:
+                print(f"{name}, {threads} thread(s)" if name == "cpu" else f"{torch.cuda.get_device_name()}")
+                measure_engines(bundle, frames, name, threads, options.batch, options.seconds)
+                measure_core(bundle, frames, choose_device(name, threads=threads), options.rate, options.seconds)
 
 
-def describe_machine(bundle: Bundle) -> None:
+def untrained(name: str, length: int, folder: Path) -> Bundle:
+    architecture, arguments = NETWORKS[name]
+    arguments = {"tokens": WORDS + 2, "length": length, "classes": 2, **arguments}
+    description = Description(
+        name=name,
+        version="0",
+        architecture=ArchitectureChoice(name=architecture, arguments=arguments),
+        input=Input(shape=(length,), dtype="int32"),
+        labels=("a", "b"),
+        training=Training(data=(), command="none", seed=0, date=datetime.date(2026, 1, 1)),
+    )
+    words = [f"w{number}" for number in range(WORDS)]
+    frames = np.random.default_rng(0).integers(1, WORDS + 2, (4, length))
+    return save_bundle(folder / name, build(architecture, **arguments), description, frames, vocabulary=words)
+
+
+def describe_machine() -> None:
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "numpy"))
     print(f"Python {platform.python_version()}, {versions}, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"{bundle.title}, {sum(tensor.numel() for tensor in bundle.weights.values()):,} parameters")
 
 
-def measure_engines(bundle: Bundle, name: str, threads: int, batches: list[int], seconds: float) -> None:
+def measure_engines(
+    bundle: Bundle, frames: np.ndarray, name: str, threads: int, batches: list[int], seconds: float
+) -> None:
     print(f"  {'':18}" + "".join(f"{f'batch {batch}':>28}" for batch in batches))
-    for label, call in contenders(bundle, name, threads, max(batches)).items():
+    for label, call in contenders(bundle, frames, name, threads).items():
         cells = []
         for batch in batches:
             took = durations(call, batch, seconds)
@@ -73,22 +128,22 @@ def durations(call: Call, batch: int, seconds: float) -> list[float]:
     return took
 
 
-def contenders(bundle: Bundle, name: str, threads: int, max_batch: int) -> dict[str, Call]:
-    calls = {"plain float32": plain(bundle, name, max_batch)}
+def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, Call]:
+    calls = {"plain float32": plain(bundle, frames, name)}
     if name == "cpu":
-        calls["frozen float32"] = frozen(bundle, max_batch)
+        calls["frozen float32"] = frozen(bundle, frames)
     for precision in ("float32", "bfloat16"):
         try:
             device = choose_device(name, precision, threads=threads)  # type: ignore[arg-type]
         except DeviceError as error:
             print(f"  {precision}: {error}")
         else:
-            calls[f"engine {precision}"] = engine(bundle, device, max_batch)
+            calls[f"engine {precision}"] = engine(bundle, frames, device)
     return calls
 
 
-def plain(bundle: Bundle, name: str, max_batch: int) -> Call:
-    module, frames = served_module(bundle).to(name), example(bundle, max_batch)
+def plain(bundle: Bundle, frames: np.ndarray, name: str) -> Call:
+    module = served_module(bundle).to(name)
 
     def call(batch: int) -> object:
         with torch.inference_mode():
@@ -97,8 +152,7 @@ def plain(bundle: Bundle, name: str, max_batch: int) -> Call:
     return call
 
 
-def frozen(bundle: Bundle, max_batch: int) -> Call:
-    frames = example(bundle, max_batch)
+def frozen(bundle: Bundle, frames: np.ndarray) -> Call:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(served_module(bundle), torch.from_numpy(frames[:1]))  # type: ignore[no-untyped-call]
@@ -111,8 +165,8 @@ def frozen(bundle: Bundle, max_batch: int) -> Call:
     return call
 
 
-def engine(bundle: Bundle, device: Device, max_batch: int) -> Call:
-    engine, frames = load_model(bundle, device, max_batch).engine, example(bundle, max_batch)
+def engine(bundle: Bundle, frames: np.ndarray, device: Device) -> Call:
+    engine = load_model(bundle, device, len(frames)).engine
 
     def call(batch: int) -> object:
         engine.staging(0)[:batch] = frames[:batch]
@@ -122,30 +176,33 @@ def engine(bundle: Bundle, device: Device, max_batch: int) -> Call:
     return call
 
 
-def example(bundle: Bundle, frames: int) -> np.ndarray:
+def example(bundle: Bundle, frames: int, words: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return rng.normal(0.0, 5.0, (frames, *bundle.manifest.input.shape)).astype(bundle.manifest.input.dtype)
+    if not bundle.vocabulary:
+        return rng.normal(0.0, 5.0, (frames, *bundle.manifest.input.shape)).astype(np.float32)
+    texts = rng.integers(1, len(bundle.vocabulary) + 2, (frames, *bundle.manifest.input.shape), np.int32)
+    texts[:, words:] = 0
+    return texts
 
 
-def measure_core(bundle: Bundle, device: Device, rates: list[int], seconds: float) -> None:
+def measure_core(bundle: Bundle, frames: np.ndarray, device: Device, rates: list[int], seconds: float) -> None:
     delivered: list[tuple[Result, float]] = []
     core = Core(
-        bundle,
         device,
         max_batch=64 if device.name == "cpu" else 1024,
         capacity=8192,
         clock=time.perf_counter,
         deliver=lambda result: delivered.append((result, time.perf_counter())),
     )
+    lane = core.open(bundle)
     core.start()
-    frames = example(bundle, 256)
-    rate, cpu = saturate(core, frames, seconds)
+    rate, cpu = saturate(lane, frames[:256], seconds)
     print(
-        f"  core at {core.model.precision}: saturated {rate:,.0f} frames/s, {1e6 * cpu / rate:,.0f} us of CPU a frame"
+        f"  core at {lane.model.precision}: saturated {rate:,.0f} frames/s, {1e6 * cpu / rate:,.0f} us of CPU a frame"
     )
     for rate in rates:
         delivered.clear()
-        took = offer(core, frames, rate, seconds, delivered)
+        took = offer(lane, frames, rate, seconds, delivered)
         p50, p99 = np.percentile(took, [50, 99])
         sizes = [result.batch_frames for result, _ in delivered if result.opens_batch]
         print(
@@ -155,21 +212,21 @@ def measure_core(bundle: Bundle, device: Device, rates: list[int], seconds: floa
     core.close()
 
 
-def saturate(core: Core, frames: np.ndarray, seconds: float) -> tuple[float, float]:
+def saturate(lane: Lane, frames: np.ndarray, seconds: float) -> tuple[float, float]:
     """Frames answered a second, and seconds of CPU a second."""
     begun, cpu, submitted = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < begun + seconds:
-        if core.submit(frames, None):
+        if lane.submit(frames, None):
             submitted += len(frames)
         else:
-            core.wait_for_room(len(frames), 1.0)
-    core.drain(60.0)
+            lane.wait_for_room(len(frames), 1.0)
+    lane.drain(60.0)
     took = time.perf_counter() - begun
     return submitted / took, (time.process_time() - cpu) / took
 
 
 def offer(
-    core: Core, frames: np.ndarray, rate: float, seconds: float, delivered: list[tuple[Result, float]]
+    lane: Lane, frames: np.ndarray, rate: float, seconds: float, delivered: list[tuple[Result, float]]
 ) -> list[float]:
     """Seconds from when each frame was due to its delivery; frames come at random moments, `rate` a second."""
     rng = np.random.default_rng(0)
@@ -177,8 +234,8 @@ def offer(
     while due < begun + seconds:
         due += rng.exponential(1.0 / rate)
         time.sleep(max(0.0, due - time.perf_counter()))
-        core.submit(frames[:1], due)
-    core.drain(60.0)
+        lane.submit(frames[:1], due)
+    lane.drain(60.0)
     return [at - result.ticket for result, at in delivered]
 
 
