@@ -6,7 +6,6 @@ value that was given and what would be accepted.
 
 import difflib
 import inspect
-import json
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "STRIDECAST_"
 NESTED = "__"
@@ -24,6 +23,7 @@ SOURCES = (
     "then the TOML file that --config FILE names."
 )
 
+POSITIONAL = get_args(CliPositionalArg[str])[1]  # what marks a field as words without a flag
 
 AnyCommand = TypeVar("AnyCommand", bound="Command")
 
@@ -177,17 +177,20 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
     ``program`` is what ``--help`` calls it. Raises SettingsError for the file or any value that can't be used;
     wrong flags end the program with status 2.
     """
+    arguments, plain_words = _cut_at_dashes(command, arguments)
     config, arguments = _take_config(arguments)
     from_file = _read_toml(config) if config else {}
     _refuse_unknown_in_file(from_file, str(config))
     _refuse_unknown_variables(os.environ)
     _refuse_unknown_flags(command, arguments)
+    lists, arguments = _take_lists(command, arguments, plain_words)
+    given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
     try:
         return command(
-            _cli_parse_args=_join_lists(command, arguments),
+            _cli_parse_args=arguments,
             _cli_prog_name=program,
             _cli_exit_on_error=True,
-            **{name: value for name, value in from_file.items() if name in command.model_fields},
+            **given,
         )
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
@@ -201,6 +204,14 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def _variable(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.replace(".", NESTED).upper()
+
+
+def _cut_at_dashes(command: type[BaseModel], arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments before ``--`` and those after it, which are no flags whatever they look like."""
+    if _positional(command) is None or "--" not in arguments:
+        return arguments, []
+    dashes = arguments.index("--")
+    return arguments[:dashes], arguments[dashes + 1 :]
 
 
 def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -246,6 +257,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> None:
     names = {name.replace("_", "-") for name, _ in _leaves(command)}
     known = {("-" if len(name) == 1 else "--") + name for name in names} | {"--help", "-h", "--config"}
+    known.discard(f"--{_positional(command)}")
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
@@ -285,15 +297,23 @@ def _is_group(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def _join_lists(command: type[BaseModel], arguments: list[str]) -> list[str]:
-    """Let ``--data A B`` mean a list, whose items may hold commas, and ``--data_dir`` mean ``--data-dir``."""
-    lists: dict[str, list[str]] = {
-        "--" + name.replace("_", "-"): []
-        for name, field in command.model_fields.items()
-        if get_origin(field.annotation) is list
+def _take_lists(
+    command: type[BaseModel], arguments: list[str], plain_words: list[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Take the lists that are given out of the arguments: ``--data A B`` is one; return them, and all else.
+
+    Words that belong to no flag are the positional list where the command has one, and so are ``plain_words``.
+    pydantic-settings is not asked for lists, for it takes commas, quotes and backslashes in their items for its own.
+    """
+    given: dict[str, list[str]] = {
+        name: [] for name, field in command.model_fields.items() if get_origin(field.annotation) is list
     }
+    positional = given.get(_positional(command) or "")
+    lists = {"--" + name.replace("_", "-"): items for name, items in given.items() if items is not positional}
+    switches = {"--" + name.replace("_", "-") for name, field in _leaves(command) if field.annotation is bool}
+    switches |= {switch.replace("--", "--no-", 1) for switch in switches} | {"--help"}
     words: list[str] = []
-    filling: list[str] | None = None
+    filling: list[str] | None = positional
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
@@ -301,11 +321,22 @@ def _join_lists(command: type[BaseModel], arguments: list[str]) -> list[str]:
             filling = lists.get(flag)
             if filling is None:
                 words.append(flag + equals + value)
+                filling = positional if equals or flag in switches else None
             elif equals:
                 filling.append(value)
+        elif filling is None or argument == "-h":
+            words.append(argument)
+            filling = positional
         else:
-            (words if filling is None else filling).append(argument)
-    return words + [f"{flag}={json.dumps(items)}" for flag, items in lists.items() if items]
+            filling.append(argument)
+    if positional is not None:
+        positional += plain_words
+    return {name: items for name, items in given.items() if items}, words
+
+
+def _positional(command: type[BaseModel]) -> str | None:
+    """Return the name of the list that a command's words without a flag make up, if it takes any."""
+    return next((name for name, field in command.model_fields.items() if POSITIONAL in field.metadata), None)
 
 
 def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:

@@ -1,13 +1,22 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
+from pydantic_settings import CliPositionalArg
 
 from service.settings import Settings, SettingsError, environment, load
 
 
 class Command(Settings):
     data: list[Path] = Field(default=[])
+    resume: bool = False
+
+
+class WordsCommand(Settings):
+    words: CliPositionalArg[list[str]] = Field(default=[])
+    names: list[str] = Field(default=[])
     resume: bool = False
 
 
@@ -56,6 +65,35 @@ def test_flags_may_be_written_with_underscores_as_the_contract_names_them() -> N
 
 def test_a_list_takes_several_words_and_keeps_commas_in_names() -> None:
     assert read("--data", "a,b", "c", "--resume").data == [Path("a,b"), Path("c")]
+
+
+ANY_WORD = st.text(st.one_of(st.sampled_from("\"\\[]{},:= '-"), st.characters(codec="utf-8")))
+
+
+@given(st.lists(ANY_WORD), st.lists(ANY_WORD.filter(lambda word: not word.startswith("-"))))
+def test_lists_arrive_as_they_were_typed(words: list[str], names: list[str]) -> None:
+    """Quotes in a word came with backslashes, and some words with brackets and quotes ended in a traceback."""
+    command = load(WordsCommand, ["--names", *names, "--", *words], "stridecast test")
+    assert (command.words, command.names) == (words, names)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--kafka.group-id", "mine", "one", "two"],
+        ["one", "two", "--kafka.group-id=mine"],
+        ["one", "--kafka.group-id", "mine", "two", "--resume"],
+        ["--resume", "one", "--kafka.group-id", "mine", "--", "two"],
+    ],
+)
+def test_words_and_flags_may_come_in_any_order(arguments: list[str]) -> None:
+    command = load(WordsCommand, arguments, "stridecast test")
+    assert (command.words, command.kafka.group_id) == (["one", "two"], "mine")
+
+
+def test_words_have_no_flag() -> None:
+    with pytest.raises(SettingsError, match="--words is no flag of this command"):
+        load(WordsCommand, ["--words", "one"], "stridecast test")
 
 
 @pytest.mark.parametrize(
