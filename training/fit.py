@@ -335,7 +335,7 @@ def _waited_enough(run: _Run, settings: FitSettings) -> bool:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None, batch: int = 512
+    model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None, batch: int = 256
 ) -> np.ndarray:
     """Probabilities float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
     was_training = model.training
