@@ -1,0 +1,196 @@
+"""What a bundle's manifest may say, checked and bounded before anything of it is used; and a bundle's errors.
+
+Each error's `str` is one sentence that names the file, the field and the remedy:
+
+    BundleError
+    ├── BundleNotFoundError     no such folder, or a file of it is missing
+    ├── ManifestError           bundle.json is not what `Manifest` describes
+    ├── WeightsError            weights.safetensors does not fit the architecture
+    ├── VocabularyError         vocabulary.txt is malformed or does not fit the architecture
+    └── GoldenError             the model does not give the answers that the manifest promises
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from torch import nn
+
+from inference.architectures import ARCHITECTURES, Arguments
+
+# No float16: a reading that the contract allows (1000 m/s^2) can overflow it inside the network, and the NaN that
+# follows would stop the core.
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Text = Annotated[str, Field(min_length=1, max_length=2_000)]
+Ratio = Annotated[float, Field(gt=0.0, le=0.05)]
+
+
+class BundleError(Exception):
+    """A bundle cannot be used; the text says which, where and why."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no such bundle, or a file of it is missing."""
+
+
+class ManifestError(BundleError):
+    """`bundle.json` is malformed or contradicts itself."""
+
+
+class WeightsError(BundleError):
+    """`weights.safetensors` does not hold what the architecture needs."""
+
+
+class VocabularyError(BundleError):
+    """`vocabulary.txt` is malformed, or does not hold the words that the architecture has ids for."""
+
+
+class GoldenError(BundleError):
+    """The model does not reproduce the golden answers."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArchitectureChoice(_Part):
+    """One of `ARCHITECTURES` and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.name not in ARCHITECTURES:
+            raise ValueError(f"{self.name!r} is not one of {', '.join(ARCHITECTURES)}")
+        self.checked()
+        return self
+
+    def checked(self) -> Arguments:
+        """The arguments, with their defaults."""
+        return ARCHITECTURES[self.name].arguments.model_validate(self.arguments)
+
+    def build(self) -> nn.Module:
+        """A module with freshly initialised weights."""
+        return ARCHITECTURES[self.name].module(self.checked())
+
+
+class Input(_Part):
+    """One frame, as the core's callers hand it in."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
+    dtype: Literal["float32", "int32"] = "float32"
+
+
+class Normalisation(_Part):
+    """Per axis, in the data's own units: the network sees `(value - mean) / std`."""
+
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+    std: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1, max_length=64)]
+
+
+class DataSet(_Part):
+    """A file that the weights were fitted to."""
+
+    name: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Training(_Part):
+    """How to make these weights again."""
+
+    data: Annotated[tuple[DataSet, ...], Field(max_length=100)]
+    command: Text
+    seed: Annotated[int, Field(ge=0)]
+    date: datetime.date
+
+
+class Tolerance(_Part):
+    """How far each probability may lie from the golden one, by the precision that computes it."""
+
+    float32: Ratio = 1e-4
+    bfloat16: Ratio = 0.03
+
+
+class Golden(_Part):
+    """A few frames, flattened, and the probabilities that float32 gives them."""
+
+    input: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=16)]
+    probabilities: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=16)]
+    tolerance: Tolerance = Tolerance()
+
+
+class Description(_Part):
+    """What its maker says of a model."""
+
+    format: Literal[1] = 1
+    name: Name
+    version: Name
+    architecture: ArchitectureChoice
+    input: Input
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=2)]
+    # How texts, or signals, become frames: the callers' business, kept here so that training and serving agree.
+    framing: dict[str, JsonValue] | None = None
+    normalisation: Normalisation | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    training: Training
+    metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        arguments = self.architecture.checked()
+        if arguments.input_shape != self.input.shape or arguments.input_dtype != self.input.dtype:
+            raise ValueError(
+                f"input is {self.input.dtype} {list(self.input.shape)}, but the architecture takes "
+                f"{arguments.input_dtype} {list(arguments.input_shape)}"
+            )
+        if len(self.labels) != arguments.classes or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels must be {arguments.classes} different names, as many as the architecture answers")
+        if self.normalisation is not None:
+            self._normalisation_fits(self.normalisation)
+        return self
+
+    def _normalisation_fits(self, normalisation: Normalisation) -> None:
+        if self.input.dtype != "float32":
+            raise ValueError("normalisation is for float32 input only: leave it out")
+        axes = self.input.shape[-1]
+        if len(normalisation.mean) != axes or len(normalisation.std) != axes:
+            raise ValueError(f"normalisation needs a mean and a std for each of the {axes} axes")
+
+
+class Manifest(Description):
+    """The content of `bundle.json`."""
+
+    golden: Golden
+
+    @model_validator(mode="after")
+    def _golden_fits(self) -> Self:
+        size = math.prod(self.input.shape)
+        if any(len(frame) != size for frame in self.golden.input):
+            raise ValueError(f"golden.input must be frames of {size} values each, flattened")
+        limit = self.architecture.checked().input_limit
+        if limit is not None and not all(_is_id(value, limit) for frame in self.golden.input for value in frame):
+            raise ValueError(f"golden.input must be whole numbers from 0 to {limit - 1}, the architecture's ids")
+        expected = self.golden.probabilities
+        if len(expected) != len(self.golden.input) or any(len(row) != len(self.labels) for row in expected):
+            raise ValueError("golden.probabilities must be one row for each golden frame, one value for each label")
+        return self
+
+    def golden_frames(self) -> NDArray[Any]:
+        """The golden input, (m, *shape) in the input's dtype."""
+        return np.array(self.golden.input, dtype=self.input.dtype).reshape(-1, *self.input.shape)
+
+
+def _is_id(value: float, limit: int) -> bool:
+    return value.is_integer() and 0 <= value < limit
