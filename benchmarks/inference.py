@@ -4,7 +4,9 @@
         [--network text-cnn glove-cnn conv lstm gru deep-bilstm [--length 256] [--words 256]]
 
 Bundles are given by name or folder. The text networks of `--network` have random weights and 20,000 words: speed does
-not depend on what was learnt. The engines stand beside the same network called as it is (`plain`) and, on the CPU, frozen by the deprecated
+not depend on what was learnt.
+
+The engines stand beside the same network called as it is (`plain`) and, on the CPU, frozen by the deprecated
 `torch.jit` (`frozen`). Each figure is the median of the calls within `--seconds`: frames a second and ms by the clock,
 and in brackets the ms of CPU, which a busy machine disturbs less. The core is measured twice: saturated by blocks of
 frames, and at fixed rates, from submission to delivery.
