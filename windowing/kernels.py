@@ -13,13 +13,12 @@ Numba's cache knows that a function is out of date by its own file alone: whatev
 who changes a constant of `grid` has to change this file too.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from windowing.compiled import entry, part
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 
 Int8s = npt.NDArray[np.int8]
@@ -32,8 +31,6 @@ EMPTY = 127  # a rank no reading has
 NEVER = -(2**63)  # `newest_ms` of a row without readings
 NOTHING = 2**63 - 1  # `oldest` of a row that is free: later than any offset
 FURTHEST_MS = 2**62  # within it, no difference of two times overflows
-
-_F = TypeVar("_F", bound=Callable[..., object])
 
 
 class Rings(NamedTuple):
@@ -78,25 +75,12 @@ class Sheet(NamedTuple):
     reading: Int64s
 
 
-def _entry(function: _F) -> _F:
-    """Compile and cache; where there is no place to write a cache to (a read-only image), compile at each start."""
-    try:
-        return cast(_F, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # numba's "no locator available"
-        return cast(_F, numba.njit(nogil=True)(function))
-
-
-def _part(function: _F) -> _F:
-    """Compile as a part of the entries, in whose cache it then lies."""
-    return cast(_F, numba.njit(nogil=True)(function))
-
-
-@_part
+@part
 def _slot_of(timestamp_ms: int) -> int:
     return (timestamp_ms + HALF_SLOT_MS) // SLOT_MS
 
 
-@_part
+@part
 def _rank(timestamp_ms: int, slot: int) -> int:
     """Order a slot's readings by distance from its centre, then by time: 0 is best, 49 worst.
 
@@ -106,13 +90,13 @@ def _rank(timestamp_ms: int, slot: int) -> int:
     return 2 * ahead if ahead >= 0 else -2 * ahead - 1
 
 
-@_part
+@part
 def _first_open(newest: int, phase: int, ring: int) -> int:
     earliest = newest - ring + 1
     return earliest + (phase - earliest) % STRIDE_SLOTS
 
 
-@_part
+@part
 def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
     """Return how many slots of the window are measured, and the length of its longest hole."""
     ring = len(ranks)
@@ -130,7 +114,7 @@ def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
     return measured, longest
 
 
-@_part
+@part
 def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int) -> None:
     """Copy the window's readings into the frame, and draw straight lines over its holes.
 
@@ -154,7 +138,7 @@ def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int
             frame[k, axis] = frame[before, axis]
 
 
-@_part
+@part
 def _close(
     rings: Rings, row: int, first: int, stop: int, newest: int, max_hole: int, sheet: Sheet, cut: int, reading: int
 ) -> tuple[int, int]:
@@ -183,7 +167,7 @@ def _close(
     return cut, incomplete
 
 
-@_part
+@part
 def _advance(ranks: Int8s, newest: int, slot: int) -> None:
     """Empty the places that the slots newest + 1..slot take over."""
     ring = len(ranks)
@@ -193,7 +177,7 @@ def _advance(ranks: Int8s, newest: int, slot: int) -> None:
         place = place + 1 if place + 1 < ring else 0
 
 
-@_part
+@part
 def _oldest_held(ranks: Int8s, held: Int64s, first: int, newest: int) -> int:
     ring = len(ranks)
     place = first % ring
@@ -205,7 +189,7 @@ def _oldest_held(ranks: Int8s, held: Int64s, first: int, newest: int) -> int:
     return oldest
 
 
-@_part
+@part
 def _precedes(a: Float32s, b: Float32s) -> bool:
     for axis in range(3):
         if a[axis] != b[axis]:
@@ -213,7 +197,7 @@ def _precedes(a: Float32s, b: Float32s) -> bool:
     return False
 
 
-@_entry
+@entry
 def first_fault(devices: int, device: Int32s, timestamp_ms: Int64s, offset: Int64s, reached: int, start: int) -> int:
     """Return the first row from `start` on that `merge` could not take in safely, or -1.
 
@@ -227,7 +211,7 @@ def first_fault(devices: int, device: Int32s, timestamp_ms: Int64s, offset: Int6
     return -1
 
 
-@_entry
+@entry
 def merge(
     rows: Int64s,
     device: Int32s,
@@ -300,7 +284,7 @@ def merge(
     return i, cut, incomplete, superseded, late
 
 
-@_entry
+@entry
 def silence(rows: Int64s, max_hole: int, rings: Rings, sheet: Sheet) -> tuple[int, int, int]:
     """Close all open windows of these rows, as many rows as the sheet has room for.
 

@@ -1,6 +1,5 @@
 """The windows of one partition's devices: readings in, frames out."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from windowing import kernels
 from windowing.ages import Ages
+from windowing.compiled import first_call
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, phase
 from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
 
@@ -298,15 +298,8 @@ class Windower:
 
 
 def warm_up() -> None:
-    """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it.
-
-    A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
-    kernel ready, so that the call works when repeated, once for each kernel.
-    """
-    for _ in ("first_fault", "merge", "silence"):
-        with contextlib.suppress(OSError):
-            return _call_each_kernel()
-    return _call_each_kernel()
+    """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it."""
+    first_call(_call_each_kernel, entries=3)
 
 
 def _call_each_kernel() -> None:

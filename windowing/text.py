@@ -8,7 +8,9 @@ are frozen: a change of what "sentence" or "words" does to a text needs a new na
    A `<` that opens no tag is text (`x < 3 and y > 4`, `I </3 you`), as is one that no `>` follows.
 2. **Unicode**, where the text isn't ASCII: NFKC (full-width letters become ordinary ones, ligatures become letters);
    typographic apostrophes and quotes become ' and "; soft hyphens, joiners, direction marks and variation selectors go.
-3. **Tokens**, lower-cased:
+   What then is neither a letter, a digit nor a mark that combines with them separates words, unless it is ASCII:
+   punctuation, emoji, lone surrogates. Letters become small ones.
+3. **Tokens**, of small letters:
 
    - `sentence`: the tokenisation for sentence data of Kim, "Convolutional Neural Networks for Sentence Classification"
      (2014): letters, digits and (),!?'` are kept, all else separates; 's 've n't 're 'd 'll (if in lower case) and each
@@ -16,11 +18,12 @@ are frozen: a change of what "sentence" or "words" does to a text needs a new na
    - `words`: the cleaning of the article on GloVe and a CNN: backslashes and quotes (' and ") are removed, then words
      are runs of letters and digits, as Keras' tokenizer cuts them from printable ASCII.
 
-   Kim's expression and Keras' list know ASCII alone. Here letters and digits are Unicode's, with the marks that
-   combine with them; whatever else there is (punctuation, emoji, controls, lone surrogates) separates.
+   Kim's expression knows ASCII alone and would cut words at every accent; Keras' list of separators would keep dashes
+   and emoji within words. Hence step 2.
 4. **Ids**: 0 pads on the right, 1 is a word that the vocabulary lacks, k + 2 is word k of the vocabulary.
 
-Every step takes time linear in the text, whatever it holds.
+Every step takes time linear in the text, whatever it holds. `tokenise` is the definition; frames are filled by a
+compiled tokeniser (`windowing.tokeniser`), with the same result.
 """
 
 import re
@@ -33,9 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-PADDING: Final = 0
-UNKNOWN: Final = 1
-FIRST_WORD: Final = 2
+from windowing.compiled import first_call
+from windowing.tokeniser import SEPARATES, STANDS_ALONE, VANISHES, fill_frames, make_table
+
 MAX_LENGTH: Final = 10_000  # tokens; a batch of 64 such frames is 2.5 MB
 
 
@@ -84,87 +87,96 @@ class Framer:
     """
 
     def __init__(self, rules: TextRules, vocabulary: Sequence[str]) -> None:
-        self.rules = rules
-        self._ids = {word: FIRST_WORD + k for k, word in enumerate(vocabulary)}
-        if len(self._ids) < len(vocabulary):
+        if len(set(vocabulary)) < len(vocabulary):
             raise FramingError("the vocabulary names a word twice: write vocabulary.txt with each word once")
+        self.rules = rules
+        self._fold = _SENTENCE_FOLD if rules.tokens == "sentence" else _WORDS_FOLD
+        self._table = first_call(lambda: make_table(vocabulary), entries=1)
+        first_call(lambda: self.frame([""]), entries=1)
 
     def frame(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Return int32[n, length], a row a text; one without words is all padding."""
         frames = np.zeros((len(texts), self.rules.length), np.int32)
-        look_up = self._ids.get
-        for frame, text in zip(frames, texts, strict=True):
-            tokens = _cut(tokenise(text, self.rules), self.rules)
-            frame[: len(tokens)] = [look_up(token, UNKNOWN) for token in tokens]
+        encoded = [_clean(text, self.rules).encode() for text in texts]
+        joined = np.frombuffer(b"".join(encoded), np.uint8)
+        ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+        clitics, keep_last = self.rules.tokens == "sentence", self.rules.keep == "last"
+        fill_frames(joined, ends, self._fold, clitics, keep_last, *self._table, frames)
         return frames
 
 
 def tokenise(text: str, rules: TextRules) -> list[str]:
     """Return all tokens of a text, before truncation; none for an empty one. Any string is taken."""
-    if rules.html and ("<" in text or "&" in text):
-        text = _strip_html(text)
-    if not text.isascii():
-        text = _plain_unicode(text)
-    return _sentence_tokens(text) if rules.tokens == "sentence" else _word_tokens(text)
-
-
-def _cut(tokens: list[str], rules: TextRules) -> list[str]:
-    return tokens[: rules.length] if rules.keep == "first" else tokens[-rules.length :]
+    text = _clean(text, rules)
+    return _sentence_tokens(text) if rules.tokens == "sentence" else text.translate(_WORDS).split()
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
 
 _ASCII: Final = "".join(map(chr, range(128)))
-_SENTENCE_ASCII: Final = re.sub(r"[^A-Za-z0-9(),!?'`]", " ", _ASCII)  # as translate() wants it: by code point
+# Tables by code point, as str.translate takes them: one text for one character, or None for nothing. Beyond them, a
+# cleaned text has only small letters, digits and marks, which stay.
+_SENTENCE: Final = re.sub(r"[^A-Za-z0-9(),!?'`]", " ", _ASCII)
+_WORDS: Final = [None if c in "\\'\"" else c.lower() if c.isalnum() else " " for c in _ASCII]
+_ALONE: Final = "(),!?"
 _CLITIC: Final = re.compile(r"(?='(?:s|ve|re|d|ll)|n't)")
-_WORDS_ASCII: Final = str.maketrans(
-    dict(zip(_ASCII, re.sub(r"[^a-z0-9]", " ", _ASCII.lower()), strict=True)) | {"\\": None, "'": None, '"': None}
-)
-_REMOVED_IN_WORDS: Final = re.compile(r"[\\'\"]")
 
 
 def _sentence_tokens(text: str) -> list[str]:
-    text = text.translate(_SENTENCE_ASCII) if text.isascii() else _separators("(),!?'`").sub(" ", text)
+    text = text.translate(_SENTENCE)
     if "'" in text:
         text = _CLITIC.sub(" ", text)
-    for mark in "(),!?":
+    for mark in _ALONE:
         text = text.replace(mark, f" {mark} ")
     return text.lower().split()
 
 
-def _word_tokens(text: str) -> list[str]:
-    if text.isascii():
-        return text.translate(_WORDS_ASCII).split()
-    return _separators("").sub(" ", _REMOVED_IN_WORDS.sub("", text)).lower().split()
+def _fold(table: Sequence[str | None], alone: str) -> NDArray[np.uint8]:
+    """Return uint8[256]: what the compiled tokeniser does with a byte of UTF-8, where `table` says it of ASCII."""
+    kinds = {None: VANISHES, " ": SEPARATES} | dict.fromkeys(alone, STANDS_ALONE)
+    ascii_bytes = [kinds[c] if c in kinds else ord(str(c).lower()) for c in table]
+    return np.array([*ascii_bytes, *range(128, 256)], np.uint8)
 
 
-# --- Unicode ----------------------------------------------------------------------------------------------------------
+_SENTENCE_FOLD: Final = _fold(_SENTENCE, _ALONE)
+_WORDS_FOLD: Final = _fold(_WORDS, "")
 
-_QUOTES: Final = {ord(c): "'" for c in "´‘’‚‛ʼ"} | {ord(c): '"' for c in "“”„‟"}
+
+# --- Cleaning ---------------------------------------------------------------------------------------------------------
+
+_PLAIN: Final = dict.fromkeys("´‘’‚‛ʼ", "'") | dict.fromkeys("“”„‟", '"')
 # Characters without a shape of their own, found within words. The zero-width space (U+200B) separates words.
-_SHAPELESS: Final = re.compile("[\u00ad\u061c\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_SHAPELESS: Final = "\u00ad\u061c\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+_TYPOGRAPHY: Final = re.compile(f"[{''.join(_PLAIN)}{_SHAPELESS}]")
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 # Normalising sorts each run of combining marks in quadratic time: a second for 64 KB of them. Cut into pieces it is
 # linear, at the price that a letter may stay uncombined with a mark that lies across a cut.
 _PIECE: Final = 1024
 
 
+def _clean(text: str, rules: TextRules) -> str:
+    if rules.html and ("<" in text or "&" in text):
+        text = _strip_html(text)
+    return text if text.isascii() else _plain_unicode(text)
+
+
 def _plain_unicode(text: str) -> str:
-    text = _SHAPELESS.sub("", text.translate(_QUOTES))
-    return "".join(unicodedata.normalize("NFKC", text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
+    """Return the text with nothing beyond ASCII but small letters, digits and marks."""
+    text = _TYPOGRAPHY.sub(lambda found: _PLAIN.get(found[0], ""), text)
+    text = "".join(unicodedata.normalize("NFKC", text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
+    text = _separators().sub(" ", text)
+    return _BEYOND_ASCII.sub(lambda found: found[0].lower(), text)
 
 
 @cache
-def _separators(kept: str) -> re.Pattern[str]:
-    """Match what is neither a letter, a digit, a mark that combines with them nor one of `kept`."""
+def _separators() -> re.Pattern[str]:
+    """Match what is neither ASCII nor a letter, a digit or a mark that combines with them."""
     marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c).startswith("M"))
-    return re.compile(f"[^\\w{marks}{re.escape(kept)}]|_")
+    return re.compile(rf"[^\x00-\x7f\w{marks}]+")
 
 
-# --- HTML -------------------------------------------------------------------------------------------------------------
-
-_WITHIN_WORDS: Final = (
-    "a|abbr|b|big|cite|code|em|font|i|mark|q|s|small|span|strike|strong|sub|sup|tt|u|wbr"  # tags that separate nothing
-)
+# Tags that separate no words.
+_WITHIN_WORDS: Final = "a|abbr|b|big|cite|code|em|font|i|mark|q|s|small|span|strike|strong|sub|sup|tt|u|wbr"
 _OPENING: Final = re.compile(
     rf"<(?:(?P<raw>/?(?:script|style))(?=[\s/>])|(?P<within>/?)(?=(?:{_WITHIN_WORDS})[\s/>])|(?P<apart>/?)(?=[a-z])"
     r"|(?P<other>!--|!doctype|\?xml)|)",
@@ -176,23 +188,24 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 def _strip_html(text: str) -> str:
     """Return the text of a piece of HTML, read by a parser of the HTML standard (lexbor).
 
-    The standard builds a tree, and hostile tags make it one that takes minutes and gigabytes (the reconstruction of
-    open formatting elements is quadratic). Hence each tag is first made an end tag that leaves the tree flat: `</br`,
-    which counts as a line break, or `</x`, which is ignored. What the tag was called becomes one of its attributes.
+    The standard has a tree built, which hostile tags let grow quadratically: 64 KB of `<font a=1><p><font a=2><p>` and
+    so on took 13 s and 3.5 GB. Hence each tag is first made an end tag that leaves the tree flat: `</br`, which counts
+    as a line break, or `</x`, which is ignored. What the tag was called becomes one of its attributes.
     """
     from selectolax.lexbor import LexborHTMLParser  # most texts need none
 
     markup, last, rest = _SURROGATE.sub("\ufffd", text).rpartition(">")
     flat = _OPENING.sub(_flatten, markup + last) + rest.replace("<", "&lt;")
     parser = LexborHTMLParser(flat)
-    parser.strip_tags(["script", "style"], recursive=True)
+    if "<script>" in flat or "<style>" in flat:
+        parser.strip_tags(["script", "style"], recursive=True)
     return parser.root.text(separator=" ") if parser.root else ""
 
 
 def _flatten(opening: re.Match[str]) -> str:
     match opening.lastgroup:
         case "raw":  # its attributes become a part of what it holds, and go with it
-            return opening[0] if opening["raw"].startswith("/") else opening[0] + ">"
+            return opening[0] if opening["raw"].startswith("/") else opening[0].lower() + ">"
         case "within":
             return "</x "
         case "apart":

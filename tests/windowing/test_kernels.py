@@ -5,11 +5,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.windowing.extremes import digest
-from windowing import kernels
+from windowing import kernels, tokeniser
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +47,13 @@ def test_compiled_with_bounds_checked_and_no_room_for_a_cache_the_kernels_say_th
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_on_a_full_disk_texts_are_framed_too(tmp_path: Path) -> None:
+    rules = "w.TextRules(tokens='words', html=False, length=2, keep='last')"
+    frame = f"import windowing as w; print(w.Framer({rules}, ['a', 'b']).frame(['c b a', '', 'b']).tolist())"
+    said = python("-c", frame, full_disk=True, NUMBA_BOUNDSCHECK="1", NUMBA_OPT="0", NUMBA_CACHE_DIR=str(tmp_path))
+    assert said == "[[3, 2], [0, 0], [3, 0]]"
+
+
 def test_where_there_is_no_place_for_a_cache_the_room_can_still_be_entered() -> None:
     """On a read-only image without a home, numba has no place to cache in and refuses a function that asks for it."""
     enter = "import windowing.kernels as k; print(*(type(f).__name__ for f in (k.first_fault, k.merge, k.silence)))"
@@ -55,6 +63,8 @@ def test_where_there_is_no_place_for_a_cache_the_room_can_still_be_entered() -> 
     assert said == "CPUDispatcher CPUDispatcher CPUDispatcher"
 
 
-@pytest.mark.parametrize("kernel", ["first_fault", "merge", "silence"])
-def test_the_kernels_release_the_gil(kernel: str) -> None:
-    assert getattr(kernels, kernel).targetoptions["nogil"] is True
+@pytest.mark.parametrize(
+    "kernel", [kernels.first_fault, kernels.merge, kernels.silence, tokeniser.fill_table, tokeniser.fill_frames]
+)
+def test_the_kernels_release_the_gil(kernel: Any) -> None:
+    assert kernel.targetoptions["nogil"] is True

@@ -1,4 +1,6 @@
+import gzip
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,6 +259,16 @@ def test_a_longer_text_keeps_its_end_where_the_rules_say_so() -> None:
     assert framer.frame(["a b c", "a", "b c"]).tolist() == [[3, 4], [2, 0], [3, 4]]
 
 
+def test_an_empty_vocabulary_knows_no_word() -> None:
+    assert Framer(rules(length=3), []).frame(["a b"]).tolist() == [[1, 1, 0]]
+
+
+def test_a_word_is_known_whole_or_not_at_all() -> None:
+    framer = Framer(rules("sentence", length=9), ["abcd", "ab", "é", "!", "n't", "'"])
+    assert framer.frame(["ab abc ABCD abcde a É é́ e"]).tolist() == [[3, 1, 2, 1, 1, 4, 1, 1, 0]]
+    assert framer.frame(["ABn't! ' n'T 'tis"]).tolist() == [[3, 6, 5, 7, 6, 1, 0, 0, 0]]
+
+
 def test_no_texts_make_no_frames() -> None:
     assert Framer(rules(length=3), ["a"]).frame([]).shape == (0, 3)
 
@@ -268,9 +280,12 @@ def test_a_frame_depends_on_no_text_beside_it() -> None:
     assert together.tolist() == [framer.frame([text])[0].tolist() for text in texts]
 
 
+kim_like = st.text(st.sampled_from("abnstvedrlNTS'`\"(),!?.;-_ \n\\5éÉΣ—"), max_size=60)
+
+
 @SETTINGS
 @given(
-    st.lists(st.one_of(anything, pieces), max_size=5),
+    st.lists(st.one_of(anything, pieces, kim_like), max_size=5),
     st.sampled_from(["sentence", "words"]),
     st.booleans(),
     st.integers(1, 12),
@@ -288,6 +303,21 @@ def test_frames_are_what_the_definition_says(
         ids = [vocabulary.index(token) + 2 if token in vocabulary else 1 for token in tokenise(text, made)]
         ids = ids[:length] if keep == "first" else ids[max(0, len(ids) - length) :]
         assert frame == ids + [0] * (length - len(ids))
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("made", [rules("sentence", length=20), rules(html=True, length=20, keep="last")])
+def test_sentences_as_people_write_them_are_framed_as_the_definition_says(
+    recordings_folder: Path, made: TextRules
+) -> None:
+    texts = gzip.decompress((recordings_folder / "subj.subjective.gz").read_bytes()).decode("latin-1").split("\n")
+    tokens = [tokenise(text, made) for text in texts]
+    ids = {word: k + 2 for k, word in enumerate(sorted({token for row in tokens for token in row})[::2])}
+    expected = np.zeros((len(texts), 20), np.int32)
+    for row, found in zip(expected, tokens, strict=True):
+        kept = found[:20] if made.keep == "first" else found[-20:]
+        row[: len(kept)] = [ids.get(token, 1) for token in kept]
+    np.testing.assert_array_equal(Framer(made, list(ids)).frame(texts), expected)
 
 
 def test_a_vocabulary_with_a_word_twice_is_refused() -> None:
