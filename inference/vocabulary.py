@@ -42,7 +42,7 @@ def check(words: Sequence[str]) -> None:
             raise ValueError(f"line {line} has {len(word):,} characters: leave out words of more than {WORD_LIMIT}")
         first = seen.setdefault(word, line)
         if first != line:
-            raise ValueError(f"line {line} repeats {word!r} of line {first}: a word has one id, leave one out")
+            raise ValueError(f"line {line} repeats {word[:40]!r} of line {first}: a word has one id, leave one out")
 
 
 def render(words: Sequence[str]) -> bytes:

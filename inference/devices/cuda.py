@@ -2,7 +2,7 @@
 
 Launching a small network kernel by kernel costs more than running it: a captured graph is one launch. A graph has a
 fixed batch size, so batches are padded up to the next rung of a ladder. The ladder is a rule, and the two slots
-(`LadderEngine`) are plain code; what needs CUDA is in `_CudaLane` and its few lines.
+(`LadderEngine`) are plain code; what needs CUDA is in `_CudaSlot` and its few lines.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ladder(max_batch: int) -> tuple[int, ...]:
     return (*rungs, max_batch)
 
 
-class Lane(Protocol):
+class Slot(Protocol):
     """The memory of one slot, and how a batch passes through it."""
 
     @property
@@ -65,29 +65,29 @@ class Lane(Protocol):
 
 
 class LadderEngine:
-    """Two lanes, and batches padded up to the ladder's next rung.
+    """Two slots, and batches padded up to the ladder's next rung.
 
     What a padding row holds is whatever the slot held before, or zeros: finite, and nobody reads its answer.
     """
 
-    def __init__(self, lanes: Sequence[Lane], rungs: Sequence[int]) -> None:
-        self._lanes = lanes
+    def __init__(self, slots: Sequence[Slot], rungs: Sequence[int]) -> None:
+        self._slots = slots
         self._rungs = rungs
-        self._frames = [0] * len(lanes)
+        self._frames = [0] * len(slots)
 
     def staging(self, slot: int) -> NDArray[Any]:
         """Return the slot's pinned input array."""
-        return self._lanes[slot].staging
+        return self._slots[slot].staging
 
     def launch(self, slot: int, frames: int) -> None:
         """Queue the batch's copies and its graph on the device, and return."""
         rung = self._rungs[bisect.bisect_left(self._rungs, frames)]
         self._frames[slot] = frames
-        self._lanes[slot].run(frames, rung)
+        self._slots[slot].run(frames, rung)
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Wait for the batch and copy its answers out of the pinned memory."""
-        return self._lanes[slot].wait()[: self._frames[slot]].copy()
+        return self._slots[slot].wait()[: self._frames[slot]].copy()
 
 
 class CudaDevice:
@@ -112,11 +112,11 @@ class CudaDevice:
         rungs = ladder(max_batch)
         streams = _Streams()
         example = np.zeros((max_batch, *shape), dtype)
-        lanes = [_CudaLane(module, example, streams) for _ in range(SLOTS)]
+        slots = [_CudaSlot(module, example, streams) for _ in range(SLOTS)]
         with _CAPTURING, _float32_means_float32():
-            for lane in lanes:
-                lane.capture(rungs)
-        return LadderEngine(lanes, rungs)
+            for slot in slots:
+                slot.capture(rungs)
+        return LadderEngine(slots, rungs)
 
 
 class CudnnConvRelu(nn.Module):
@@ -139,7 +139,7 @@ class CudnnConvRelu(nn.Module):
 
 
 class _Streams:
-    """What the lanes of an engine share: a stream for copies in, one for the graphs, and the graphs' memory.
+    """What the slots of an engine share: a stream for copies in, one for the graphs, and the graphs' memory.
 
     Graphs of one pool may overwrite each other's intermediate results: they all run on the one stream, in turn.
     """
@@ -150,7 +150,7 @@ class _Streams:
         self.pool = torch.cuda.graph_pool_handle()
 
 
-class _CudaLane:
+class _CudaSlot:
     """One slot: pinned arrays here, arrays of the same shape there, and the graphs between them."""
 
     def __init__(self, module: nn.Module, example: NDArray[Any], streams: _Streams) -> None:
@@ -209,7 +209,7 @@ class _CudaLane:
         return self._answers
 
     def _classify(self, rung: int) -> None:
-        # Into memory of the lane's own: what a graph allocates belongs to the pool and to the next graph.
+        # Into memory of the slot's own: what a graph allocates belongs to the pool and to the next graph.
         self._output[:rung].copy_(self._module(self._input[:rung]))
 
 

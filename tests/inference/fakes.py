@@ -115,7 +115,7 @@ class FakeEngine:
         return answers
 
 
-class FakeLane:
+class FakeSlot:
     """One slot of a GPU, in ordinary memory; it doubles what it is given."""
 
     def __init__(self, max_batch: int) -> None:

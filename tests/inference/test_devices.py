@@ -13,7 +13,7 @@ from inference.devices.cuda import LadderEngine, ladder
 from inference.models import load_model
 from tests.inference.bundles import people
 from tests.inference.devices import BOTH, DEVICES, needs_cuda
-from tests.inference.fakes import PATIENCE_S, Clock, FakeLane, Receiver, numbered
+from tests.inference.fakes import PATIENCE_S, Clock, FakeSlot, Receiver, numbered
 
 # -- every device
 
@@ -185,19 +185,19 @@ def test_the_ladder_is_short_and_wastes_less_than_half(max_batch: int) -> None:
 
 
 def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() -> None:
-    lanes = [FakeLane(64), FakeLane(64)]
-    engine = LadderEngine(lanes, ladder(64))
+    slots = [FakeSlot(64), FakeSlot(64)]
+    engine = LadderEngine(slots, ladder(64))
     for slot, frames in ((0, 1), (1, 8), (0, 9), (1, 41), (0, 64)):
         engine.staging(slot)[:frames] = numbered(*range(frames))
         engine.launch(slot, frames)
         np.testing.assert_array_equal(engine.collect(slot), 2 * numbered(*range(frames)))
 
-    assert lanes[0].runs == [(1, 8), (9, 16), (64, 64)]
-    assert lanes[1].runs == [(8, 8), (41, 64)]
+    assert slots[0].runs == [(1, 8), (9, 16), (64, 64)]
+    assert slots[1].runs == [(8, 8), (41, 64)]
 
 
 def test_two_slots_of_the_ladder_do_not_share_memory() -> None:
-    engine = LadderEngine([FakeLane(8), FakeLane(8)], ladder(8))
+    engine = LadderEngine([FakeSlot(8), FakeSlot(8)], ladder(8))
     engine.staging(0)[:1] = numbered(1)
     engine.launch(0, 1)
     engine.staging(1)[:1] = numbered(2)
