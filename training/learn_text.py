@@ -21,7 +21,17 @@ from training.fit import Epoch, FitSettings, Fixed, Task, fit, fit_temperature, 
 from training.scores import Scores, score
 from training.text_recipes import TextRecipe
 from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
-from training.words import Tokens, Vectors, choose_words, is_word, random_rows, read_vectors, tokenise_all, vector_rows
+from training.words import (
+    FIRST_WORD,
+    Tokens,
+    Vectors,
+    choose_words,
+    is_word,
+    random_rows,
+    read_vectors,
+    tokenise_all,
+    vector_rows,
+)
 
 RANDOM_DIMENSIONS = 100
 
@@ -117,11 +127,12 @@ def learn(
 ) -> Learned:
     """Fit the recipe's network to a split; `settings` are the recipe's with this run's seed.
 
-    With `everything`, the vocabulary goes on with words that only the vectors know, up to the recipe's most. For
-    scores on the corpus they make no difference: no text of it holds them. Raises `DataError` or `FitError`.
+    With `everything`, the vocabulary holds words of the vectors too that no text of the corpus holds. For scores on
+    the corpus they make no difference. Raises `DataError` or `FitError`.
     """
     corpus, tokens = material.corpus, material.tokens
-    vocabulary = _vocabulary(material, split.train, recipe)
+    words = _vocabulary(material, split.train, recipe)
+    vocabulary = words.trained
     vectors = None if recipe.variant == "rand" else material.vectors
     rng = np.random.default_rng((settings.seed, len(split.train)))
     rows = _rows(vocabulary, vectors, rng)
@@ -141,10 +152,9 @@ def learn(
     history = fit(model, task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console)
     guesses = predict(model, task.validation.inputs)
     table = embedding.fold()
-    if everything and recipe.beyond_training and vectors is not None:
-        more = _words_beyond(vocabulary, vectors, recipe.max_words)
-        carried = embedding.carry(torch.from_numpy(vector_rows(more, vectors, rng)[2:]))
-        vocabulary, table = vocabulary + more, torch.cat([table, carried])
+    if everything and vectors is not None:
+        carried = embedding.carry(torch.from_numpy(vector_rows(words.beyond, vectors, rng)[FIRST_WORD:]))
+        vocabulary, table = vocabulary + words.beyond, torch.cat([table, carried])
     network.embedding = plain(table)
     return Learned(
         network=network,
@@ -194,24 +204,32 @@ def _examples(material: Material, texts: np.ndarray, vocabulary: Sequence[str], 
 # --- words ---------------------------------------------------------------------------------------
 
 
-def _vocabulary(material: Material, train: np.ndarray, recipe: TextRecipe) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """A vocabulary: `trained` begins it, `beyond`, words of the vectors that no text of the corpus holds, ends it.
+
+    While a network is fitted to and scored on the corpus, the latter cannot be looked up, and are left out.
+    """
+
+    trained: tuple[str, ...]
+    beyond: tuple[str, ...]
+
+
+def _vocabulary(material: Material, train: np.ndarray, recipe: TextRecipe) -> _Words:
+    """The most frequent words to learn from, then the vectors' in their order, which is the same, up to the limit."""
     words = choose_words(material.tokens, train, min_count=recipe.min_count, limit=recipe.max_words)
     if not words:
         raise DataError(
             f"no word occurs {recipe.min_count} times in the {len(train)} texts to learn from: lower --min-count"
         )
     if not recipe.beyond_training or material.vectors is None:
-        return words
-    # Only those that the corpus holds: no other can be looked up while it is learned from and scored.
-    known = set(words)
-    rows = material.vectors.rows
-    return words + tuple(w for w in material.tokens.words if w in rows and w not in known and is_word(w))
-
-
-def _words_beyond(vocabulary: Sequence[str], vectors: Vectors, limit: int) -> tuple[str, ...]:
-    """Words that only the vectors know, in their order (the most frequent first), up to `limit` words in all."""
-    known = set(vocabulary)
-    return tuple(word for word in vectors.rows if word not in known and is_word(word))[: max(0, limit - len(known))]
+        return _Words(words, ())
+    known, held = set(words), set(material.tokens.words)
+    more = [word for word in material.vectors.rows if word not in known and is_word(word)]
+    more = more[: recipe.max_words - len(words)]
+    return _Words(
+        words + tuple(word for word in more if word in held), tuple(word for word in more if word not in held)
+    )
 
 
 def _rows(vocabulary: Sequence[str], vectors: Vectors | None, rng: np.random.Generator) -> np.ndarray:
