@@ -166,3 +166,18 @@ def _binary(key: bytes | None, value: bytes, scale: float) -> list[Reading]:
     need(-(2**53) <= start <= 2**53)
     rows = [list(struct.unpack_from("<3f", value, 16 + 12 * k)) for k in range(count)]
     return _spread(key, start, rate, rows, scale)
+
+
+def reference_decode_text(value: bytes | None, max_bytes: int) -> tuple[bytes, str] | None:
+    """The id and the text, or None for a refused record; the value is JSON, by its headers."""
+    if value is None:
+        return None
+    try:
+        message = _object(value)
+        text_id, text = message.get("id"), message.get("text")
+        need(isinstance(text_id, str) and isinstance(text, str))
+        need(1 <= len(str(text_id).encode()) <= 512)
+        need(len(str(text).encode("utf-8", "surrogatepass")) <= max_bytes)
+    except (Wrong, UnicodeError):
+        return None
+    return str(text_id).encode(), str(text)
