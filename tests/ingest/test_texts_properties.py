@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingest.contract import Text
 from ingest.records import judge, read_object
-from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason, Refused
+from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason, Refused, Rejection
 from ingest.texts import decode_texts
 from tests.ingest.records import HandMade
 from tests.ingest.reference import reference_decode_text
