@@ -8,7 +8,7 @@ residuals.png         prediction minus y against y, within ±3; what lies beyond
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 EDGE = 3.0
-TOP_ROWS = 5
 COLOURS: dict[Which, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
 
 
@@ -57,7 +56,7 @@ def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, second
     }
     (folder / "metrics.json").write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
     text = f"# An LSTM and a linear MLP on a lagged series\n\n`{command}`, {seconds:.0f} s.\n\n{as_markdown(fitted)}"
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    (folder / "report.md").write_text(f"{text}\n{LEGEND}\n", encoding="utf-8")
     draw(fitted).savefig(folder / "residuals.png", dpi=70)
 
 
@@ -70,20 +69,26 @@ class Figures:
 
     rmse_trained: float
     rmse_held_out: float
-    rmse_top: float  # of the last five rows, whether held out or not
-    last: float  # of the last row, with its sign
-    worst: float  # the largest, whatever its sign
-    beyond: int  # how many are beyond ±3
+    worst: float  # the largest residual, whatever its sign
+    beyond: int  # how many residuals are beyond ±3
+    top: float  # the last row's residual
+    top_median: float  # the same after each of the last 100 epochs: the median
+    top_swing: float  # likewise: the highest minus the lowest
 
 
 TITLES = {
     "rmse_trained": "RMSE trained on",
     "rmse_held_out": "RMSE held out",
-    "rmse_top": "RMSE top 5",
-    "last": "residual at the top",
-    "worst": "worst",
     "beyond": "rows beyond ±3",
+    "top": "last row",
+    "top_median": "last 100 epochs",
+    "top_swing": "swing in those",
 }
+LEGEND = (
+    "Figures are the seeds' median (lowest to highest), in units of y. The last row is that of i = 103: its residual "
+    "is given after the last epoch, as the median over the last 100 epochs, and by how far it swings in those."
+)
+SHOWN = ("top", "top_median")  # what a terminal of 80 characters has room for
 
 
 def figures(fitted: Fitted) -> Figures:
@@ -92,10 +97,11 @@ def figures(fitted: Fitted) -> Figures:
     return Figures(
         rmse_trained=_rmse(np.delete(fitted.residuals, fitted.held_out)),
         rmse_held_out=_rmse(fitted.residuals[fitted.held_out]),
-        rmse_top=_rmse(fitted.residuals[-TOP_ROWS:]),
-        last=float(fitted.residuals[-1]),
         worst=float(size.max()),
         beyond=int((size > EDGE).sum()),
+        top=float(fitted.residuals[-1]),
+        top_median=float(np.median(fitted.top)),
+        top_swing=float(np.ptp(fitted.top)),
     )
 
 
@@ -110,7 +116,7 @@ def _as_json(fitted: Fitted) -> dict[str, object]:
         "seed": fitted.seed,
         **dataclasses.asdict(figures(fitted)),
         "rows_held_out": fitted.held_out.tolist(),
-        "residuals": fitted.residuals.round(4).tolist(),
+        "residuals": fitted.residuals.round(3).tolist(),
     }
 
 
@@ -120,28 +126,31 @@ def _as_json(fitted: Fitted) -> dict[str, object]:
 def as_markdown(fitted: Sequence[Fitted]) -> str:
     """A row for each model and case; each figure is the seeds' median, with the lowest and the highest."""
     lines = [f"| model | case | {' | '.join(TITLES.values())} |", f"|---|---|{'---:|' * len(TITLES)}"]
-    lines += [f"| {' | '.join(row)} |" for row in _rows(fitted, lambda m, lo, hi: f"{m} ({lo} to {hi})")]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(fitted, list(TITLES))]
     return "\n".join(lines) + "\n"
 
 
 def _table(fitted: Sequence[Fitted]) -> Table:
-    table = Table(title="Residuals: the seeds' median, and the lowest and highest below it", title_justify="left")
-    for number, title in enumerate(("model", "case", *TITLES.values())):
-        table.add_column(title, justify="left" if number < 2 else "right")
-    for row in _rows(fitted, lambda m, lo, hi: f"{m}\n{lo} .. {hi}"):
-        table.add_row(*row)
+    table = Table(title="Residuals of the last row: the seeds' median (lowest to highest)", title_justify="left")
+    table.add_column("model")
+    table.add_column("case")
+    for name in SHOWN:
+        table.add_column(TITLES[name], justify="right", no_wrap=True)
+    for model, case, *cells in _rows(fitted, SHOWN):
+        table.add_row(model, case, *cells)
     return table
 
 
-def _rows(fitted: Sequence[Fitted], show: Callable[[str, str, str], str]) -> list[list[str]]:
+def _rows(fitted: Sequence[Fitted], names: Sequence[str]) -> list[list[str]]:
     rows = []
     for which, case in _groups():
         columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, which, case)]
         row = [MODELS[which].title, case.title]
-        for name in TITLES:
+        for name in names:
             values = np.array([column[name] for column in columns])
             style = ".0f" if name == "beyond" else ".2f"
-            row.append(show(*(f"{value + 0.0:{style}}" for value in (np.median(values), values.min(), values.max()))))
+            median, low, high = (f"{value:z{style}}" for value in (np.median(values), values.min(), values.max()))
+            row.append(f"{median} ({low} to {high})")
         rows.append(row)
     return rows
 

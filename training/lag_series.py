@@ -34,6 +34,7 @@ UNITS = 8
 BATCH = 5
 HELD_OUT_SHARE = 0.05
 EPOCHS = 2000
+WATCHED_EPOCHS = 100
 LEARNING_RATE = 1e-3  # Keras', of both optimisers
 EPSILON = 1e-7  # likewise
 
@@ -218,8 +219,8 @@ class RMSprop:
 
 
 MODELS: dict[Which, Model] = {
-    "lstm": Model("LSTM, sees i-4 to i", STEPS, lstm_weights, lstm, Adam),
-    "mlp": Model("linear MLP, sees i", 1, mlp_weights, mlp, RMSprop),
+    "lstm": Model("LSTM", STEPS, lstm_weights, lstm, Adam),
+    "mlp": Model("linear MLP", 1, mlp_weights, mlp, RMSprop),
 }
 
 
@@ -228,19 +229,24 @@ MODELS: dict[Which, Model] = {
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One network: `residuals` float64[100], prediction minus y, and the rows that it was not trained on, int64[5]."""
+    """One network: `residuals` float64[100], prediction minus y, and the rows that it was not trained on, int64[5].
+
+    `top` float64[100] are the last row's residuals after each of the last 100 epochs (fewer where there were fewer),
+    for a constant learning rate never comes to rest: where a network ends is one draw of where it goes about.
+    """
 
     model: Which
     case: Case
     seed: int
     residuals: np.ndarray
     held_out: np.ndarray
+    top: np.ndarray
 
 
 def study(epochs: int, seeds: int, console: Console) -> list[Fitted]:
     """Fit both models in every case, from `seeds` seeds each; model by model, case by case, seed by seed."""
     fitted: list[Fitted] = []
-    with _progress(console) as progress, _no_denormals():
+    with _progress(console) as progress, _fit_for_tiny_networks():
         bars = {which: progress.add_task(model.title, total=epochs) for which, model in MODELS.items()}
         for which, bar in bars.items():
             fitted += fit_all(which, epochs, seeds, functools.partial(progress.advance, bar))
@@ -261,7 +267,8 @@ def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -
     weights = _repeated([model.create(generator) for generator in generators])
     optimiser = model.optimiser(list(weights.values()))
     network = torch.arange(len(runs))[:, None]
-    for _ in range(epochs):
+    top = []
+    for epoch in range(epochs):
         order = torch.stack([torch.randperm(learned.shape[1], generator=generator) for generator in generators])
         rows = learned.gather(1, order.repeat(len(CASES), 1))
         for start in range(0, learned.shape[1], BATCH):
@@ -269,13 +276,22 @@ def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -
             # The networks share nothing, so the gradient of the sum of their losses is each one's own.
             loss = (model.predict(weights, x[batch]) - y[batch]).square().mean(dim=1).sum()
             optimiser.step(torch.autograd.grad(loss, list(weights.values())))
+        if epoch >= epochs - WATCHED_EPOCHS:
+            top.append(_answers(model, weights, x[:, -1:], scales) - targets()[-1])
         passed()
-    with torch.no_grad():
-        predicted = model.predict(weights, x).double().numpy()
+    residuals = _answers(model, weights, x, scales) - targets()
+    watched = np.concatenate([np.empty((len(runs), 0)), *top], axis=1)
     return [
-        Fitted(which, case, seed, answers * scale.y_std + scale.y_mean - targets(), held_out)
-        for (case, seed), (_, held_out), scale, answers in zip(runs, splits, scales, predicted, strict=True)
+        Fitted(which, case, seed, residuals[run], splits[run][1], watched[run]) for run, (case, seed) in enumerate(runs)
     ]
+
+
+@torch.no_grad()
+def _answers(model: Model, weights: Parameters, x: Tensor, scales: Sequence["_Scale"]) -> np.ndarray:
+    """Predictions float64[r, n] in units of y."""
+    y_mean = np.array([[scale.y_mean] for scale in scales])
+    y_std = np.array([[scale.y_std] for scale in scales])
+    return np.asarray(model.predict(weights, x).double().numpy() * y_std + y_mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +320,19 @@ def _repeated(of_seeds: Sequence[Parameters]) -> Parameters:
 
 
 @contextmanager
-def _no_denormals() -> Iterator[None]:
-    """Take numbers below 1e-38 for 0 meanwhile: saturated gates have such gradients, and CPUs crawl through them."""
+def _fit_for_tiny_networks() -> Iterator[None]:
+    """Compute on one thread, and take numbers below 1e-38 for 0.
+
+    Saturated gates have such gradients, and CPUs crawl through them; several threads cost more than they share.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
 
 
 def _progress(console: Console) -> rich.progress.Progress:
