@@ -7,9 +7,10 @@ are frozen: a change of what "sentence" or "words" does to a text needs a new na
    become their characters. A tag is a word boundary, unless it is one that browsers draw within a word, such as `<b>`.
    A `<` that opens no tag is text (`x < 3 and y > 4`, `I </3 you`), as is one that no `>` follows.
 2. **Unicode**, where the text isn't ASCII: NFKC (full-width letters become ordinary ones, ligatures become letters);
-   typographic apostrophes and quotes become ' and "; soft hyphens, joiners, direction marks and variation selectors go.
-   What then is neither a letter, a digit nor a mark that combines with them separates words, unless it is ASCII:
-   punctuation, emoji, lone surrogates. Letters become small ones.
+   typographic apostrophes and quotes become ' and ", ™ a space; soft hyphens, joiners, direction marks and variation
+   selectors go. What then is neither ASCII nor a letter, a digit or a mark that combines with them separates words:
+   punctuation, emoji, lone surrogates. Letters become small ones. What is a letter, Python's Unicode tables say: what
+   was assigned after them separates, so newer Pythons may differ in characters that are newer.
 3. **Tokens**, of small letters:
 
    - `sentence`: the tokenisation for sentence data of Kim, "Convolutional Neural Networks for Sentence Classification"
@@ -73,7 +74,7 @@ def parse_rules(framing: Mapping[str, Any] | None) -> TextRules:
         return TextRules.model_validate(dict(framing))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in fault["loc"])[:64]
+        field = ascii(".".join(str(part) for part in fault["loc"])[:64])[1:-1]
         raise FramingError(
             f"framing.{field}: {fault['msg']}; the rules are tokens (sentence or words), html (true or false), "
             f"length (1 to {MAX_LENGTH}) and keep (first or last): mend bundle.json or train the bundle anew"
@@ -144,9 +145,12 @@ _WORDS_FOLD: Final = _fold(_WORDS, "")
 
 # --- Cleaning ---------------------------------------------------------------------------------------------------------
 
-_PLAIN: Final = dict.fromkeys("´‘’‚‛ʼ", "'") | dict.fromkeys("“”„‟", '"')
+# What normalising leaves alone and a reader doesn't, or (™, which it turns into TM) the other way round.
+_PLAIN: Final = dict.fromkeys("´‘’‚‛ʼ", "'") | dict.fromkeys("“”„‟", '"') | dict.fromkeys("™℠", " ")
 # Characters without a shape of their own, found within words. The zero-width space (U+200B) separates words.
-_SHAPELESS: Final = "\u00ad\u061c\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+_SHAPELESS: Final = (
+    "\u00ad\u061c\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef"
+)
 _TYPOGRAPHY: Final = re.compile(f"[{''.join(_PLAIN)}{_SHAPELESS}]")
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 # Normalising sorts each run of combining marks in quadratic time: a second for 64 KB of them. Cut into pieces it is

@@ -149,6 +149,7 @@ def test_without_the_html_rule_tags_are_punctuation_and_words() -> None:
         ("a\ud800b\udc00", ["a", "b"]),
         ("١٢٣ 東京", ["١٢٣", "東京"]),
         ("ΟΔΟΣ", ["οδος"]),
+        ("Lego™bricks® 葛\U000e0100城", ["lego", "bricks", "葛城"]),
     ],
 )
 def test_letters_digits_and_marks_of_any_script_make_words(text: str, tokens: list[str]) -> None:
@@ -242,6 +243,16 @@ HOSTILE = {
 def test_64_kb_of_anything_take_no_time_to_speak_of(name: str) -> None:
     for every in EVERY:
         tokenise(HOSTILE[name], every)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("made", EVERY)
+def test_64_kb_of_anything_are_framed_as_the_definition_says(made: TextRules) -> None:
+    frames = Framer(made, ["a", "b", "n't", "(", "amp"]).frame(list(HOSTILE.values()))
+    ids = {"a": 2, "b": 3, "n't": 4, "(": 5, "amp": 6}
+    for frame, text in zip(frames.tolist(), HOSTILE.values(), strict=True):
+        first = [ids.get(token, 1) for token in tokenise(text, made)[: made.length]]
+        assert frame == first + [0] * (made.length - len(first))
 
 
 # --- Frames ------------------------------------------------------------------------------------------------------
@@ -345,6 +356,7 @@ def test_rules_come_back_from_a_bundle_as_they_went_in(made: TextRules) -> None:
         (WORDS.model_dump() | {"length": 10_001}, r"framing\.length: "),
         (WORDS.model_dump() | {"keep": None}, r"framing\.keep: "),
         (WORDS.model_dump() | {"stem": True}, r"framing\.stem: "),
+        (WORDS.model_dump() | {"a\nb" * 50: True}, r"framing\.a\\nba"),
     ],
 )
 def test_wrong_rules_are_refused_by_name_with_the_remedy(framing: dict[str, Any] | None, message: str) -> None:
