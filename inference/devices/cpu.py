@@ -2,7 +2,7 @@
 
 Chosen by measurement (benchmarks/inference.py prints it anew): against the same network called as it is, packing
 halves the time of a single frame and gains a third on large batches. `torch.jit`'s frozen graphs, as fast on large
-batches only, are deprecated, and `torch.compile` needs a C++ compiler where the worker runs.
+batches only, are deprecated, and `torch.compile` needs a C++ compiler where the worker runs. For texts see `texts.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The text networks as the CPU is faster with them: products looked up, and padding left out.
 
-Measured (benchmarks/README.md): Kim's network answers 10 to 30 times as many texts as with oneDNN's convolutions.
+Measured (benchmarks/README.md): 3 to 25 times as many texts of Kim's network as by oneDNN's convolutions.
 """
 
 from __future__ import annotations
