@@ -126,6 +126,11 @@ def load_bundle(folder: Path) -> Bundle:
     if (ids := manifest.architecture.checked().input_limit) is not None:
         vocabulary_bytes = _read(folder / VOCABULARY_NAME, vocabulary.LIMIT, VocabularyError)
         words = _parse_vocabulary(vocabulary_bytes, ids, folder / VOCABULARY_NAME)
+        if weights["embedding.weight"][0].any():
+            raise WeightsError(
+                f"{folder / WEIGHTS_NAME}: tensor 'embedding.weight' has a vector for padding, row 0, that is not zero: "
+                f"padding would change answers, set it to zero"
+            )
     digest = hashlib.sha256(manifest_bytes + weights_bytes + vocabulary_bytes).hexdigest()
     return Bundle(folder, manifest, weights, words, digest)
 

@@ -561,6 +561,14 @@ def test_a_golden_text_with_an_id_that_the_network_does_not_have_is_refused(text
         load_bundle(text)
 
 
+def test_a_vector_of_padding_that_is_not_zero_is_refused(text: Path) -> None:
+    """The devices leave padding out, in one way or another: it must add nothing."""
+    change_weights(text, lambda weights: weights["embedding.weight"][0].fill_(0.25))
+
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: .* padding, row 0, that is not zero"):
+        load_bundle(text)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
