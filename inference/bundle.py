@@ -128,8 +128,8 @@ def load_bundle(folder: Path) -> Bundle:
         words = _parse_vocabulary(vocabulary_bytes, ids, folder / VOCABULARY_NAME)
         if weights["embedding.weight"][0].any():
             raise WeightsError(
-                f"{folder / WEIGHTS_NAME}: tensor 'embedding.weight' has a vector for padding, row 0, that is not zero, "
-                f"so that padding would change answers: set it to zero"
+                f"{folder / WEIGHTS_NAME}: tensor 'embedding.weight' has a vector for padding, row 0, that is not "
+                f"zero, so that padding would change answers: set it to zero"
             )
     digest = hashlib.sha256(manifest_bytes + weights_bytes + vocabulary_bytes).hexdigest()
     return Bundle(folder, manifest, weights, words, digest)
