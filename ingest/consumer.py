@@ -5,8 +5,8 @@ watermark has been processed since. Silence is judged against that, never agains
 ``Handover`` finishes the partitions that a rebalance takes away before it lets them go.
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
-of sending), the sleep of its IO loop, and the commit that is done when it is. ``open_consumer`` refuses a version
-that lacks them.
+of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``header_names`` and
+``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those parts.
 """
 
 import collections
@@ -23,6 +23,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError, connect
 from ingest.header_names import PartitionRecords
+from ingest.resumption import take_turns
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +182,7 @@ def open_consumer(
     _refuse_other_versions(consumer)
     handover.consumer = consumer
     consumer._fetcher.PartitionRecords = PartitionRecords
+    take_turns(consumer._fetcher)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
     return consumer
@@ -202,6 +204,9 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
+        (consumer._fetcher, "fetched_records"),
+        (consumer._fetcher, "_next_partition_records"),
+        (consumer._fetcher, "_paused_partition_records"),
     ]
     missing = [name for owner, name in leant_on if not hasattr(owner, name)]
     if missing:
