@@ -21,6 +21,7 @@ COMMANDS = {
     "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
     "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
+    "classify": ("service.commands.classify", "label texts, or a file of readings, without Kafka"),
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings"),
     "models": ("service.commands.models", "list bundles and what they promise"),
 }
@@ -40,6 +41,7 @@ EXPECTED = (
     "DataError",
     "FitError",
     "ReplayError",
+    "ClassifyError",
     "DemoError",
 )
 

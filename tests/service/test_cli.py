@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import COMMANDS, main
+from service.settings import POSITIONAL
 from tests.kafka.worker_process import clean_environment
 
 
@@ -43,13 +44,12 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
     assert "--config FILE" in shown
     options = importlib.import_module(COMMANDS[name][0]).Options
     for option, field in options.model_fields.items():
-        flag = option.replace("_", "-")
-        names = (
-            [f"{flag}.{each}".replace("_", "-") for each in field.annotation.model_fields]
-            if field.default_factory
-            else [flag]
-        )
-        assert all(f"--{each}" in shown for each in names)
+        flag = "--" + option.replace("_", "-")
+        if field.default_factory:
+            names = [f"{flag}.{each}".replace("_", "-") for each in field.annotation.model_fields]
+        else:
+            names = [option.upper() if POSITIONAL in field.metadata else flag]
+        assert all(each in shown for each in names)
 
 
 def test_every_flag_of_every_command_is_described() -> None:

@@ -1,0 +1,194 @@
+"""Labels without Kafka, by the workers' own code: their decoders, framing, core and labels.
+
+Only Kafka is missing: a file's records go through the same `Kind` that a worker runs, all at once, and a device's
+last windows are closed as its silence would close them.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kafka.structs import TopicPartition
+from prometheus_client import CollectorRegistry
+from rich.table import Table
+from rich.text import Text
+
+from inference.bundle import find_bundle, load_bundle
+from inference.core import Result
+from inference.lanes import Lane
+from ingest.contract import WINDOW_MS
+from ingest.decode import Readings, decode
+from ingest.rejections import Reason
+from ingest.texts import decode_texts
+from service.activity_worker import STANDARD_GRAVITY, activity_kind
+from service.kind import Block, Kind
+from service.metrics import Families, WorkerMetrics
+from service.offline import ClassifyError, Line, Source
+from service.run import open_core
+from service.settings import ActivitySettings, InferenceSettings, TextSettings
+from service.text_worker import text_kind
+
+ANSWER_S = 600.0  # for a block of frames; only a device that hangs takes so long
+SHOWN_CHARACTERS = 60  # of a text, in a table
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a worker would have published: the message, and its fields."""
+
+    message: bytes
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTexts:
+    """Texts and their labels, in the same order."""
+
+    texts: list[str]
+    labels: list[Label]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledReadings:
+    """Readings as they were given, and the labels of their windows, device by device in order of time.
+
+    `names` are all labels that the model knows.
+    """
+
+    readings: Readings
+    labels: list[Label]
+    names: tuple[str, ...]
+
+
+def classify_texts(source: Source, settings: TextSettings, inference: InferenceSettings) -> LabelledTexts:
+    """Label texts; raises ClassifyError for one that a worker would refuse, BundleError or WorkerError."""
+    texts, rejections = decode_texts(source.lines, max_bytes=settings.max_bytes)
+    source.refuse(rejections)
+    labels, _ = _classify(text_kind(settings), source.lines, inference)
+    return LabelledTexts(texts.texts, labels)
+
+
+def classify_readings(source: Source, settings: ActivitySettings, inference: InferenceSettings) -> LabelledReadings:
+    """Label the windows of readings, which may come in any order; raises as `classify_texts` does."""
+    readings, rejections = decode(source.lines, scale=STANDARD_GRAVITY if settings.unit == "g" else 1.0)
+    source.refuse(rejections)
+    order = np.argsort(readings.timestamp_ms, kind="stable")
+    in_time = [dataclasses.replace(source.lines[row], offset=offset) for offset, row in enumerate(order)]
+    labels, names = _classify(activity_kind(settings), in_time, inference)
+    if not labels:
+        seconds = np.ptp(readings.timestamp_ms) / 1000
+        raise ClassifyError(
+            f"{source.name} holds no window of {WINDOW_MS // 1000} s without a hole longer than {settings.max_gap_ms} "
+            f"ms (activity.max_gap_ms): its {len(in_time):,} readings span {seconds:g} s"
+        )
+    place = {device.decode(): number for number, device in enumerate(devices(readings))}
+    labels.sort(key=lambda label: (place[label.fields["device_id"]], label.fields["window_start"]))
+    return LabelledReadings(readings, labels, names)
+
+
+def devices(readings: Readings) -> list[bytes]:
+    """Return the device ids in the order of their first readings."""
+    _, first = np.unique(readings.device, return_index=True)
+    return [readings.device_ids[readings.device[row]] for row in sorted(first)]
+
+
+def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings) -> tuple[list[Label], tuple[str, ...]]:
+    """Return the labels of all records, in the order of their frames, and the labels that the model knows."""
+    bundle = load_bundle(find_bundle(kind.settings.bundle))
+    metrics = WorkerMetrics(
+        Families(CollectorRegistry()), kind.name, topics=[], reasons=list(Reason), labels=bundle.manifest.labels
+    )
+    stream = kind.prepare(bundle, metrics)(TopicPartition(kind.settings.input_topic, 0))
+    labels: list[Label] = []
+    with open_core(inference) as core:
+        lane = core.open(bundle)
+        _, blocks = stream.push(records, 0.0, mute=False)
+        for block in itertools.chain(blocks, stream.fall_silent(math.inf)):
+            labels += _labels(kind, lane, block)
+    return labels, bundle.manifest.labels
+
+
+def _labels(kind: Kind, lane: Lane, block: Block) -> list[Label]:
+    answers = _Answers()
+    lane.submit(block.frames, answers)  # nothing else waits in the lane, so there is room for any block
+    lane.drain(ANSWER_S)
+    messages = [message for result in answers for _, message, _ in kind.say(result, block, 0)]
+    return [Label(message, json.loads(message)) for message in messages]
+
+
+class _Answers(list[Result]):
+    """The results of a block, in order; the core publishes them to it."""
+
+    def publish(self, result: Result) -> None:
+        self.append(result)
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def text_table(labelled: LabelledTexts) -> Table:
+    """Give a row a text: its id, its beginning, its label; and what else it might be where there are many labels."""
+    table = Table()
+    table.add_column("id", overflow="fold")
+    table.add_column("text")
+    table.add_column("label", no_wrap=True)
+    table.add_column("confidence", justify="right", no_wrap=True)
+    several = len(labelled.labels[0].fields["probabilities"]) > 2
+    if several:
+        table.add_column("next", no_wrap=True)
+    for text, label in zip(labelled.texts, labelled.labels, strict=True):
+        fields = label.fields
+        row = [fields["id"], _shortened(text), fields["label"], f"{fields['confidence']:.3f}"]
+        table.add_row(*map(_plain, row + [_runner_up(fields)] * several))
+    return table
+
+
+def activity_table(labelled: LabelledReadings) -> Table:
+    """Give a row a window: when it was, in seconds since the device's first reading, and what its wearer did."""
+    begins = beginnings(labelled.readings)
+    table = Table()
+    if len(begins) > 1:
+        table.add_column("device", no_wrap=True)
+    for title in ("from s", "to s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("activity", no_wrap=True)
+    for title in ("confidence", "measured"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for label in labelled.labels:
+        fields = label.fields
+        begin = begins[fields["device_id"]]
+        times = [f"{(fields[name] - begin) / 1000:.2f}" for name in ("window_start", "window_end")]
+        row = [*times, fields["activity"], f"{fields['confidence']:.3f}", f"{fields['coverage']:.0%}"]
+        table.add_row(*map(_plain, [fields["device_id"]] * (len(begins) > 1) + row))
+    return table
+
+
+def beginnings(readings: Readings) -> dict[str, int]:
+    """Return each device's first reading's time, epoch ms, in the order of `devices`."""
+    first = {device: number for number, device in enumerate(readings.device_ids)}
+    return {
+        device.decode(): int(readings.timestamp_ms[readings.device == first[device]].min())
+        for device in devices(readings)
+    }
+
+
+def _runner_up(fields: dict[str, Any]) -> str:
+    others = {name: share for name, share in fields["probabilities"].items() if name != fields["label"]}
+    name = max(others, key=others.__getitem__)
+    return f"{name} {others[name]:.3f}"
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a text, on one line; no more of it is looked at than is shown."""
+    begins = " ".join(text[: 4 * SHOWN_CHARACTERS].split())
+    return begins if len(begins) <= SHOWN_CHARACTERS else begins[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _plain(cell: str) -> Text:
+    """Return what a terminal may show of a text: no markup, no control characters."""
+    return Text("".join(c if c.isprintable() else " " for c in cell))

@@ -1,0 +1,96 @@
+"""``stridecast classify``."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+from rich.console import Console
+
+from service.settings import ActivitySettings, Command, InferenceSettings, SettingsError, TextSettings
+
+if TYPE_CHECKING:
+    from service.classify import LabelledReadings
+
+
+class Options(Command):
+    """Label texts, or the windows of a file of accelerometer readings, without Kafka.
+
+      stridecast classify "a gripping, funny film" "it opens in June"
+      stridecast classify --file reviews.txt                        one text a line; - is standard input
+      stridecast classify --file messages.jsonl --format json       {"id": ..., "text": ...} a line
+      stridecast classify --file walk.csv --picture walk.png        header: timestamp,x,y,z and perhaps device_id
+
+    Answers are those that the workers would publish, by the same code. timestamp is epoch milliseconds or an ISO 8601
+    time with an offset; x, y, z are m/s² with gravity, or in g with --activity.unit g. A text that begins with a dash
+    goes behind --, the last of the flags.
+    """
+
+    texts: CliPositionalArg[list[str]] = Field(default=[], description="texts to label, each in quotes")
+    file: Path | None = Field(None, description="texts (.txt or .jsonl; - is standard input), or readings (.csv)")
+    bundle: str | None = Field(
+        None, description="name of a shipped bundle, or a bundle's folder; text.bundle or activity.bundle without it"
+    )
+    format: Literal["table", "json"] = Field("table", description="a table, or a line of JSON a label")
+    picture: Path | None = Field(None, description="PNG of the readings, their labels and confidence")
+    activity: ActivitySettings = Field(default_factory=ActivitySettings)
+    text: TextSettings = Field(default_factory=TextSettings)
+    inference: InferenceSettings = Field(default_factory=InferenceSettings)
+
+
+def run(options: Options) -> None:
+    """Label and show."""
+    if bool(options.texts) == (options.file is not None):
+        raise SettingsError('give texts, each in quotes, or --file: stridecast classify "a gripping, funny film"')
+    if options.file is not None and options.file.suffix.lower() == ".csv":
+        _run_readings(options, options.file)
+    else:
+        _run_texts(options)
+
+
+def _run_texts(options: Options) -> None:
+    if options.picture is not None:
+        raise SettingsError("--picture draws accelerometer readings, not texts: give --file a .csv of readings with it")
+    from service.classify import classify_texts, text_table  # PyTorch comes with it
+    from service.offline import texts_of_file, texts_of_words
+
+    source = texts_of_words(options.texts) if options.file is None else texts_of_file(options.file)
+    settings = options.text.model_copy(update={"bundle": options.bundle or options.text.bundle})
+    labelled = classify_texts(source, settings, options.inference)
+    if options.format == "json":
+        _write([label.message for label in labelled.labels])
+    else:
+        Console().print(text_table(labelled))
+
+
+def _run_readings(options: Options, file: Path) -> None:
+    save_picture = _picture_saver(options.picture)
+    from service.classify import activity_table, classify_readings
+    from service.offline import readings_of_file
+
+    settings = options.activity.model_copy(update={"bundle": options.bundle or options.activity.bundle})
+    labelled = classify_readings(readings_of_file(file), settings, options.inference)
+    if options.format == "json":
+        _write([label.message for label in labelled.labels])
+    else:
+        Console().print(activity_table(labelled))
+    save_picture(labelled, settings.max_gap_ms)
+
+
+def _picture_saver(path: Path | None) -> "Callable[[LabelledReadings, int], None]":
+    """Return what saves the picture, if one is asked for; says before the work that matplotlib is missing."""
+    if path is None:
+        return lambda labelled, max_gap_ms: None
+    if path.suffix.lower() != ".png":
+        raise SettingsError(f"--picture = {str(path)!r}: a picture is a PNG, and its name ends in .png")
+    from service.signal_picture import save_picture
+
+    return partial(save_picture, path)
+
+
+def _write(messages: list[bytes]) -> None:
+    sys.stdout.buffer.write(b"".join(message + b"\n" for message in messages))
+    sys.stdout.buffer.flush()

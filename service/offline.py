@@ -1,0 +1,214 @@
+"""Texts and readings without Kafka: from the command line and from files, as records that the workers' decoders take.
+
+    ClassifyError         what was given can't be classified; the text says where and what to do
+
+A record's offset is the number of its line (or of the word on the command line), so whatever is said of a record
+names its place.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.contract import MAX_TIMESTAMP_MS
+from ingest.rejections import Rejection
+
+MAX_FILE_BYTES = 64 << 20
+MAX_TEXTS = 100_000
+MAX_READINGS = 500_000  # 7 hours of one device
+STANDARD_INPUT = Path("-")
+REQUIRED_COLUMNS = ("timestamp", "x", "y", "z")
+ONE_DEVICE = "device"  # the id where the file names none
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+class ClassifyError(Exception):
+    """What was given can't be classified; the text says where and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record as a worker would read it from Kafka; its timestamp is so late that no reading is ahead of it."""
+
+    value: bytes
+    offset: int
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    timestamp: int = MAX_TIMESTAMP_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Records and where they come from: `name` is a file's, or empty for the command line."""
+
+    name: str
+    lines: list[Line]
+
+    def refuse(self, rejections: Sequence[Rejection]) -> None:
+        """Raise ClassifyError for the first rejection, if there is one."""
+        if not rejections:
+            return
+        others = f" ({len(rejections) - 1:,} more cannot be read)" if len(rejections) > 1 else ""
+        first = rejections[0]
+        raise ClassifyError(f"{self.place(self.lines[first.record].offset)}: {first.detail}{others}")
+
+    def place(self, number: int) -> str:
+        """Name the place of a record."""
+        return f"{self.name}, line {number}" if self.name else f"text {number}"
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def texts_of_words(words: Sequence[str]) -> Source:
+    """Take each word of the command line as a text; ids count from 1. Raises ClassifyError."""
+    for number, word in enumerate(words, 1):
+        if not _is_utf8(word):
+            raise ClassifyError(f"text {number} is not UTF-8")
+    return Source("", [_text(number, word) for number, word in enumerate(words, 1)])
+
+
+def texts_of_file(path: Path) -> Source:
+    """Read texts, one a line, whose ids are the lines' numbers; or a .jsonl of ``{"id", "text"}``.
+
+    Empty lines are no texts. Raises ClassifyError.
+    """
+    name, content = _read(path)
+    jsonl = path.suffix.lower() == ".jsonl"
+    lines = []
+    for number, raw in enumerate(content.split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        text = _decoded(raw.removesuffix(b"\r"), name, number)
+        lines.append(Line(raw, number) if jsonl else _text(number, text))
+        if len(lines) > MAX_TEXTS:
+            raise ClassifyError(f"{name} has more than {MAX_TEXTS:,} texts: split it, or let a worker label them")
+    if not lines:
+        raise ClassifyError(f"{name} holds no text")
+    return Source(name, lines)
+
+
+def _text(number: int, text: str) -> Line:
+    return Line(json.dumps({"id": str(number), "text": text}).encode(), number)
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # what could not be decoded came as halves of surrogate pairs
+        return False
+    return True
+
+
+# --- readings ------------------------------------------------------------------------------------
+
+
+def readings_of_file(path: Path) -> Source:
+    """Read a CSV of accelerometer readings as samples of the message contract; raises ClassifyError.
+
+    The header names timestamp, x, y, z, and where there are several devices device_id; other columns are ignored.
+    Values are judged by the decoder, as a message's are.
+    """
+    name, content = _read(path)
+    rows = _rows(name, content)
+    _, header = next(rows, (1, []))
+    if not header:
+        raise ClassifyError(f"{name} is empty")
+    columns = _columns(name, header)
+    lines = []
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ClassifyError(f"{name}, line {number}: {_values(len(row))}, and the header names {len(header)}")
+        lines.append(_sample(number, {column: row[place].strip() for column, place in columns.items()}))
+        if len(lines) > MAX_READINGS:
+            raise ClassifyError(f"{name} has more than {MAX_READINGS:,} readings: split it, or replay it to a worker")
+    if not lines:
+        raise ClassifyError(f"{name} holds no reading, only a header")
+    return Source(name, lines)
+
+
+def _rows(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Give each row that is not empty, with the number of its (last) line."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise _not_utf8(name, number) from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ClassifyError(f"{name}, line {reader.line_num}: {error}") from None
+
+
+def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
+    """Return the place of each column that a sample needs."""
+    found = {column.strip(): place for place, column in enumerate(header)}
+    missing = [column for column in REQUIRED_COLUMNS if column not in found]
+    if missing:
+        raise ClassifyError(
+            f"{name} has no column {' and no '.join(missing)}: the first line of a CSV of readings names timestamp, x, "
+            f"y and z, and device_id where there are several devices (texts go into a .txt, one a line, or a .jsonl)"
+        )
+    return {column: found[column] for column in ("device_id", *REQUIRED_COLUMNS) if column in found}
+
+
+def _sample(number: int, fields: dict[str, str]) -> Line:
+    """Write a row as the contract's sample; what is no number stays a text, which the decoder refuses by name."""
+    timestamp = fields["timestamp"]
+    sample: dict[str, Any] = {
+        "device_id": fields.get("device_id", ONE_DEVICE),
+        "timestamp": int(timestamp) if INTEGER.fullmatch(timestamp) else timestamp,
+        **{axis: _number(fields[axis]) for axis in "xyz"},
+    }
+    return Line(json.dumps(sample).encode(), number)
+
+
+def _number(text: str) -> float | str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if math.isfinite(value) else text
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[str, bytes]:
+    """Return what to call a file, and its bytes without a byte order mark."""
+    try:
+        if path == STANDARD_INPUT:
+            name, content = "standard input", sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                name, content = path.name, file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ClassifyError(f"{path}: {error.strerror or error}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ClassifyError(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB: split it, or let a worker label it")
+    return name, content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _not_utf8(name, number) from None
+
+
+def _not_utf8(name: str, number: int) -> ClassifyError:
+    return ClassifyError(f"{name}, line {number} is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {name}")

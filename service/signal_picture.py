@@ -1,0 +1,96 @@
+"""A picture of accelerometer readings with the labels of their windows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ingest.decode import Readings
+from service.classify import Label, LabelledReadings, beginnings
+from service.offline import ClassifyError
+from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
+
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ClassifyError(
+        "pictures are drawn with matplotlib, which is not installed: pip install 'stridecast[train]'"
+    ) from error
+
+MAX_DEVICES = 6
+STRIDE_S = STRIDE_SLOTS * SLOT_MS / 1000
+# Windows overlap: each colours the stride around its middle, so that the colours do not.
+AHEAD_S = (WINDOW_SLOTS - STRIDE_SLOTS) * SLOT_MS / 2000
+
+
+def save_picture(path: Path, labelled: LabelledReadings, max_gap_ms: int) -> None:
+    """Draw as PNG; raises ClassifyError where there are too many devices or it can't be written."""
+    try:
+        with matplotlib.rc_context({"agg.path.chunksize": 10_000}):  # or hours of readings are too long a line for it
+            draw(labelled, max_gap_ms).savefig(path, dpi=100, format="png")
+    except OSError as error:
+        raise ClassifyError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
+    """For each device its signal, coloured by its labels, and under it their confidence."""
+    begins = beginnings(labelled.readings)
+    if len(begins) > MAX_DEVICES:
+        raise ClassifyError(
+            f"a picture has room for {MAX_DEVICES} devices, and there are {len(begins):,}: draw a file of some of them"
+        )
+    figure = Figure(figsize=(12, 4 * len(begins)), layout="constrained")
+    panels = figure.subplots(2 * len(begins), 1, squeeze=False, height_ratios=[3, 1] * len(begins))[:, 0]
+    colours = {name: f"C{number}" for number, name in enumerate(labelled.names)}
+    for row, (device, begin) in enumerate(begins.items()):
+        signal, confidence = panels[2 * row], panels[2 * row + 1]
+        own = [label for label in labelled.labels if label.fields["device_id"] == device]
+        _draw_spans(signal, own, begin, colours)
+        _draw_signal(signal, labelled.readings, device, begin, max_gap_ms)
+        _draw_confidence(confidence, own, begin, colours)
+        confidence.sharex(signal)
+        signal.set_title("".join(c for c in device if c.isprintable()).replace("$", r"\$"))
+    return figure
+
+
+def spans(labels: Sequence[Label], begin: int) -> dict[str, list[tuple[float, float]]]:
+    """Return where each label holds, as (start, length) in seconds since `begin`; adjoining windows are one span."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    last, end = "", -np.inf
+    for label in labels:
+        name, start = label.fields["activity"], (label.fields["window_start"] - begin) / 1000 + AHEAD_S
+        own = found.setdefault(name, [])
+        if name == last and abs(start - end) < SLOT_MS / 2000:
+            own[-1] = (own[-1][0], own[-1][1] + STRIDE_S)
+        else:
+            own.append((start, STRIDE_S))
+        last, end = name, start + STRIDE_S
+    return found
+
+
+def _draw_spans(axes: Axes, labels: Sequence[Label], begin: int, colours: dict[str, str]) -> None:
+    for name, where in sorted(spans(labels, begin).items()):
+        bars = axes.broken_barh(where, (0, 1), transform=axes.get_xaxis_transform(), color=colours[name], label=name)
+        bars.set(alpha=0.25, linewidth=0)
+
+
+def _draw_signal(axes: Axes, readings: Readings, device: str, begin: int, max_gap_ms: int) -> None:
+    rows = np.flatnonzero(readings.device == readings.device_ids.index(device.encode()))
+    rows = rows[np.argsort(readings.timestamp_ms[rows], kind="stable")]
+    seconds = (readings.timestamp_ms[rows] - begin) / 1000
+    holes = np.flatnonzero(np.diff(readings.timestamp_ms[rows]) > max_gap_ms) + 1  # a line across would be made up
+    for axis, style in enumerate(("-", "--", ":")):
+        values = np.insert(readings.xyz[rows, axis].astype(float), holes, np.nan)
+        axes.plot(np.insert(seconds, holes, np.nan), values, style, color="0.15", linewidth=0.8, label="xyz"[axis])
+    axes.set_ylabel("m/s²")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _draw_confidence(axes: Axes, labels: Sequence[Label], begin: int, colours: dict[str, str]) -> None:
+    middle = [(label.fields["window_start"] - begin) / 1000 + AHEAD_S + STRIDE_S / 2 for label in labels]
+    confidence = [label.fields["confidence"] for label in labels]
+    axes.scatter(middle, confidence, s=12, c=[colours[label.fields["activity"]] for label in labels])
+    axes.set(ylim=(0, 1.05), ylabel="confidence", xlabel="seconds")
+    axes.grid(alpha=0.3)
