@@ -1,5 +1,6 @@
 """``stridecast classify``."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -92,5 +93,8 @@ def _picture_saver(path: Path | None) -> "Callable[[LabelledReadings, int], None
 
 
 def _write(messages: list[bytes]) -> None:
-    sys.stdout.buffer.write(b"".join(message + b"\n" for message in messages))
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(b"".join(message + b"\n" for message in messages))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever reads has enough, as `| head` has; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -244,6 +245,27 @@ def test_the_commands_help_does_not_wait_for_pytorch() -> None:
     script = "import sys, service.commands.classify; sys.exit('torch' in sys.modules or 'numba' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, env=clean_environment())
     assert ended.returncode == 0
+
+
+def test_a_reader_that_has_enough_ends_the_command_in_silence(words_bundle: Bundle, folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "classify",
+        "film",
+        "--format",
+        "json",
+        "--bundle",
+        str(folder / "text"),
+    ]
+    ended = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=clean_environment()
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_times_in_the_table_count_from_the_first_reading(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
