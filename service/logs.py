@@ -56,9 +56,12 @@ class ClientFilter(logging.Filter):
 
 
 def _is_a_normal_start(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
     # A new group's coordinator isn't one yet when it is first asked. The client looks for it again by itself, and
     # commits that fail because there is none are told by the worker.
-    return str(record.msg).startswith("Marking the coordinator dead") and "NotCoordinatorError" in record.getMessage()
+    no_coordinator_yet = text.startswith("Marking the coordinator dead") and "NotCoordinatorError" in text
+    # The member that assigns partitions has still to learn of topics that only others read; then it assigns again.
+    return no_coordinator_yet or text.startswith("No partition metadata for topic")
 
 
 def set_up(log_format: str) -> None:

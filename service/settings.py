@@ -180,8 +180,8 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
     arguments, plain_words = _cut_at_dashes(command, arguments)
     config, arguments = _take_config(arguments)
     from_file = _read_toml(config) if config else {}
-    _refuse_unknown_in_file(from_file, str(config))
-    _refuse_unknown_variables(os.environ)
+    _refuse_unknown_in_file(command, from_file, str(config))
+    _refuse_unknown_variables(command, os.environ)
     _refuse_unknown_flags(command, arguments)
     lists, arguments = _take_lists(command, arguments, plain_words)
     given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
@@ -240,15 +240,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"--config {path} is not TOML: {error}") from None
 
 
-def _refuse_unknown_in_file(given: Mapping[str, Any], path: str) -> None:
-    known = dict(_leaves(Settings))
+def _refuse_unknown_in_file(command: type[BaseModel], given: Mapping[str, Any], path: str) -> None:
+    known = _settings_of(command)
     for name, value in _flattened(given):
         if name not in known:
             raise SettingsError(f"{name}{_shown_unknown(name, value)} in {path} is no setting{_instead(name, known)}")
 
 
-def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = {_variable(name) for name, _ in _leaves(Settings)}
+def _refuse_unknown_variables(command: type[BaseModel], environment: Mapping[str, str]) -> None:
+    known = {_variable(name) for name in _settings_of(command)}
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name.upper() not in known:
             raise SettingsError(f"{name}{_shown_unknown(name, value)} is no setting{_instead(name, known)}")
@@ -291,6 +291,11 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
             yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
         else:
             yield prefix + name, field
+
+
+def _settings_of(command: type[BaseModel]) -> set[str]:
+    """Give the names that a file or the environment may hold: everybody's, and those of the command's own groups."""
+    return {name for name, _ in _leaves(Settings)} | {name for name, _ in _leaves(command) if "." in name}
 
 
 def _is_group(field: FieldInfo) -> bool:

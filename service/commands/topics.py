@@ -11,7 +11,7 @@ PARTITIONS = 8
 
 
 class Options(TopicSettings):
-    """Create the topics of both workers that are missing, change none that exists, and say what is there."""
+    """Create the topics of all workers that are missing, change none that exists, and say what is there."""
 
     partitions: int | None = Field(
         None, ge=1, le=10_000, description=f"partitions of a topic that is created; {PARTITIONS} without it"
@@ -39,8 +39,7 @@ def specs(kinds: Iterable[KindSettings], partitions: int | None) -> list[TopicSp
 
 def run(options: Options) -> None:
     """Create and describe."""
-    states: list[TopicState] = ensure_topics(
-        options.kafka.bootstrap_servers, specs([options.activity, options.text], options.partitions)
-    )
+    kinds = [group for _, group in options if isinstance(group, KindSettings)]
+    states: list[TopicState] = ensure_topics(options.kafka.bootstrap_servers, specs(kinds, options.partitions))
     for state in states:
         print(state)

@@ -15,7 +15,7 @@ from training.embeddings import Variant
 from training.fit import FitError
 from training.learn_text import read_material
 from training.text import PAPERS_VARIANTS, train_text
-from training.text_recipes import ArchitectureName, TextRecipe, recipe_for
+from training.text_recipes import ArchitectureName, RecipeName, TextRecipe, recipe_for
 from training.texts import Dataset, Part
 
 
@@ -31,10 +31,11 @@ class Options(Command):
     data: list[Path] = Field(min_length=1, description="files of the data set")
     strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
     vectors: Path | None = Field(None, description="word vectors to start from, as GloVe's text files are")
+    recipe: RecipeName = Field("default", description="how to fit: ours, or as the network's article has it")
     variant: Variant | Literal["all"] | None = Field(
         None,
-        description="how vectors are trained; all compares Kim's four over folds; non-static without it, or rand "
-        "where there are no vectors",
+        description="how vectors are trained; all compares the four of Kim's article with ours over folds; "
+        "non-static without it, or rand where there are no vectors",
     )
     output: Path | None = Field(None, description="folder of the bundle, named like it; runs/DATASET without it")
     report: Path | None = Field(
@@ -74,10 +75,10 @@ def run(options: Options) -> None:
     console = Console()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    recipes: dict[Variant, TextRecipe] = {variant: _recipe(options, variant) for variant in _variants(options)}
+    recipes = _recipes(options)
     output = options.output or Path("runs") / options.dataset
     report = options.report or output.with_name(f"{output.name}-report")
-    recipe = next(iter(recipes.values()))
+    recipe = recipes[0]
     material = read_material(
         options.dataset, options.data, recipe, options.vectors, strip=options.strip, console=console
     )
@@ -110,21 +111,24 @@ def run(options: Options) -> None:
     )
 
 
-def _variants(options: Options) -> tuple[Variant, ...]:
-    if options.variant == "all":
-        if not options.folds:
-            raise FitError("--variant all compares variants over folds: add --folds 10, or choose one of them")
-        variants = PAPERS_VARIANTS
+def _recipes(options: Options) -> list[TextRecipe]:
+    """What to fit: one recipe, or with `--variant all` the article's four and ours."""
+    if options.variant != "all":
+        wanted: list[tuple[RecipeName, Variant]] = [
+            (options.recipe, options.variant or ("non-static" if options.vectors else "rand"))
+        ]
+    elif options.folds:
+        wanted = [("article", variant) for variant in PAPERS_VARIANTS] + [("default", "non-static")]
     else:
-        variants = (options.variant or ("non-static" if options.vectors else "rand"),)
-    if options.vectors is None and variants != ("rand",):
+        raise FitError("--variant all compares variants over folds: add --folds 10, or choose one of them")
+    if options.vectors is None and any(variant != "rand" for _, variant in wanted):
         raise FitError(f"--variant {options.variant} starts from word vectors: name their file with --vectors")
-    return variants
+    return [_recipe(options, name, variant) for name, variant in wanted]
 
 
-def _recipe(options: Options, variant: Variant) -> TextRecipe:
+def _recipe(options: Options, name: RecipeName, variant: Variant) -> TextRecipe:
     """The recipe, with what the flags say instead."""
-    recipe = recipe_for(options.dataset, options.architecture, variant)
+    recipe = recipe_for(options.dataset, options.architecture, variant, name)
     fit = dataclasses.replace(recipe.fit, precision=options.precision, **_given(options, _OF_FIT))
     arguments = recipe.network.arguments | _given(options, ("dropout", "maps"))
     rules = recipe.rules.model_validate(recipe.rules.model_dump() | _given(options, ("length", "html")))

@@ -1,10 +1,12 @@
-"""What must be on the output topic: windows from the reference of the semantics, labels from a plain PyTorch module."""
+"""What must be on the output topics: windows from the reference of the semantics, labels from plain PyTorch modules."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
@@ -65,3 +67,38 @@ def plain_probabilities(folder: Path, frames: np.ndarray) -> np.ndarray:
     temperature = manifest["temperature"]
     assert isinstance(temperature, float)
     return torch.softmax(logits / temperature, dim=1).numpy()
+
+
+class PlainTextCnn:
+    """Kim's network on a bundle's weights and words, without any of the service's own code.
+
+    Knows texts of lower-case ASCII words between single spaces, of which any tokenisation makes the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        manifest = json.loads((folder / "bundle.json").read_text())
+        (self._length,) = manifest["input"]["shape"]
+        self._temperature = manifest["temperature"]
+        words = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+        self._ids = {word: number for number, word in enumerate(words, start=2)}
+        stored = {name: tensor.float() for name, tensor in load_file(folder / "weights.safetensors").items()}
+        self._vectors = stored.pop("embedding.weight")
+        self._output = stored.pop("output.weight"), stored.pop("output.bias")
+        biases = [stored[name] for name in sorted(stored) if name.endswith("bias")]
+        kernels = [stored[name] for name in sorted(stored) if name.endswith("weight")]
+        self._convolutions = list(zip(kernels, biases, strict=True))
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32[n, labels], one text at a time."""
+        with torch.inference_mode():
+            return np.stack([self._answer(text) for text in texts])
+
+    def _answer(self, text: str) -> np.ndarray:
+        ids = [self._ids.get(word, 1) for word in text.split()][: self._length]
+        vectors = self._vectors[ids].T[None]  # no padding at all: it must change nothing
+        features = [
+            torch.relu(F.conv1d(F.pad(vectors, (len(kernel[0, 0]),) * 2), kernel, bias)).amax(dim=2)
+            for kernel, bias in self._convolutions
+        ]
+        logits = F.linear(torch.cat(features, dim=1), *self._output)
+        return np.asarray(torch.softmax(logits / self._temperature, dim=1)[0])

@@ -18,12 +18,12 @@ STOPPED_WITHIN_S = 30
 
 
 class WorkerProcess:
-    """`stridecast worker activity` with flags of its own."""
+    """`stridecast worker` with flags of its own; `kind` is `activity`, `text` or `all`."""
 
-    def __init__(self, log: Path, *flags: str) -> None:
+    def __init__(self, log: Path, *flags: str, kind: str = "activity") -> None:
         self.port = free_port()
         self.log = log
-        command = [sys.executable, "-m", "service", "worker", "activity", "--http.port", str(self.port), *flags]
+        command = [sys.executable, "-m", "service", "worker", kind, "--http.port", str(self.port), *flags]
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment())
 
@@ -81,8 +81,8 @@ class WorkerProcess:
 
 
 @contextmanager
-def running_worker(log: Path, *flags: str) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(log, *flags)
+def running_worker(log: Path, *flags: str, kind: str = "activity") -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(log, *flags, kind=kind)
     try:
         worker.wait_until_ready()
         yield worker

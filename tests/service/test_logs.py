@@ -43,3 +43,7 @@ def test_a_coordinator_that_is_not_one_yet_is_left_out_and_one_that_has_died_is_
     text = "Marking the coordinator dead (node %s) for group %s: %s."
     assert not chosen.filter(remark(text, 1, "group", "[Error 16] NotCoordinatorError"))
     assert chosen.filter(remark(text, 1, "group", "KafkaConnectionError: 111 ECONNREFUSED"))
+
+
+def test_the_topics_of_a_groups_other_members_may_be_unknown_at_first() -> None:
+    assert not ClientFilter(clock=lambda: 0.0).filter(remark("No partition metadata for topic texts"))
