@@ -106,15 +106,16 @@ def check_timestamp(milliseconds: int) -> int:
 
 def check_device_id(device_id: bytes) -> bytes:
     """Return the id unchanged, or raise `Refused` unless it is 1 to 128 bytes of UTF-8."""
-    return _check_id(device_id, "device", MAX_DEVICE_ID_BYTES)
+    return check_id(device_id, "device", MAX_DEVICE_ID_BYTES)
 
 
 def check_text_id(text_id: bytes) -> bytes:
     """Return the id unchanged, or raise `Refused` unless it is 1 to 512 bytes of UTF-8."""
-    return _check_id(text_id, "text", MAX_TEXT_ID_BYTES)
+    return check_id(text_id, "text", MAX_TEXT_ID_BYTES)
 
 
-def _check_id(encoded: bytes, whose: str, limit: int) -> bytes:
+def check_id(encoded: bytes, whose: str, limit: int) -> bytes:
+    """Return an id unchanged, or raise `Refused` unless it is 1 to `limit` bytes of UTF-8; `whose` says of what."""
     if not encoded:
         raise Refused(Reason.BAD_ID, f"the {whose} id is empty")
     if len(encoded) > limit:
