@@ -9,7 +9,7 @@ can be shared out between processes that write to the same folder.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from rich.console import Console
 
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import make_room
-from training.embeddings import Variant
 from training.fit import FitError, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
 from training.learn_text import Material, Split, describe, identity_of, learn, score_on, split_off
@@ -33,7 +32,7 @@ Results = dict[str, list[FoldResult]]
 
 def cross_validate(
     material: Material,
-    recipes: Mapping[Variant, TextRecipe],
+    recipes: Sequence[TextRecipe],
     report: Path,
     *,
     folds: int,
@@ -57,9 +56,9 @@ def cross_validate(
         raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
     fold = stratified_folds(corpus.targets, folds, seed)
     runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}
-    for variant, recipe in recipes.items():
+    for recipe in recipes:
         who = {**identity_of(material, recipe), "folds": folds, "seed": seed}
-        runs[variant] = (partial(_network_fold, material, variant, recipe, fold, seed, console), who)
+        runs[recipe.title] = (partial(_network_fold, material, recipe, fold, seed, console), who)
     for baseline in BASELINES if baselines else ():
         who = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
         runs[baseline] = (partial(_baseline_fold, material, baseline, fold), who)
@@ -85,7 +84,6 @@ def cross_validate(
 
 def _network_fold(
     material: Material,
-    variant: Variant,
     recipe: TextRecipe,
     fold: np.ndarray,
     seed: int,
@@ -102,7 +100,7 @@ def _network_fold(
     best = best_epoch(learned.history, recipe.fit.best_by)
     assert best is not None  # a fit has an epoch
     return FoldResult(
-        model=variant,
+        model=recipe.title,
         fold=number,
         scores=score_on(material, learned, test, recipe),
         epochs=len(learned.history),
@@ -134,13 +132,13 @@ def _baseline_fold(material: Material, baseline: Baseline, fold: np.ndarray, num
 def _write(
     report: Path,
     material: Material,
-    recipes: Mapping[Variant, TextRecipe],
+    recipes: Sequence[TextRecipe],
     results: Results,
     folds: int,
     command: str,
 ) -> None:
     corpus, vectors = material.corpus, material.vectors
-    papers = corpus.name.startswith("SUBJ") and any(r.network.name == "text-cnn" for r in recipes.values())
+    papers = corpus.name.startswith("SUBJ") and any(r.network.name == "text-cnn" for r in recipes)
     write_json(
         report / "metrics.json",
         {
@@ -148,7 +146,7 @@ def _write(
             "threads": torch.get_num_threads(),
             "data": [dataclasses.asdict(file) for file in material.files],
             "texts": len(corpus),
-            "recipes": {variant: describe(recipe) for variant, recipe in recipes.items()},
+            "recipes": {recipe.title: describe(recipe) for recipe in recipes},
             **summary(results),
         },
     )

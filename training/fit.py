@@ -50,7 +50,8 @@ class FitSettings:
 
     epochs: int
     batch: int = 256
-    optimizer: Literal["adamw", "adadelta"] = "adamw"  # adadelta as Kim (2014) had it: rho 0.95, epsilon 1e-6
+    # Adadelta as Kim (2014) had it: rho 0.95, epsilon 1e-6; RMSprop with Keras' defaults: rho 0.9, epsilon 1e-7.
+    optimizer: Literal["adamw", "adadelta", "rmsprop"] = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     weight_decay: float = 0.0
@@ -197,6 +198,8 @@ def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adadelta":
         return torch.optim.Adadelta(learned, lr=rate, rho=0.95, eps=1e-6, weight_decay=decay)
+    if settings.optimizer == "rmsprop":
+        return torch.optim.RMSprop(learned, lr=rate, alpha=0.9, eps=1e-7, weight_decay=decay)
     return torch.optim.AdamW(learned, lr=rate, weight_decay=decay)
 
 

@@ -23,6 +23,8 @@ from training.text_recipes import TextRecipe
 from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
 from training.words import (
     FIRST_WORD,
+    PADDING,
+    UNKNOWN,
     Tokens,
     Vectors,
     choose_words,
@@ -144,7 +146,7 @@ def learn(
     network.embedding = embedding
     task = Task(
         corpus.labels,
-        _examples(material, split.train, vocabulary, recipe),
+        Hidden(_examples(material, split.train, vocabulary, recipe), recipe.word_dropout),
         _examples(material, by_length(tokens, split.validation), vocabulary, recipe),
         lengths=np.diff(tokens.starts)[split.train] if recipe.network.trims else None,
     )
@@ -175,6 +177,24 @@ def score_on(material: Material, learned: Learned, texts: np.ndarray, recipe: Te
 def by_length(tokens: Tokens, texts: np.ndarray) -> np.ndarray:
     """`texts` int64[m], the shortest first: neighbours in a batch are then trimmed alike."""
     return np.asarray(texts[np.argsort(np.diff(tokens.starts)[texts], kind="stable")])
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Texts of which a `share` of the words, drawn anew each time, are unknown."""
+
+    texts: Fixed
+    share: float
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Frames int32[m, length] and classes int64[m] of `rows`."""
+        frames, targets = self.texts.batch(rows, rng)
+        if self.share:
+            frames[(rng.random(frames.shape) < self.share) & (frames != PADDING)] = UNKNOWN
+        return frames, targets
 
 
 class Trimmed(nn.Module):

@@ -15,16 +15,17 @@ from training.cross_validation import cross_validate
 from training.embeddings import Variant
 from training.evaluate import evaluate_texts
 from training.files import DataError
-from training.fit import FitError
+from training.fit import FitError, Fixed
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
-from training.learn_text import Material, Split, Trimmed, learn, read_material, score_on
+from training.learn_text import Hidden, Material, Split, Trimmed, learn, read_material, score_on
 from training.scores import Scores
 from training.text import Trained, single_split, train_text
 from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
+from training.words import UNKNOWN
 
 
 def small_recipe(architecture: ArchitectureName = "text-cnn", variant: Variant = "non-static") -> TextRecipe:
-    recipe = recipe_for("csv", architecture, variant)
+    recipe = recipe_for("csv", architecture, variant, "article" if architecture == "text-cnn" else "default")
     small = {"maps": 8} if "kernels" in recipe.network.arguments else {"hidden": 8}
     return dataclasses.replace(
         recipe,
@@ -43,6 +44,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def material(folder: Path) -> Material:
     reviews, vectors = write_reviews(folder / "reviews.csv"), write_vectors(folder / "vectors.txt")
     return read_material("csv", [reviews], small_recipe(), vectors)
+
+
+def test_words_hidden_in_training_are_unknown_ones_and_differ_from_time_to_time() -> None:
+    frames = np.tile(np.array([7, 8, 9, 0, 0], np.int32), (1000, 1))
+    texts = Hidden(Fixed(frames, np.zeros(1000, np.int64)), share=0.25)
+    rng = np.random.default_rng(0)
+    first, second = (texts.batch(np.arange(1000), rng)[0] for _ in range(2))
+    assert 0.22 < (first[:, :3] == UNKNOWN).mean() < 0.28
+    assert (first[:, 3:] == 0).all()
+    assert (first != second).any()
+    assert (frames == [7, 8, 9, 0, 0]).all()
+
+
+def test_an_article_s_recipe_is_refused_for_a_network_that_no_article_has() -> None:
+    with pytest.raises(FitError, match="no article fits lstm"):
+        recipe_for("imdb", "lstm", "non-static", "article")
 
 
 def train(material: Material, folder: Path, *, resume: bool = False) -> Trained:
@@ -161,7 +178,7 @@ def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants: tuple[Variant, ...] = ("rand", "static")
-    recipes = {variant: small_recipe(variant=variant) for variant in variants}
+    recipes = [small_recipe(variant=variant) for variant in variants]
     cross_validate(material, recipes, tmp_path / "whole", folds=3, command="", baselines=True)
 
     apart = tmp_path / "apart"
