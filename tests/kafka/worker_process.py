@@ -18,12 +18,12 @@ STOPPED_WITHIN_S = 30
 
 
 class WorkerProcess:
-    """`stridecast worker` with flags of its own; `kind` is `activity`, `text` or `all`."""
+    """`stridecast worker` with flags of its own; `kind` is `activity`, `text` or `all`, or another program's."""
 
-    def __init__(self, log: Path, *flags: str, kind: str = "activity") -> None:
+    def __init__(self, log: Path, *flags: str, kind: str = "activity", program: str = "service") -> None:
         self.port = free_port()
         self.log = log
-        command = [sys.executable, "-m", "service", "worker", kind, "--http.port", str(self.port), *flags]
+        command = [sys.executable, "-m", program, "worker", kind, "--http.port", str(self.port), *flags]
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment())
 
@@ -81,8 +81,8 @@ class WorkerProcess:
 
 
 @contextmanager
-def running_worker(log: Path, *flags: str, kind: str = "activity") -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(log, *flags, kind=kind)
+def running_worker(log: Path, *flags: str, kind: str = "activity", program: str = "service") -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(log, *flags, kind=kind, program=program)
     try:
         worker.wait_until_ready()
         yield worker
