@@ -1,4 +1,4 @@
-"""Sends a fleet's readings to Kafka as its devices would: each close to the moment when it is due.
+"""Sends a fleet's readings to Kafka as its devices would: each close to the moment when it is due. And texts.
 
 Errors:
     ReplayError           the replay can't start or go on; its text says what to do
@@ -52,7 +52,10 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What has been sent so far: acknowledged messages, the readings in all sent ones, and how long it took."""
+    """What has been sent so far: acknowledged messages, the readings in all sent ones, and how long it took.
+
+    Where texts are sent there are no `readings`.
+    """
 
     messages: int
     readings: int
@@ -67,10 +70,8 @@ class Summary:
 
     def __str__(self) -> str:
         late = f", {self.behind_s:.1f} s behind" if self.behind_s >= 1 else ""
-        return (
-            f"{self.messages:,} messages with {self.readings:,} readings in {self.seconds:.1f} s"
-            f" ({self.rate:,.0f} messages/s){late}"
-        )
+        readings = f" with {self.readings:,} readings" if self.readings else ""
+        return f"{self.messages:,} messages{readings} in {self.seconds:.1f} s ({self.rate:,.0f} messages/s){late}"
 
 
 def open_fleet(
@@ -93,7 +94,7 @@ def open_fleet(
         raise ReplayError(f"{error}; a source is {SYNTHETIC!r} or such a file") from error
 
 
-def replay(sending: "Replay", stop: threading.Event | None = None, console: Console | None = None) -> Summary:
+def replay(sending: "Sending", stop: threading.Event | None = None, console: Console | None = None) -> Summary:
     """Run a replay until it ends or `stop` is set, and show on `console` (standard error) how far it is.
 
     On a terminal that is a bar, elsewhere a line now and then, and in the end a summary. Raises ReplayError.
@@ -105,66 +106,26 @@ def replay(sending: "Replay", stop: threading.Event | None = None, console: Cons
     return summary
 
 
-class Replay:
-    """One replay: made, then run once. Its counters may be read from other threads.
+class Sending:
+    """Something that is sent to a topic at its own pace: made, then run once. Its counters may be read meanwhile.
 
-    `speed` 1 is real time and 0 as fast as possible. `seconds` bounds the stream's own time: 60 s at speed 10 take
-    6 s. The stream is placed in time so that its newest reading has just been taken when it is sent (at speed 0:
-    when the replay starts), for the future is refused; so an endless fleet needs `seconds` at any speed but 1.
-    `compression` is one of Kafka's, or None.
+    `length_ms` is how long it lasts in its own time, None where it never ends; `done_ms` how much of that is sent.
     """
 
+    length_ms: float | None
+    done_ms: float = 0.0
+
     def __init__(
-        self,
-        fleet: Fleet,
-        *,
-        bootstrap_servers: str,
-        topic: str,
-        speed: float = 1.0,
-        form: Form = Form.SAMPLE,
-        seconds: float | None = None,
-        chunk_seconds: float = 2.0,
-        compression: str | None = None,
-        connect_timeout_s: float = 10.0,
+        self, bootstrap_servers: str, topic: str, compression: str | None = None, connect_timeout_s: float = 10.0
     ) -> None:
-        self._check(speed, seconds, chunk_seconds, compression)
-        ends = [end for end in (fleet.length_ms, None if seconds is None else seconds * 1000) if end is not None]
-        self.length_ms = min(ends) if ends else None
-        if self.length_ms is None and speed != 1:
-            raise ReplayError("this fleet never ends: at a speed other than 1, say how many seconds of it to send")
-        self.fleet = fleet
-        self.origin_ms: int | None = None
-        self._speed = speed
-        self._form = form
-        self._chunk_ms = chunk_seconds * 1000
         self._connection = (bootstrap_servers, topic, compression)
         self._connect_timeout_s = connect_timeout_s
         self._sent_readings = 0
         self._acknowledged = 0
         self._waiting: deque[Any] = deque()
         self._behind_s = 0.0
-        self._now_ms = 0.0
         self._started = 0.0
-
-    @staticmethod
-    def _check(speed: float, seconds: float | None, chunk_seconds: float, compression: str | None) -> None:
-        if not 0 <= speed <= 1e6:
-            raise ReplayError(f"speed is 0 (as fast as possible) to 1,000,000 times real time, not {speed:g}")
-        if seconds is not None and not seconds > 0:
-            raise ReplayError(f"a replay lasts more than 0 seconds, not {seconds:g}")
-        if not 0.05 <= chunk_seconds <= MAX_CHUNK_SECONDS:
-            raise ReplayError(f"a chunk holds 0.05 to {MAX_CHUNK_SECONDS:g} seconds, not {chunk_seconds:g}")
-        if compression not in COMPRESSIONS:
-            raise ReplayError(f"compression is one of {', '.join(map(str, COMPRESSIONS))}, not {compression!r}")
-
-    @property
-    def done_ms(self) -> float:
-        """How much of the stream has been sent, in ms of its own time."""
-        return self._now_ms
-
-    def truth(self, device: int, timestamp_ms: float) -> str | None:
-        """What a device's wearer really did when its clock said so (epoch ms); None before the start."""
-        return None if self.origin_ms is None else self.fleet.truth(device, timestamp_ms - self.origin_ms)
+        self._reported = 0.0
 
     def summary(self, *, finished: bool = False) -> Summary:
         """What has been sent so far."""
@@ -190,7 +151,8 @@ class Replay:
         except KafkaError as error:
             raise ReplayError(f"no Kafka producer for {servers}: {error}") from error
         try:
-            self._send_all(_Sender(producer, topic, partitions, self.fleet.device_ids, self._form), stop, report)
+            self._started = self._reported = time.monotonic()
+            self._send_all(producer, topic, partitions, stop, report)
             finished = not stop.is_set()
             producer.flush(timeout=FLUSH_TIMEOUT_S)
             self._settle(0)
@@ -201,19 +163,98 @@ class Replay:
         report()
         return self.summary(finished=finished)
 
-    def _send_all(self, sender: "_Sender", stop: threading.Event, report: Callable[[], None]) -> None:
-        self._started = time.monotonic()
+    def _send_all(
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        partitions: int,
+        stop: threading.Event,
+        report: Callable[[], None],
+    ) -> None:
+        """Hand all messages to the producer, each when it is due, and their futures to `_sent`."""
+        raise NotImplementedError
+
+    def _sent(self, futures: Sequence[Any], report: Callable[[], None]) -> None:
+        """Take in what has been sent; wait where too much isn't acknowledged."""
+        self._waiting.extend(futures)
+        self._settle(MAX_UNACKNOWLEDGED)
+        if time.monotonic() - self._reported >= REPORT_S:
+            self._reported = time.monotonic()
+            report()
+
+    def _settle(self, most: int) -> None:
+        """Take what Kafka has acknowledged off the list, and wait until no more than `most` sends are on it."""
+        waiting = self._waiting
+        while waiting and (len(waiting) > most or waiting[0].is_done):
+            waiting[0].get(timeout=FLUSH_TIMEOUT_S)
+            waiting.popleft()
+            self._acknowledged += 1
+
+
+class Replay(Sending):
+    """One replay of a fleet.
+
+    `speed` 1 is real time and 0 as fast as possible. `seconds` bounds the stream's own time: 60 s at speed 10 take
+    6 s. The stream is placed in time so that its newest reading has just been taken when it is sent (at speed 0:
+    when the replay starts), for the future is refused; so an endless fleet needs `seconds` at any speed but 1.
+    `compression` is one of Kafka's, or None.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        bootstrap_servers: str,
+        topic: str,
+        speed: float = 1.0,
+        form: Form = Form.SAMPLE,
+        seconds: float | None = None,
+        chunk_seconds: float = 2.0,
+        compression: str | None = None,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        self._check(speed, seconds, chunk_seconds, compression)
+        super().__init__(bootstrap_servers, topic, compression, connect_timeout_s)
+        ends = [end for end in (fleet.length_ms, None if seconds is None else seconds * 1000) if end is not None]
+        self.length_ms = min(ends) if ends else None
+        if self.length_ms is None and speed != 1:
+            raise ReplayError("this fleet never ends: at a speed other than 1, say how many seconds of it to send")
+        self.fleet = fleet
+        self.origin_ms: int | None = None
+        self._speed = speed
+        self._form = form
+        self._chunk_ms = chunk_seconds * 1000
+
+    @staticmethod
+    def _check(speed: float, seconds: float | None, chunk_seconds: float, compression: str | None) -> None:
+        if not 0 <= speed <= 1e6:
+            raise ReplayError(f"speed is 0 (as fast as possible) to 1,000,000 times real time, not {speed:g}")
+        if seconds is not None and not seconds > 0:
+            raise ReplayError(f"a replay lasts more than 0 seconds, not {seconds:g}")
+        if not 0.05 <= chunk_seconds <= MAX_CHUNK_SECONDS:
+            raise ReplayError(f"a chunk holds 0.05 to {MAX_CHUNK_SECONDS:g} seconds, not {chunk_seconds:g}")
+        if compression not in COMPRESSIONS:
+            raise ReplayError(f"compression is one of {', '.join(map(str, COMPRESSIONS))}, not {compression!r}")
+
+    def truth(self, device: int, timestamp_ms: float) -> str | None:
+        """What a device's wearer really did when its clock said so (epoch ms); None before the start."""
+        return None if self.origin_ms is None else self.fleet.truth(device, timestamp_ms - self.origin_ms)
+
+    def _send_all(
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        partitions: int,
+        stop: threading.Event,
+        report: Callable[[], None],
+    ) -> None:
+        sender = _Sender(producer, topic, partitions, self.fleet.device_ids, self._form)
         wall_ms = 0.0 if self._speed == 0 else (self.length_ms or 0.0) / self._speed
         self.origin_ms = int(time.time() * 1000 + wall_ms - (self.length_ms or 0.0))
-        reported = self._started
         for messages in self._blocks(stop):
             for first, last in self._due(messages.due_ms, stop):
-                self._waiting.extend(sender.send(messages, first, last))
                 self._sent_readings += int(messages.readings[first:last].sum())
-                self._settle(MAX_UNACKNOWLEDGED)
-                if time.monotonic() - reported >= REPORT_S:
-                    reported = time.monotonic()
-                    report()
+                self._sent(sender.send(messages, first, last), report)
 
     def _blocks(self, stop: threading.Event) -> Iterator[Messages]:
         """The stream's messages, some hundred milliseconds of them at a time."""
@@ -239,19 +280,11 @@ class Replay:
                 last = min(last, int(np.searchsorted(due_ms, now_ms, side="right")))
                 self._behind_s = max(0.0, now_ms - due_ms[first]) / 1000 / self._speed
             if last > first:
-                self._now_ms = float(due_ms[last - 1])
+                self.done_ms = float(due_ms[last - 1])
                 yield first, last
                 first = last
             elif stop.wait(TICK_S):
                 return
-
-    def _settle(self, most: int) -> None:
-        """Take what Kafka has acknowledged off the list, and wait until no more than `most` sends are on it."""
-        waiting = self._waiting
-        while waiting and (len(waiting) > most or waiting[0].is_done):
-            waiting[0].get(timeout=FLUSH_TIMEOUT_S)
-            waiting.popleft()
-            self._acknowledged += 1
 
 
 class _Sender:
@@ -292,7 +325,7 @@ def _partitions(servers: str, topic: str, timeout_s: float) -> int:
 
 
 @contextmanager
-def _display(console: Console, sending: Replay) -> Iterator[Callable[[], None]]:
+def _display(console: Console, sending: Sending) -> Iterator[Callable[[], None]]:
     """Give what shows how far a replay is: a bar on a terminal, a line now and then elsewhere."""
     if not console.is_terminal:
         yield _plain_report(console, sending)
@@ -303,7 +336,7 @@ def _display(console: Console, sending: Replay) -> Iterator[Callable[[], None]]:
         yield lambda: progress.update(task, completed=sending.done_ms, description=str(sending.summary()))
 
 
-def _plain_report(console: Console, sending: Replay) -> Callable[[], None]:
+def _plain_report(console: Console, sending: Sending) -> Callable[[], None]:
     shown = 0.0
 
     def report() -> None:

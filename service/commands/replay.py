@@ -1,13 +1,17 @@
 """``stridecast replay``."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from service.replay import SYNTHETIC, Replay, open_fleet, replay
+from service.replay import SYNTHETIC, Replay, Sending, open_fleet, replay
 from service.replay_messages import Form
+from service.replay_texts import TextReplay
 from service.run import stop_on_signals
-from service.settings import TopicSettings
+from service.settings import SettingsError, TopicSettings
+
+OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 
 
 class Options(TopicSettings):
@@ -16,11 +20,16 @@ class Options(TopicSettings):
     Files are those that `train activity` and `evaluate` read. Sends to activity.input_topic. The newest reading is
     dated now when it is sent: at a speed other than 1 the stream begins in the past, and what the same devices sent
     before makes older readings late. Let a second replay be of another --seed, whose devices are others.
+
+    With --texts FILE it sends texts to text.input_topic instead, at --rate: one a line, with the line's number as its
+    id, or a .jsonl of {"id": ..., "text": ...}.
     """
 
+    texts: Path | None = Field(None, description="file of texts to send instead of readings (.txt or .jsonl)")
+    rate: float = Field(10.0, ge=0, le=1e6, description="texts a second; 0 is as fast as possible")
     source: str = Field(SYNTHETIC, description="'synthetic', or a file of recordings")
     devices: int | None = Field(None, ge=1, le=1_000_000, description="devices; one a recorded person without it")
-    repeat: bool = Field(False, description="begin a recording again when it ends")
+    repeat: bool = Field(False, description="begin a recording, or the texts, again at the end")
     seconds: float | None = Field(None, gt=0, description="seconds of the stream to send; to its end without it")
     speed: float = Field(1.0, ge=0, le=1e6, description="times real time; 0 is as fast as possible; timestamps end now")
     form: Literal["sample", "chunk", "binary"] = Field("sample", description="the contract's message form")
@@ -31,9 +40,15 @@ class Options(TopicSettings):
 
 def run(options: Options) -> None:
     """Replay."""
-    fleet = open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat)
-    sending = Replay(
-        fleet,
+    _refuse_the_others_flags(options)
+    sending = _readings(options) if options.texts is None else _texts(options, options.texts)
+    with stop_on_signals() as stop:
+        replay(sending, stop)
+
+
+def _readings(options: Options) -> Sending:
+    return Replay(
+        open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat),
         bootstrap_servers=options.kafka.bootstrap_servers,
         topic=options.activity.input_topic,
         speed=options.speed,
@@ -42,5 +57,23 @@ def run(options: Options) -> None:
         chunk_seconds=options.chunk_seconds,
         compression=options.compression,
     )
-    with stop_on_signals() as stop:
-        replay(sending, stop)
+
+
+def _texts(options: Options, path: Path) -> Sending:
+    return TextReplay(
+        path,
+        bootstrap_servers=options.kafka.bootstrap_servers,
+        topic=options.text.input_topic,
+        rate=options.rate,
+        repeat=options.repeat,
+        seconds=options.seconds,
+        compression=options.compression,
+    )
+
+
+def _refuse_the_others_flags(options: Options) -> None:
+    others = ("rate",) if options.texts is None else OF_DEVICES
+    given = [f"--{name.replace('_', '-')}" for name in others if name in options.model_fields_set]
+    if given:
+        needs = "goes with --texts" if options.texts is None else "is for readings, and --texts sends texts"
+        raise SettingsError(f"{given[0]} {needs}")

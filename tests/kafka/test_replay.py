@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 
 from ingest.decode import decode
+from ingest.texts import decode_texts
 from service.broker import Broker
 from service.fleet import RecordedFleet
 from service.replay import Replay, ReplayError, replay
 from service.replay_messages import Form
+from service.replay_texts import TextReplay
 from service.synthesiser import SyntheticFleet
 from training.datasets import Recording
 
@@ -158,3 +161,28 @@ def test_on_a_terminal_a_replay_shows_how_far_it_is(broker: Broker, topic: MakeT
     replay(sending, console=Console(file=shown, width=150, force_terminal=True))
     assert "messages/s)" in shown.getvalue()
     assert "━" in shown.getvalue()
+
+
+def test_texts_arrive_once_in_order_with_their_ids_as_keys(broker: Broker, topic: MakeTopic, tmp_path: Path) -> None:
+    name, path, shown = topic(), tmp_path / "reviews.jsonl", io.StringIO()
+    path.write_text("".join(f'{{"id": "review-{number}", "text": "good"}}\n' for number in range(2500)))
+    sending = TextReplay(path, bootstrap_servers=broker.bootstrap_servers, topic=name, rate=0)
+    summary = replay(sending, console=Console(file=shown, width=120))
+    records = on_topic(broker, name)
+    texts, rejections = decode_texts(records)
+    assert (summary.messages, rejections) == (2500, [])
+    assert texts.ids == [f"review-{number}".encode() for number in range(2500)]
+    assert [record.key for record in records] == texts.ids
+    assert shown.getvalue() == f"sent {summary}\n"
+    assert "readings" not in shown.getvalue()
+
+
+def test_texts_repeat_at_their_rate_until_the_time_is_over(broker: Broker, topic: MakeTopic, tmp_path: Path) -> None:
+    name, path = topic(), tmp_path / "reviews.txt"
+    path.write_text("a gripping film\ndull\n")
+    sending = TextReplay(
+        path, bootstrap_servers=broker.bootstrap_servers, topic=name, rate=20, repeat=True, seconds=0.25
+    )
+    summary = sending.run(threading.Event())
+    assert summary.seconds >= 0.2  # the fifth is due then
+    assert [record.key for record in on_topic(broker, name)] == [b"1", b"2", b"1", b"2", b"1"]

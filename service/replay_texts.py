@@ -1,0 +1,74 @@
+"""Sends the texts of a file to Kafka, so many a second."""
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kafka import KafkaProducer
+
+from ingest.texts import decode_texts
+from service.offline import texts_of_file
+from service.replay import MOST_AT_ONCE, TICK_S, ReplayError, Sending
+
+MS_A_TEXT_UNPACED = 1.0  # what a text counts for in the stream's own time when none waits for its turn
+
+
+class TextReplay(Sending):
+    """The texts of a file, one a line, or a .jsonl of ``{"id", "text"}``; their ids are the records' keys.
+
+    `rate` is texts a second, 0 as fast as possible; `repeat` begins the file again when it ends; `seconds` ends the
+    replay. Raises ClassifyError for a file that can't be read, ReplayError for a stream without an end.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        bootstrap_servers: str,
+        topic: str,
+        rate: float,
+        repeat: bool = False,
+        seconds: float | None = None,
+        compression: str | None = None,
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, compression)
+        if not rate and (repeat or seconds is not None):
+            raise ReplayError("texts that are sent as fast as possible know no time: give a --rate as well")
+        source = texts_of_file(path)
+        texts, rejections = decode_texts(source.lines)
+        source.refuse(rejections)
+        self._messages = list(zip(texts.ids, (line.value for line in source.lines), strict=True))
+        self._rate = rate
+        self._ms_a_text = 1000 / rate if rate else MS_A_TEXT_UNPACED
+        ends = [end for end in (None if repeat else len(self._messages), seconds and math.ceil(seconds * rate)) if end]
+        self._end = min(ends, default=None)
+        self.length_ms = None if self._end is None else self._end * self._ms_a_text
+
+    def _send_all(
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        partitions: int,
+        stop: threading.Event,
+        report: Callable[[], None],
+    ) -> None:
+        messages = itertools.islice(itertools.cycle(self._messages), self._end)
+        sent = 0
+        while sent != self._end and not stop.is_set():
+            some = list(itertools.islice(messages, min(self._due() - sent, MOST_AT_ONCE)))
+            self._sent([producer.send(topic, value, key) for key, value in some], report)
+            sent += len(some)
+            self.done_ms = sent * self._ms_a_text
+            self._behind_s = max(0, self._due() - sent) / self._rate if self._rate else 0.0
+            if not some:
+                stop.wait(TICK_S)
+
+    def _due(self) -> int:
+        """Return how many texts are due by now, of those that there are."""
+        if not self._rate:
+            return len(self._messages)
+        due = 1 + int((time.monotonic() - self._started) * self._rate)
+        return due if self._end is None else min(due, self._end)

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from service.cli import main
+from service.offline import ClassifyError
+from service.replay import ReplayError
+from service.replay_texts import TextReplay
+
+
+def replayed(path: Path, rate: float = 10.0, *, repeat: bool = False, seconds: float | None = None) -> TextReplay:
+    return TextReplay(path, bootstrap_servers="nobody:1", topic="texts", rate=rate, repeat=repeat, seconds=seconds)
+
+
+@pytest.fixture
+def three_lines(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.txt"
+    path.write_text("a gripping film\n\nit opens in June\ndull\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rate", "repeat", "seconds", "length_ms"),
+    [
+        (10.0, False, None, 300),
+        (10.0, False, 0.15, 200),
+        (10.0, False, 60, 300),
+        (10.0, True, 60, 60_000),
+        (10.0, True, None, None),
+        (3.0, True, 1, 1000),
+        (0.0, False, None, 3),
+    ],
+)
+def test_a_replay_lasts_as_long_as_its_texts_or_as_it_may(
+    three_lines: Path, rate: float, repeat: bool, seconds: float | None, length_ms: float | None
+) -> None:
+    length = replayed(three_lines, rate, repeat=repeat, seconds=seconds).length_ms
+    assert length == (length_ms if length_ms is None else pytest.approx(length_ms))
+
+
+def test_as_fast_as_possible_without_an_end_is_refused(three_lines: Path) -> None:
+    with pytest.raises(ReplayError, match="give a --rate"):
+        replayed(three_lines, 0.0, repeat=True)
+
+
+def test_a_line_that_the_worker_would_refuse_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"id": "a", "text": "good"}\n{"id": "b"}\n')
+    with pytest.raises(ClassifyError, match=r"reviews.jsonl, line 2: "):
+        replayed(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--texts", "reviews.txt", "--devices", "3"], "--devices is for readings, and --texts sends texts"),
+        (["--rate", "3"], "--rate goes with --texts"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", *flags]) == 2
+    assert capsys.readouterr().err == f"stridecast replay: {says}\n"
