@@ -363,8 +363,9 @@ def test_a_flood_of_texts_does_not_keep_the_activities_waiting(
     assert during[-1] > during[0]  # ... and texts meanwhile
 
 
-def test_a_second_process_of_both_takes_its_share_of_both_and_gives_it_back_without_loss(
-    make_both: Callable[..., Both], sentences: Bundle, tmp_path: Path
+@pytest.mark.parametrize("leaves", ["the first to have come", "the last"])
+def test_a_second_process_of_both_takes_its_share_of_both_and_whoever_leaves_gives_it_back_without_loss(
+    leaves: str, make_both: Callable[..., Both], sentences: Bundle, tmp_path: Path
 ) -> None:
     both = make_both(4)
     texts = [(f"text-{number}", text) for number, text in enumerate(some_texts(1200))]
@@ -378,21 +379,24 @@ def test_a_second_process_of_both_takes_its_share_of_both_and_gives_it_back_with
             some = readings[partition][number * third : (number + 1) * third]
             both.activity.send([sample(reading) for reading in some], partition)
 
-    with running_worker(tmp_path / "first.log", *both.flags, kind="all") as first:
+    with (
+        running_worker(tmp_path / "first.log", *both.flags, kind="all") as first,
+        running_worker(tmp_path / "second.log", *both.flags, kind="all") as second,
+    ):
         send_third(0)
-        with running_worker(tmp_path / "second.log", *both.flags, kind="all") as second:
-            for each in (first, second):
-                wait_for_partitions(each, both, 2)
-            send_third(1)
-            first.wait_for("stridecast_predictions_total", 1, worker="text")
-            second.wait_for("stridecast_predictions_total", 1, worker="text")
-            assert second.terminate() == 0, second.said()
+        for worker in (first, second):
+            wait_for_partitions(worker, both, 2)
+        send_third(1)
+        leaver, stayer = (first, second) if leaves.startswith("the first") else (second, first)
+        for kind in ("activity", "text"):
+            leaver.wait_for("stridecast_predictions_total", 1, worker=kind)
+        assert leaver.terminate() == 0, leaver.said()
         send_third(2)
         check_labels(both.text.labels(len(texts)), in_turns(texts, 4), sentences)
         wanted = windows_of(readings)
         check_activities(both.activity.labels(len(wanted)), wanted)
-        wait_for_partitions(first, both, 4)
-        assert first.terminate() == 0, first.said()
+        wait_for_partitions(stayer, both, 4)
+        assert stayer.terminate() == 0, stayer.said()
 
 
 def wait_for_partitions(worker: WorkerProcess, both: Both, each: int) -> None:

@@ -31,6 +31,13 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.activity.dead_letter_topic == "accelerometer.dead-letters"
     assert (settings.activity.lateness_slots, settings.activity.max_gap_ms) == (4, 250)
     assert settings.activity.idle_timeout_s == 60
+    text = settings.text
+    assert (text.input_topic, text.output_topic, text.dead_letter_topic) == (
+        "texts",
+        "text-labels",
+        "texts.dead-letters",
+    )
+    assert (text.bundle, text.max_bytes) == ("subjectivity", 65_536)
     assert (settings.http.host, settings.http.port) == ("127.0.0.1", 9464)
     assert settings.delivery == "at_least_once"
 
@@ -106,6 +113,8 @@ def test_words_have_no_flag() -> None:
         (["--activity.lateness-slots", "-1"], "activity.lateness_slots = '-1'"),
         (["--activity.idle-timeout-s", "0"], "activity.idle_timeout_s = '0'"),
         (["--activity.max-gap-ms", "nan"], "activity.max_gap_ms = 'nan'"),
+        (["--text.output-topic", ""], "text.output_topic = ''"),
+        (["--text.max-bytes", "0"], "text.max_bytes = '0'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_value(arguments: list[str], says: str) -> None:

@@ -1,5 +1,7 @@
 """What is said of a topic, judged without a broker."""
 
+from service.commands.topics import PARTITIONS, specs
+from service.settings import ActivitySettings, TextSettings
 from service.topics import TopicState, retention_warnings
 
 A_DAY = {"cleanup.policy": "delete", "retention.ms": "86400000", "retention.bytes": "-1"}
@@ -49,3 +51,17 @@ def test_a_state_reads_as_a_sentence() -> None:
         str(TopicState("texts", 3, False, ("6 were asked for",)))
         == "texts: exists with 3 partitions; but 6 were asked for"
     )
+
+
+def test_each_kind_of_worker_has_an_input_labels_that_go_with_it_and_dead_letters_that_may_be_larger() -> None:
+    topics = specs([ActivitySettings(), TextSettings(input_topic="reviews")], None)
+    assert [(topic.name, topic.partitions, topic.labels_of) for topic in topics] == [
+        ("accelerometer", PARTITIONS, None),
+        ("activities", PARTITIONS, "accelerometer"),
+        ("accelerometer.dead-letters", 1, None),
+        ("reviews", PARTITIONS, None),
+        ("text-labels", PARTITIONS, "reviews"),
+        ("texts.dead-letters", 1, None),
+    ]
+    larger = {"max.message.bytes": str(2 * 1024 * 1024)}
+    assert [dict(topic.config) for topic in topics] == 2 * [{}, {}, larger]
