@@ -11,7 +11,7 @@ from service.settings import KindSettings, ServiceSettings, Topic
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.messages import decode_sounds
 
-SOUNDS_A_BLOCK = 256
+SOUNDS_A_BLOCK = 64
 
 
 class HeartSettings(KindSettings):
