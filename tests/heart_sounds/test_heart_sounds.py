@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from ingest.records import Headers
+from service.kind import WorkerError
+from service.metrics import Families, WorkerMetrics
 from service.settings import SettingsError, load
 from tests.heart_sounds.framing import BINS, FLOOR, FRAME, HOP, WINDOW, spectrograms
 from tests.heart_sounds.messages import SOUND_BYTES, decode_sounds
 from tests.heart_sounds.plain import probabilities
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds
-from tests.heart_sounds.worker import Options
+from tests.heart_sounds.worker import HeartSettings, Options, heart_kind
+from tests.inference.bundles import constant_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.test_rooms import FORBIDDEN, ROOT, imported
 
@@ -80,6 +84,13 @@ def is_id(key: bytes | None) -> bool:
         return key is not None and 1 <= len(key) <= 512 and bool(key.decode())
     except UnicodeDecodeError:
         return False
+
+
+def test_a_bundle_that_was_trained_on_other_frames_is_refused(tmp_path: Path) -> None:
+    other = constant_bundle(tmp_path / "other", LABELS, FRAME)
+    metrics = WorkerMetrics(Families(CollectorRegistry()), "heart", topics=[], reasons=[], labels=[])
+    with pytest.raises(WorkerError, match=r"constant@1 was trained on other frames .* heart\.bundle"):
+        heart_kind(HeartSettings()).prepare(other, metrics)
 
 
 def test_its_settings_come_from_a_file_and_the_environment_as_those_of_the_others_do(
