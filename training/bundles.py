@@ -1,5 +1,6 @@
 """What the ends of all training runs have in common: room for the result, its description, its seeds."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from training.evaluate import Evaluation
 from training.fit import FitError
 from training.scores import Scores
 
+# A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
+METRIC_NAME_LENGTH = 55
+
 
 def make_room(*folders: Path) -> None:
     """Find out before an hour of work, not after it, that its result cannot be written; raises `FitError`."""
@@ -25,10 +29,16 @@ def make_room(*folders: Path) -> None:
 
 
 def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
-    """A network whose first weights are a function of `seed`; the caller's random numbers are left alone."""
+    """A network whose first weights are a function of `seed`; the caller's random numbers are left alone.
+
+    Raises `FitError` for arguments that the architecture does not take.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(architecture, **arguments)
+        try:
+            return build(architecture, **arguments)
+        except ValidationError as error:
+            raise FitError(f"no network {architecture} can be built so: {_first_fault(error)}") from None
 
 
 def described(make: Callable[[], Description], name: str, version: str) -> Description:
@@ -36,11 +46,14 @@ def described(make: Callable[[], Description], name: str, version: str) -> Descr
     try:
         return make()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the description"
         raise FitError(
-            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {where}: {first['msg']}"
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_fault(error)}"
         ) from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"
 
 
 def with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:
@@ -55,4 +68,5 @@ def with_metrics(description: Description, validation: Scores, tests: Sequence[E
 
 def metric_name(dataset: str) -> str:
     """A data set's name as a manifest's metrics have it, such as `wisdm-v1.1-reconstructed`."""
-    return "-".join(dataset.lower().replace("(", "").replace(")", "").split())
+    plain = re.sub(r"[^a-z0-9._-]+", "-", dataset.lower())
+    return plain.strip("._-")[:METRIC_NAME_LENGTH] or "data"

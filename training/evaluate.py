@@ -98,12 +98,14 @@ def evaluate_text_bundle(
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:
-    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` where it tells other labels apart."""
+    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` where there are none, or other labels."""
     if set(corpus.labels) - set(bundle.manifest.labels):
         raise DataError(
             f"{bundle.title} tells {', '.join(bundle.manifest.labels[:10])}, {corpus.name} holds "
             f"{', '.join(corpus.labels[:10])}: score it on texts with its own labels"
         )
+    if not len(texts):
+        raise DataError(f"{corpus.name} holds no text to score on: give the file of its test part too")
     framer = Framer(parse_rules(bundle.manifest.framing), bundle.vocabulary)
     label = np.array([bundle.manifest.labels.index(name) for name in corpus.labels])
     frames = framer.frame([corpus.texts[i] for i in texts])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
+from inference.devices.cpu import CpuEngine
 from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
@@ -19,7 +20,7 @@ from training.fit import FitError, Fixed
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
 from training.learn_text import Hidden, Material, Split, Trimmed, learn, read_material, score_on
 from training.scores import Scores
-from training.text import Trained, single_split, train_text
+from training.text import Trained, single_split, texts_a_second, train_text
 from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
 from training.words import UNKNOWN
 
@@ -124,6 +125,51 @@ def test_an_interrupted_training_resumed_gives_the_same_bundle(
     assert resumed.bundle.digest == trained.bundle.digest
 
 
+def test_a_run_is_not_resumed_with_other_parts(trained: Trained, material: Material, folder: Path) -> None:
+    """With `--test-share 0.3` a run of 0.1 went on from its weights, which had learned from texts of the new test."""
+    with pytest.raises(FitError, match="its parts is"):
+        train_text(
+            material,
+            small_recipe(),
+            folder / "other",
+            folder / "report",
+            command="made by a test",
+            seed=3,
+            test_share=0.3,
+            resume=True,
+        )
+
+
+def test_what_no_bundle_can_hold_is_refused_before_the_fit(material: Material, tmp_path: Path) -> None:
+    """A table of too many words was refused after it, and a text too long for the vectors' length in a traceback."""
+    assert material.vectors is not None
+    long = np.zeros((len(material.vectors.rows), 1000), np.float32)
+    wide = dataclasses.replace(material, vectors=dataclasses.replace(material.vectors, values=long))
+    recipe = small_recipe()
+    recipe = dataclasses.replace(recipe, rules=recipe.rules.model_copy(update={"length": 8000}))
+    with pytest.raises(FitError, match="cut texts shorter"):
+        train_text(wide, recipe, tmp_path / "wide", tmp_path / "report", command="made by a test")
+    with pytest.raises(FitError, match=r"no network text-cnn can be built so.*cut texts shorter"):
+        cross_validate(wide, [recipe], tmp_path / "folds", folds=2, command="")
+
+
+def test_the_speed_told_is_that_of_the_texts_given(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was that of the golden texts, which have twenty words: the CPU engine leaves out the other 380 of a frame."""
+    seen: list[np.ndarray] = []
+
+    def launch(engine: CpuEngine, slot: int, frames: int) -> None:
+        seen.append(engine.staging(slot)[:frames].copy())
+        at_once(engine, slot, frames)
+
+    at_once = CpuEngine.launch
+    monkeypatch.setattr("training.text.SPEED_SECONDS", 0.0)
+    monkeypatch.setattr(CpuEngine, "launch", launch)
+    texts_a_second(trained.bundle, ["film " * 20, "story"])
+
+    assert {tuple((row != 0).sum(axis=1)[:2]) for row in seen if len(row) == 256 and row.any()} == {(20, 1)}
+    assert {int((row != 0).sum()) for row in seen if len(row) == 1 and row.any()} == {20, 1}
+
+
 def _interrupt(*_: object) -> str:
     raise KeyboardInterrupt
 
@@ -223,7 +269,8 @@ def test_variants_are_compared_fold_by_fold() -> None:
 
 
 def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> None:
-    reviews = write_reviews(tmp_path / "mine.csv")
+    """Its name is a part of metrics' names: one with a space and Cyrillic letters ended the run after the fit."""
+    reviews = write_reviews(tmp_path / "Мои reviews.csv")
     words = [
         "--data",
         str(reviews),
@@ -238,9 +285,9 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> Non
     ]
     assert main(["train", "text", *words, "--threads", "1"]) == 0
     manifest = load_bundle(tmp_path / "mine").manifest
-    assert manifest.training.command == "stridecast train text --data mine.csv --length 32 --epochs 2 --maps 4"
+    assert manifest.training.command == "stridecast train text --data 'Мои reviews.csv' --length 32 --epochs 2 --maps 4"
     assert manifest.input.shape == (32,)
-    assert "mine.csv.accuracy" in manifest.metrics
+    assert "reviews.csv.accuracy" in manifest.metrics
 
 
 @pytest.mark.parametrize(
@@ -281,3 +328,9 @@ def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained
     other = dataclasses.replace(material.corpus, labels=("bad", "ugly"))
     with pytest.raises(DataError, match="score it on texts with its own labels"):
         evaluate_texts(trained.bundle, other, np.arange(3))
+
+
+def test_a_bundle_is_not_scored_on_no_texts(trained: Trained, material: Material) -> None:
+    """The training file of a data set alone holds no test part: that was an error of NumPy's."""
+    with pytest.raises(DataError, match="holds no text to score on"):
+        evaluate_texts(trained.bundle, material.corpus, np.arange(0))
