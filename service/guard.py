@@ -30,10 +30,22 @@ def main(grace_s: float, arguments: list[str]) -> int:
 
     Once standard input closes, the command is asked to end, and killed if it has not after `grace_s` seconds.
     """
-    command = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
-    # A signal meant to end us must not leave the command behind. (Ignoring it would make the command ignore it too.)
+    started: list[subprocess.Popen[bytes]] = []
+    asked = threading.Event()
+
+    def end(*_: object) -> None:
+        asked.set()
+        for command in started:
+            command.terminate()
+
+    # A signal meant to end us must not leave the command behind, not even one that comes while it starts.
+    # (Ignoring it would make the command ignore it too.)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: command.terminate())
+        signal.signal(number, end)
+    command = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
+    started.append(command)
+    if asked.is_set():
+        command.terminate()
     threading.Thread(target=_end_when_input_closes, args=(command, grace_s), daemon=True).start()
     status = command.wait()
     return status if status >= 0 else 128 - status
