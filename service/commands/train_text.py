@@ -35,7 +35,7 @@ class Options(Command):
     variant: Variant | Literal["all"] | None = Field(
         None,
         description="how vectors are trained; all compares the four of Kim's article with ours over folds; "
-        "non-static without it, or rand where there are no vectors",
+        "without it projected, an article's non-static, and rand where there are no vectors",
     )
     output: Path | None = Field(None, description="folder of the bundle, named like it; runs/DATASET without it")
     report: Path | None = Field(
@@ -114,11 +114,12 @@ def run(options: Options) -> None:
 def _recipes(options: Options) -> list[TextRecipe]:
     """What to fit: one recipe, or with `--variant all` the article's four and ours."""
     if options.variant != "all":
+        usual: Variant = "projected" if options.recipe == "default" else "non-static"
         wanted: list[tuple[RecipeName, Variant]] = [
-            (options.recipe, options.variant or ("non-static" if options.vectors else "rand"))
+            (options.recipe, options.variant or (usual if options.vectors else "rand"))
         ]
     elif options.folds:
-        wanted = [("article", variant) for variant in PAPERS_VARIANTS] + [("default", "non-static")]
+        wanted = [("article", variant) for variant in PAPERS_VARIANTS] + [("default", "projected")]
     else:
         raise FitError("--variant all compares variants over folds: add --folds 10, or choose one of them")
     if options.vectors is None and any(variant != "rand" for _, variant in wanted):
