@@ -212,7 +212,7 @@ def _resume(run: _Run, checkpoint: Path, identity: Mapping[str, Any], console: C
 
 
 def _all_epochs(run: _Run, task: Task, settings: FitSettings, console: Console, save: Callable[[], None]) -> None:
-    with _progress(console) as progress:
+    with epochs_progress(console) as progress:
         bar = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
         while len(run.history) < settings.epochs and not _waited_enough(run, settings):
             epoch = _one_epoch(run, task, settings, lambda epochs: progress.update(bar, completed=epochs))
@@ -448,7 +448,8 @@ def _copied(weights: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
-def _progress(console: Console) -> rich.progress.Progress:
+def epochs_progress(console: Console) -> rich.progress.Progress:
+    """A bar for each fit, with its epochs and the time that it takes."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import rich.progress
 import torch
 from rich.console import Console
 from torch import Tensor
+
+from training.fit import epochs_progress
 
 FIRST, LAST = 4, 103
 STEPS = 5
@@ -246,7 +247,7 @@ class Fitted:
 def study(epochs: int, seeds: int, console: Console) -> list[Fitted]:
     """Fit both models in every case, from `seeds` seeds each; model by model, case by case, seed by seed."""
     fitted: list[Fitted] = []
-    with _progress(console) as progress, _fit_for_tiny_networks():
+    with epochs_progress(console) as progress, _fit_for_tiny_networks():
         bars = {which: progress.add_task(model.title, total=epochs) for which, model in MODELS.items()}
         for which, bar in bars.items():
             fitted += fit_all(which, epochs, seeds, functools.partial(progress.advance, bar))
@@ -333,17 +334,3 @@ def _fit_for_tiny_networks() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
-
-
-def _progress(console: Console) -> rich.progress.Progress:
-    return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TextColumn("epoch {task.completed:.0f} of {task.total:.0f}"),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-        console=console,
-        disable=console.quiet,
-        transient=True,
-    )

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from inference.devices.texts import without_padding
 from training.bundles import new_network
 from training.embeddings import VARIANTS
 from training.files import DataError
@@ -206,9 +207,7 @@ class Trimmed(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits of `frames` int32[n, length]."""
-        used = (frames != 0).any(dim=0).nonzero()
-        longest = int(used[-1]) + 1 if len(used) else 1
-        logits: Tensor = self.network(frames[:, :longest])
+        logits: Tensor = self.network(without_padding(frames))
         return logits
 
 
