@@ -8,7 +8,14 @@ from inference.architectures import build
 from inference.bundle import Bundle, infer_plainly, served_module
 from inference.core import Core
 from inference.devices import choose_device, cpu, texts
-from inference.devices.texts import TableGloveCnn, TableTextCnn, TrimmedRecurrent, speed_up_texts, without_padding
+from inference.devices.texts import (
+    TableGloveCnn,
+    TableTextCnn,
+    TrimmedRecurrent,
+    WordTable,
+    speed_up_texts,
+    without_padding,
+)
 from inference.models import load_model
 from tests.inference.bundles import people, text_bundle
 from tests.inference.devices import BOTH, DEVICES
@@ -136,6 +143,10 @@ def test_the_cpu_has_an_equal_for_each_text_network(name: str, kind: type) -> No
 def test_networks_of_too_many_words_keep_their_convolutions(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of a large vocabulary would take gigabytes."""
     monkeypatch.setattr(texts, "TABLES_LIMIT", 1000)
+    module = served_module(bundle)
+    speed_up_texts(module)
+    assert not any(isinstance(part, WordTable) for part in module.modules())
+
     engine = load_model(bundle, choose_device("cpu", "float32"), max_batch=4).engine
     values = texts_of(4, length_of(bundle))
     engine.staging(0)[:] = values

@@ -1,8 +1,10 @@
 """Training text models from end to end, on made-up reviews that a single word tells apart."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,8 +123,23 @@ def test_an_interrupted_training_resumed_gives_the_same_bundle(
         patch.setattr("training.fit._line", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(material, tmp_path)
+    epochs = count_calls(monkeypatch, "training.fit", "_one_epoch")
     resumed = train(material, tmp_path, resume=True)
     assert resumed.bundle.digest == trained.bundle.digest
+    assert len(epochs) == 3  # of four
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list[None]:
+    """A list that grows at each call of a module's function."""
+    called: list[None] = []
+    function = getattr(importlib.import_module(module), name)
+
+    def counting(*words: Any, **named: Any) -> Any:
+        called.append(None)
+        return function(*words, **named)
+
+    monkeypatch.setattr(f"{module}.{name}", counting)
+    return called
 
 
 def test_a_run_is_not_resumed_with_other_parts(trained: Trained, material: Material, folder: Path) -> None:
@@ -233,7 +250,9 @@ def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
         patch.setattr("training.cross_validation.score_on", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(material, recipes, apart, folds=3, command="", resume=True)
+    fits = count_calls(monkeypatch, "training.cross_validation", "learn")
     results = cross_validate(material, recipes, apart, folds=3, command="", baselines=True, resume=True)
+    assert len(fits) == 4  # of six: fold 2 is there
     for model in ("rand", "static", "tfidf-logistic", "tfidf-svm"):
         assert len(results[model]) == 3
         assert accuracies(apart, model) == accuracies(tmp_path / "whole", model)
