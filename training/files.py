@@ -9,6 +9,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ MAX_CONTENT_BYTES = 4 << 30
 BLOCK_BYTES = 4 << 20
 
 # What reading a damaged file may end in.
-READ_ERRORS = (OSError, EOFError, lzma.LZMAError, tarfile.TarError)
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
 class DataError(ValueError):

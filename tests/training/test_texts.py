@@ -1,6 +1,9 @@
 """Readers of labelled texts, on made-up files in the public forms."""
 
+import bz2
 import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +132,20 @@ def test_an_archive_cut_short_is_one_sentence(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(DataError, match=r"cannot read .*a\.tar\.gz"):
         read_corpus("imdb", [whole])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_with_a_wrong_byte_is_one_sentence(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """In gzip it was a traceback: what zlib raises of a damaged stream is no OSError."""
+    lines = b"".join(b"%d sentences\n" % number for number in np.random.default_rng(0).integers(0, 10**9, 500))
+    whole = bytearray(compress(lines))
+    whole[10] = 0xFF
+    paths = subj(tmp_path)
+    paths[1].write_bytes(whole)
+    with pytest.raises(DataError, match=r"cannot read .*subj\.subjective\.gz"):
+        read_corpus("subj", paths)
 
 
 def test_members_and_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
