@@ -126,6 +126,11 @@ def load_bundle(folder: Path) -> Bundle:
     if (ids := manifest.architecture.checked().input_limit) is not None:
         vocabulary_bytes = _read(folder / VOCABULARY_NAME, vocabulary.LIMIT, VocabularyError)
         words = _parse_vocabulary(vocabulary_bytes, ids, folder / VOCABULARY_NAME)
+        if hashlib.sha256(vocabulary_bytes).hexdigest() != manifest.vocabulary_sha256:
+            raise VocabularyError(
+                f"{folder / VOCABULARY_NAME} is not the file whose SHA-256 is the manifest's vocabulary_sha256, so its "
+                f"words belong to another model: copy the bundle anew, whole"
+            )
         if weights["embedding.weight"][0].any():
             raise WeightsError(
                 f"{folder / WEIGHTS_NAME}: tensor 'embedding.weight' has a vector for padding, row 0, that is not "
@@ -202,13 +207,13 @@ def save_bundle(
     state = network.state_dict()
     stored = _stored(state, half, folder)
     served = {name: _checked(tensor, state[name], f"{folder.name}: tensor {name!r}") for name, tensor in stored.items()}
-    manifest = _with_golden(description, served, golden_frames)
-    files = {
-        MANIFEST_NAME: (manifest.model_dump_json(indent=1) + "\n").encode(),
-        WEIGHTS_NAME: safetensors.torch.save(stored),
-    }
+    files = {WEIGHTS_NAME: safetensors.torch.save(stored)}
+    words_digest = None
     if vocabulary or description.input.dtype == "int32":
         files[VOCABULARY_NAME] = _render_vocabulary(vocabulary, description, folder)
+        words_digest = hashlib.sha256(files[VOCABULARY_NAME]).hexdigest()
+    manifest = _with_golden(description, served, golden_frames, words_digest)
+    files[MANIFEST_NAME] = (manifest.model_dump_json(indent=1) + "\n").encode()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "new"
@@ -280,7 +285,9 @@ def _stored(state: Mapping[str, Tensor], half: Collection[str], folder: Path) ->
     return {name: tensor.half() if name in half else tensor for name, tensor in stored.items()}
 
 
-def _with_golden(description: Description, state: Mapping[str, Tensor], frames: NDArray[Any]) -> Manifest:
+def _with_golden(
+    description: Description, state: Mapping[str, Tensor], frames: NDArray[Any], vocabulary_sha256: str | None
+) -> Manifest:
     with torch.device("meta"):
         network = description.architecture.build()
     network.load_state_dict(state, strict=True, assign=True)
@@ -293,7 +300,7 @@ def _with_golden(description: Description, state: Mapping[str, Tensor], frames: 
         input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),
         probabilities=tuple(tuple(map(_shortest, row)) for row in probabilities),
     )
-    return Manifest.model_validate({**dict(description), "golden": golden})
+    return Manifest.model_validate({**dict(description), "vocabulary_sha256": vocabulary_sha256, "golden": golden})
 
 
 def _shortest(value: np.generic) -> float:

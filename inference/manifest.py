@@ -172,6 +172,8 @@ class Description(_Part):
 class Manifest(Description):
     """The content of `bundle.json`."""
 
+    # Of `vocabulary.txt`: golden frames are ids, so nothing else would notice the words of another model.
+    vocabulary_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     golden: Golden
 
     @model_validator(mode="after")

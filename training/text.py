@@ -190,7 +190,9 @@ def _save_and_test(
     """Save the bundle, score it as it will be served, and save it again with its scores."""
 
     def save(told: Description) -> Bundle:
-        golden = Framer(recipe.rules, learned.vocabulary).frame(GOLDEN_TEXTS)
+        # Texts in another language would all be unknown words: its first words are known ones.
+        known = " ".join(learned.vocabulary[:GOLDEN_WORDS])
+        golden = Framer(recipe.rules, learned.vocabulary).frame((*GOLDEN_TEXTS, known))
         return save_bundle(
             output, learned.network, told, golden, vocabulary=learned.vocabulary, half=("embedding.weight",)
         )
@@ -273,6 +275,7 @@ def _comparison(
     return "\n".join(lines)
 
 
+GOLDEN_WORDS = 50
 # Made up: nobody's text goes into a bundle.
 GOLDEN_TEXTS = (
     "a boy finds an old map and leaves his village to look for the island where his father was lost .",

@@ -15,7 +15,7 @@ from training.embeddings import Variant
 from training.fit import FitError
 from training.learn_text import read_material
 from training.text import PAPERS_VARIANTS, train_text
-from training.text_recipes import ArchitectureName, RecipeName, TextRecipe, recipe_for
+from training.text_recipes import ArchitectureName, RecipeName, TextRecipe, recipe_for, usual_variant
 from training.texts import Dataset, Part
 
 
@@ -35,7 +35,7 @@ class Options(Command):
     variant: Variant | Literal["all"] | None = Field(
         None,
         description="how vectors are trained; all compares the four of Kim's article with ours over folds; "
-        "without it projected, an article's non-static, and rand where there are no vectors",
+        "without it projected, or as the article has it, or rand where there are no vectors",
     )
     output: Path | None = Field(None, description="folder of the bundle, named like it; runs/DATASET without it")
     report: Path | None = Field(
@@ -114,7 +114,7 @@ def run(options: Options) -> None:
 def _recipes(options: Options) -> list[TextRecipe]:
     """What to fit: one recipe, or with `--variant all` the article's four and ours."""
     if options.variant != "all":
-        usual: Variant = "projected" if options.recipe == "default" else "non-static"
+        usual = usual_variant(options.architecture, options.recipe)
         wanted: list[tuple[RecipeName, Variant]] = [
             (options.recipe, options.variant or (usual if options.vectors else "rand"))
         ]

@@ -512,6 +512,13 @@ def test_a_malformed_vocabulary_is_refused_in_one_sentence_that_names_file_line_
     assert len(str(refusal.value)) < 400
 
 
+def test_the_words_of_another_model_are_refused(text: Path) -> None:
+    """A folder whose vocabulary's lines were reversed loaded, passed its golden check, which is of ids, and served."""
+    change_vocabulary(text, "".join(f"{word}\n" for word in reversed(WORDS)).encode())
+    with pytest.raises(VocabularyError, match=r"vocabulary\.txt is not the file whose SHA-256 .* copy the bundle anew"):
+        load_bundle(text)
+
+
 def test_a_vocabulary_over_its_size_limit_is_refused_unread(text: Path) -> None:
     with (text / "vocabulary.txt").open("r+b") as file:
         file.truncate(1 << 40)
