@@ -12,6 +12,8 @@ from service.metrics import WorkerMetrics
 from service.publisher import Publisher, Ticket
 
 SILENCE_CHECK_S = 0.1
+# What a partition may be cut for at once, besides the block that takes longer: rebalances, signals and /livez wait.
+CUT_S = 0.2
 # Labels on their way to Kafka, in queues' worth of frames, beyond which reading pauses.
 OWED_QUEUES = 4
 
@@ -66,13 +68,14 @@ class Feed:
         self._metrics.stages["window"].observe(spent + time.perf_counter() - started)
 
     def advance(self, partition: Partition) -> bool:
-        """Hand the partition's frames to the core; False, and the partition paused, if there is no room for more."""
+        """Hand the partition's frames to the core; False, and it is paused, if there is no room or time for more."""
+        until = time.monotonic() + CUT_S
         while partition.work is not None:
             if partition.block is None:
                 partition.block = next(partition.work, None)
             if partition.block is None:
                 partition.work = None
-            elif self._submit(partition, partition.block):
+            elif time.monotonic() < until and self._submit(partition, partition.block):
                 partition.block = None
             else:
                 self._assignment.pause(partition, True)
