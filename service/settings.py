@@ -10,9 +10,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -59,6 +59,14 @@ class KindSettings(Group):
     output_topic: Topic
     dead_letter_topic: Topic
     bundle: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _refuse_a_circle(self) -> Self:
+        if len({self.input_topic, self.output_topic, self.dead_letter_topic}) < 3:
+            raise ValueError(
+                "input_topic, output_topic and dead_letter_topic must differ, or the worker reads what it writes"
+            )
+        return self
 
 
 class ActivitySettings(KindSettings):
@@ -351,6 +359,7 @@ def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
         given = "" if problem["type"] == "missing" else f" = {_shown(field, problem['input'])}"
         accepts = f" ({field.description})" if field is not None and field.description else ""
         said = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
+        said = said.removeprefix("Value error, ")
         yield f"{'.'.join(location)}{given}: {said[0].lower()}{said[1:]}{accepts}"
 
 

@@ -2,7 +2,7 @@
 
 from service.activity_worker import activity_kind
 from service.run import run_workers
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.text_worker import text_kind
 
 
@@ -15,5 +15,10 @@ class Options(Settings):
 
 
 def run(options: Options) -> None:
-    """Work until told to stop."""
+    """Work until told to stop; raises SettingsError where both would read one topic."""
+    if options.activity.input_topic == options.text.input_topic:
+        raise SettingsError(
+            f"activity.input_topic = text.input_topic = {options.text.input_topic!r}: each of the two would be given "
+            "some of its partitions, and neither would see all"
+        )
     run_workers(options, [activity_kind(options.activity), text_kind(options.text)])

@@ -34,6 +34,12 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "'wroker' is no command" in capsys.readouterr().err
 
 
+def test_both_workers_of_one_topic_are_refused_for_each_would_see_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """The group shared the partitions out: texts of some became dead letters of the other kind, and were committed."""
+    assert main(["worker", "all", "--text.input-topic", "accelerometer"]) == 2
+    assert "activity.input_topic = text.input_topic = 'accelerometer'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

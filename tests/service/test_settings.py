@@ -115,6 +115,8 @@ def test_words_have_no_flag() -> None:
         (["--activity.max-gap-ms", "nan"], "activity.max_gap_ms = 'nan'"),
         (["--text.output-topic", ""], "text.output_topic = ''"),
         (["--text.max-bytes", "0"], "text.max_bytes = '0'"),
+        (["--text.dead-letter-topic", "texts"], "text = {'dead_letter_topic': 'texts'}: input_topic, output_topic and"),
+        (["--activity.output-topic", "accelerometer"], "must differ, or the worker reads what it writes"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_value(arguments: list[str], says: str) -> None:
