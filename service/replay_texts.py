@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kafka import KafkaProducer
 
+from ingest.contract import MAX_TEXT_BYTES
 from ingest.texts import decode_texts
 from service.offline import texts_of_file
 from service.replay import MOST_AT_ONCE, TICK_S, ReplayError, Sending
@@ -20,7 +21,8 @@ class TextReplay(Sending):
     """The texts of a file, one a line, or a .jsonl of ``{"id", "text"}``; their ids are the records' keys.
 
     `rate` is texts a second, 0 as fast as possible; `repeat` begins the file again when it ends; `seconds` ends the
-    replay. Raises ClassifyError for a file that can't be read, ReplayError for a stream without an end.
+    replay. Raises ClassifyError for a file that can't be read or a text of more than `max_bytes`, ReplayError for a
+    stream without an end.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class TextReplay(Sending):
         *,
         bootstrap_servers: str,
         topic: str,
+        max_bytes: int = MAX_TEXT_BYTES,
         rate: float,
         repeat: bool = False,
         seconds: float | None = None,
@@ -38,7 +41,7 @@ class TextReplay(Sending):
         if not rate and (repeat or seconds is not None):
             raise ReplayError("texts that are sent as fast as possible know no time: give a --rate as well")
         source = texts_of_file(path)
-        texts, rejections = decode_texts(source.lines)
+        texts, rejections = decode_texts(source.lines, max_bytes=max_bytes)
         source.refuse(rejections)
         self._messages = list(zip(texts.ids, (line.value for line in source.lines), strict=True))
         self._rate = rate

@@ -30,7 +30,9 @@ class Options(TopicSettings):
     source: str = Field(SYNTHETIC, description="'synthetic', or a file of recordings")
     devices: int | None = Field(None, ge=1, le=1_000_000, description="devices; one a recorded person without it")
     repeat: bool = Field(False, description="begin a recording, or the texts, again at the end")
-    seconds: float | None = Field(None, gt=0, description="seconds of the stream to send; to its end without it")
+    seconds: float | None = Field(
+        None, gt=0, le=1e9, description="seconds of the stream to send; to its end without it"
+    )
     speed: float = Field(1.0, ge=0, le=1e6, description="times real time; 0 is as fast as possible; timestamps end now")
     form: Literal["sample", "chunk", "binary"] = Field("sample", description="the contract's message form")
     chunk_seconds: float = Field(2.0, ge=0.05, le=60, description="seconds of readings in a chunk")
@@ -64,6 +66,7 @@ def _texts(options: Options, path: Path) -> Sending:
         path,
         bootstrap_servers=options.kafka.bootstrap_servers,
         topic=options.text.input_topic,
+        max_bytes=options.text.max_bytes,
         rate=options.rate,
         repeat=options.repeat,
         seconds=options.seconds,

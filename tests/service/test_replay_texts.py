@@ -50,6 +50,26 @@ def test_a_line_that_the_worker_would_refuse_is_named(tmp_path: Path) -> None:
         replayed(path)
 
 
+def test_a_text_may_be_as_long_as_the_worker_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The replay refused what is longer than the default, whatever text.max_bytes said."""
+    path = tmp_path / "pages.txt"
+    path.write_text("x" * 70_000)
+    sent = []
+    monkeypatch.setattr("service.commands.replay.replay", lambda sending, stop: sent.append(sending.length_ms))
+    assert main(["replay", "--texts", str(path), "--text.max-bytes", "70000"]) == 0
+    assert sent == [100]
+    assert main(["replay", "--texts", str(path)]) == 1
+    assert "65536 is the limit" in capsys.readouterr().err
+
+
+def test_a_replay_of_endless_seconds_is_refused(three_lines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended with a traceback: OverflowError."""
+    assert main(["replay", "--texts", str(three_lines), "--seconds", "inf"]) == 2
+    assert "seconds = 'inf'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
