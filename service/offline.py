@@ -83,10 +83,10 @@ def texts_of_file(path: Path) -> Source:
     name, content = _read(path)
     jsonl = path.suffix.lower() == ".jsonl"
     lines = []
-    for number, raw in enumerate(content.split(b"\n"), 1):
+    for number, raw in enumerate(io.BytesIO(content), 1):  # all lines at once may be many more than texts
         if not raw.strip():
             continue
-        text = _decoded(raw.removesuffix(b"\r"), name, number)
+        text = _decoded(raw.removesuffix(b"\n").removesuffix(b"\r"), name, number)
         lines.append(Line(raw, number) if jsonl else _text(number, text))
         if len(lines) > MAX_TEXTS:
             raise ClassifyError(f"{name} has more than {MAX_TEXTS:,} texts: split it, or let a worker label them")
@@ -152,14 +152,18 @@ def _rows(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
 
 def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
     """Return the place of each column that a sample needs."""
-    found = {column.strip(): place for place, column in enumerate(header)}
-    missing = [column for column in REQUIRED_COLUMNS if column not in found]
+    names = [column.strip() for column in header]
+    missing = [column for column in REQUIRED_COLUMNS if column not in names]
     if missing:
         raise ClassifyError(
             f"{name} has no column {' and no '.join(missing)}: the first line of a CSV of readings names timestamp, x, "
             f"y and z, and device_id where there are several devices (texts go into a .txt, one a line, or a .jsonl)"
         )
-    return {column: found[column] for column in ("device_id", *REQUIRED_COLUMNS) if column in found}
+    wanted = [column for column in ("device_id", *REQUIRED_COLUMNS) if column in names]
+    for column in wanted:
+        if names.count(column) > 1:
+            raise ClassifyError(f"{name} has several columns {column}: which of them is meant?")
+    return {column: names.index(column) for column in wanted}
 
 
 def _sample(number: int, fields: dict[str, str]) -> Line:
@@ -192,6 +196,8 @@ def _read(path: Path) -> tuple[str, bytes]:
     """Return what to call a file, and its bytes without a byte order mark."""
     try:
         if path == STANDARD_INPUT:
+            if sys.stdin is None:
+                raise ClassifyError("standard input is closed")
             name, content = "standard input", sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
             with path.open("rb") as file:

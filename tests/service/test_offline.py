@@ -48,6 +48,13 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts(texts_of_file(Path("-"))) == [(b"1", "from a pipe")]
 
 
+def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no `sys.stdin` then, as under `classify --file - <&-`, and a traceback told so."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ClassifyError, match=r"^standard input is closed$"):
+        texts_of_file(Path("-"))
+
+
 def test_messages_keep_their_own_ids(tmp_path: Path) -> None:
     path = written(tmp_path, "m.jsonl", '{"id": "a", "text": "one"}\n\n{"text": "two", "id": "a", "stars": 5}\n')
     assert texts(texts_of_file(path)) == [(b"a", "one"), (b"a", "two")]
@@ -121,6 +128,7 @@ def test_without_device_ids_there_is_one_device(tmp_path: Path) -> None:
         ("", "w.csv is empty"),
         ("time,x,z\n", "w.csv has no column timestamp and no y: the first line of a CSV of readings names timestamp"),
         (ROW, "w.csv has no column timestamp and no x and no y and no z"),
+        ("timestamp,x,x,y,z\n", "w.csv has several columns x: which of them is meant?"),
         (HEADER, "w.csv holds no reading, only a header"),
         (HEADER + ROW + "\n1,2,3\n", "w.csv, line 4: 3 values, and the header names 4"),
         (HEADER + "1\n", "w.csv, line 2: 1 value, and the header names 4"),
