@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from inference.bundle import Bundle
 from ingest.rejections import Rejection
 from ingest.texts import Texts, decode_texts
@@ -23,14 +21,10 @@ def text_kind(settings: TextSettings) -> Kind:
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         framer = _framer(bundle)
+        return lambda source: EachRecord(read, lambda texts, rows: framer.frame(texts.texts[rows]), TEXTS_A_BLOCK)
 
-        def decode(records: Sequence[Any]) -> tuple[Texts, Sequence[Rejection]]:
-            return decode_texts(records, max_bytes=settings.max_bytes)
-
-        def frame(texts: Texts, rows: slice) -> np.ndarray:
-            return framer.frame(texts.texts[rows])
-
-        return lambda source: EachRecord(decode, frame, TEXTS_A_BLOCK)
+    def read(records: Sequence[Any]) -> tuple[Texts, Sequence[Rejection]]:
+        return decode_texts(records, max_bytes=settings.max_bytes)
 
     return Kind("text", settings, prepare, say)
 

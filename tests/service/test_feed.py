@@ -52,7 +52,7 @@ def test_records_that_take_long_to_cut_are_cut_over_several_turns_and_in_order(m
     Meanwhile /livez was red, SIGTERM waited beyond its grace period, and in a rebalance no heartbeat went out.
     """
     now = 0.0
-    monkeypatch.setattr(feed.time, "monotonic", lambda: now)
+    monkeypatch.setattr(feed, "time", SimpleNamespace(monotonic=lambda: now))
 
     def slow_blocks() -> Iterator[Block]:
         nonlocal now

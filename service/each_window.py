@@ -1,0 +1,128 @@
+"""What kinds of worker have in common whose frames are windows of devices' readings, labelled as activities."""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from kafka.structs import TopicPartition
+
+from inference.core import Result
+from ingest.decode import Readings
+from ingest.labels import encode_activities
+from ingest.rejections import Rejection
+from service.kind import Block, Label, Stream
+from service.metrics import WindowMetrics
+from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
+
+WINDOW_MS = SLOT_MS * WINDOW_SLOTS
+
+
+class EachWindow(Stream):
+    """One partition's way from records to frames: readings into rings, windows out of them.
+
+    ``decode`` takes consumed records. ``others`` are the streams of all partitions, this one among them.
+    """
+
+    def __init__(
+        self,
+        source: TopicPartition,
+        decode: Callable[[Sequence[Any]], tuple[Readings, Sequence[Rejection]]],
+        windower: Windower,
+        metrics: WindowMetrics,
+        others: "weakref.WeakSet[EachWindow]",
+    ) -> None:
+        self._source = source
+        self._decode = decode
+        self._windower = windower
+        self._metrics = metrics
+        self._others = others
+        others.add(self)
+
+    def push(
+        self, records: Sequence[Any], processed_at: float, *, mute: bool
+    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
+        readings, rejections = self._decode(records)
+        if not mute:
+            self._metrics.samples.inc(len(readings.device))
+        return rejections, self._windows(records, readings, processed_at, mute)
+
+    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+        """Close the windows of devices that have been silent up to ``heard_until``."""
+        while True:
+            step = self._windower.fall_silent(heard_until)
+            self._count(step)
+            if len(step.frames.start_ms):
+                yield Block(step.frames.values, np.full(len(step.frames.start_ms), -1, np.int64), step.frames)
+            if not step.more:
+                return
+
+    def rewind_to(self, position: int) -> int:
+        """Return the offset of the oldest record that an open window holds; ``position`` where there is none."""
+        return self._windower.rewind_to(position)
+
+    def __len__(self) -> int:
+        """Return how many devices have an open window."""
+        return len(self._windower)
+
+    def labelled(self, block: Block, row: int, at: float) -> None:
+        """Count the window, and note how long its wearer has waited."""
+        self._metrics.windows["labelled"].inc()
+        self._metrics.window_age.observe(max(0.0, at - (block.columns.start_ms[row] + WINDOW_MS) / 1000))
+
+    def __contains__(self, device_id: bytes) -> bool:
+        return device_id in self._windower
+
+    def _windows(self, records: Sequence[Any], readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
+        timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
+        start, total = 0, len(readings.device)
+        while start < total:
+            step = self._windower.push(
+                readings.device_ids,
+                readings.device,
+                readings.timestamp_ms,
+                readings.xyz,
+                offsets,
+                processed_at,
+                start,
+            )
+            start = step.consumed
+            if mute:
+                continue
+            self._count(step)
+            if len(step.frames.start_ms):
+                yield Block(step.frames.values, timestamps[readings.record[step.frames.reading]], step.frames)
+
+    def _count(self, step: Step) -> None:
+        metrics = self._metrics
+        metrics.windows["incomplete"].inc(step.incomplete)
+        metrics.dropped["superseded"].inc(step.superseded)
+        metrics.dropped["late"].inc(len(step.late))
+        for late_ms in step.late:
+            metrics.lateness.observe(late_ms / 1000)
+        for device_id in step.new_devices:
+            # A stream of this partition's last assignment may live on for as long as its frames are on their way.
+            if any(device_id in other for other in self._others if other._source != self._source):
+                metrics.split_devices.inc()
+
+
+def say(result: Result, block: Block, source: int) -> list[Label]:
+    """Write the labels of the windows that a result is about."""
+    manifest = result.bundle.manifest
+    rows = slice(result.start, result.stop)
+    frames: Frames = block.columns
+    return encode_activities(
+        device_id=frames.device_id[rows],
+        start_ms=frames.start_ms[rows],
+        labels=manifest.labels,
+        probabilities=result.probabilities,
+        measured=frames.measured[rows],
+        longest_gap_ms=frames.longest_gap_ms[rows],
+        by_silence=frames.by_silence[rows],
+        model=result.bundle.title,
+        source_partition=source,
+        source_offset=frames.source_offset[rows],
+        bundle_digest=result.bundle.digest,
+    )
