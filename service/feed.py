@@ -16,6 +16,8 @@ SILENCE_CHECK_S = 0.1
 CUT_S = 0.2
 # Labels on their way to Kafka, in queues' worth of frames, beyond which reading pauses.
 OWED_QUEUES = 4
+# Likewise of dead letters, which are as large as their records: 16,384 of them may be gigabytes.
+MAX_LETTER_BYTES = 64 << 20
 
 
 class Feed:
@@ -97,7 +99,8 @@ class Feed:
 
     def _owes_much(self) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
-        return sum(partition.ledger.owed for partition in self._assignment) >= OWED_QUEUES * self._lane.capacity
+        owed = sum(partition.ledger.owed for partition in self._assignment)
+        return owed >= OWED_QUEUES * self._lane.capacity or self._publisher.letter_bytes_waiting() >= MAX_LETTER_BYTES
 
     def notice_silence(self, partition: Partition, heard_until: float) -> None:
         """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then."""

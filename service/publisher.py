@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import kafka
 import numpy as np
@@ -83,6 +83,9 @@ class Publisher(threading.Thread):
         self._say = kind.say
         self._labels = labels
         self._metrics = metrics
+        # Of the dead letters on their way; the worker's own thread alone.
+        self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
+        self._letter_bytes = 0
         self._results: queue.SimpleQueue[tuple[Result, float] | None] = queue.SimpleQueue()
 
     def put(self, result: Result) -> None:
@@ -134,9 +137,20 @@ class Publisher(threading.Thread):
         """Send a rejected record to the dead letters; called on the worker's own thread."""
         letter = dead_letter(record, rejection, owner.source.topic, owner.source.partition)
         message = Message(self._dead_letter_topic, None, letter.key, letter.value, letter.headers, letter.timestamp)
-        self._send(message, Ticket(_NO_BLOCK, owner, segment, self.put), None)
+        future = self._send(message, Ticket(_NO_BLOCK, owner, segment, self.put), None)
+        if future is not None:
+            size = len(letter.key or b"") + len(letter.value or b"")
+            self._letters.append((future, size))
+            self._letter_bytes += size
 
-    def _send(self, message: Message, ticket: Ticket, arrived: Callable[[], None] | None) -> None:
+    def letter_bytes_waiting(self) -> int:
+        """Return how much of the dead letters Kafka has not answered for; called on the worker's own thread."""
+        while self._letters and self._letters[0][0].is_done:
+            self._letter_bytes -= self._letters.popleft()[1]
+        return self._letter_bytes
+
+    def _send(self, message: Message, ticket: Ticket, arrived: Callable[[], None] | None) -> Any:
+        """Hand a message to the producer; return its future, None where it was refused at once."""
         producer = self._dead_letter_producer if arrived is None else self._producer
         try:
             future = producer.send(
@@ -149,9 +163,10 @@ class Publisher(threading.Thread):
             )
         except KafkaError as error:
             self._refused(message, ticket, arrived is None, error)
-            return
+            return None
         future.add_callback(self._acknowledged, ticket.segment, arrived)
         future.add_errback(functools.partial(self._refused, message, ticket, arrived is None))
+        return future
 
     def _acknowledged(self, segment: Segment, arrived: Callable[[], None] | None, _metadata: object) -> None:
         if arrived is not None:
