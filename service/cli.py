@@ -22,7 +22,7 @@ COMMANDS = {
     "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
     "classify": ("service.commands.classify", "label texts, or a file of readings, without Kafka"),
-    "evaluate": ("service.commands.evaluate", "score a bundle on recordings"),
+    "evaluate": ("service.commands.evaluate", "score a bundle on recordings, or on labelled texts"),
     "models": ("service.commands.models", "list bundles and what they promise"),
 }
 
@@ -37,6 +37,7 @@ EXPECTED = (
     "HttpError",
     "BundleError",
     "DeviceError",
+    "CoreError",
     "FramingError",
     "DataError",
     "FitError",
@@ -59,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = _find(words)
     if name is None:
-        hint = "the command comes first" if words[0].startswith("-") else f"{words[0]!r} is no command"
-        print(f"stridecast: {hint}\n\n{_overview()}", file=sys.stderr)
+        print(f"stridecast: {_complaint(words)}\n\n{_overview()}", file=sys.stderr)
         return 2
     try:
         module = importlib.import_module(COMMANDS[name][0])
@@ -83,6 +83,13 @@ def _find(words: list[str]) -> tuple[str | None, list[str]]:
         if name in COMMANDS:
             return name, words[count:]
     return None, []
+
+
+def _complaint(words: list[str]) -> str:
+    if words[0].startswith("-"):
+        return "the command comes first"
+    half = any(name.startswith(f"{words[0]} ") for name in COMMANDS)
+    return f"{' '.join(words[: 2 if half else 1])!r} is no command"
 
 
 def _overview() -> str:

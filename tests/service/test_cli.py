@@ -2,9 +2,11 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from inference.core import CoreFailedError
 from service.cli import COMMANDS, main
 from service.settings import POSITIONAL
 from tests.kafka.worker_process import clean_environment
@@ -32,6 +34,8 @@ def test_half_a_command_shows_what_it_may_go_on_with(capsys: pytest.CaptureFixtu
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wroker", "activity"]) == 2
     assert "'wroker' is no command" in capsys.readouterr().err
+    assert main(["worker", "txt", "--http.port", "0"]) == 2
+    assert "'worker txt' is no command" in capsys.readouterr().err
 
 
 def test_both_workers_of_one_topic_are_refused_for_each_would_see_a_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +79,19 @@ def test_a_bundle_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixtur
     error = capsys.readouterr().err
     assert "/nowhere" in error
     assert error.count("\n") == 1
+
+
+def test_inference_that_fails_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that failed under `classify` ended in a traceback."""
+
+    def fail(*_: object) -> NoReturn:
+        raise CoreFailedError("inference failed: the device is gone")
+
+    monkeypatch.setattr("service.classify.classify_texts", fail)
+    assert main(["classify", "a film"]) == 1
+    assert capsys.readouterr().err == "stridecast classify: inference failed: the device is gone\n"
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
