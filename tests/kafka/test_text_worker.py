@@ -306,7 +306,8 @@ def make_both(make_topics: Callable[..., Topics], sentences: Bundle, walkers: Bu
     def make(partitions: int = 2, **text: dict[str, str]) -> Both:
         activity, texts = make_topics(partitions), make_topics(partitions, **text)
         flags = [*common(activity), *activity.flags("activity", walkers), *texts.flags("text", sentences)]
-        return Both(activity, texts, flags)
+        # On a machine that is slow the devices would otherwise fall silent before the test is over.
+        return Both(activity, texts, [*flags, "--activity.idle-timeout-s", "3600"])
 
     return make
 
