@@ -351,7 +351,7 @@ def _locked(data_dir: Path) -> Iterator[int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataDirInUse(
-                f"another broker runs on the data folder {data_dir}: stop it, or choose another folder"
+                f"another broker runs on the data folder {data_dir}: stop it, or choose another with --data-dir"
             ) from error
         yield lock
     finally:

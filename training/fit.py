@@ -169,7 +169,8 @@ def fit(
     """
     if not len(task.train) or not len(task.validation):
         raise FitError(
-            f"nothing to learn from: {len(task.train)} training and {len(task.validation)} validation examples"
+            f"nothing to learn from: {len(task.train)} training and {len(task.validation)} validation examples; "
+            "more data is needed"
         )
     console = console or Console(quiet=True)
     first = model.state_dict()
