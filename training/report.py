@@ -230,12 +230,13 @@ def _draw_curves(path: Path, history: Sequence[Epoch]) -> None:
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [epoch.epoch for epoch in history]
-    loss.plot(epochs, [epoch.train_loss for epoch in history], label="training")
-    loss.plot(epochs, [epoch.validation_loss for epoch in history], label="validation")
+    marker = "o" if len(history) == 1 else ""  # a line of one point is not seen
+    loss.plot(epochs, [epoch.train_loss for epoch in history], marker=marker, label="training")
+    loss.plot(epochs, [epoch.validation_loss for epoch in history], marker=marker, label="validation")
     loss.set(title="loss", xlabel="epoch")
-    accuracy.plot(epochs, [epoch.train_accuracy for epoch in history], label="training accuracy")
+    accuracy.plot(epochs, [epoch.train_accuracy for epoch in history], marker=marker, label="training accuracy")
     accuracy.plot(epochs, [epoch.validation_accuracy for epoch in history], label="validation accuracy")
-    accuracy.plot(epochs, [epoch.validation_macro_f1 for epoch in history], label="validation macro F1")
+    accuracy.plot(epochs, [epoch.validation_macro_f1 for epoch in history], marker=marker, label="validation macro F1")
     accuracy.set(title="accuracy and macro F1", xlabel="epoch")
     for axes in (loss, accuracy):
         axes.legend()
