@@ -235,7 +235,7 @@ def _draw_curves(path: Path, history: Sequence[Epoch]) -> None:
     loss.plot(epochs, [epoch.validation_loss for epoch in history], marker=marker, label="validation")
     loss.set(title="loss", xlabel="epoch")
     accuracy.plot(epochs, [epoch.train_accuracy for epoch in history], marker=marker, label="training accuracy")
-    accuracy.plot(epochs, [epoch.validation_accuracy for epoch in history], label="validation accuracy")
+    accuracy.plot(epochs, [epoch.validation_accuracy for epoch in history], marker=marker, label="validation accuracy")
     accuracy.plot(epochs, [epoch.validation_macro_f1 for epoch in history], marker=marker, label="validation macro F1")
     accuracy.set(title="accuracy and macro F1", xlabel="epoch")
     for axes in (loss, accuracy):
