@@ -134,13 +134,13 @@ class _Answers(list[Result]):
 def text_table(labelled: LabelledTexts) -> Table:
     """Give a row a text: its id, its beginning, its label; and what else it might be where there are many labels."""
     table = Table()
-    table.add_column("id", overflow="fold")
-    table.add_column("text")
+    table.add_column("id", overflow="fold", min_width=2)
+    table.add_column("text", min_width=16)
     table.add_column("label", no_wrap=True)
     table.add_column("confidence", justify="right", no_wrap=True)
     several = len(labelled.labels[0].fields["probabilities"]) > 2
     if several:
-        table.add_column("next", no_wrap=True)
+        table.add_column("next", overflow="fold", min_width=10)
     for text, label in zip(labelled.texts, labelled.labels, strict=True):
         fields = label.fields
         row = [fields["id"], _shortened(text), fields["label"], f"{fields['confidence']:.3f}"]
