@@ -183,6 +183,7 @@ def open_consumer(
     handover.consumer = consumer
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
+    _finish_joins(consumer._coordinator)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
     return consumer
@@ -202,6 +203,8 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer, "_net"),
         (consumer, "_subscription"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
+        (consumer._coordinator, "_on_join_prepare_async"),
+        (consumer._coordinator, "request_rejoin"),
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
         (consumer._fetcher, "fetched_records"),
@@ -213,6 +216,23 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         raise IngestError(
             f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
         )
+
+
+def _finish_joins(coordinator: Any) -> None:
+    """Let a join that has begun be finished by later polls, whatever began it.
+
+    kafka-python (3.0.12) begins one without a request where the topics' partitions have changed since the leader
+    assigned them, and the assignment of that very join makes them equal again: no poll then takes in its answer, and
+    the member rebalances for ever, without heartbeats or commits. The leader of a group whose members read different
+    topics is in that case at its start. A request stands until the join has succeeded.
+    """
+    prepare = coordinator._on_join_prepare_async
+
+    async def request_and_prepare(*arguments: Any, **options: Any) -> Any:
+        coordinator.request_rejoin()
+        return await prepare(*arguments, **options)
+
+    coordinator._on_join_prepare_async = request_and_prepare
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
