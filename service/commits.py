@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
 from service.assignment import Assignment, names
@@ -40,6 +40,8 @@ class Commits:
         now = time.monotonic()
         if now < self._due_at:
             return
+        if self._assignment.consumer.group_metadata().state == MemberState.REBALANCING:
+            return  # Kafka refuses commits meanwhile
         self._due_at = now + self._interval_s
         offsets = self.snapshots(set(self._assignment.held))
         if offsets:
