@@ -5,6 +5,8 @@ Measured (benchmarks/README.md): 3 to 25 times as many texts of Kim's network as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from inference.architectures.layers import ConvRelu
 from inference.architectures.recurrent import Recurrent
 from inference.architectures.text import GloveCnn, TextCnn, as_channels
 from inference.devices.replace import replace_layers
+
+# Tokens, padding among them, that are looked up at once: more of them leave the cache on their way.
+PIECE_TOKENS = 4096
 
 # Bytes of a network's tables, beyond which it keeps its convolutions: 55,000 words of Kim's network.
 TABLES_LIMIT = 1 << 28
@@ -51,7 +56,7 @@ class WordTable(nn.Module):
 
 
 class TableTextCnn(nn.Module):
-    """A `TextCnn` of tables."""
+    """A `TextCnn` of tables, which answers texts of about the same length together: padding costs what words do."""
 
     def __init__(self, network: TextCnn) -> None:
         super().__init__()
@@ -62,7 +67,14 @@ class TableTextCnn(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
-        frames = without_padding(frames)
+        if len(frames) == 1:
+            return self._answer(without_padding(frames))
+        logits = torch.empty(len(frames), self.output.out_features)
+        for rows, length in pieces(lengths(frames)):
+            logits[rows] = self._answer(frames[rows, :length])
+        return logits
+
+    def _answer(self, frames: Tensor) -> Tensor:
         largest = torch.cat([table(frames).amax(dim=1) for table in self.tables], dim=1)
         logits: Tensor = self.output(torch.relu_(largest.add_(self.bias)))
         return logits
@@ -93,6 +105,28 @@ class TrimmedRecurrent(nn.Module):
         """Logits (n, classes) of `frames`."""
         logits: Tensor = self.network(without_padding(frames))
         return logits
+
+
+def lengths(frames: Tensor) -> Tensor:
+    """Tokens of each text, int32 (n,), up to the last that is no padding, and at least one."""
+    ends = torch.arange(1, frames.shape[1] + 1, dtype=torch.int32)
+    return ((frames != 0) * ends).amax(dim=1).clamp_(min=1)
+
+
+def pieces(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """The rows of texts to answer together, the shortest first, and how long the longest of them is.
+
+    A piece has at most `PIECE_TOKENS` tokens, padding among them, or one text.
+    """
+    sorted_lengths, order = torch.sort(lengths)
+    longest: list[int] = sorted_lengths.tolist()
+    start = 0
+    while start < len(longest):
+        stop = start + 1
+        while stop < len(longest) and (stop + 1 - start) * longest[stop] <= PIECE_TOKENS:
+            stop += 1
+        yield order[start:stop], longest[stop - 1]
+        start = stop
 
 
 def without_padding(frames: Tensor) -> Tensor:
