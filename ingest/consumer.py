@@ -5,8 +5,8 @@ watermark has been processed since. Silence is judged against that, never agains
 ``Handover`` finishes the partitions that a rebalance takes away before it lets them go.
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
-of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``header_names`` and
-``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those parts.
+of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``header_names``,
+``rejoining`` and ``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those parts.
 """
 
 import collections
@@ -23,6 +23,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError, connect
 from ingest.header_names import PartitionRecords
+from ingest.rejoining import end_what_was_begun
 from ingest.resumption import take_turns
 
 log = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ def open_consumer(
     handover.consumer = consumer
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
+    end_what_was_begun(consumer._coordinator)
     _finish_joins(consumer._coordinator)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
@@ -203,6 +205,8 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer, "_net"),
         (consumer, "_subscription"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
+        (consumer._coordinator, "need_rejoin"),
+        (consumer._coordinator, "rejoining"),
         (consumer._coordinator, "_on_join_prepare_async"),
         (consumer._coordinator, "request_rejoin"),
         (consumer._fetcher, "_handle_fetch_response"),
