@@ -185,7 +185,6 @@ def open_consumer(
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
-    _finish_joins(consumer._coordinator)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
     return consumer
@@ -207,8 +206,6 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),
-        (consumer._coordinator, "_on_join_prepare_async"),
-        (consumer._coordinator, "request_rejoin"),
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
         (consumer._fetcher, "fetched_records"),
@@ -220,23 +217,6 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         raise IngestError(
             f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
         )
-
-
-def _finish_joins(coordinator: Any) -> None:
-    """Let a join that has begun be finished by later polls, whatever began it.
-
-    kafka-python (3.0.12) begins one without a request where the topics' partitions have changed since the leader
-    assigned them, and the assignment of that very join makes them equal again: no poll then takes in its answer, and
-    the member rebalances for ever, without heartbeats or commits. The leader of a group whose members read different
-    topics is in that case at its start. A request stands until the join has succeeded.
-    """
-    prepare = coordinator._on_join_prepare_async
-
-    async def request_and_prepare(*arguments: Any, **options: Any) -> Any:
-        coordinator.request_rejoin()
-        return await prepare(*arguments, **options)
-
-    coordinator._on_join_prepare_async = request_and_prepare
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
