@@ -80,6 +80,8 @@ def texts_of_file(path: Path) -> Source:
 
     Empty lines are no texts. Raises ClassifyError.
     """
+    if path.suffix.lower() == ".csv":  # its lines would be taken for texts, header and quotes and all
+        raise ClassifyError(f"{path} is a CSV: texts go into a .txt, one a line, or a .jsonl of id and text")
     name, content = _read(path)
     jsonl = path.suffix.lower() == ".jsonl"
     lines = []

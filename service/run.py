@@ -64,9 +64,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
 
 
 def open_worker(kind: Kind, settings: ServiceSettings, bundle: Bundle, core: Core, families: Families) -> Worker:
-    """Load a bundle onto the core, checked and warm, and connect the worker that serves it."""
-    lane = core.open(bundle)
-    log.info("%s passed its golden check on %s at %s", bundle.title, core.device_name, lane.model.precision)
+    """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it."""
     metrics = WorkerMetrics(
         families,
         kind.name,
@@ -74,8 +72,11 @@ def open_worker(kind: Kind, settings: ServiceSettings, bundle: Bundle, core: Cor
         reasons=list(Reason),
         labels=bundle.manifest.labels,
     )
+    open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
+    lane = core.open(bundle)
+    log.info("%s passed its golden check on %s at %s", bundle.title, core.device_name, lane.model.precision)
     metrics.set_model(lane.model, core.device_name)
-    return Worker(kind, settings, lane, metrics)
+    return Worker(kind, settings, open_stream, lane, metrics)
 
 
 def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:

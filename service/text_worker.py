@@ -35,6 +35,6 @@ def _framer(bundle: Bundle) -> Framer:
         rules = parse_rules(bundle.manifest.framing)
         framer = Framer(rules, bundle.vocabulary)
     except FramingError as error:
-        raise WorkerError(f"{bundle.title}, which text.bundle names, can't label texts: {error}") from None
+        raise WorkerError(f"{bundle.title} can't label texts: {error}") from None
     check_input(bundle, (rules.length,), "int32", "text.bundle")
     return framer

@@ -26,7 +26,7 @@ from service.assignment import Assignment
 from service.clients import GIVE_UP_S, Clients
 from service.commits import Commits
 from service.feed import Feed
-from service.kind import Kind, WorkerError
+from service.kind import Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
 from service.settings import ServiceSettings
@@ -43,13 +43,14 @@ LIVE_WITHIN_S = 15.0
 class Worker:
     """Runs one kind of worker until it is told to stop.
 
-    ``lane`` is its model's way through the core, ``metrics`` its own series.
-    Raises IngestError when Kafka can't be reached at the start, WorkerError when a topic is missing, the bundle does
-    not fit the kind, or a thread has died.
+    ``open_stream`` opens a partition, as the kind prepared it; ``lane`` is its model's way through the core,
+    ``metrics`` its own series. Raises IngestError when Kafka can't be reached at the start, WorkerError when a topic
+    is missing or a thread has died.
     """
 
-    def __init__(self, kind: Kind, settings: ServiceSettings, lane: Lane, metrics: WorkerMetrics) -> None:
-        bundle = lane.model.bundle
+    def __init__(
+        self, kind: Kind, settings: ServiceSettings, open_stream: OpenStream, lane: Lane, metrics: WorkerMetrics
+    ) -> None:
         self.kind = kind
         self._settings = settings
         self._lane = lane
@@ -57,7 +58,7 @@ class Worker:
         self._last_poll = time.monotonic()
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
-        self._assignment = Assignment(kind.prepare(bundle, metrics), self._hearing, metrics.rebalances.inc)
+        self._assignment = Assignment(open_stream, self._hearing, metrics.rebalances.inc)
         # Called by a poll, so not before all that is named here is there.
         self._handover = Handover(
             assigned=self._assignment.assigned,
@@ -71,7 +72,7 @@ class Worker:
         self._clients = Clients(kind, settings.kafka, self._handover, self._hearing)
         self._consumer = self._assignment.consumer = self._clients.consumer
         self._publisher = Publisher(
-            self._clients.producer, self._clients.dead_letter_producer, kind, bundle.manifest.labels, metrics
+            self._clients.producer, self._clients.dead_letter_producer, kind, lane.model.bundle.manifest.labels, metrics
         )
         self._feed = Feed(self._assignment, lane, self._publisher, metrics)
         self._commits = Commits(

@@ -69,7 +69,7 @@ class TextRules(BaseModel):
 def parse_rules(framing: Mapping[str, Any] | None) -> TextRules:
     """Return the rules in a bundle's `framing`, or raise `FramingError` naming the field that is wrong."""
     if framing is None:
-        raise FramingError("the bundle has no text framing: it is no model of texts; name a bundle that is one")
+        raise FramingError("name a bundle that was trained on texts, for this one has no text framing")
     try:
         return TextRules.model_validate(dict(framing))
     except ValidationError as error:

@@ -59,12 +59,18 @@ def _run_texts(options: Options) -> None:
     from service.offline import texts_of_file, texts_of_words
 
     source = texts_of_words(options.texts) if options.file is None else texts_of_file(options.file)
+    _hint_at_file(options.texts)
     settings = options.text.model_copy(update={"bundle": options.bundle or options.text.bundle})
     labelled = classify_texts(source, settings, options.inference)
     if options.format == "json":
         _write([label.message for label in labelled.labels])
     else:
         Console().print(text_table(labelled))
+
+
+def _hint_at_file(texts: list[str]) -> None:
+    if len(texts) == 1 and os.path.isfile(texts[0]):  # Path's raises for what is too long to be a name
+        print(f"stridecast classify: {texts[0]} is a file; to label what it holds: --file {texts[0]}", file=sys.stderr)
 
 
 def _run_readings(options: Options, file: Path) -> None:

@@ -105,6 +105,7 @@ def test_a_bundle_of_another_kind_is_refused_in_one_sentence(
     last = worker.said().splitlines()[-1]
     assert last.startswith("stridecast worker heart: har-cnn@")
     assert "heart.bundle" in last
+    assert "golden check" not in worker.said()  # it is refused before the core takes it
     assert "Traceback" not in worker.said()
 
 
@@ -119,7 +120,7 @@ def test_another_kind_of_text_takes_the_three_commands_of_the_document(
     train_text, classify, worker_text = (shlex.split(line) for line in block.splitlines())
     write_tickets(tmp_path / "tickets.csv", 200)
     run(train_text, tmp_path)
-    assert "praise" in run(classify, tmp_path)
+    assert "complaint" in run(classify, tmp_path)
 
     names = {which: topic() for which in ("input", "output", "dead-letter")}
     flags = [str(tmp_path / word) if word.startswith("runs/") else word for word in worker_text[3:]]

@@ -172,6 +172,20 @@ def test_of_many_labels_the_next_best_is_shown_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("default_bundles")
+def test_a_text_that_is_a_files_name_is_labelled_with_a_hint_at_the_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reviews.txt"
+    path.write_text("good film\n")
+    assert main(["classify", str(path), "--format", "json"]) == 0
+    shown = capsys.readouterr()
+    assert TextLabel.model_validate_json(shown.out).id == "1"
+    assert shown.err == f"stridecast classify: {path} is a file; to label what it holds: --file {path}\n"
+    assert main(["classify", "good film " * 1000]) == 0  # too long to be a name
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("default_bundles")
 def test_json_is_a_line_a_label_as_the_contract_has_it(
     tmp_path: Path, walk_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +221,7 @@ def test_readings_become_a_table_of_windows_and_a_picture(
         (["--file", "{walk}", "--picture", "p.jpg"], 2, "--picture = 'p.jpg': a picture is a PNG"),
         (["a text", "--format", "xml"], 2, "format = 'xml': input should be 'table' or 'json'"),
         (["a text", "--fromat", "json"], 2, "--fromat is no flag of this command; did you mean --format"),
-        (["a text", "--bundle", "{folder}/har"], 1, "tiny-har@1.0, which text.bundle names, can't label texts"),
+        (["a text", "--bundle", "{folder}/har"], 1, "tiny-har@1.0 can't label texts: name a bundle that was"),
         (["--file", "{walk}", "--bundle", "{folder}/text"], 1, "tiny-text@1.0 takes frames of int32 [20], and this"),
         (["a text", "--bundle", "nope"], 1, "no bundle 'nope'"),
         (["--file", "{tmp}/nowhere.csv"], 1, "{tmp}/nowhere.csv: No such file or directory"),

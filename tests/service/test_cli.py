@@ -9,6 +9,7 @@ import pytest
 from inference.core import CoreFailedError
 from service.cli import COMMANDS, main
 from service.settings import POSITIONAL
+from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
 
 
@@ -79,6 +80,15 @@ def test_a_bundle_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixtur
     error = capsys.readouterr().err
     assert "/nowhere" in error
     assert error.count("\n") == 1
+
+
+def test_models_are_listed_with_what_can_be_copied_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Digest and folder broke in the middle of words at 80 columns."""
+    bundle = text_bundle(tmp_path / "a-folder-whose-name-is-so-long-that-no-terminal-has-room-for-it" / "tiny-text")
+    assert main(["models", "--bundles", str(bundle.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert f"  folder  {bundle.folder}\n" in shown
+    assert f" {bundle.digest[:12]} " in shown
 
 
 def test_inference_that_fails_is_one_sentence(

@@ -50,6 +50,13 @@ def test_a_line_that_the_worker_would_refuse_is_named(tmp_path: Path) -> None:
         replayed(path)
 
 
+def test_a_csv_is_refused_for_its_header_and_quotes_would_be_sent(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text('text,label\n"broken, and late",complaint\n')
+    with pytest.raises(ClassifyError, match=r"tickets\.csv is a CSV: texts go into a \.txt, one a line, or a \.jsonl"):
+        replayed(path)
+
+
 def test_a_text_may_be_as_long_as_the_worker_takes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -347,7 +347,7 @@ def test_rules_come_back_from_a_bundle_as_they_went_in(made: TextRules) -> None:
 @pytest.mark.parametrize(
     ("framing", "message"),
     [
-        (None, "the bundle has no text framing"),
+        (None, "name a bundle that was trained on texts"),
         ({}, r"framing\.tokens: Field required"),
         (WORDS.model_dump() | {"tokens": "characters"}, r"framing\.tokens: .*'sentence' or 'words'"),
         (WORDS.model_dump() | {"html": 1}, r"framing\.html: "),
