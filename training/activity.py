@@ -24,7 +24,7 @@ from inference.bundle import (
     save_bundle,
 )
 from training.augment import Augmentation, Signals, draw, signals
-from training.bundles import described, make_room, new_network, with_metrics
+from training.bundles import described, make_room, new_network, replaced_bundle, told, with_metrics
 from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files
 from training.evaluate import Evaluation, evaluate, table
 from training.files import DataError
@@ -73,6 +73,7 @@ def train_activity(
         chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
     make_room(output.parent, report)
+    replaced = replaced_bundle(output)
     files = read_files(data, console)
     people = _split(files, chosen)
     material = _material(people, chosen, seed)
@@ -116,7 +117,7 @@ def train_activity(
     if console is not None:
         for test in tests:
             console.print(table(test))
-        console.print(f"Bundle {bundle.title} in {output}, report in {report}", soft_wrap=True)
+        console.print(told(bundle, output, report, replaced), soft_wrap=True)
     return Trained(bundle, tests)
 
 

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from inference.architectures import build
-from inference.bundle import Description
+from inference.bundle import MANIFEST_NAME, Bundle, BundleError, Description, load_bundle
 from training.evaluate import Evaluation
+from training.files import reason
 from training.fit import FitError
 from training.scores import Scores
 
@@ -25,7 +26,29 @@ def make_room(*folders: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FitError(f"cannot write to {folder}: {error}") from error
+            raise FitError(f"cannot write to {folder}: {reason(error)}") from error
+
+
+def replaced_bundle(folder: Path) -> str:
+    """Name the bundle at `folder` that saving another there replaces, with its digest's beginning; "" for none.
+
+    Raises `FitError` where the folder holds anything else, which saving a bundle would delete.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return ""
+    if not (folder / MANIFEST_NAME).is_file():
+        raise FitError(f"{folder} holds no bundle, and a bundle replaces all that its folder holds: name another")
+    try:
+        bundle = load_bundle(folder)
+    except BundleError:
+        return "one that cannot be read"
+    return f"{bundle.title} {bundle.digest[:12]}"
+
+
+def told(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
+    """Return a run's last line: what it made, where, and what it `replaced`, if anything."""
+    instead = f", in place of {replaced}" if replaced else ""
+    return f"Bundle {bundle.title} in {folder}{instead}; report in {report}"
 
 
 def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from training.files import BLOCK_BYTES, READ_ERRORS, DataError, opened, sha256
+from training.files import BLOCK_BYTES, READ_ERRORS, DataError, opened, reason, sha256
 
 ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 OTHER_ACTIVITY = -1
@@ -108,11 +108,12 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
         with opened(path, console) as content:
             kind, recordings, dropped = _read_content(content, path)
     except READ_ERRORS as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
         raise DataError(
             f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, or CSV "
-            f"with the header {_PHONES_HEADER.decode()}); rows left out: {_described(dropped)}"
+            f"with the header {_PHONES_HEADER.decode()}); rows left out: {_described(dropped)}; texts are scored with "
+            f"--dataset, and trained on with `train text`"
         )
     return DataFile(path.name, digest, kind, recordings[0].dataset, tuple(recordings), dict(dropped))
 

@@ -48,6 +48,10 @@ def evaluate_bundle(
     `people` limits each data set to those of its people who are named. Raises `BundleError` or `DataError`.
     """
     loaded = load_bundle(bundle)
+    if loaded.vocabulary:
+        raise DataError(
+            f"{loaded.title} is a model of texts: name their data set with --dataset, such as --dataset csv"
+        )
     evaluations = [
         evaluate(loaded, file, [r for r in file.recordings if people is None or r.person in people])
         for file in read_files(files, console)

@@ -29,6 +29,11 @@ class DataError(ValueError):
     """A data file that cannot be used as it is."""
 
 
+def reason(error: BaseException) -> str:
+    """What was wrong, without the path that an OSError repeats."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def sha256(path: Path) -> str:
     """The digest of a file as it lies, in hexadecimal."""
     with path.open("rb") as file:
@@ -41,8 +46,9 @@ def opened(path: Path, console: Console | None = None) -> Iterator[io.BufferedRe
 
     Reading past `MAX_CONTENT_BYTES` raises `DataError`; a damaged file, one of `READ_ERRORS`.
     """
+    quiet = console is None or not console.is_terminal  # elsewhere a bar leaves an empty line
     with rich.progress.open(
-        path, "rb", description=f"Reading {path.name}", console=console, disable=console is None, transient=True
+        path, "rb", description=f"Reading {path.name}", console=console, disable=quiet, transient=True
     ) as raw:
         yield io.BufferedReader(_Bounded(_decompressed(raw)), BLOCK_BYTES)
 

@@ -459,7 +459,7 @@ def epochs_progress(console: Console) -> rich.progress.Progress:
         rich.progress.TextColumn("left"),
         rich.progress.TimeRemainingColumn(),
         console=console,
-        disable=console.quiet,
+        disable=console.quiet or not console.is_terminal,  # elsewhere a bar leaves an empty line
         transient=True,
     )
 

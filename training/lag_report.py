@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from training.files import reason
 from training.fit import FitError
 from training.lag_series import CASES, MODELS, Case, Fitted, Which, study, targets
 
@@ -36,7 +37,7 @@ def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console)
     try:
         report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FitError(f"cannot write to {report}: {error}") from error
+        raise FitError(f"cannot write to {report}: {reason(error)}") from error
     began = time.monotonic()
     fitted = study(epochs, seeds, console)
     command = f"stridecast train lag-series --epochs {epochs} --seeds {seeds}"

@@ -24,7 +24,7 @@ from inference.bundle import (
 )
 from inference.devices.cpu import CpuDevice
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
-from training.bundles import described, make_room, with_metrics
+from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.embeddings import Variant
 from training.evaluate import Evaluation, evaluate_texts, table
 from training.learn_text import (
@@ -79,6 +79,7 @@ def train_text(
     """
     began = time.monotonic()
     make_room(output.parent, report)
+    replaced = replaced_bundle(output)
     corpus = material.corpus
     settings = dataclasses.replace(recipe.fit, seed=seed)
     split = single_split(corpus, recipe.validation_share, test_share, seed)
@@ -140,7 +141,7 @@ def train_text(
     if console is not None:
         for test in tests:
             console.print(table(test))
-        console.print(f"Bundle {bundle.title} in {output}, report in {report}", soft_wrap=True)
+        console.print(told(bundle, output, report, replaced), soft_wrap=True)
     return Trained(bundle, tests)
 
 

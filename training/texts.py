@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from training.files import READ_ERRORS, DataError, opened, sha256
+from training.files import READ_ERRORS, DataError, opened, reason, sha256
 
 Dataset = Literal["subj", "mr", "trec", "20news", "imdb", "csv"]
 Part = Literal["headers", "footers", "quotes"]
@@ -90,7 +90,7 @@ def read_corpus(
                     if len(rows) > MAX_TEXTS:
                         raise DataError(f"more than {MAX_TEXTS:,} texts: leave some out")
         except READ_ERRORS as error:
-            raise DataError(f"cannot read {path}: {error}") from error
+            raise DataError(f"cannot read {path}: {reason(error)}") from error
     _refuse_repeated(files)
     if strip:
         rows = [_Row(strip_message(row.text, strip), row.label, row.test) for row in rows]
@@ -188,7 +188,7 @@ def _archived(
     """A reader of a tar archive whose members' paths say part and class."""
 
     def read(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
-        with tarfile.open(fileobj=content, mode="r|") as archive:
+        with _tar(content, path) as archive:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise DataError(f"{path.name} has more than {MAX_MEMBERS:,} members: not this data set")
@@ -198,6 +198,15 @@ def _archived(
                     yield _Row(text, names.get(found[2], found[2]), found[1] == "test")
 
     return read
+
+
+def _tar(content: io.BufferedReader, path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=content, mode="r|")
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"{path.name} is no tar archive, as this data set is published ({error}); for a CSV: --dataset csv"
+        ) from None
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

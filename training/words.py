@@ -10,7 +10,7 @@ import numpy as np
 import rich.progress
 from rich.console import Console
 
-from training.files import READ_ERRORS, DataError, opened, sha256
+from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from windowing.text import TextRules, tokenise
 
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
@@ -64,7 +64,7 @@ class Tokens:
 def tokenise_all(texts: Sequence[str], rules: TextRules, console: Console | None = None) -> Tokens:
     """Tokenise a corpus, showing progress on `console` where one is given."""
     numbers: dict[str, int] = {}
-    quiet = console is None
+    quiet = console is None or not console.is_terminal  # elsewhere a bar leaves an empty line
     ids = [
         np.array([numbers.setdefault(word, len(numbers)) for word in tokenise(text, rules)], np.int32)
         for text in rich.progress.track(
@@ -106,7 +106,7 @@ def read_vectors(path: Path, console: Console | None = None) -> Vectors:
                 if len(words) > MAX_VECTORS:
                     raise DataError(f"{path.name} has more than {MAX_VECTORS:,} vectors")
     except READ_ERRORS as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not blocks:
         raise DataError(f"{path.name} is empty: lines of the form `word v1 ... vd` are needed")
     rows: dict[str, int] = {}

@@ -6,9 +6,11 @@ from pydantic import Field
 from rich.console import Console
 
 from inference.bundle import find_bundle
-from service.settings import Command
+from service.settings import ActivitySettings, Command, TextSettings
 from training.evaluate import evaluate_bundle, evaluate_text_bundle
 from training.texts import Dataset, Part
+
+OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 
 
 class Options(Command):
@@ -23,14 +25,19 @@ class Options(Command):
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
     dataset: Dataset | None = Field(None, description="which data set of texts the files are")
     strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
-    bundle: str = Field("har-cnn", description="name of a shipped bundle, or a bundle's folder")
+    bundle: str | None = Field(
+        None,
+        description=f"name of a shipped bundle, or a bundle's folder; {OF_RECORDINGS} without it, or {OF_TEXTS} with "
+        "--dataset",
+    )
     people: list[str] = Field(default=[], description="people to score on; all of them without it")
     report: Path | None = Field(None, description="folder for figures and pictures")
 
 
 def run(options: Options) -> None:
     """Evaluate."""
-    bundle, console = find_bundle(options.bundle), Console()
+    usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
+    bundle, console = find_bundle(options.bundle or usual), Console()
     if options.dataset is None:
         evaluations = evaluate_bundle(bundle, options.data, people=options.people or None, console=console)
     else:

@@ -287,7 +287,7 @@ def test_variants_are_compared_fold_by_fold() -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> None:
+def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its name is a part of metrics' names: one with a space and Cyrillic letters ended the run after the fit."""
     reviews = write_reviews(tmp_path / "Мои reviews.csv")
     words = [
@@ -303,10 +303,17 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> Non
         "4",
     ]
     assert main(["train", "text", *words, "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "mine; report in" in shown
+    assert not shown.startswith("\n")  # of a progress bar's end
     manifest = load_bundle(tmp_path / "mine").manifest
     assert manifest.training.command == "stridecast train text --data 'Мои reviews.csv' --length 32 --epochs 2 --maps 4"
     assert manifest.input.shape == (32,)
     assert "reviews.csv.accuracy" in manifest.metrics
+
+    first = load_bundle(tmp_path / "mine").digest[:12]
+    assert main(["train", "text", *words, "--threads", "1", "--version", "2"]) == 0
+    assert f"mine, in place of mine@1 {first}; report in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -319,6 +326,8 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path) -> Non
         (["--min-count", "900"], "lower --min-count"),
         (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
         (["--strip", "headers"], "only the messages of 20news"),
+        (["--dataset", "20news"], "reviews.csv is no tar archive, as this data set is published"),
+        (["--output", "full"], "full holds no bundle, and a bundle replaces all that its folder holds"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(
@@ -331,8 +340,12 @@ def test_what_cannot_be_run_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").touch()
     assert main(["train", "text", "--data", str(folder / "reviews.csv"), *words]) == 1
-    assert said in capsys.readouterr().err.replace("\n", " ")
+    shown = capsys.readouterr()
+    assert said in shown.err.replace("\n", " ")
+    assert shown.out == ""
 
 
 def test_a_bundle_is_scored_on_a_file_of_texts(trained: Trained, folder: Path, tmp_path: Path) -> None:
@@ -341,6 +354,22 @@ def test_a_bundle_is_scored_on_a_file_of_texts(trained: Trained, folder: Path, t
     (scoring,) = (tmp_path / "scorings.jsonl").read_text().splitlines()
     assert json.loads(scoring)["texts"] == 200
     assert json.loads(scoring)["bundle_digest"] == trained.bundle.digest
+
+
+def test_texts_without_their_flag_are_pointed_to_it(
+    trained: Trained, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The complaint was about recordings that the file does not hold."""
+    data = ["--data", str(folder / "reviews.csv")]
+    assert main(["evaluate", *data, "--bundle", str(folder / "reviews")]) == 1
+    assert capsys.readouterr().err == (
+        f"stridecast evaluate: {trained.bundle.title} is a model of texts: name their data set with --dataset, such as "
+        "--dataset csv\n"
+    )
+    assert main(["evaluate", *data]) == 1
+    assert "texts are scored with --dataset" in capsys.readouterr().err
+    assert main(["evaluate", *data, "--dataset", "csv"]) == 1  # the bundle is then one of texts without a flag too
+    assert "subjectivity@1 tells objective, subjective" in capsys.readouterr().err
 
 
 def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, material: Material) -> None:
