@@ -4,9 +4,11 @@ Values are small frozen models checked at the start. What can't be used is refus
 value that was given and what would be accepted.
 """
 
+import argparse
 import difflib
 import inspect
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +16,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 ENVIRONMENT_PREFIX = "STRIDECAST_"
 NESTED = "__"
@@ -194,14 +202,17 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
     lists, arguments = _take_lists(command, arguments, plain_words)
     given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
     try:
-        return command(
-            _cli_parse_args=arguments,
-            _cli_prog_name=program,
-            _cli_exit_on_error=True,
-            **given,
-        )
+        flags = CliSettingsSource[Any](command, cli_prog_name=program, formatter_class=_Help)(args=arguments)
+        return command(_cli_settings_source=flags, **given)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Leaves defaults out that are none: the description says what goes without the flag."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return re.sub(r" \(default: (None|\[\])\)$", "", super()._get_help_string(action) or "")
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Options(Command):
     strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
     vectors: Path | None = Field(None, description="word vectors to start from, as GloVe's text files are")
     recipe: RecipeName = Field("default", description="how to fit: ours, or as the network's article has it")
-    variant: Variant | Literal["all"] | None = Field(
+    variant: Literal[Variant, "all"] | None = Field(
         None,
         description="how vectors are trained; all compares the four of Kim's article with ours over folds; "
         "without it projected, or as the article has it, or rand where there are no vectors",

@@ -61,6 +61,10 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
         else:
             names = [option.upper() if POSITIONAL in field.metadata else flag]
         assert all(each in shown for each in names)
+    flat = " ".join(shown.split())
+    assert "{{" not in flat
+    assert "(default: None)" not in flat
+    assert "(default: [])" not in flat
 
 
 def test_every_flag_of_every_command_is_described() -> None:
