@@ -1,5 +1,6 @@
 """A picture of accelerometer readings with the labels of their windows."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,22 @@ MAX_DEVICES = 6
 STRIDE_S = STRIDE_SLOTS * SLOT_MS / 1000
 # Windows overlap: each colours the stride around its middle, so that the colours do not.
 AHEAD_S = (WINDOW_SLOTS - STRIDE_SLOTS) * SLOT_MS / 2000
+# Okabe and Ito, Color Universal Design (2008), without black, which the signal has: whoever sees fewer colours tells
+# these apart too.
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#cc79a7", "#d55e00")
+
+SPAN_ALPHA = 0.45
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise ClassifyError where no picture can be written; leaves what is there as it is."""
+    try:
+        is_new = not path.exists()
+        path.open("ab").close()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if is_new:
+        path.unlink()
 
 
 def save_picture(path: Path, labelled: LabelledReadings, max_gap_ms: int) -> None:
@@ -31,7 +48,11 @@ def save_picture(path: Path, labelled: LabelledReadings, max_gap_ms: int) -> Non
         with matplotlib.rc_context({"agg.path.chunksize": 10_000}):  # or hours of readings are too long a line for it
             draw(labelled, max_gap_ms).savefig(path, dpi=100, format="png")
     except OSError as error:
-        raise ClassifyError(f"cannot write {path}: {error.strerror or error}") from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ClassifyError:
+    return ClassifyError(f"cannot write {path}: {error.strerror or error}")
 
 
 def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
@@ -43,7 +64,7 @@ def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
         )
     figure = Figure(figsize=(12, 4 * len(begins)), layout="constrained")
     panels = figure.subplots(2 * len(begins), 1, squeeze=False, height_ratios=[3, 1] * len(begins))[:, 0]
-    colours = {name: f"C{number}" for number, name in enumerate(labelled.names)}
+    colours = dict(zip(labelled.names, itertools.cycle(PALETTE), strict=False))
     for row, (device, begin) in enumerate(begins.items()):
         signal, confidence = panels[2 * row], panels[2 * row + 1]
         own = [label for label in labelled.labels if label.fields["device_id"] == device]
@@ -73,7 +94,7 @@ def spans(labels: Sequence[Label], begin: int) -> dict[str, list[tuple[float, fl
 def _draw_spans(axes: Axes, labels: Sequence[Label], begin: int, colours: dict[str, str]) -> None:
     for name, where in sorted(spans(labels, begin).items()):
         bars = axes.broken_barh(where, (0, 1), transform=axes.get_xaxis_transform(), color=colours[name], label=name)
-        bars.set(alpha=0.25, linewidth=0)
+        bars.set(alpha=SPAN_ALPHA, linewidth=0)
 
 
 def _draw_signal(axes: Axes, readings: Readings, device: str, begin: int, max_gap_ms: int) -> None:
@@ -91,6 +112,6 @@ def _draw_signal(axes: Axes, readings: Readings, device: str, begin: int, max_ga
 def _draw_confidence(axes: Axes, labels: Sequence[Label], begin: int, colours: dict[str, str]) -> None:
     middle = [(label.fields["window_start"] - begin) / 1000 + AHEAD_S + STRIDE_S / 2 for label in labels]
     confidence = [label.fields["confidence"] for label in labels]
-    axes.scatter(middle, confidence, s=12, c=[colours[label.fields["activity"]] for label in labels])
+    axes.scatter(middle, confidence, s=12, c=[colours[label.fields["activity"]] for label in labels], ec="0.3", lw=0.4)
     axes.set(ylim=(0, 1.05), ylabel="confidence", xlabel="seconds")
     axes.grid(alpha=0.3)

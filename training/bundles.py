@@ -34,8 +34,11 @@ def replaced_bundle(folder: Path) -> str:
 
     Raises `FitError` where the folder holds anything else, which saving a bundle would delete.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return ""
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return ""
+    except OSError as error:
+        raise FitError(f"cannot write to {folder}: {reason(error)}") from error
     if not (folder / MANIFEST_NAME).is_file():
         raise FitError(f"{folder} holds no bundle, and a bundle replaces all that its folder holds: name another")
     try:

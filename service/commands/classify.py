@@ -88,13 +88,14 @@ def _run_readings(options: Options, file: Path) -> None:
 
 
 def _picture_saver(path: Path | None) -> "Callable[[LabelledReadings, int], None]":
-    """Return what saves the picture, if one is asked for; says before the work that matplotlib is missing."""
+    """Return what saves the picture, if one is asked for; says before the work what stands in its way."""
     if path is None:
         return lambda labelled, max_gap_ms: None
     if path.suffix.lower() != ".png":
         raise SettingsError(f"--picture = {str(path)!r}: a picture is a PNG, and its name ends in .png")
-    from service.signal_picture import save_picture
+    from service.signal_picture import refuse_unwritable, save_picture
 
+    refuse_unwritable(path)
     return partial(save_picture, path)
 
 

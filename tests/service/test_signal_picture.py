@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.colors import to_hex
 from ingest.decode import Readings
 from service.classify import Label, LabelledReadings
 from service.offline import ClassifyError
-from service.signal_picture import draw, save_picture, spans
+from service.signal_picture import PALETTE, draw, refuse_unwritable, save_picture, spans
 from tests.service.walks import START_MS, walk
 
 NAMES = ("Jogging", "Sitting", "Walking")
@@ -57,7 +58,7 @@ def test_the_signal_is_drawn_over_its_labels_colours() -> None:
     assert (box.x0, box.x1) == pytest.approx((first, first + 2))
     (dots,) = [each for each in confidence.collections if isinstance(each, PathCollection)]
     np.testing.assert_allclose(np.asarray(dots.get_offsets()), np.array([(first + 1, 0.75), (first + 3, 0.5)]))
-    assert [to_hex(colour) for colour in np.asarray(dots.get_facecolor())] == [to_hex("C2"), to_hex("C1")]
+    assert [to_hex(colour) for colour in np.asarray(dots.get_facecolor())] == [PALETTE[2], PALETTE[1]]
     assert confidence.get_ylabel() == "confidence"
 
 
@@ -78,6 +79,25 @@ def test_each_device_has_its_panels() -> None:
 def test_more_devices_than_a_picture_has_room_for_are_refused() -> None:
     with pytest.raises(ClassifyError, match="a picture has room for 6 devices, and there are 7"):
         draw(labelled(label("phone-0", 0, "Walking"), devices=7), 250)
+
+
+def test_a_path_is_tried_without_a_trace(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "new.png")
+    assert not (tmp_path / "new.png").exists()
+    (tmp_path / "old.png").write_bytes(b"old")
+    refuse_unwritable(tmp_path / "old.png")
+    assert (tmp_path / "old.png").read_bytes() == b"old"
+    for path in (tmp_path, tmp_path / "no/p.png", tmp_path / ("p" * 300)):
+        with pytest.raises(ClassifyError, match=r"^cannot write .*: [A-Z]"):
+            refuse_unwritable(path)
+
+
+def test_more_labels_than_colours_begin_again(tmp_path: Path) -> None:
+    names = tuple(f"label {number}" for number in range(9))
+    shown = labelled(*(label("phone-0", 2 * number, name) for number, name in enumerate(names)))
+    signal = draw(dataclasses.replace(shown, names=names), 250).axes[0]
+    colours = {str(bars.get_label()): to_hex(np.asarray(bars.get_facecolor())[0]) for bars in signal.collections}
+    assert [colours[name] for name in names] == [*PALETTE, *PALETTE[:2]]
 
 
 def test_a_device_with_a_hostile_name_and_without_a_window_is_drawn_too(tmp_path: Path) -> None:

@@ -327,6 +327,7 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
         (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
         (["--strip", "headers"], "only the messages of 20news"),
         (["--dataset", "20news"], "reviews.csv is no tar archive, as this data set is published"),
+        (["--output", "o" * 300, "--report", "report"], f"cannot write to {'o' * 300}: File name too long"),
         (["--output", "full"], "full holds no bundle, and a bundle replaces all that its folder holds"),
     ],
 )
