@@ -279,13 +279,14 @@ def test_a_bundle_of_the_other_kind_is_refused_in_one_sentence(
     make_topics: Callable[..., Topics], sentences: Bundle, walkers: Bundle, tmp_path: Path
 ) -> None:
     topics = make_topics()
-    for kind, bundle, setting in [("text", walkers, "text.bundle"), ("activity", sentences, "activity.bundle")]:
+    for kind, bundle, remedy in [("text", walkers, "trained on texts"), ("activity", sentences, "activity.bundle")]:
         log = tmp_path / f"{kind}.log"
         worker = WorkerProcess(log, *common(topics), *topics.flags(kind, bundle), kind=kind)
         assert worker.process.wait(40) == 1
         last = worker.said().splitlines()[-1]
         assert last.startswith(f"stridecast worker {kind}: {bundle.title}")
-        assert setting in last
+        assert remedy in last
+        assert "golden check" not in worker.said()  # it is refused before the core takes it
         assert "Traceback" not in worker.said()
 
 
