@@ -29,6 +29,8 @@ from ingest.resumption import take_turns
 log = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 200
+# Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
+HEARTBEAT_MS = 1_000
 MAX_POLL_RECORDS = 4000
 _REMEMBERED_FETCHES = 4096
 _SETTLE_POLL_S = 0.005
@@ -178,6 +180,7 @@ def open_consumer(
         isolation_level="read_committed",
         partition_assignment_strategy=[CooperativeStickyAssignor()],
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
         max_poll_records=MAX_POLL_RECORDS,
     )
     _refuse_other_versions(consumer)
@@ -206,6 +209,10 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),
+        (consumer._coordinator, "join_group_async"),
+        (consumer._coordinator, "_join_task"),
+        (consumer._coordinator, "_on_join_complete_async"),
+        (consumer._coordinator, "_enable_heartbeat"),
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
         (consumer._fetcher, "fetched_records"),
