@@ -74,7 +74,7 @@ class TextCnn(nn.Module):
 
     Each convolution sees as much padding on both sides as its kernel is long, so there is always a window of nothing
     but padding, however long the text: more padding behind a text never changes the answer. Kim's "multichannel"
-    variant is this network with the two channels' vectors side by side as one.
+    variant applies each filter to both channels and adds the results: this network with the sum of both as its vectors.
 
     Input: int32 (n, length). Output: logits (n, classes).
     Source: Kim, "Convolutional Neural Networks for Sentence Classification" (EMNLP 2014).
