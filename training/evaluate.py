@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import Bundle, infer_plainly, load_bundle, served_module
+from inference.devices.texts import speed_up_texts
 from training.datasets import ACTIVITIES, DataFile, Recording, read_files
 from training.files import DataError
 from training.frames import served_frames
@@ -125,8 +126,9 @@ def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluat
 
 
 def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
-    """Probabilities float32[m, k] of frames [m, ...], by the module that is served, in float32."""
+    """Probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
     module = served_module(bundle)
+    speed_up_texts(module)
     batches = range(0, len(frames), FRAMES_A_BATCH)
     return np.concatenate([infer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
 
