@@ -51,7 +51,7 @@ def test_a_join_that_is_needed_begins_as_ever() -> None:
 
 
 def test_a_join_that_ended_between_two_polls_is_taken_in_instead_of_begun_anew() -> None:
-    """Each new join made all others join again: 82 rebalances in 40 s, of a group of two, when polls were short."""
+    """Each new join made all others join again: 82 joins in 40 s, by a group of two, when polls were short."""
     coordinator = idle(need_rejoin=False)
     end_what_was_begun(coordinator)
     coordinator.rejoining = coordinator.rejoin_needed = True
