@@ -32,9 +32,12 @@ FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
 MAX_POLL_RECORDS = 4000
+# New partitions of the topic are noticed within this.
+METADATA_MAX_AGE_MS = 30_000
 _REMEMBERED_FETCHES = 4096
 _SETTLE_POLL_S = 0.005
 _LAST_COMMIT_TIMEOUT_MS = 3_000
+_LET_GO_S = 2.0
 
 
 class Hearing:
@@ -115,6 +118,7 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         snapshots: Callable[[set[TopicPartition]], dict[TopicPartition, OffsetAndMetadata]],
         committed: Callable[[dict[TopicPartition, OffsetAndMetadata], object], None],
         released: Callable[[set[TopicPartition]], None],
+        let_go: Callable[[set[TopicPartition]], bool],
         clock: Callable[[], float],
         deadline_s: float,
     ) -> None:
@@ -123,6 +127,7 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._snapshots = snapshots
         self._committed = committed
         self._released = released
+        self._let_go = let_go
         self._clock = clock
         self.deadline_s = deadline_s
         self.consumer: Any = None  # set by open_consumer
@@ -141,6 +146,7 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit(self._snapshots(revoked))
         finally:  # whatever failed, another worker has them next
             self._released(revoked)
+        await self._await_letting_go(revoked)
 
     async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         """Commit, and be done only when that is.
@@ -161,10 +167,24 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         """Let go without a commit: the group has already given them to someone else."""
         log.warning("lost %s: another worker has them", _names(lost))
         self._released(lost)
+        await self._await_letting_go(lost)
+
+    async def _await_letting_go(self, gone: set[TopicPartition]) -> None:
+        """Wait until no open transaction holds anything of what is gone: what could not be finished is dropped."""
+        deadline = self._clock() + min(self.deadline_s, _LET_GO_S)
+        while not self._let_go(gone) and self._clock() < deadline:
+            await self.consumer._net.sleep(_SETTLE_POLL_S)
 
 
 def open_consumer(
-    topic: str, handover: Handover, hearing: Hearing, *, bootstrap_servers: str, group_id: str, client_id: str
+    topic: str,
+    handover: Handover,
+    hearing: Hearing,
+    *,
+    bootstrap_servers: str,
+    group_id: str,
+    client_id: str,
+    session_timeout_s: float = 10.0,
 ) -> kafka.KafkaConsumer:
     """Subscribe to ``topic`` in a group, without automatic commits, from the earliest record.
 
@@ -180,7 +200,9 @@ def open_consumer(
         isolation_level="read_committed",
         partition_assignment_strategy=[CooperativeStickyAssignor()],
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-        heartbeat_interval_ms=HEARTBEAT_MS,
+        heartbeat_interval_ms=min(HEARTBEAT_MS, int(1000 * session_timeout_s / 3)),
+        session_timeout_ms=int(1000 * session_timeout_s),
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
         max_poll_records=MAX_POLL_RECORDS,
     )
     _refuse_other_versions(consumer)

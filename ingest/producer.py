@@ -1,9 +1,12 @@
 """The producers: kafka-python's, acknowledged by all in-sync replicas.
 
-Labels go out idempotently (KIP-98). Dead letters don't: after one record that the broker refuses for good, such as one
-too large for its topic, an idempotent producer of kafka-python refuses everything (3.0.12), and what is in dead
-letters is in nobody's hands. They may repeat where a connection breaks; their source headers tell.
+Labels go out idempotently (KIP-98), or in transactions (``ingest/transactions.py``). Dead letters that are in no
+transaction don't: after one record that the broker refuses for good, such as one too large for its topic, an idempotent
+producer of kafka-python refuses everything (3.0.12). They may repeat where a connection breaks; their source headers
+tell.
 """
+
+from typing import Any
 
 import kafka
 
@@ -13,6 +16,8 @@ from ingest.dead_letters import NullableValues
 DELIVERY_TIMEOUT_MS = 60_000
 # The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
+# How long a send may wait for the partitions of a topic that isn't known, or is gone.
+MAX_BLOCK_MS = 10_000
 
 
 def has_failed(producer: kafka.KafkaProducer) -> bool:
@@ -20,7 +25,9 @@ def has_failed(producer: kafka.KafkaProducer) -> bool:
     return bool(producer._transaction_manager.has_fatal_error())
 
 
-def open_producer(*, bootstrap_servers: str, client_id: str, idempotent: bool = True) -> kafka.KafkaProducer:
+def open_producer(
+    *, bootstrap_servers: str, client_id: str, idempotent: bool = True, **settings: Any
+) -> kafka.KafkaProducer:
     """Connect a producer that sends at once what it is given, in order and, if idempotent, without repeats.
 
     Raises IngestError when no broker answers.
@@ -35,6 +42,7 @@ def open_producer(*, bootstrap_servers: str, client_id: str, idempotent: bool = 
         max_request_size=MAX_REQUEST_BYTES,
         linger_ms=0,
         value_serializer=NullableValues(),
-        delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
         allow_auto_create_topics=False,
+        max_block_ms=MAX_BLOCK_MS,
+        **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )

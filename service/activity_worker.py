@@ -7,7 +7,7 @@ from typing import Any
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
 from ingest.rejections import Rejection
-from service.each_window import EachWindow, say
+from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings
@@ -36,4 +36,5 @@ def activity_kind(settings: ActivitySettings) -> Kind:
             idle_timeout_s=settings.idle_timeout_s,
         )
 
-    return Kind("activity", settings, prepare, say, counts="devices")
+    rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"
+    return Kind("activity", settings, prepare, say, counts="devices", identify=identify, rules=rules)

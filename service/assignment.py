@@ -3,73 +3,52 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from ingest.consumer import Hearing, fetch_position
-from service import recovery
-from service.kind import Block, OpenStream, Stream
-from service.ledger import Ledger, Point
-from service.metrics import PartitionReading
+from service.kind import OpenStream
+from service.ledger import Point
+from service.metrics import PartitionReading, WorkerMetrics
+from service.partition import Partition
+from service.rereading import Found, Request
+from service.said import Said
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-LOOKUP_TIMEOUT_MS = 3_000
-
-
-@dataclass(slots=True, eq=False)
-class Partition:
-    """An assigned partition. Its object stands for this assignment: what outlives it is dropped."""
-
-    source: TopicPartition
-    stream: Stream
-    position: int
-    live_from: int
-    ledger: Ledger = field(default_factory=Ledger)
-    alive: bool = True
-    work: Iterator[Block] | None = None
-    block: Block | None = None  # cut, but the core had no room for it yet
-    paused: bool = False
-    silence_checked_at: float = float("-inf")
-    rewind: int = 0
-    progress_ms: int | None = None
-
-    def __post_init__(self) -> None:
-        self.rewind = self.position
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether every record before the position has been cut, so that a snapshot can be taken."""
-        return self.work is None and self.position >= self.live_from
-
-    def seal(self) -> None:
-        """Take a snapshot here."""
-        self.rewind = self.stream.rewind_to(self.position)
-        self.ledger.seal(Point(self.position, self.rewind))
+LONGEST_RETRY_S = 30.0
 
 
 class Assignment:
     """The partitions held, and the newcomers of which it isn't known yet where to begin.
 
-    ``assigned`` and ``released`` run on the consumer's IO thread while the worker's waits in ``poll``.
+    ``assigned`` and ``released`` run on the consumer's IO thread while the worker's waits in ``poll``. ``ask`` has
+    somebody find out about a newcomer; what was found comes to ``begin``.
     """
 
-    def __init__(self, open_stream: OpenStream, hearing: Hearing, rebalanced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        rules: str,
+        hearing: Hearing,
+        ask: Callable[[Request], None],
+        metrics: WorkerMetrics,
+    ) -> None:
         self.held: dict[TopicPartition, Partition] = {}
         self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
         self._open_stream = open_stream
+        self._rules = rules
         self._hearing = hearing
-        self._rebalanced = rebalanced
-        self._newcomers: set[TopicPartition] = set()
-        self._retry_at = 0.0
+        self._ask = ask
+        self._metrics = metrics
+        self._newcomers: dict[TopicPartition, Request] = {}
+        self._failures: dict[TopicPartition, int] = {}  # of output, in a row
 
     def __iter__(self) -> Iterator[Partition]:
-        return iter(self.held.values())
+        return iter(list(self.held.values()))
 
     def among(self, sources: set[TopicPartition]) -> list[Partition]:
         """Return those of these partitions that are held."""
@@ -79,33 +58,48 @@ class Assignment:
 
     def assigned(self, sources: set[TopicPartition]) -> None:
         """Note newcomers, which are paused."""
-        self._rebalanced()
-        self._newcomers |= sources
+        self._metrics.rebalances.inc()
+        for source in sources:
+            self._find(source, wait_s=0.0)
 
-    def welcome(self) -> None:
-        """Find where to begin to read the partitions that have just come, and let them be fetched."""
-        if not self._newcomers or time.monotonic() < self._retry_at:
+    def _find(self, source: TopicPartition, wait_s: float) -> None:
+        now = time.monotonic()
+        request = self._newcomers[source] = Request(source, not_before=now + wait_s, asked_at=now)
+        self._ask(request)
+
+    def awaits(self, request: Request) -> bool:
+        """Tell whether a newcomer still waits for this answer; called on any thread."""
+        return self._newcomers.get(request.source) is request
+
+    def begin(self, found: Found) -> None:
+        """Read a partition from the place that was found, if it is still waited for."""
+        if not self.awaits(found.request):
             return
-        try:
-            newcomers = sorted(self._newcomers)
-            starts = self.consumer.beginning_offsets(newcomers, timeout_ms=LOOKUP_TIMEOUT_MS)
-            ends = self.consumer.end_offsets(newcomers, timeout_ms=LOOKUP_TIMEOUT_MS)
-            for source in newcomers:
-                committed = self.consumer.committed(source, metadata=True, timeout_ms=LOOKUP_TIMEOUT_MS)
-                at = None if committed is None else (committed.offset, committed.metadata)
-                self._begin(source, recovery.plan(at, log_start=starts[source], log_end=ends[source]))
-                self._newcomers.discard(source)
-        except KafkaError as error:
-            log.warning("can't find where to begin to read, will try again: %s", error)
-            self._retry_at = time.monotonic() + RETRY_S
-
-    def _begin(self, source: TopicPartition, plan: recovery.Plan) -> None:
+        source, plan = found.request.source, found.plan
+        del self._newcomers[source]
         for warning in plan.warnings:
             log.warning("%s: %s", names({source}), warning)
-        log.info("took %s: position %d, reading from %d", names({source}), plan.position, plan.rewind_to)
+        log.info(
+            "took %s: position %d, reading from %d, %d labels known",
+            names({source}),
+            plan.position,
+            plan.rewind_to,
+            len(found.said),
+        )
         self._hearing.forget({source})
+        stream = self._open_stream(source)
+        stream.restore(plan.buried)
         self.held[source] = Partition(
-            source, self._open_stream(source), position=plan.rewind_to, live_from=plan.position
+            source,
+            stream,
+            found.output,
+            position=plan.rewind_to,
+            live_from=plan.position,
+            said=Said(found.said),
+            committed_before=found.committed,
+            rules=self._rules,
+            aloud=plan.aloud,
+            recovering_since=found.request.asked_at,
         )
         self.consumer.seek(source, plan.rewind_to)
         self.consumer.resume(source)
@@ -114,20 +108,24 @@ class Assignment:
 
     def released(self, sources: set[TopicPartition]) -> None:
         """Let go of partitions that another worker has next."""
-        self._rebalanced()
+        self._metrics.rebalances.inc()
         log.info("handed back %s", names(sources))
         self._drop(sources)
-        self._newcomers -= sources
+        for source in sources:
+            self._newcomers.pop(source, None)
+            self._failures.pop(source, None)
 
     def start_over(self, partition: Partition, why: str) -> None:
-        """Recover a partition from the log, as if it had just been assigned."""
+        """Recover a partition from the log, as if it had just been assigned; later and later if that doesn't help."""
         source = partition.source
-        log.error("%s: %s; recovering from what was committed", names({source}), why)
+        failures = self._failures[source] = self._failures.get(source, 0) + 1
+        wait_s = min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S)
+        log.error("%s: %s; recovering from what was committed in %.0f s", names({source}), why, wait_s)
+        self._metrics.restarts.inc()
         if self.is_assigned(partition):
             self.consumer.pause(source)
         self._drop({source})
-        self._newcomers.add(source)
-        self._retry_at = time.monotonic() + RETRY_S
+        self._find(source, wait_s)
 
     def _drop(self, sources: set[TopicPartition]) -> None:
         for source in sources & self.held.keys():
@@ -135,6 +133,11 @@ class Assignment:
         self._hearing.forget(sources)
 
     # -- between
+
+    def committed(self, partition: Partition, point: Point) -> None:
+        """Take note of a commit; called on any thread."""
+        partition.ledger.commit(point)
+        self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
         """Tell whether the consumer still has it; it may be on its way out."""
@@ -154,6 +157,9 @@ class Assignment:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:
                 partition.position = max(partition.position, position)
+            if partition.recovering_since is not None and partition.position >= partition.live_from:
+                self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
+                partition.recovering_since = None
 
     def seek_back(self) -> None:
         """Go back to what has been taken: a poll that fails may have moved on past records that it never gave."""
@@ -163,7 +169,7 @@ class Assignment:
 
     def read(self) -> Iterator[PartitionReading]:
         """Give what the gauges show; called on the scrape's thread."""
-        for partition in list(self.held.values()):
+        for partition in self:
             end = self._hearing.high_watermark(partition.source)
             yield PartitionReading(
                 topic=partition.source.topic,

@@ -1,78 +1,90 @@
-"""A worker's connections to Kafka: one to read with, one for labels, one for dead letters."""
+"""A worker's connections to Kafka: one to read with, those to write with, and those to read back with."""
 
-import contextlib
 import logging
-from collections.abc import Callable
-from typing import Any
+import uuid
+from collections.abc import Collection
 
 import kafka
 from kafka.errors import KafkaError
 
 from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
-from service.kind import Kind, WorkerError
+from ingest.transactions import Transactions
+from service.kind import WorkerError
 from service.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
 # For closing each client of a worker that has not begun: it holds nothing that could be lost.
 GIVE_UP_S = 0.5
+# How long the end of a transaction is waited for before another producer takes over.
+TRANSACTION_DEADLINE_S = 15.0
 
 
 class Clients:
-    """Opens the three, and refuses to begin where a topic is missing.
+    """Opens the clients of one worker, which are named after its kind.
 
-    Raises IngestError when Kafka can't be reached, WorkerError for topics.
+    Its methods raise IngestError when Kafka can't be reached.
     """
 
-    def __init__(self, kind: Kind, kafka_settings: KafkaSettings, handover: Handover, hearing: Hearing) -> None:
-        servers, name = kafka_settings.bootstrap_servers, f"stridecast-{kind.name}"
-        with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
-            self.producer = open_producer(bootstrap_servers=servers, client_id=name)
-            opened.callback(_close, self.producer.close, timeout=GIVE_UP_S)
-            self.dead_letter_producer = open_producer(
-                bootstrap_servers=servers, client_id=f"{name}-dead-letters", idempotent=False
-            )
-            opened.callback(_close, self.dead_letter_producer.close, timeout=GIVE_UP_S)
-            self.consumer: kafka.KafkaConsumer = open_consumer(
-                kind.settings.input_topic,
-                handover,
-                hearing,
-                bootstrap_servers=servers,
-                group_id=kafka_settings.group_id,
-                client_id=name,
-            )
-            opened.callback(_close, self.consumer.close, autocommit=False, timeout_ms=int(1000 * GIVE_UP_S))
-            self._refuse_missing_topics(kind, servers)
-            opened.pop_all()
+    def __init__(self, kind: str, settings: KafkaSettings) -> None:
+        self._servers = settings.bootstrap_servers
+        self._settings = settings
+        self._name = f"stridecast-{kind}"
+        # One for this process's life: a producer that takes over from a failed one ends that one's transaction.
+        self._transactional_id = f"{settings.group_id}-{kind}-{uuid.uuid4().hex}"
 
-    def leave(self, timeout_s: float) -> None:
-        """Leave the group, which hands the partitions back and so commits them: see Handover."""
-        _close(self.consumer.close, autocommit=False, timeout_ms=int(1000 * timeout_s))
+    def open_consumer(self, topic: str, handover: Handover, hearing: Hearing) -> kafka.KafkaConsumer:
+        """Join the group that reads a topic."""
+        return open_consumer(
+            topic,
+            handover,
+            hearing,
+            bootstrap_servers=self._servers,
+            group_id=self._settings.group_id,
+            client_id=self._name,
+            session_timeout_s=self._settings.session_timeout_s,
+        )
 
-    def close(self, timeout_s: float) -> None:
-        """Send what is still to be sent, and close what writes."""
-        _close(self.producer.close, timeout=timeout_s)
-        _close(self.dead_letter_producer.close, timeout=timeout_s)
+    def open_reader(self) -> LabelsReader:
+        """Make ready to read back what was said."""
+        return LabelsReader(bootstrap_servers=self._servers, group_id=self._settings.group_id, client_id=self._name)
 
-    def _refuse_missing_topics(self, kind: Kind, servers: str) -> None:
-        settings = kind.settings
-        wanted = {settings.input_topic, settings.output_topic, settings.dead_letter_topic}
+    def open_labels(self) -> kafka.KafkaProducer:
+        """Open the idempotent producer."""
+        return open_producer(bootstrap_servers=self._servers, client_id=self._name)
+
+    def open_letters(self) -> kafka.KafkaProducer:
+        """Open the producer of dead letters that are in no transaction."""
+        return open_producer(bootstrap_servers=self._servers, client_id=f"{self._name}-dead-letters", idempotent=False)
+
+    def open_transactions(self) -> Transactions:
+        """Open the transactional producer, after ending what an earlier one of this process left open."""
+        return Transactions(
+            bootstrap_servers=self._servers,
+            client_id=self._name,
+            transactional_id=self._transactional_id,
+            timeout_s=self._settings.transaction_timeout_s,
+            deadline_s=TRANSACTION_DEADLINE_S,
+        )
+
+    def refuse_missing_topics(self, consumer: kafka.KafkaConsumer, wanted: Collection[str]) -> None:
+        """Raise WorkerError unless all these topics are there."""
         try:
-            missing = wanted - self.consumer.topics()
-            if not missing:
-                self.dead_letter_producer.partitions_for(settings.dead_letter_topic)  # or the first one waits for it
+            missing = set(wanted) - consumer.topics()
         except KafkaError as error:
-            raise WorkerError(f"can't ask Kafka at {servers} for its topics: {error}") from error
+            raise WorkerError(f"can't ask Kafka at {self._servers} for its topics: {error}") from error
         if missing:
             raise WorkerError(
-                f"Kafka at {servers} has no topic {', '.join(sorted(missing))}: "
+                f"Kafka at {self._servers} has no topic {', '.join(sorted(missing))}: "
                 "`stridecast topics` creates what is missing"
             )
 
 
-def _close(close: Callable[..., None], *args: Any, **settings: Any) -> None:
+def leave(consumer: kafka.KafkaConsumer, timeout_s: float) -> None:
+    """Leave the group, which hands the partitions back and so commits them: see Handover."""
     try:
-        close(*args, **settings)
+        consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s))
     except KafkaError as error:
-        log.warning("closing was not clean: %s", error)
+        log.warning("leaving the group was not clean: %s", error)

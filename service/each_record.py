@@ -57,6 +57,19 @@ class EachRecord(Stream, Generic[Decoded]):
         items, rejections = self._decode(records)
         return rejections, self._blocks(records, items)
 
+    def identities(self, block: Block) -> Sequence[int]:
+        """Return the offsets of the rows' records."""
+        columns: Rows = block.columns
+        return list(columns.source_offset.tolist())
+
+    last_records = identities
+
+    def select(self, block: Block, rows: NDArray[np.intp]) -> Block:
+        """Return a block of some of its rows."""
+        columns: Rows = block.columns
+        chosen = Rows([columns.ids[row] for row in rows], columns.source_offset[rows])
+        return Block(block.frames[rows], block.source_timestamp_ms[rows], chosen)
+
     def _blocks(self, records: Sequence[Any], items: Decoded) -> Iterator[Block]:
         offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[items.record]
         timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))[items.record]

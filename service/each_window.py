@@ -1,16 +1,20 @@
 """What kinds of worker have in common whose frames are windows of devices' readings, labelled as activities."""
 
+import dataclasses
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from kafka.structs import TopicPartition
+from numpy.typing import NDArray
 
 from inference.core import Result
 from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.rejections import Rejection
+from service.graves import Graves
 from service.kind import Block, Label, Stream
 from service.metrics import WindowMetrics
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
@@ -37,6 +41,8 @@ class EachWindow(Stream):
         self._windower = windower
         self._metrics = metrics
         self._others = others
+        self._graves = Graves()
+        self._buried_until = -1
         others.add(self)
 
     def push(
@@ -44,6 +50,8 @@ class EachWindow(Stream):
     ) -> tuple[Sequence[Rejection], Iterator[Block]]:
         """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
         readings, rejections = self._decode(records)
+        if records[0].offset <= self._buried_until:
+            readings = self._of_the_living(records, readings)
         if not mute:
             self._metrics.samples.inc(len(readings.device))
         return rejections, self._windows(records, readings, processed_at, mute)
@@ -52,6 +60,9 @@ class EachWindow(Stream):
         """Close the windows of devices that have been silent up to ``heard_until``."""
         while True:
             step = self._windower.fall_silent(heard_until)
+            self._graves.bury(
+                step.forgotten, step.first_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
+            )
             self._count(step)
             if len(step.frames.start_ms):
                 yield Block(step.frames.values, np.full(len(step.frames.start_ms), -1, np.int64), step.frames)
@@ -59,8 +70,44 @@ class EachWindow(Stream):
                 return
 
     def rewind_to(self, position: int) -> int:
-        """Return the offset of the oldest record that an open window holds; ``position`` where there is none."""
-        return self._windower.rewind_to(position)
+        """Return the offset of the oldest record that an open window holds; ``position`` where there is none.
+
+        It may be older: see ``Graves.hold``.
+        """
+        return self._graves.hold(self._windower.rewind_to(position))
+
+    def restore(self, buried: Mapping[str, int]) -> None:
+        """Take over whom the last owner's commit buried."""
+        self._graves = Graves(buried)
+        self._buried_until = max(buried.values(), default=-1)
+
+    def buried(self) -> Mapping[str, int]:
+        """Return whom a replay must take for dead."""
+        return self._graves.buried()
+
+    def identities(self, block: Block) -> Sequence[tuple[bytes, int]]:
+        """Return the rows' devices and the starts of their windows."""
+        frames: Frames = block.columns
+        return list(zip(frames.device_id.tolist(), frames.start_ms.tolist(), strict=True))
+
+    def last_records(self, block: Block) -> Sequence[int]:
+        """Return the offsets of the records that closed the rows' windows, or of their devices' last ones."""
+        frames: Frames = block.columns
+        return list(frames.source_offset.tolist())
+
+    def select(self, block: Block, rows: NDArray[np.intp]) -> Block:
+        """Return a block of some of its rows."""
+        frames: Frames = block.columns
+        chosen = Frames(**{column.name: getattr(frames, column.name)[rows] for column in dataclasses.fields(frames)})
+        return Block(chosen.values, block.source_timestamp_ms[rows], chosen)
+
+    def is_open(self, identity: Any) -> bool:
+        """Tell whether a device's window is open."""
+        return self._windower.is_open(*identity)
+
+    def found_said(self, count: int) -> None:
+        """Count windows that have been said already."""
+        self._metrics.windows["duplicate"].inc(count)
 
     def __len__(self) -> int:
         """Return how many devices have an open window."""
@@ -73,6 +120,19 @@ class EachWindow(Stream):
 
     def __contains__(self, device_id: bytes) -> bool:
         return device_id in self._windower
+
+    def _of_the_living(self, records: Sequence[Any], readings: Readings) -> Readings:
+        """Leave out what devices sent before they were buried."""
+        buried_until = np.array([self._graves.last_record(device) for device in readings.device_ids], np.int64)
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
+        rows = offsets > buried_until[readings.device]
+        return dataclasses.replace(
+            readings,
+            device=readings.device[rows],
+            timestamp_ms=readings.timestamp_ms[rows],
+            xyz=readings.xyz[rows],
+            record=readings.record[rows],
+        )
 
     def _windows(self, records: Sequence[Any], readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
         offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
@@ -89,9 +149,8 @@ class EachWindow(Stream):
                 start,
             )
             start = step.consumed
-            if mute:
-                continue
-            self._count(step)
+            if not mute:
+                self._count(step)
             if len(step.frames.start_ms):
                 yield Block(step.frames.values, timestamps[readings.record[step.frames.reading]], step.frames)
 
@@ -102,10 +161,23 @@ class EachWindow(Stream):
         metrics.dropped["late"].inc(len(step.late))
         for late_ms in step.late:
             metrics.lateness.observe(late_ms / 1000)
+        self._graves.came_back(step.new_devices)
         for device_id in step.new_devices:
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
             if any(device_id in other for other in self._others if other._source != self._source):
                 metrics.split_devices.inc()
+
+
+class _Start(msgspec.Struct):
+    window_start: int
+
+
+def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
+    """Read the identity of a label: its device, which is the record's key, and its window's start."""
+    try:
+        return record.key, msgspec.json.decode(record.value, type=_Start).window_start
+    except (msgspec.DecodeError, TypeError):
+        return None
 
 
 def say(result: Result, block: Block, source: int) -> list[Label]:

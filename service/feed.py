@@ -1,15 +1,19 @@
 """Records to frames: what a poll gave goes through its partition's stream to the core, as far as there is room."""
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from inference.core import CoreError, Lane
-from service.assignment import Assignment, Partition
+import numpy as np
+
+from inference.core import CoreError, Lane, Result
+from service.assignment import Assignment
+from service.delivery import Delivery, Ticket, letter_of
 from service.kind import Block
 from service.metrics import WorkerMetrics
-from service.publisher import Publisher, Ticket
+from service.partition import Partition
 
 SILENCE_CHECK_S = 0.1
 # What a partition may be cut for at once, besides the block that takes longer: rebalances, signals and /livez wait.
@@ -23,10 +27,20 @@ MAX_LETTER_BYTES = 64 << 20
 class Feed:
     """Hands records to streams and frames to the core; a partition for which there is no room is paused."""
 
-    def __init__(self, assignment: Assignment, lane: Lane, publisher: Publisher, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        lane: Lane,
+        delivery: Delivery,
+        publish: Callable[[Result], None],
+        dead_letter_topic: str,
+        metrics: WorkerMetrics,
+    ) -> None:
         self._assignment = assignment
         self._lane = lane
-        self._publisher = publisher
+        self._delivery = delivery
+        self._publish = publish
+        self._dead_letter_topic = dead_letter_topic
         self._metrics = metrics
 
     def take(self, partition: Partition, records: Sequence[Any]) -> None:
@@ -39,26 +53,51 @@ class Feed:
             self._rebuild(partition, records[:live_at], now)
         if live_at < len(records):
             self._push(partition, records[live_at:], now)
-            self.advance(partition)
+        self.advance(partition)
 
     def _rebuild(self, partition: Partition, records: Sequence[Any], now: float) -> None:
-        _, closed_before = partition.stream.push(records, now, mute=True)
-        for _ in closed_before:
-            pass
+        """Replay records that were settled before; see ``Partition.aloud`` for when what they close is said."""
         self._metrics.recovered.inc(len(records))
+        _, blocks = partition.stream.push(records, now, mute=not partition.aloud)
+        if partition.aloud:
+            partition.work = self._unsaid(partition, blocks, silent=False)
+            return
+        for block in blocks:
+            if partition.said:
+                partition.said.forget(partition.stream.identities(block))
 
     def _push(self, partition: Partition, records: Sequence[Any], now: float) -> None:
-        metrics = self._metrics
-        metrics.records[partition.source.topic].inc(len(records))
+        metrics, source = self._metrics, partition.source
+        metrics.records[source.topic].inc(len(records))
         partition.progress_ms = records[-1].timestamp
         started = time.perf_counter()
         rejections, blocks = partition.stream.push(records, now, mute=False)
         metrics.stages["decode"].observe(time.perf_counter() - started)
-        partition.work = self._timed(blocks)
-        segment = partition.ledger.promise(len(rejections))
+        replayed = partition.work or ()
+        partition.work = itertools.chain(replayed, self._timed(self._unsaid(partition, blocks, silent=False)))
         for rejection in rejections:
             metrics.rejected[rejection.reason].inc()
-            self._publisher.send_dead_letter(records[rejection.record], rejection, partition, segment)
+        if rejections:
+            topic = self._dead_letter_topic
+            letters = [letter_of(records[refused.record], refused, source, topic) for refused in rejections]
+            self._delivery.reject(letters, partition)
+
+    def _unsaid(self, partition: Partition, blocks: Iterator[Block], *, silent: bool) -> Iterator[Block]:
+        """Pass on the rows of blocks that have not been said; remember those that a silence closes."""
+        stream, said = partition.stream, partition.said
+        for block in blocks:
+            identities = stream.identities(block) if silent or said else []
+            unsaid = [row for row, identity in enumerate(identities) if identity not in said] if said else None
+            if silent:
+                said.remember(identities, partition.output.end, stream.last_records(block))
+            else:
+                said.forget(identities)
+            if unsaid is None or len(unsaid) == len(identities):
+                yield block
+                continue
+            stream.found_said(len(identities) - len(unsaid))
+            if unsaid:
+                yield stream.select(block, np.array(unsaid))
 
     def _timed(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Pass blocks on as they are asked for, and observe how long all of them took to be cut."""
@@ -92,15 +131,15 @@ class Feed:
         rows = len(block.frames)
         segment = partition.ledger.promise(rows)
         with contextlib.suppress(CoreError):  # it has died, and the next turn ends the worker for it
-            if self._lane.submit(block.frames, Ticket(block, partition, segment, self._publisher.put)):
+            if self._lane.submit(block.frames, Ticket(block, partition, segment, self._publish)):
                 return True
-        segment.owed -= rows
+        partition.ledger.acknowledge(segment, rows)
         return False
 
     def _owes_much(self) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
         owed = sum(partition.ledger.owed for partition in self._assignment)
-        return owed >= OWED_QUEUES * self._lane.capacity or self._publisher.letter_bytes_waiting() >= MAX_LETTER_BYTES
+        return owed >= OWED_QUEUES * self._lane.capacity or self._delivery.letter_bytes_waiting() >= MAX_LETTER_BYTES
 
     def notice_silence(self, partition: Partition, heard_until: float) -> None:
         """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then."""
@@ -109,6 +148,6 @@ class Feed:
             return
         partition.silence_checked_at = now
         active = len(partition.stream)
-        partition.work = partition.stream.fall_silent(heard_until)
+        partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until), silent=True)
         if self.advance(partition) and len(partition.stream) < active:
             partition.seal()

@@ -4,17 +4,19 @@ A kind is one short file like ``service/activity_worker.py`` or ``service/text_w
 frames (a ``Stream``) and how predictions become labels (``say``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from kafka.structs import TopicPartition
+from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.core import Result
 from ingest.rejections import Rejection
 from service.metrics import WorkerMetrics
+from service.said import Identity
 from service.settings import KindSettings
 
 
@@ -48,7 +50,8 @@ class Stream:
         """Decode consumed records; return what is refused of them, and the rest as blocks, cut as they are asked for.
 
         ``processed_at`` is the clock that ``fall_silent`` is asked with. ``mute`` marks records that are read again
-        only to rebuild what was open: nothing of them is published or may be counted.
+        only to rebuild what was open: nothing of them is published or may be counted, and their blocks only tell
+        what has closed.
         """
         raise NotImplementedError
 
@@ -60,9 +63,35 @@ class Stream:
         """Return the offset of the oldest record that something open holds; ``position`` where nothing is open."""
         return position
 
+    def restore(self, buried: Mapping[str, int]) -> None:
+        """Take over whom the last owner's commit buried, before anything is pushed: see ``service/graves.py``."""
+
+    def buried(self) -> Mapping[str, int]:
+        """Return whom a replay from the rewind point must take for dead, and up to which record."""
+        return {}
+
+    def identities(self, block: Block) -> Sequence[Identity]:
+        """Return the identity of each row of a block, as ``Kind.identify`` reads it back from the label."""
+        raise NotImplementedError
+
+    def last_records(self, block: Block) -> Sequence[int]:
+        """Return the offset of the last record that went into each row."""
+        raise NotImplementedError
+
+    def select(self, block: Block, rows: NDArray[np.intp]) -> Block:
+        """Return a block of some of its rows."""
+        raise NotImplementedError
+
+    def is_open(self, identity: Identity) -> bool:
+        """Tell whether what would get this label is open now."""
+        return False
+
     def __len__(self) -> int:
         """Return how many devices, or whatever the kind counts, have something open."""
         return 0
+
+    def found_said(self, count: int) -> None:
+        """Take note that so many closed windows, or the like, have been said already."""
 
     def labelled(self, block: Block, row: int, at: float) -> None:
         """Take note that Kafka has a row's label, at this epoch second; called on the producer's thread."""
@@ -86,11 +115,25 @@ class Say(Protocol):
         """``result`` has the rows and their probabilities; ``source`` is the input partition."""
 
 
+class Identify(Protocol):
+    """Reads the identity of what a label on Kafka is about; None where the record is no such label."""
+
+    def __call__(self, record: Any, source_offset: int, /) -> Identity | None:
+        """``source_offset`` is the record of the input that the label names."""
+
+
+def by_source(record: Any, source_offset: int) -> Identity:
+    """Identify labels by their source: for kinds whose records make one label each."""
+    return source_offset
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of worker: its name in logs and metrics, its topics and bundle, and what it does with records.
 
-    ``counts`` is what the lengths of its streams count, for the gauge ``stridecast_active_<counts>``.
+    ``counts`` is what the lengths of its streams count, for the gauge ``stridecast_active_<counts>``. ``rules`` are
+    the settings that decide which records count and when a window closes: what another worker with others left open
+    can't be taken up silently.
     """
 
     name: str
@@ -98,6 +141,8 @@ class Kind:
     prepare: Prepare
     say: Say
     counts: str | None = None
+    identify: Identify = by_source
+    rules: str = ""
 
 
 def check_input(bundle: Bundle, shape: tuple[int, ...], dtype: str, setting: str) -> None:

@@ -19,6 +19,7 @@ STAGES = ("decode", "window", "queue", "inference", "publish")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
 OUTCOMES = ("success", "failure")
+TRANSACTION_ENDS = ("committed", "aborted", "fenced")
 
 
 def geometric(start: float, factor: float, until: float) -> tuple[float, ...]:
@@ -32,6 +33,7 @@ def geometric(start: float, factor: float, until: float) -> tuple[float, ...]:
 STAGE_BUCKETS = geometric(50e-6, 2, 5)
 # 1.45, for bounds rounded to three digits must not lie more than 1.5 apart.
 END_TO_END_BUCKETS = (*geometric(1e-3, 1.45, 0.25), 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RECOVERY_BUCKETS = geometric(0.01, 2, 600)
 LATENESS_BUCKETS = geometric(0.05, 2, 3600)
 BATCH_BUCKETS = tuple(float(2**power) for power in range(17))
 CONFIDENCE_BUCKETS = tuple(tenth / 20 for tenth in range(1, 21))
@@ -104,6 +106,12 @@ class WorkerMetrics:
         self.rebalances = self.counter("rebalances", "Times that partitions came or went.")
         self.commits = self.counters("commits", "Commits of offsets.", outcome=OUTCOMES)
         self.recovered = self.counter("recovered_records", "Records replayed to rebuild what was open.")
+        self.reread = self.counter("reread_labels", "Labels read back to know what has been said.")
+        self.recovery = self.histogram(
+            "recovery_duration_seconds", "From a partition's assignment until it is read on.", RECOVERY_BUCKETS
+        )
+        self.restarts = self.counter("partition_restarts", "Recoveries of partitions whose output failed.")
+        self.transactions = self.counters("transactions", "Transactions by how they ended.", outcome=TRANSACTION_ENDS)
         self.dead_letter_failures = self.counter("dead_letter_failures", "Dead letters that Kafka refused.")
         # model
         self.model_loads = self.counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)

@@ -1,41 +1,105 @@
-"""Where to begin to read a partition that has just been assigned: a pure function of what Kafka says of it."""
+"""Where to go on with a partition that has just been assigned: a pure function of what Kafka says of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kafka.structs import TopicPartition
 
 from ingest import snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What Kafka says of a partition.
+
+    Its commit (position and metadata; None without one), its first and next offsets, and where its labels go now.
+    """
+
+    committed: tuple[int, str] | None
+    log_start: int
+    log_end: int
+    output: TopicPartition
+    outputs: int
+    rules: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Which labels to read back: those of the partition's own output from an offset on, or of all outputs.
+
+    ``offset`` is of the own output; where it is None, all partitions of the output are read, from their starts if
+    ``since_offset`` is None too, else from the time of the input's record at that offset.
+    """
+
+    offset: int | None = None
+    since_offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Read from ``rewind_to``; records before ``position`` only rebuild windows and are not counted again.
 
-    ``warnings`` are sentences for the operator, where what was committed doesn't fit the log.
+    ``labels`` are to be known before (None: nothing is held as said). ``aloud`` lets windows that close during the
+    replay be said, unless they have been: another worker's rules closed other ones. ``buried`` are devices whose
+    readings are passed over, each up to a record. ``warnings`` are sentences for
+    the operator, where what was committed doesn't fit.
     """
 
     position: int
     rewind_to: int
+    labels: Labels | None
+    aloud: bool = False
+    buried: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def plan(committed: tuple[int, str] | None, *, log_start: int, log_end: int) -> Plan:
-    """Decide from the commit (position and metadata; None without one) and the log's first and next offsets."""
-    if committed is None:
-        return Plan(log_start, log_start)
-    position, metadata = committed
-    if not log_start <= position <= log_end:
+def plan(place: Place) -> Plan:
+    """Decide where to begin."""
+    if place.committed is None:
+        return Plan(place.log_start, place.log_start, Labels())
+    position, metadata = place.committed
+    if not place.log_start <= position <= place.log_end:
         warning = (
-            f"the committed position {position} lies outside the log, which holds {log_start} to {log_end}: "
-            "the topic was made anew or its records expired; reading from the earliest record"
+            f"the committed position {position} lies outside the log, which holds {place.log_start} to "
+            f"{place.log_end}: the topic was made anew or its records expired; reading from the earliest record"
         )
-        return Plan(log_start, log_start, (warning,))
-    if not metadata:
-        return Plan(position, position)
+        return Plan(place.log_start, place.log_start, None, warnings=(warning,))
+    if not metadata:  # an operator reset the group
+        return Plan(position, position, None)
     try:
-        rewind_to = snapshot.decode(metadata, position).rewind_to
+        found = snapshot.decode(metadata, position)
     except snapshot.SnapshotError as error:
         warning = f"the commit's metadata can't be used ({error}); windows open at position {position} are lost"
-        return Plan(position, position, (warning,))
-    if rewind_to < log_start:
-        warning = f"records from {rewind_to} to {log_start - 1} have expired; windows that they began may be incomplete"
-        return Plan(position, log_start, (warning,))
-    return Plan(position, rewind_to)
+        return Plan(position, position, Labels(since_offset=position), warnings=(warning,))
+    return _from_snapshot(place, position, found)
+
+
+def _from_snapshot(place: Place, position: int, found: snapshot.Snapshot | snapshot.Foreign) -> Plan:
+    warnings = []
+    rewind_to = found.rewind_to
+    if rewind_to < place.log_start:
+        warnings.append(
+            f"records from {rewind_to} to {place.log_start - 1} have expired; windows that they began may be incomplete"
+        )
+        rewind_to = place.log_start
+    aloud, buried = False, dict[str, int]()
+    if isinstance(found, snapshot.Foreign):
+        labels = Labels(since_offset=rewind_to)
+        warnings.append("another version of the worker made the commit; labels since its rewind point are read back")
+    else:
+        buried = {device: found.rewind_to + record for device, record in found.buried.items()}
+        here = (place.output.topic, place.output.partition, place.outputs)
+        labels = Labels(offset=found.labels_from) if found.labels_from >= 0 else Labels(since_offset=rewind_to)
+        if here != (found.topic, found.partition, found.partitions):
+            labels = Labels(since_offset=rewind_to)
+            warnings.append(
+                f"labels went to {found.topic}[{found.partition}] of {found.partitions} partitions, and go to "
+                f"{here[0]}[{here[1]}] of {here[2]} now; all its labels since the rewind point are read back"
+            )
+        if found.rules != place.rules:
+            labels, aloud = Labels(since_offset=rewind_to), True
+            warnings.append(
+                f"a worker with other settings ({found.rules or 'none'}) made the commit, and this one has "
+                f"{place.rules or 'none'}: what it left open is closed by the new ones"
+            )
+    return Plan(position, rewind_to, labels, aloud, buried, tuple(warnings))

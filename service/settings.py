@@ -58,6 +58,12 @@ class KafkaSettings(Group):
         description="brokers to start from, as host:port[,host:port...]",
     )
     group_id: str = Field("stridecast", min_length=1, max_length=249, description="consumer group")
+    session_timeout_s: float = Field(
+        10, ge=1, le=1800, description="seconds after which a silent worker's partitions go to others"
+    )
+    transaction_timeout_s: float = Field(
+        10, ge=1, le=900, description="seconds after which Kafka aborts a silent worker's transaction (exactly_once)"
+    )
 
 
 class KindSettings(Group):
@@ -175,8 +181,8 @@ class ServiceSettings(Command):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
-    delivery: Literal["at_least_once"] = Field(
-        "at_least_once", description="labels are acknowledged before their offsets are committed"
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once", description="exactly_once puts labels, dead letters and offsets into transactions"
     )
     commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
     shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")

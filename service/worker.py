@@ -5,12 +5,14 @@ their ledgers. The core's thread classifies; the publisher's thread says labels.
 
     Kind          what differs between kinds of worker: records to frames, predictions to labels
     Clients       the connections to Kafka
-    Assignment    the partitions held: who comes, who goes, where to begin to read
+    Assignment    the partitions held: who comes, who goes
+    Rereading     where newcomers go on, and what has been said of them; a thread of its own
     Feed          records to frames, as far as there is room
-    Publisher     predictions to labels; what Kafka acknowledged
-    Commits       acknowledgements to commits
+    Publisher     predictions to labels; a thread of its own
+    Delivery      labels and dead letters to Kafka, acknowledgements to commits: at least or exactly once
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -23,12 +25,15 @@ from inference.core import Lane
 from ingest.consumer import Handover, Hearing
 from service.absence import Absence
 from service.assignment import Assignment
-from service.clients import GIVE_UP_S, Clients
-from service.commits import Commits
+from service.at_least_once import AtLeastOnce
+from service.clients import GIVE_UP_S, Clients, leave
+from service.delivery import Delivery
+from service.exactly_once import ExactlyOnce
 from service.feed import Feed
 from service.kind import Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
+from service.rereading import Request, Rereading
 from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -58,35 +63,63 @@ class Worker:
         self._last_poll = time.monotonic()
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
-        self._assignment = Assignment(open_stream, self._hearing, metrics.rebalances.inc)
-        # Called by a poll, so not before all that is named here is there.
+        clients = Clients(kind.name, settings.kafka)
+        self._assignment = Assignment(open_stream, kind.rules, self._hearing, self._find_out, metrics)
+        self._rereading = Rereading(
+            kind, clients.open_reader, self._assignment.awaits, lambda sources: self._delivery.let_go(sources), metrics
+        )
         self._handover = Handover(
             assigned=self._assignment.assigned,
             settled=self._settled,
-            snapshots=lambda sources: self._commits.snapshots(sources),
-            committed=lambda offsets, response: self._commits.committed(offsets, response),
+            snapshots=lambda sources: self._delivery.last_offsets(self._assignment.among(sources)),
+            committed=lambda offsets, response: self._delivery.committed(offsets, response),
             released=self._assignment.released,
+            let_go=lambda sources: self._delivery.let_go(sources),
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
-        self._clients = Clients(kind, settings.kafka, self._handover, self._hearing)
-        self._consumer = self._assignment.consumer = self._clients.consumer
-        self._publisher = Publisher(
-            self._clients.producer, self._clients.dead_letter_producer, kind, lane.model.bundle.manifest.labels, metrics
-        )
-        self._feed = Feed(self._assignment, lane, self._publisher, metrics)
-        self._commits = Commits(
-            self._assignment,
-            metrics,
-            interval_s=settings.commit_interval_s,
-            output_topic=kind.settings.output_topic,
-            output_of=self._publisher.output_of,
-        )
+        topics = kind.settings
+        with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
+            self._delivery: Delivery = self._open_delivery(clients)
+            opened.callback(self._delivery.close, GIVE_UP_S)
+            self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics)
+            self._feed = Feed(
+                self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
+            )
+            # The last, for it joins the group; no callback comes before a poll.
+            self._consumer = clients.open_consumer(topics.input_topic, self._handover, self._hearing)
+            self._assignment.consumer = self._consumer
+            opened.callback(leave, self._consumer, GIVE_UP_S)
+            names = [topics.input_topic, topics.output_topic, topics.dead_letter_topic]
+            clients.refuse_missing_topics(self._consumer, names)
+            opened.pop_all()
         self._read_at_scrape()
+
+    def _open_delivery(self, clients: Clients) -> Delivery:
+        interval_s = self._settings.commit_interval_s
+        if self._settings.delivery == "exactly_once":
+            return ExactlyOnce(
+                self._assignment,
+                self._metrics,
+                open_transactions=clients.open_transactions,
+                wake=lambda: self._publisher.wake(),
+                commit_interval_s=interval_s,
+            )
+        return AtLeastOnce(
+            self._assignment,
+            self._metrics,
+            open_labels=clients.open_labels,
+            open_letters=clients.open_letters,
+            commit_interval_s=interval_s,
+        )
+
+    def _find_out(self, request: Request) -> None:
+        self._rereading.ask(request)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then finish what is in flight, commit and leave the group."""
         self._publisher.start()
+        self._rereading.start()
         settings = self.kind.settings
         log.info("%s worker started: %s -> %s", self.kind.name, settings.input_topic, settings.output_topic)
         try:
@@ -98,8 +131,8 @@ class Worker:
 
     def abandon(self) -> None:
         """Close a worker that is not to run after all."""
-        self._clients.leave(GIVE_UP_S)
-        self._clients.close(GIVE_UP_S)
+        leave(self._consumer, GIVE_UP_S)
+        self._delivery.close(GIVE_UP_S)
 
     @property
     def joined(self) -> bool:
@@ -110,37 +143,40 @@ class Worker:
     def live(self) -> bool:
         """Whether the poll loop turns and no thread has died."""
         fresh = time.monotonic() - self._last_poll < LIVE_WITHIN_S
-        return fresh and self._publisher.error is None and self._lane.error is None
+        return fresh and self._thread_error is None
+
+    @property
+    def _thread_error(self) -> BaseException | None:
+        return self._lane.error or self._publisher.error or self._rereading.error
 
     # -- one turn of the loop
 
     def _turn(self) -> None:
         self._look_after_threads()
-        self._settle()
+        self._recover_failed()
         blocked = not all([self._feed.advance(partition) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
-        self._assignment.welcome()
+        while self._rereading.found:
+            self._assignment.begin(self._rereading.found.popleft())
         for partition in self._assignment:
             self._feed.notice_silence(partition, self._hearing.heard_until(partition.source, partition.position))
         self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
-        self._commits.commit()
+        self._delivery.commit()
 
     def _look_after_threads(self) -> None:
-        error = self._lane.error or self._publisher.error
+        error = self._thread_error
         if error is not None:
             raise WorkerError(
                 f"the {self.kind.name} worker's inference or publishing has failed for good: {error}"
             ) from error
 
-    def _settle(self) -> None:
-        acknowledged, failed = self._publisher.acknowledged, self._publisher.failed
-        while acknowledged:
-            acknowledged.popleft().owed -= 1
+    def _recover_failed(self) -> None:
+        """Recover the partitions whose output failed."""
+        failed = self._delivery.failed
         while failed:
-            owner, error = failed.popleft()
-            if owner.alive:
-                partition = self._assignment.held[owner.source]
+            partition, error = failed.popleft()
+            if self._assignment.held.get(partition.source) is partition:
                 self._assignment.start_over(partition, f"a record of it could not be written ({error})")
 
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Any]]:
@@ -170,9 +206,9 @@ class Worker:
 
     def _settled(self, sources: set[TopicPartition]) -> bool:
         """Go on with these partitions' frames; tell whether nothing of them is owed any more."""
-        self._settle()
-        leaving = self._assignment.among(sources)
-        return all([self._feed.advance(partition) and partition.ledger.owed == 0 for partition in leaving])
+        leaving = [partition for partition in self._assignment.among(sources) if partition.alive]
+        cut = all([self._feed.advance(partition) for partition in leaving])
+        return self._delivery.settled(leaving) and cut
 
     # -- the end
 
@@ -200,9 +236,10 @@ class Worker:
 
     def _close(self, timeout_s: float) -> None:
         self._handover.deadline_s = 0.0  # all that could be waited for has been
-        self._clients.leave(timeout_s)
+        leave(self._consumer, timeout_s)
+        self._rereading.close(timeout_s)
         self._publisher.close(timeout_s)
-        self._clients.close(timeout_s)
+        self._delivery.close(timeout_s)
 
     def _read_at_scrape(self) -> None:
         add, lane, counts = self._metrics.read_at_scrape, self._lane, self.kind.counts

@@ -40,6 +40,7 @@ class Rings(NamedTuple):
     phase: int64[n], residue modulo the stride of the slots where windows start.
     oldest: int64[n], smallest record offset among the readings held, `NOTHING` for a free row.
     last: int64[n], offset of the last record with a reading of this device, whether held or not.
+    strayed: int64[n], offset of the last record with a reading further behind the newest than the lateness, or `NEVER`.
     rank: int8[n, R], how near its slot's centre the kept reading is (see `_rank`), `EMPTY` without one.
     held: int64[n, R], record offset of the kept reading.
     xyz: float32[n, R, 3], the kept reading.
@@ -49,6 +50,7 @@ class Rings(NamedTuple):
     phase: Int64s
     oldest: Int64s
     last: Int64s
+    strayed: Int64s
     rank: Int8s
     held: Int64s
     xyz: Float32s
@@ -245,6 +247,8 @@ def merge(
             rings.newest_ms[row] = timestamp_ms[i]
         newest = _slot_of(rings.newest_ms[row])
         first = _first_open(newest, rings.phase[row], ring)
+        if slot < newest - (ring - WINDOW_SLOTS):
+            rings.strayed[row] = offset[i]
         if slot < first:
             late_ms[late] = rings.newest_ms[row] - timestamp_ms[i]
             late += 1

@@ -56,6 +56,9 @@ class Step:
     superseded: number of readings that lost their slot: duplicates, and the surplus of fast producers.
     new_devices: ids that became active.
     forgotten: ids that fell silent.
+    first_records, last_records: int64[forgotten], offsets of the oldest record that each one held, and of its last one.
+    strayed: bool[forgotten], whether one of the readings since was further behind the newest than the lateness: a
+        replay that begins after the record of the newest would take such a device for younger than it was.
     """
 
     frames: Frames
@@ -66,6 +69,9 @@ class Step:
     superseded: int = 0
     new_devices: list[bytes] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
+    first_records: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    last_records: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    strayed: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
 
 
 _NO_FRAMES = Frames(
@@ -86,8 +92,8 @@ class Windower:
     Deterministic: what it returns depends on its arguments and on nothing else. Offsets and `processed_at` never
     decrease from call to call. Not thread-safe; the compiled loops release the GIL.
 
-    A device takes 40 bytes and 21 for each of its 80 + `lateness_slots` slots: 1.8 KB at the default, under 2.5 KB up
-    to 37 slots of lateness; its id and its place in the dictionary, some 150 bytes, come on top.
+    A device takes 48 bytes and 21 for each of its 80 + `lateness_slots` slots: 1.8 KB at the default, under 2.5 KB up
+    to 36 slots of lateness; its id and its place in the dictionary, some 150 bytes, come on top.
 
     Args:
         lateness_slots: how far behind its device's newest, in slots of 50 ms, a reading surely still counts.
@@ -209,9 +215,16 @@ class Windower:
         bound = self._ages.processed_by(moment)
         silent = np.flatnonzero(self._rings.oldest < (kernels.NOTHING if bound is None else bound))
         done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
-        forgotten: list[bytes] = self._ids[silent[:done]].tolist()
+        rows = silent[:done]
+        forgotten: list[bytes] = self._ids[rows].tolist()
         step = Step(
-            self._frames(cut, by_silence=True), more=done < len(silent), incomplete=incomplete, forgotten=forgotten
+            self._frames(cut, by_silence=True),
+            more=done < len(silent),
+            incomplete=incomplete,
+            forgotten=forgotten,
+            first_records=self._rings.oldest[rows],
+            last_records=self._rings.last[rows],
+            strayed=self._rings.strayed[rows] >= self._rings.oldest[rows],
         )
         self._release(forgotten)
         self._ages.forget_until(moment)
@@ -220,6 +233,14 @@ class Windower:
     def rewind_to(self, position: int) -> int:
         """Return the offset of the oldest record whose reading an open window holds, or `position` if there is none."""
         return min(int(self._rings.oldest.min()), position)
+
+    def is_open(self, device_id: bytes, start_ms: int) -> bool:
+        """Tell whether a device's window may still hold readings, or take some in."""
+        row = self._rows.get(device_id)
+        if row is None:
+            return False
+        newest_slot = (int(self._rings.newest_ms[row]) + SLOT_MS // 2) // SLOT_MS
+        return bool(start_ms // SLOT_MS > newest_slot - self._rings.rank.shape[1])
 
     def _check(
         self, devices: int, device: Int32s, timestamp_ms: Int64s, xyz: Float32s, offset: Int64s, start: int
@@ -252,6 +273,7 @@ class Windower:
             rows[i] = row
         if joined:
             self._rings.newest_ms[rows[joined]] = kernels.NEVER
+            self._rings.strayed[rows[joined]] = kernels.NEVER
             self._rings.rank[rows[joined]] = kernels.EMPTY
         return rows, joined
 
@@ -315,6 +337,7 @@ def _new_rings(rows: int, ring: int) -> Rings:
         phase=np.zeros(rows, dtype=np.int64),
         oldest=np.full(rows, kernels.NOTHING, dtype=np.int64),
         last=np.zeros(rows, dtype=np.int64),
+        strayed=np.full(rows, kernels.NEVER, dtype=np.int64),
         rank=np.full((rows, ring), kernels.EMPTY, dtype=np.int8),
         held=np.zeros((rows, ring), dtype=np.int64),
         xyz=np.zeros((rows, ring, 3), dtype=np.float32),

@@ -95,7 +95,11 @@ class FakeConsumer:
         self._said.append(f"committed {offsets[FIRST].offset}")
 
 
-def handed_over(settled: Callable[[float], bool], commit_error: Exception | None = None) -> list[str]:
+def handed_over(
+    settled: Callable[[float], bool],
+    commit_error: Exception | None = None,
+    let_go: Callable[[float], bool] = lambda _: True,
+) -> list[str]:
     """What happens, in its order, when FIRST is revoked with a snapshot at 7 that may be committed."""
     said: list[str] = []
     consumer = FakeConsumer(said, commit_error)
@@ -105,26 +109,33 @@ def handed_over(settled: Callable[[float], bool], commit_error: Exception | None
         snapshots=lambda _: {FIRST: OffsetAndMetadata(7, "", -1)},
         committed=lambda _, response: said.append(f"told {response}"),
         released=lambda _: said.append(f"released after {consumer.now:.1f} s"),
+        let_go=lambda _: let_go(consumer.now),
         clock=lambda: consumer.now,
         deadline_s=5.0,
     )
     handover.consumer = consumer
     with contextlib.suppress(RuntimeError):
         asyncio.run(handover.on_partitions_revoked({FIRST}))
+        said.append(f"returned after {consumer.now:.1f} s")
     return said
 
 
 def test_a_partition_is_let_go_when_all_is_settled_and_the_commit_is_done() -> None:
-    assert handed_over(lambda now: now > 1) == ["committed 7", "told None", "released after 1.0 s"]
+    assert handed_over(lambda now: now > 1) == [
+        "committed 7",
+        "told None",
+        "released after 1.0 s",
+        "returned after 1.0 s",
+    ]
 
 
 def test_what_is_not_settled_by_the_deadline_is_let_go_all_the_same() -> None:
-    assert handed_over(lambda _: False) == ["committed 7", "told None", "released after 5.0 s"]
+    assert handed_over(lambda _: False) == ["committed 7", "told None", "released after 5.0 s", "returned after 5.0 s"]
 
 
 def test_a_partition_whose_commit_fails_is_let_go_and_the_failure_told() -> None:
     error = KafkaTimeoutError("too late")
-    assert handed_over(lambda _: True, error) == [f"told {error}", "released after 0.0 s"]
+    assert handed_over(lambda _: True, error) == [f"told {error}", "released after 0.0 s", "returned after 0.0 s"]
 
 
 def test_a_partition_is_let_go_whatever_fails() -> None:
@@ -134,3 +145,9 @@ def test_a_partition_is_let_go_whatever_fails() -> None:
         raise RuntimeError
 
     assert handed_over(fail) == ["released after 0.0 s"]
+
+
+def test_a_rebalance_waits_until_no_transaction_holds_anything_of_what_is_gone() -> None:
+    said = handed_over(lambda _: True, let_go=lambda now: now > 1)
+    assert said == ["committed 7", "told None", "released after 0.0 s", "returned after 1.0 s"]
+    assert handed_over(lambda _: True, let_go=lambda _: False)[-1] == "returned after 2.0 s"

@@ -1,10 +1,12 @@
 import pytest
 
-from ingest.snapshot import Snapshot, SnapshotError, decode, encode
+from ingest.snapshot import Foreign, Snapshot, SnapshotError, decode, encode
 
 
 def test_a_snapshot_comes_back_as_it_was_and_fits_a_commits_metadata() -> None:
-    snapshot = Snapshot(rewind_to=2**62, topic="a" * 249, partition=9999)
+    """Brokers allow 4096 bytes."""
+    buried = {f"{number:011}": 10**12 for number in range(128)}
+    snapshot = Snapshot(2**62, "a" * 249, 9999, 10_000, labels_from=2**62, buried=buried, rules="lateness_slots=1200")
     assert decode(encode(snapshot), 2**62) == snapshot
     assert len(encode(snapshot)) < 4096
 
@@ -12,17 +14,19 @@ def test_a_snapshot_comes_back_as_it_was_and_fits_a_commits_metadata() -> None:
 @pytest.mark.parametrize(
     "metadata",
     [
-        "",
-        "not JSON",
-        "[]",
-        '{"v":1}',
-        '{"v":1,"rewind_to":-1,"topic":"a","partition":0}',
-        '{"v":1,"rewind_to":101,"topic":"a","partition":0}',
-        '{"v":1,"rewind_to":1.5,"topic":"a","partition":0}',
-        '{"v":2,"rewind_to":1,"topic":"a","partition":0}',
-        '{"v":1,"rewind_to":1,"topic":"a","partition":0,"more":1}',
+        '{"v":1,"rewind_to":40,"topic":"a","partition":0}',
+        '{"v":3,"rewind_to":40,"topic":"a","partition":0,"partitions":1,"labels_from":0}',
+        '{"v":3,"rewind_to":40,"more":1}',
     ],
 )
-def test_what_is_no_snapshot_of_this_version_is_refused(metadata: str) -> None:
+def test_of_another_versions_snapshot_the_rewind_point_is_known(metadata: str) -> None:
+    assert decode(metadata, position=100) == Foreign(40)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "not JSON", "[]", '{"v":1}', '{"v":2,"rewind_to":-1}', '{"v":1,"rewind_to":101}', '{"v":1,"rewind_to":1.5}'],
+)
+def test_what_is_no_snapshot_is_refused(metadata: str) -> None:
     with pytest.raises(SnapshotError):
         decode(metadata, position=100)

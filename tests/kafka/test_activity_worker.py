@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import json
+import os
 import signal
 import socket
 import struct
@@ -102,6 +103,7 @@ def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Pat
             "--activity.dead-letter-topic": names[2],
             "--activity.bundle": str(bundle),
             "--inference.device": "cpu",
+            "--delivery": os.environ.get("DELIVERY", "at_least_once"),
             **{f"--{name.replace('__', '.').replace('_', '-')}": value for name, value in settings.items()},
         }
         words = list(itertools.chain.from_iterable(flags.items()))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import kafka
 from kafka.structs import MemberState
@@ -17,10 +18,11 @@ def member(broker: Broker, topic: str, group: str) -> kafka.KafkaConsumer:
         snapshots=lambda _: {},
         committed=lambda *_: None,
         released=lambda _: None,
+        let_go=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )
-    names = {"group_id": group, "client_id": f"test-{topic}"}
+    names: dict[str, Any] = {"group_id": group, "client_id": f"test-{topic}"}
     return open_consumer(topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, **names)
 
 

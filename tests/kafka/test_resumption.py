@@ -30,10 +30,11 @@ def open_one(broker: Broker) -> Iterator[Callable[[str], kafka.KafkaConsumer]]:
             snapshots=lambda _: nothing,
             committed=lambda *_: None,
             released=lambda _: None,
+            let_go=lambda _: True,
             clock=time.monotonic,
             deadline_s=0.0,
         )
-        names = {"group_id": f"group-{topic}", "client_id": "test"}
+        names: dict[str, Any] = {"group_id": f"group-{topic}", "client_id": "test"}
         consumer = open_consumer(topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, **names)
         opened.append(consumer)
         while not consumer.assignment():

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka.future import Future
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from ingest.rejections import Reason, Rejection
 from service import feed
-from service.assignment import Partition
+from service.delivery import Ticket
 from service.feed import Feed
 from service.kind import Block, Stream
+from service.message import Message
 from service.metrics import Families, WorkerMetrics
-from service.publisher import Publisher, Ticket
-from service.settings import TextSettings
+from service.partition import Output, Partition
+from service.said import Mark, Said
 from tests.ingest.records import HandMade
 
 SOURCE = TopicPartition("texts", 0)
@@ -33,7 +33,7 @@ class FakeLane:
         self.submitted: list[int] = []
 
     def submit(self, frames: np.ndarray, ticket: Ticket) -> bool:
-        self.submitted.append(int(frames[0]))
+        self.submitted += frames.tolist()
         return True
 
 
@@ -44,26 +44,28 @@ class FakeAssignment(list[Partition]):
         partition.paused = pause
 
 
-class FakeProducer:
-    """Keeps what it is given, until told that Kafka has it."""
+class FakeDelivery:
+    """Keeps dead letters, until told that Kafka has them."""
 
     def __init__(self) -> None:
-        self.futures: list[Future] = []
+        self.letters: list[Message] = []
 
-    def send(self, *_: object, **__: object) -> Future:
-        self.futures.append(Future())
-        return self.futures[-1]
+    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+        self.letters += letters
 
-    def partitions_for(self, topic: str) -> set[int]:
-        return {0}
+    def letter_bytes_waiting(self) -> int:
+        return sum(letter.size for letter in self.letters)
 
 
-def make_feed(lane: FakeLane, partition: Partition, producer: Any = None) -> Feed:
+def make_partition(stream: Stream, **settings: Any) -> Partition:
+    output = Output(TopicPartition("text-labels", 0), 1, end=100)
+    return Partition(SOURCE, stream, output, **{"position": 0, "live_from": 0, **settings})
+
+
+def make_feed(lane: FakeLane, partition: Partition, delivery: FakeDelivery | None = None) -> Feed:
     metrics = WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
-    kind: Any = SimpleNamespace(settings=TextSettings(), say=None)
-    producer = producer or FakeProducer()
-    publisher = Publisher(producer, producer, kind, [], metrics)
-    return Feed(FakeAssignment([partition]), lane, publisher, metrics)  # type: ignore[arg-type]
+    assignment, delivery = FakeAssignment([partition]), delivery or FakeDelivery()
+    return Feed(assignment, lane, delivery, lambda _: None, "dead", metrics)  # type: ignore[arg-type]
 
 
 def test_records_that_take_long_to_cut_are_cut_over_several_turns_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +82,7 @@ def test_records_that_take_long_to_cut_are_cut_over_several_turns_and_in_order(m
             now += 1.0
             yield Block(np.array([number]), np.array([0]), None)
 
-    lane, partition = FakeLane(), Partition(SOURCE, Stream(), position=0, live_from=0, work=slow_blocks())
+    lane, partition = FakeLane(), make_partition(Stream(), work=slow_blocks())
     worker_feed = make_feed(lane, partition)
     turns = itertools.takewhile(lambda done: not done, (worker_feed.advance(partition) for _ in range(100)))
     seen = [(partition.paused, list(lane.submitted)) for _ in turns]
@@ -101,12 +103,84 @@ class RefuseAll(Stream):
 def test_reading_pauses_while_many_bytes_of_dead_letters_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only their number was bounded: 16,384 texts of a megabyte each would have filled the memory first."""
     monkeypatch.setattr(feed, "MAX_LETTER_BYTES", 2500)
-    producer, partition = FakeProducer(), Partition(SOURCE, RefuseAll(), position=0, live_from=0)
-    worker_feed = make_feed(FakeLane(), partition, producer)
+    delivery, partition = FakeDelivery(), make_partition(RefuseAll())
+    worker_feed = make_feed(FakeLane(), partition, delivery)
     worker_feed.take(partition, [HandMade(b"x" * 1000, offset=offset) for offset in range(2)])
     assert not partition.paused
     worker_feed.take(partition, [HandMade(b"x" * 1000, offset=2)])
     assert partition.paused
-    producer.futures[0].success(None)
+    delivery.letters.pop()
     assert worker_feed.advance(partition)
     assert not partition.paused
+
+
+class Numbered(Stream):
+    """Makes a frame of each record; every frame is one that a device's silence closes, where that is asked for."""
+
+    def __init__(self, silent: Sequence[int] = ()) -> None:
+        self.silent = silent
+        self.said_already = 0
+
+    def push(
+        self, records: Sequence[Any], processed_at: float, *, mute: bool
+    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        return [], iter([self._block([record.offset for record in records])])
+
+    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+        return iter([self._block(self.silent)])
+
+    def _block(self, numbers: Sequence[int]) -> Block:
+        return Block(np.array(numbers), np.zeros(len(numbers), np.int64), np.array(numbers))
+
+    def identities(self, block: Block) -> Sequence[int]:
+        return [int(number) for number in block.columns]
+
+    last_records = identities
+
+    def select(self, block: Block, rows: np.ndarray) -> Block:
+        return Block(block.frames[rows], block.source_timestamp_ms[rows], block.columns[rows])
+
+    def found_said(self, count: int) -> None:
+        self.said_already += count
+
+
+def records(*offsets: int) -> list[HandMade]:
+    return [HandMade(b"x", offset=offset) for offset in offsets]
+
+
+def test_what_has_been_said_is_not_said_again_and_then_forgotten() -> None:
+    lane, stream = FakeLane(), Numbered()
+    partition = make_partition(stream, said=Said({2: Mark(7, 2), 9: Mark(8, 9)}))
+    worker_feed = make_feed(lane, partition)
+    worker_feed.take(partition, records(1, 2, 3))
+    assert lane.submitted == [1, 3]
+    assert stream.said_already == 1
+    assert 2 not in partition.said
+    assert 9 in partition.said
+
+
+def test_what_closes_in_the_replay_was_settled_before_and_is_forgotten() -> None:
+    lane = FakeLane()
+    partition = make_partition(Numbered(), live_from=3, said=Said({2: Mark(7, 2), 9: Mark(8, 9)}))
+    make_feed(lane, partition).take(partition, records(1, 2, 3))
+    assert lane.submitted == [3]
+    assert 2 not in partition.said
+    assert 9 in partition.said
+
+
+def test_a_replay_under_other_rules_says_what_has_not_been_said() -> None:
+    lane = FakeLane()
+    partition = make_partition(Numbered(), live_from=3, aloud=True, said=Said({2: Mark(7, 2)}))
+    make_feed(lane, partition).take(partition, records(1, 2, 3))
+    assert lane.submitted == [1, 3]
+
+
+def test_what_a_silence_closes_is_remembered_from_where_the_output_ended() -> None:
+    lane = FakeLane()
+    partition = make_partition(Numbered(silent=[5, 6]), position=10, said=Said({6: Mark(7, 3)}))
+    make_feed(lane, partition).notice_silence(partition, 0.0)
+    assert lane.submitted == [5]
+    assert partition.said.oldest_label(5, lambda _: False) == 7
+    partition.said.forget([6])
+    assert partition.said.oldest_label(5, lambda _: False) == 100
+    assert partition.said.oldest_label(6, lambda _: False) is None

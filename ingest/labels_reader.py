@@ -1,0 +1,103 @@
+"""Reads back what was said: labels of the output topic, read committed, up to where it ended when asked.
+
+The end is asked for read-uncommitted: the markers of a transaction's offsets can land before the markers of its
+labels, so that labels which a commit relies on may still look open.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import kafka
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest.connection import connect
+from ingest.consumer import fetch_position
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
+from ingest.header_names import PartitionRecords
+
+TIMEOUT_MS = 3_000
+MAX_POLL_RECORDS = 4000
+
+
+class LabelsReader:
+    """Two consumers without a group's membership; all methods are called by one thread.
+
+    Its methods raise KafkaError; ``retriable`` tells whether another try may do.
+    """
+
+    def __init__(self, *, bootstrap_servers: str, group_id: str, client_id: str) -> None:
+        """Raises IngestError when no broker answers."""
+        shared = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": MAX_POLL_RECORDS}
+        self._committed: kafka.KafkaConsumer = connect(
+            kafka.KafkaConsumer,
+            bootstrap_servers,
+            group_id=group_id,
+            client_id=f"{client_id}-rereading",
+            isolation_level="read_committed",
+            **shared,
+        )
+        self._uncommitted: kafka.KafkaConsumer = connect(
+            kafka.KafkaConsumer, bootstrap_servers, client_id=f"{client_id}-ends", **shared
+        )
+        self._committed._fetcher.PartitionRecords = PartitionRecords
+
+    def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
+        """Return the group's commit; waits for a transaction that may change it (KIP-447), and then times out."""
+        return self._committed.committed(source, metadata=True, timeout_ms=TIMEOUT_MS)
+
+    def partitions_of(self, topic: str) -> int:
+        """Return how many partitions a topic has; 0 where there is none of this name."""
+        return len(self._uncommitted.partitions_for_topic(topic) or ())
+
+    def bounds(self, partition: TopicPartition, *, committed: bool) -> tuple[int, int]:
+        """Return the first offset and the next one; the next after committed records only, or after all."""
+        consumer = self._committed if committed else self._uncommitted
+        start = self._uncommitted.beginning_offsets([partition], timeout_ms=TIMEOUT_MS)[partition]
+        return int(start), int(consumer.end_offsets([partition], timeout_ms=TIMEOUT_MS)[partition])
+
+    def time_of(self, source: TopicPartition, offset: int) -> int | None:
+        """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None where there is none."""
+        self._uncommitted.assign([source])
+        self._uncommitted.seek(source, offset)
+        try:
+            records = self._uncommitted.poll(timeout_ms=TIMEOUT_MS, max_records=1).get(source)
+        finally:
+            self._uncommitted.unsubscribe()
+        return int(records[0].timestamp) if records else None
+
+    def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
+        """Return the first offset of each partition whose record is as late as this; None where there is none."""
+        found = self._uncommitted.offsets_for_times(dict.fromkeys(partitions, timestamp_ms), timeout_ms=TIMEOUT_MS)
+        return {partition: None if at is None else int(at.offset) for partition, at in found.items()}
+
+    def read(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions from now on, each from its position, and no others."""
+        self._committed.assign(list(positions))
+        for partition, position in positions.items():
+            self._committed.seek(partition, position)
+
+    def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:
+        """Return records that have come, and the positions reached, beyond markers and aborted records."""
+        records = self._committed.poll(timeout_ms=timeout_ms)
+        reached = {partition: fetch_position(self._committed, partition) for partition in self._committed.assignment()}
+        return records, {partition: position for partition, position in reached.items() if position is not None}
+
+    def close(self) -> None:
+        """Close both; there is nothing to lose."""
+        self._committed.close(autocommit=False, timeout_ms=500)
+        self._uncommitted.close(autocommit=False, timeout_ms=500)
+
+
+def source_of(record: Any) -> tuple[int, int] | None:
+    """Return the input partition and offset that a label's headers name; None where they don't."""
+    partition = offset = None
+    for name, value in record.headers:
+        if name == SOURCE_PARTITION_HEADER:
+            partition = _number(value)
+        elif name == SOURCE_OFFSET_HEADER:
+            offset = _number(value)
+    return None if partition is None or offset is None else (partition, offset)
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value is not None and len(value) <= 19 and value.isdigit() else None

@@ -1,0 +1,141 @@
+"""Transactions (KIP-98, KIP-447): kafka-python's, with a deadline for every wait and three ends instead of many errors.
+
+kafka-python (3.0.12) waits for the ends of transactions without a bound, and commits one in which a batch has expired,
+for a batch that could not be retried puts only non-retriable errors on record. Hence ``await_sends`` looks at each.
+
+Errors:
+
+    TransactionError
+    ├── AbortableError     the transaction must be aborted; another may succeed, with the group's metadata taken anew
+    │   └── RefusedError   likewise, and by another producer: a topic takes no record of this size
+    └── FencedError        nobody knows how it ended, or another has taken over: this producer is of no use any more
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+
+from ingest.connection import IngestError
+from ingest.producer import open_producer
+
+# Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
+RETRY_BACKOFF_MS = 5
+
+
+class TransactionError(Exception):
+    """A transaction that was not committed, as far as one knows."""
+
+
+class AbortableError(TransactionError):
+    """It must be aborted, and all of it can be sent again."""
+
+
+class RefusedError(AbortableError):
+    """A topic takes no record of this size.
+
+    After it kafka-python counts on with sequence numbers that the broker has never seen, and is refused all else.
+    """
+
+
+class FencedError(TransactionError):
+    """It may have ended either way, or has been taken over; what follows needs another producer."""
+
+
+class Transactions:
+    """A transactional producer; one thread uses it. A wait that exceeds its deadline leaves it fenced.
+
+    Raises IngestError where it can't be opened by its deadline.
+    """
+
+    def __init__(
+        self, *, bootstrap_servers: str, client_id: str, transactional_id: str, timeout_s: float, deadline_s: float
+    ) -> None:
+        self._deadline_s = deadline_s
+        self._producer = open_producer(
+            bootstrap_servers=bootstrap_servers,
+            client_id=client_id,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(1000 * timeout_s),
+            # A batch that has waited so long is of a transaction that the broker has aborted.
+            delivery_timeout_ms=int(1000 * timeout_s),
+            request_timeout_ms=int(1000 * timeout_s),
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+        )
+        try:
+            self._producer.init_transactions()
+        except KafkaError as error:
+            self.close(0.0)
+            raise IngestError(f"can't begin transactions: {error}") from error
+
+    def partitions_for(self, topic: str) -> set[int]:
+        """Return the partitions of a topic; raises KafkaError where it is not there."""
+        partitions: set[int] = self._producer.partitions_for(topic)
+        return partitions
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._fence(self._producer.begin_transaction)
+
+    def send(self, topic: str, **message: Any) -> Any:
+        """Send one record within it; returns its future.
+
+        Raises RefusedError for what is too large for any broker, FencedError for all else.
+        """
+        try:
+            return self._producer.send(topic, **message)
+        except MessageSizeTooLargeError as error:
+            raise RefusedError(f"{topic}: {error}") from error
+        except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
+            raise FencedError(f"can't send to {topic}: {error}") from error
+
+    def await_sends(self, futures: Sequence[Any]) -> None:
+        """Wait until all of these sends are acknowledged.
+
+        Raises RefusedError where a topic takes no record of a size, FencedError for all else: the fate of a send is
+        unknown then.
+        """
+        for future in futures:
+            try:
+                future.get(timeout=self._deadline_s)
+            except MessageSizeTooLargeError as error:
+                raise RefusedError(str(error)) from error
+            except KafkaError as error:
+                raise FencedError(f"a send failed: {error}") from error
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: ConsumerGroupMetadata) -> None:
+        """Commit the transaction with these offsets, if the group still has this member in this generation.
+
+        Raises AbortableError where it hasn't, FencedError where nobody knows.
+        """
+        manager = self._producer._transaction_manager
+        try:
+            self._wait(lambda: manager.send_offsets_to_transaction(dict(offsets), group))
+        except CommitFailedError as error:
+            raise AbortableError(str(error)) from error
+        except KafkaError as error:
+            raise FencedError(f"the offsets were not taken: {error}") from error
+        self._fence(self._wait, manager.begin_commit)
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+        self._fence(self._wait, self._producer._transaction_manager.begin_abort)
+
+    def close(self, timeout_s: float) -> None:
+        """Close the producer; an open transaction is left to its timeout."""
+        with contextlib.suppress(KafkaError):  # it could not flush in time, and goes on closing by itself
+            self._producer.close(timeout=timeout_s)
+
+    def _wait(self, begin: Callable[[], Any]) -> None:
+        result = begin()
+        self._producer._sender.wakeup()
+        if not result.wait(timeout_ms=1000 * self._deadline_s):
+            raise KafkaTimeoutError(f"no answer for {self._deadline_s:g} s")
+
+    def _fence(self, call: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except KafkaError as error:
+            raise FencedError(str(error)) from error

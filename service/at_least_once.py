@@ -1,0 +1,211 @@
+"""Delivery at least once: labels go out as they come, and a position is committed when Kafka has acknowledged them.
+
+A send whose fate is unknown is never sent again: its partition is recovered, which reads back what has been said.
+"""
+
+import collections
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import kafka
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.structs import MemberState, TopicPartition
+
+from ingest.connection import IngestError
+from ingest.dead_letters import NULL
+from ingest.producer import has_failed
+from service.assignment import Assignment, names
+from service.delivery import Label, Offsets, give_up, seal_all
+from service.ledger import Point, Segment
+from service.message import Message
+from service.metrics import WorkerMetrics
+from service.partition import Partition
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0
+REOPEN_S = 1.0
+
+
+class AtLeastOnce:
+    """Two producers: an idempotent one for labels, one of its own for dead letters (see ``ingest/producer.py``)."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        metrics: WorkerMetrics,
+        *,
+        open_labels: Callable[[], kafka.KafkaProducer],
+        open_letters: Callable[[], kafka.KafkaProducer],
+        commit_interval_s: float,
+    ) -> None:
+        self.failed: collections.deque[tuple[Partition, Exception]] = collections.deque()
+        self._assignment = assignment
+        self._metrics = metrics
+        self._open_labels = open_labels
+        self._producer = open_labels()
+        try:
+            self._letter_producer = open_letters()
+        except BaseException:
+            self._producer.close(timeout=0)
+            raise
+        self._interval_s = commit_interval_s
+        self._due_at = 0.0
+        # Of the dead letters on their way; the worker's own thread alone.
+        self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
+        self._letter_bytes = 0
+        self._reopen_at = 0.0
+        self._lock = threading.Lock()
+        self._in_flight: collections.Counter[Partition] = collections.Counter()  # labels; belongs to the lock
+
+    # -- labels: the publisher's thread
+
+    def say(self, labels: Sequence[Label]) -> None:
+        """Send labels."""
+        for label in labels:
+            owner = label.ticket.owner
+            if not owner.alive:
+                continue
+            self._note_in_flight(owner, 1)
+            try:
+                future = _send(self._producer, label.message)
+            except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
+                self._label_refused(owner, error)
+                continue
+            future.add_callback(self._label_arrived, label)
+            future.add_errback(self._label_refused, owner)
+
+    def turn(self) -> float:
+        """Replace a producer that refuses everything since Kafka refused one record for good."""
+        if has_failed(self._producer) and time.monotonic() >= self._reopen_at:
+            self._reopen_at = time.monotonic() + REOPEN_S
+            self._reopen()
+        return IDLE_S
+
+    def _reopen(self) -> None:
+        log.warning("the producer of labels has failed for good; opening another")
+        try:
+            replacement = self._open_labels()
+        except IngestError as error:
+            log.warning("it can't be opened yet: %s", error)
+            return
+        failed, self._producer = self._producer, replacement
+        failed.close(timeout=0)
+
+    def _label_arrived(self, label: Label, metadata: Any) -> None:
+        label.ticket.owner.output.reached(metadata.offset)
+        label.arrived(self._metrics)
+        label.ticket.owner.ledger.acknowledge(label.ticket.segment)
+        self._note_in_flight(label.ticket.owner, -1)
+
+    def _label_refused(self, owner: Partition, error: Exception) -> None:
+        self.failed.append((owner, error))
+        self._note_in_flight(owner, -1)
+
+    def _note_in_flight(self, owner: Partition, labels: int) -> None:
+        with self._lock:
+            self._in_flight[owner] += labels
+            if not self._in_flight[owner]:
+                del self._in_flight[owner]
+
+    # -- dead letters: the worker's own thread
+
+    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+        """Send dead letters."""
+        segment = partition.ledger.promise(len(letters))
+        for letter in letters:
+            try:
+                future = _send(self._letter_producer, letter)
+            except (KafkaError, ValueError) as error:
+                self._letter_refused(letter, partition, segment, error)
+                continue
+            future.add_callback(lambda _: partition.ledger.acknowledge(segment))
+            future.add_errback(functools.partial(self._letter_refused, letter, partition, segment))
+            self._letters.append((future, letter.size))
+            self._letter_bytes += letter.size
+
+    def letter_bytes_waiting(self) -> int:
+        """Return how much of the dead letters Kafka has not answered for."""
+        while self._letters and self._letters[0][0].is_done:
+            self._letter_bytes -= self._letters.popleft()[1]
+        return self._letter_bytes
+
+    def _letter_refused(self, letter: Message, partition: Partition, segment: Segment, error: Exception) -> None:
+        """Have the partition recovered; but what is too large would be refused for ever, and is given up."""
+        if isinstance(error, MessageSizeTooLargeError):
+            give_up(letter, self._metrics)
+            partition.ledger.acknowledge(segment)
+        else:
+            self._metrics.dead_letter_failures.inc()
+            self.failed.append((partition, error))
+
+    # -- commits
+
+    def commit(self) -> None:
+        """Commit what may be, if it is time."""
+        now = time.monotonic()
+        if now < self._due_at:
+            return
+        if self._assignment.consumer.group_metadata().state == MemberState.REBALANCING:
+            return  # Kafka refuses commits meanwhile
+        self._due_at = now + self._interval_s
+        points = self._points(list(self._assignment))
+        if points:
+            offsets = {partition.source: partition.as_commit(point) for partition, point in points.items()}
+            self._assignment.consumer.commit_async(offsets, callback=functools.partial(self._take_in, points))
+
+    def _points(self, partitions: Sequence[Partition]) -> dict[Partition, Point]:
+        """Take snapshots; return those that may be committed."""
+        seal_all(partitions)
+        found = {partition: partition.ledger.committable() for partition in partitions}
+        return {partition: point for partition, point in found.items() if point is not None}
+
+    def committed(self, offsets: Offsets, response: object) -> None:
+        """Take in how the last commit of partitions that go went."""
+        self._take_in({}, offsets, response)
+
+    def _take_in(self, points: dict[Partition, Point], offsets: Offsets, response: object) -> None:
+        """Take in how a commit went; called on the consumer's IO thread."""
+        if isinstance(response, Exception):
+            self._metrics.commits["failure"].inc()
+            log.warning("commit of %s failed: %s", names(offsets), response)
+            return
+        self._metrics.commits["success"].inc()
+        for partition, point in points.items():
+            self._assignment.committed(partition, point)
+
+    def settled(self, partitions: Sequence[Partition]) -> bool:
+        """Tell whether nothing of these partitions is owed."""
+        return all(partition.ledger.owed == 0 for partition in partitions)
+
+    def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
+        """Return what may be committed of partitions that go."""
+        return {partition.source: partition.as_commit(point) for partition, point in self._points(partitions).items()}
+
+    def let_go(self, sources: set[TopicPartition]) -> bool:
+        """Tell whether no label of these partitions may still land: a reading back before then would miss it."""
+        with self._lock:
+            return not any(partition.source in sources for partition in self._in_flight)
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is still to be sent, and close the producers."""
+        for producer in (self._producer, self._letter_producer):
+            try:
+                producer.close(timeout=timeout_s)
+            except KafkaError as error:
+                log.warning("closing was not clean: %s", error)
+
+
+def _send(producer: kafka.KafkaProducer, message: Message) -> Any:
+    return producer.send(
+        message.topic,
+        key=message.key,
+        value=NULL if message.value is None else message.value,
+        headers=message.headers,
+        partition=message.partition,
+        timestamp_ms=message.timestamp_ms,
+    )

@@ -1,0 +1,119 @@
+"""What the two ways of delivery have in common: what is to be sent, for whom, and what a worker asks of them.
+
+``service/at_least_once.py`` and ``service/exactly_once.py`` are the two; docs/delivery.md says what each promises.
+"""
+
+import collections
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from inference.core import Result
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
+from ingest.dead_letters import ConsumedRecord, dead_letter
+from ingest.rejections import Rejection
+from service.kind import Block
+from service.ledger import Segment
+from service.message import Message
+from service.metrics import WorkerMetrics
+from service.partition import Partition
+
+log = logging.getLogger(__name__)
+
+# What a log line tells of a dead letter: where its record is. The record's own headers have no bound.
+PLACE_HEADERS = (SOURCE_TOPIC_HEADER, SOURCE_PARTITION_HEADER, SOURCE_OFFSET_HEADER)
+
+Offsets = dict[TopicPartition, OffsetAndMetadata]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """What travels through the core with a block: whose it is, and to which segment its labels are owed."""
+
+    block: Block
+    owner: Partition
+    segment: Segment
+    publish: Callable[[Result], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Label:
+    """A label on its way: what is sent, the row of the block that it is about, and when it was ready."""
+
+    message: Message
+    ticket: Ticket
+    row: int
+    ready_at: float
+
+    def arrived(self, metrics: WorkerMetrics) -> None:
+        """Note that it is there for everyone to read."""
+        now = time.time()
+        metrics.stages["publish"].observe(time.monotonic() - self.ready_at)
+        source_timestamp_ms = self.ticket.block.source_timestamp_ms[self.row]
+        if source_timestamp_ms >= 0:
+            metrics.end_to_end.observe(max(0.0, now - source_timestamp_ms / 1000))
+        self.ticket.owner.stream.labelled(self.ticket.block, self.row, now)
+
+
+class Delivery(Protocol):
+    """Says labels and dead letters, and commits positions; in what order, and what follows from a failure, is its own.
+
+    ``failed`` holds partitions whose output failed, and why: the worker's thread recovers them. ``lost`` are dead
+    letters that no topic takes.
+    """
+
+    failed: collections.deque[tuple[Partition, Exception]]
+
+    def say(self, labels: Sequence[Label]) -> None:
+        """Take labels; called on the publisher's thread."""
+
+    def turn(self) -> float:
+        """Do what is due, and return in how many seconds to look again; called on the publisher's thread."""
+
+    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+        """Take the dead letters of records before the partition's next snapshot; called on the worker's thread."""
+
+    def letter_bytes_waiting(self) -> int:
+        """Return how much of the dead letters Kafka has not answered for; called on the worker's thread."""
+
+    def commit(self) -> None:
+        """Commit what may be, or have it done, if it is time; called on the worker's thread."""
+
+    def settled(self, partitions: Sequence[Partition]) -> bool:
+        """Hurry, and tell whether nothing of these partitions is owed, or left to commit but by the last commit."""
+
+    def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
+        """Return what is to be committed when these partitions go."""
+
+    def committed(self, offsets: Offsets, response: object) -> None:
+        """Take in how the last commit went, an error or None; called on the consumer's IO thread."""
+
+    def let_go(self, sources: set[TopicPartition]) -> bool:
+        """Tell whether nothing of these partitions is being written; called on any thread, when they have gone."""
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is still to be sent and close the producers; called when the publisher's thread has ended."""
+
+
+def seal_all(partitions: Iterable[Partition]) -> None:
+    """Take a snapshot of each partition that is at a boundary."""
+    for partition in partitions:
+        if partition.at_boundary:
+            partition.seal()
+
+
+def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartition, topic: str) -> Message:
+    """Return the dead letter of a rejected record, for ``topic``."""
+    letter = dead_letter(record, rejection, source.topic, source.partition)
+    return Message(topic, None, letter.key, letter.value, letter.headers, letter.timestamp)
+
+
+def give_up(letter: Message, metrics: WorkerMetrics) -> None:
+    """Count and name a dead letter that is larger than its topic takes, and stays where it is, in the input topic."""
+    metrics.dead_letter_failures.inc()
+    told = {name: value.decode(errors="replace") for name, value in letter.headers if name in PLACE_HEADERS}
+    log.error("a rejected record is too large for %s: %s", letter.topic, told)

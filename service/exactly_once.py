@@ -1,0 +1,300 @@
+"""Delivery exactly once: labels, dead letters and positions in one transaction after another (KIP-98, KIP-447).
+
+A transaction begins with the first label, gathers what comes for a moment, and ends with the positions that may be
+committed with it; what comes meanwhile waits for the next. All of it happens on the publisher's thread.
+"""
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka.structs import ConsumerGroupMetadata, TopicPartition
+
+from ingest.connection import IngestError
+from ingest.dead_letters import NULL
+from ingest.transactions import AbortableError, FencedError, RefusedError, Transactions
+from service.assignment import Assignment
+from service.delivery import Label, Offsets, give_up, seal_all
+from service.ledger import Point
+from service.message import Message
+from service.metrics import WorkerMetrics
+from service.partition import Partition
+
+log = logging.getLogger(__name__)
+
+# A transaction ends when it is this old or holds so many labels. Shorter ones cost throughput, longer ones latency,
+# for a read-committed reader sees a label only when its transaction has ended.
+GATHER_S = 0.02
+MOST_LABELS = 2000
+IDLE_S = 0.5
+REOPEN_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """The open transaction. ``futures`` are those of its labels, in their order, which is that of ``labels``."""
+
+    group: ConsumerGroupMetadata
+    began_at: float
+    labels: list[Label] = field(default_factory=list)
+    futures: list[Any] = field(default_factory=list)
+
+
+class ExactlyOnce:
+    """One transactional producer. An abort keeps the labels and says them again; a fence recovers every partition."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        metrics: WorkerMetrics,
+        *,
+        open_transactions: Callable[[], Transactions],
+        wake: Callable[[], None],
+        commit_interval_s: float,
+    ) -> None:
+        self.failed: collections.deque[tuple[Partition, Exception]] = collections.deque()
+        self._assignment = assignment
+        self._metrics = metrics
+        self._open_transactions = open_transactions
+        self._wake = wake
+        self._interval_s = commit_interval_s
+        self._transactions: Transactions | None = open_transactions()
+        self._reopen_at = 0.0
+        self._unsent: list[Label] = []
+        self._attempt: _Attempt | None = None
+        self._commit_at = time.monotonic()
+        self._hurried = threading.Event()
+        self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
+
+    # -- the publisher's thread
+
+    def say(self, labels: Sequence[Label]) -> None:
+        """Take labels; the next turn sends them."""
+        self._unsent += labels
+
+    def turn(self) -> float:
+        """Send what waits, and end the transaction when it is time."""
+        if self._transactions is None and not self._reopen():
+            return REOPEN_S
+        try:
+            self._advance()
+        except AbortableError as error:
+            self._abort(error)
+        except FencedError as error:
+            self._fence(error)
+        return self._wait_s()
+
+    def _advance(self) -> None:
+        now, hurried = time.monotonic(), self._hurried.is_set()
+        self._hurried.clear()
+        self._unsent = [label for label in self._unsent if label.ticket.owner.alive]
+        idle_commit = hurried or now >= self._commit_at
+        if idle_commit:
+            self._commit_at = now + self._interval_s
+        if self._attempt is None and (self._unsent or (idle_commit and self._points())):
+            self._begin()
+        attempt = self._attempt
+        if attempt is None:
+            return
+        self._send_unsent(attempt)
+        age_s = now - attempt.began_at
+        if idle_commit or age_s >= GATHER_S or len(attempt.labels) >= MOST_LABELS:
+            self._end(attempt)
+
+    def _wait_s(self) -> float:
+        if self._attempt is not None:
+            return max(0.001, GATHER_S - (time.monotonic() - self._attempt.began_at))
+        if self._unsent:
+            return 0.001 if self._group() is not None else 0.05
+        return min(IDLE_S, max(0.01, self._commit_at - time.monotonic()))
+
+    def _group(self) -> ConsumerGroupMetadata | None:
+        """Return whom the broker shall check for; None while it would check nothing, as for no member of the group."""
+        group = self._assignment.consumer.group_metadata()
+        return group if group.generation_id >= 0 and group.member_id else None
+
+    def _begin(self) -> None:
+        group = self._group()
+        if group is not None and self._transactions is not None:
+            self._transactions.begin()
+            self._attempt = _Attempt(group, time.monotonic())
+
+    def _send_unsent(self, attempt: _Attempt) -> None:
+        room = MOST_LABELS - len(attempt.labels)
+        sending, self._unsent = self._unsent[:room], self._unsent[room:]
+        attempt.labels += sending  # before they are sent: whatever happens, an abort finds them
+        self._writing = {label.ticket.owner for label in attempt.labels}
+        for label in sending:
+            attempt.futures.append(self._send(label.message))
+
+    def _send(self, message: Message) -> Any:
+        assert self._transactions is not None
+        return self._transactions.send(
+            message.topic,
+            key=message.key,
+            value=NULL if message.value is None else message.value,
+            headers=message.headers,
+            partition=message.partition,
+            timestamp_ms=message.timestamp_ms,
+        )
+
+    # -- the end of a transaction
+
+    def _end(self, attempt: _Attempt) -> None:
+        """Commit what the transaction holds, with the position of every partition that it labels."""
+        assert self._transactions is not None
+        try:
+            self._transactions.await_sends(attempt.futures)
+        except RefusedError as error:
+            raise FencedError(f"a label is too large for its topic: {error}") from error
+        for label, future in zip(attempt.labels, attempt.futures, strict=True):
+            label.ticket.owner.output.reached(future.value.offset)
+            label.ticket.owner.ledger.acknowledge(label.ticket.segment)
+        committed = False
+        try:
+            committed = self._commit(attempt)
+        finally:
+            if not committed:
+                for label in attempt.labels:
+                    label.ticket.owner.ledger.acknowledge(label.ticket.segment, -1)
+
+    def _commit(self, attempt: _Attempt) -> bool:
+        assert self._transactions is not None
+        points = self._points()
+        letters = {partition: partition.ledger.letters_until(point) for partition, point in points.items()}
+        self._send_letters([letter for kept in letters.values() for letter in kept])
+        writing = {label.ticket.owner for label in attempt.labels}
+        if not all(partition.alive for partition in writing | points.keys()):
+            raise AbortableError("a partition has gone to another worker")
+        offsets = {partition.source: partition.as_commit(point) for partition, point in points.items()}
+        for partition in writing - points.keys():
+            offsets[partition.source] = partition.unchanged()
+        if not offsets:
+            raise AbortableError("there is nothing to commit any more")
+        self._transactions.commit(offsets, attempt.group)
+        self._metrics.transactions["committed"].inc()
+        self._metrics.commits["success"].inc()
+        for partition, point in points.items():
+            partition.ledger.drop_letters(letters[partition])
+            self._assignment.committed(partition, point)
+        self._commit_at = time.monotonic() + self._interval_s
+        self._forget_attempt()
+        for label in attempt.labels:
+            label.arrived(self._metrics)
+        return True
+
+    def _points(self) -> dict[Partition, Point]:
+        found = {partition: partition.ledger.committable() for partition in self._assignment if partition.alive}
+        return {partition: point for partition, point in found.items() if point is not None}
+
+    def _send_letters(self, letters: Sequence[Message]) -> None:
+        """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
+
+        One that is too large ends the transaction, for Kafka tells only then: the others are sent again without it.
+        """
+        assert self._transactions is not None
+        futures = []
+        for letter in letters:
+            try:
+                futures.append((letter, self._send(letter)))
+            except RefusedError:
+                self._give_up(letter)
+        for letter, future in futures:
+            try:
+                self._transactions.await_sends([future])
+            except RefusedError:
+                self._give_up(letter)
+                raise
+
+    def _give_up(self, letter: Message) -> None:
+        give_up(letter, self._metrics)
+        for partition in self._assignment:
+            partition.ledger.drop_letters([letter])
+
+    def _abort(self, error: AbortableError) -> None:
+        """Take back what the transaction held; those who still hold their partitions say it again."""
+        assert self._transactions is not None
+        log.info("a transaction is aborted, and what is still ours is said again: %s", error)
+        attempt = self._attempt
+        try:
+            self._transactions.abort()
+        except FencedError as fence:
+            self._fence(fence)
+            return
+        if isinstance(error, RefusedError):
+            self._transactions.close(0.0)
+            self._transactions, self._reopen_at = None, 0.0
+        self._metrics.transactions["aborted"].inc()
+        if attempt is not None:
+            self._unsent = attempt.labels + self._unsent
+        self._forget_attempt()
+
+    def _fence(self, error: Exception) -> None:
+        """Give the producer up: nobody knows how its transaction ended. What was said is read back by the recovery."""
+        log.error("exactly once goes on with another producer, and every partition is recovered: %s", error)
+        self._metrics.transactions["fenced"].inc()
+        transactions, self._transactions = self._transactions, None
+        if transactions is not None:
+            transactions.close(0.0)
+        self._unsent = []
+        for partition in self._assignment:
+            partition.alive = False
+            self.failed.append((partition, error))
+        self._forget_attempt()
+
+    def _forget_attempt(self) -> None:
+        self._attempt = None
+        self._writing = set()
+
+    def _reopen(self) -> bool:
+        if time.monotonic() < self._reopen_at:
+            return False
+        self._reopen_at = time.monotonic() + REOPEN_S
+        try:
+            self._transactions = self._open_transactions()
+        except IngestError as error:
+            log.warning("%s; trying on", error)
+        return self._transactions is not None
+
+    # -- the worker's thread, and the consumer's when partitions go
+
+    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+        """Keep dead letters until a transaction commits the position after their records."""
+        partition.ledger.keep_back(list(letters))
+
+    def letter_bytes_waiting(self) -> int:
+        """Return how much of the dead letters is kept back."""
+        return sum(partition.ledger.letter_bytes for partition in self._assignment)
+
+    def commit(self) -> None:
+        """Take snapshots; the publisher's thread commits them."""
+        seal_all(self._assignment)
+
+    def settled(self, partitions: Sequence[Partition]) -> bool:
+        """End the transaction now, and tell whether nothing of these partitions is left."""
+        seal_all(partitions)
+        if all(partition.ledger.settled and partition not in self._writing for partition in partitions):
+            return True
+        self._hurried.set()
+        self._wake()
+        return False
+
+    def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
+        """All positions go with transactions."""
+        return {}
+
+    def committed(self, offsets: Offsets, response: object) -> None:
+        """There is nothing to take in: see ``last_offsets``."""
+
+    def let_go(self, sources: set[TopicPartition]) -> bool:
+        """Tell whether the open transaction holds nothing of these partitions."""
+        return not any(partition.source in sources for partition in self._writing)
+
+    def close(self, timeout_s: float) -> None:
+        """Close the producer; what it had begun has been ended, or is left to its timeout."""
+        if self._transactions is not None:
+            self._transactions.close(timeout_s)

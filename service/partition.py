@@ -1,0 +1,93 @@
+"""One input partition, for as long as it is assigned to this worker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest import snapshot
+from service.kind import Block, Stream
+from service.ledger import Ledger, Point
+from service.said import Said
+
+
+@dataclass(slots=True, eq=False)
+class Output:
+    """Where a partition's labels go: one of so many partitions, and its end as far as this worker knows it.
+
+    Labels that are sent from now on lie at ``end`` or after it.
+    """
+
+    partition: TopicPartition
+    partitions: int
+    end: int
+
+    def reached(self, offset: int) -> None:
+        """Take note that a label lies at this offset."""
+        self.end = max(self.end, offset + 1)
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """An assigned partition. Its object stands for this assignment, the epoch: what outlives it is dropped.
+
+    Records before ``live_from`` only rebuild what was open; before it nothing is committed, and ``aloud`` tells
+    whether what closes there is said all the same, unless it has been.
+    """
+
+    source: TopicPartition
+    stream: Stream
+    output: Output
+    position: int
+    live_from: int
+    ledger: Ledger = field(default_factory=Ledger)
+    committed_before: OffsetAndMetadata | None = None
+    said: Said = field(default_factory=Said)
+    rules: str = ""
+    aloud: bool = False
+    alive: bool = True
+    work: Iterator[Block] | None = None
+    block: Block | None = None  # cut, but the core had no room for it yet
+    paused: bool = False
+    silence_checked_at: float = float("-inf")
+    rewind: int = 0
+    progress_ms: int | None = None
+    recovering_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.rewind = self.position
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether every record before the position has been cut, so that a snapshot can be taken."""
+        return self.work is None and self.position >= self.live_from
+
+    def seal(self) -> None:
+        """Take a snapshot here."""
+        self.rewind = self.stream.rewind_to(self.position)
+        self.ledger.seal(Point(self.position, self.rewind, self._labels_from(), self.stream.buried()))
+
+    def _labels_from(self) -> int:
+        said_from = self.said.oldest_label(self.rewind, self.stream.is_open)
+        return self.output.end if said_from is None else min(said_from, self.output.end)
+
+    def unchanged(self) -> OffsetAndMetadata:
+        """Return what is committed now, to be committed again: where a successor would go on."""
+        if (point := self.ledger.committed) is not None:
+            return self.as_commit(point)
+        if self.committed_before is not None:
+            return self.committed_before
+        return self.as_commit(Point(self.live_from, self.live_from, self._labels_from()))
+
+    def as_commit(self, point: Point) -> OffsetAndMetadata:
+        """Write a snapshot as what is committed for it."""
+        metadata = snapshot.Snapshot(
+            rewind_to=point.rewind_to,
+            topic=self.output.partition.topic,
+            partition=self.output.partition.partition,
+            partitions=self.output.partitions,
+            labels_from=point.labels_from,
+            buried={device: record - point.rewind_to for device, record in point.buried.items()},
+            rules=self.rules,
+        )
+        return OffsetAndMetadata(point.position, snapshot.encode(metadata), -1)

@@ -1,0 +1,272 @@
+"""The thread that finds out where newcomers go on, and what has been said of them, while the others are worked on."""
+
+import collections
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest.connection import IngestError
+from ingest.labels_reader import LabelsReader, source_of
+from service.kind import Kind
+from service.metrics import WorkerMetrics
+from service.partition import Output
+from service.recovery import Labels, Place, Plan, plan
+from service.said import ELSEWHERE, Identity, Mark
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 50
+IDLE_S = 1.0
+RETRY_S = 0.5
+WAITING_LONG_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A partition that has been assigned; its object stands for this assignment. ``not_before`` is the thread's own."""
+
+    source: TopicPartition
+    not_before: float
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """All that is needed to begin."""
+
+    request: Request
+    plan: Plan
+    output: Output
+    said: dict[Identity, Mark]
+    committed: OffsetAndMetadata | None  # None where there is no commit, or one that no longer holds
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """One newcomer whose labels are being read: how far, of which partitions of the output, each with its end."""
+
+    request: Request
+    plan: Plan
+    output: Output
+    committed: OffsetAndMetadata | None
+    positions: dict[TopicPartition, int]
+    ends: dict[TopicPartition, int]
+    since: float
+    said: dict[Identity, Mark] = field(default_factory=dict)
+    warned: bool = False
+
+    @property
+    def done(self) -> bool:
+        return all(self.positions[partition] >= end for partition, end in self.ends.items())
+
+
+class Rereading(threading.Thread):
+    """Takes requests from the worker's thread, and gives back what it found, in whatever order it does.
+
+    ``open_reader`` connects to Kafka, ``wanted`` tells whether somebody still waits for a request's answer, ``let_go``
+    whether this worker itself has nothing more on its way that belongs to a partition: its labels would land after
+    they have been looked for. An error that isn't Kafka's ends the thread and waits in ``error``.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        open_reader: Callable[[], LabelsReader],
+        wanted: Callable[[Request], bool],
+        let_go: Callable[[set[TopicPartition]], bool],
+        metrics: WorkerMetrics,
+    ) -> None:
+        super().__init__(name=f"{metrics.worker}-rereading", daemon=True)
+        self.found: collections.deque[Found] = collections.deque()
+        self.error: BaseException | None = None
+        self._kind = kind
+        self._open_reader = open_reader
+        self._wanted = wanted
+        self._let_go = let_go
+        self._metrics = metrics
+        self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._waiting: list[Request] = []
+        self._readings: list[_Reading] = []
+        self._reading_now: set[TopicPartition] = set()
+        self._reader: LabelsReader | None = None
+        self._closing = False
+
+    # -- for the worker's thread
+
+    def ask(self, request: Request) -> None:
+        """Find out about a partition."""
+        self._asked.put(request)
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread, whatever it is waiting for."""
+        self._asked.put(None)
+        if self.is_alive():
+            self.join(timeout_s)
+
+    # -- the thread
+
+    def run(self) -> None:
+        """Answer until closed."""
+        try:
+            while not self._closing:
+                self._turn()
+        except BaseException as error:
+            self.error = error
+            log.exception("the thread that rereads labels died")
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+
+    def _turn(self) -> None:
+        self._take_requests()
+        try:
+            self._begin()
+            self._read()
+        except IngestError as error:
+            log.warning("can't read back what was said, will try again: %s", error)
+            time.sleep(RETRY_S)
+        except KafkaError as error:
+            log.warning("reading back what was said failed, and will be tried again: %s", error)
+            self._begin_again()
+
+    def _take_requests(self) -> None:
+        """Wait for something to do; drop what nobody waits for any more."""
+        now = time.monotonic()
+        if self._readings:
+            wait_s = 0.0
+        else:
+            wait_s = min([IDLE_S, *(max(0.0, request.not_before - now) for request in self._waiting)])
+        try:
+            while (request := self._asked.get(wait_s > 0, wait_s or None)) is not None:
+                self._waiting.append(request)
+                wait_s = 0.0
+            self._closing = True
+        except queue.Empty:
+            pass
+        self._waiting = [request for request in self._waiting if self._wanted(request)]
+        self._readings = [reading for reading in self._readings if self._wanted(reading.request)]
+
+    def _begin(self) -> None:
+        """Look up the newcomers whose time has come."""
+        now = time.monotonic()
+        for request in [request for request in self._waiting if request.not_before <= now]:
+            if self._closing:
+                return
+            if not self._let_go({request.source}):
+                request.not_before = now + RETRY_S
+                continue
+            if self._reader is None:
+                self._reader = self._open_reader()
+            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
+            try:
+                self._readings.append(self._look_up(self._reader, request))
+            except KafkaError as error:
+                # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
+                log.info("%s[%d]: can't find where to begin yet: %s", *request.source, error)
+                request.not_before = time.monotonic() + RETRY_S
+            else:
+                self._waiting.remove(request)
+
+    def _look_up(self, reader: LabelsReader, request: Request) -> _Reading:
+        source = request.source
+        committed = reader.committed(source)
+        start, end = reader.bounds(source, committed=True)
+        topic = self._kind.settings.output_topic
+        outputs = reader.partitions_of(topic)
+        if not outputs:
+            raise UnknownTopicOrPartitionError(f"{topic} is not there")
+        own = TopicPartition(topic, source.partition % outputs)
+        at = None if committed is None else (committed.offset, committed.metadata)
+        planned = plan(Place(at, start, end, own, outputs, self._kind.rules))
+        # The end is asked for after the commit was read: labels that the commit relies on are before it.
+        positions, ends = self._ranges(reader, source, planned.labels, own, outputs)
+        own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
+        output = Output(own, outputs, own_end)
+        if committed is not None and committed.offset != planned.position:
+            committed = None
+        return _Reading(request, planned, output, committed, positions, ends, since=time.monotonic())
+
+    def _ranges(
+        self, reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return from where and up to where to read partitions of the output."""
+        if labels is None:
+            return {}, {}
+        partitions = [own] if labels.offset is not None else [own._replace(partition=p) for p in range(outputs)]
+        bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
+        ends = {partition: end for partition, (_, end) in bounds.items()}
+        if labels.since_offset is not None:
+            timestamp = reader.time_of(source, labels.since_offset)
+            if timestamp is None:  # there is no record yet, so no label of one
+                return {}, {}
+            found = reader.offsets_at(partitions, timestamp)
+            positions = {partition: ends[partition] if at is None else at for partition, at in found.items()}
+        elif labels.offset is not None:
+            positions = {own: labels.offset}
+            if labels.offset < bounds[own][0]:
+                log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
+        else:
+            positions = dict.fromkeys(partitions, 0)
+        return {partition: max(at, bounds[partition][0]) for partition, at in positions.items()}, ends
+
+    def _read(self) -> None:
+        """Read on, and hand over what has been read to its end."""
+        for reading in [reading for reading in self._readings if reading.done]:
+            self._readings.remove(reading)
+            self.found.append(Found(reading.request, reading.plan, reading.output, reading.said, reading.committed))
+        if self._reader is None:
+            return
+        # Newcomers whose labels share a partition of the output are read together, from the first of their places.
+        wanted: dict[TopicPartition, int] = {}
+        for reading in self._readings:
+            for partition, position in reading.positions.items():
+                if position < reading.ends[partition]:
+                    wanted[partition] = min(position, wanted.get(partition, position))
+        if set(wanted) != self._reading_now:
+            self._reader.read(wanted)
+            self._reading_now = set(wanted)
+        if not wanted:
+            return
+        records, reached = self._reader.poll(POLL_MS)
+        for reading in self._readings:
+            self._take(reading, records, reached)
+
+    def _take(
+        self, reading: _Reading, records: dict[TopicPartition, list[Any]], reached: dict[TopicPartition, int]
+    ) -> None:
+        for partition in reading.positions.keys() & records.keys():
+            for record in records[partition]:
+                self._take_label(reading, partition, record)
+        for partition in reading.positions.keys() & reached.keys():
+            reading.positions[partition] = max(reading.positions[partition], reached[partition])
+        if not reading.done and not reading.warned and time.monotonic() - reading.since > WAITING_LONG_S:
+            reading.warned = True
+            log.warning("%s[%d] waits for labels: is a transaction open on its output?", *reading.request.source)
+
+    def _take_label(self, reading: _Reading, partition: TopicPartition, record: Any) -> None:
+        if not reading.positions[partition] <= record.offset < reading.ends[partition]:
+            return
+        source = source_of(record)
+        if source is None or source[0] != reading.request.source.partition:
+            return
+        identity = self._kind.identify(record, source[1])
+        if identity is not None:
+            place = record.offset if partition == reading.output.partition else ELSEWHERE
+            reading.said[identity] = Mark(place, source[1])
+            self._metrics.reread.inc()
+
+    def _begin_again(self) -> None:
+        """Look everything up anew: what was asked for before may no longer hold."""
+        now = time.monotonic()
+        for reading in self._readings:
+            reading.request.not_before = now + RETRY_S
+            self._waiting.append(reading.request)
+        self._readings.clear()
+        self._reading_now = set()
