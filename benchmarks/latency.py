@@ -75,11 +75,11 @@ def start_loop(bootstrap_servers: str, log: Path, client: str) -> subprocess.Pop
     return process
 
 
-def start_worker(bootstrap_servers: str, log: Path, _name: str) -> subprocess.Popen[bytes]:
+def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> subprocess.Popen[bytes]:
     port = 19464
     command = [sys.executable, "-m", "service", "worker", "activity", "--kafka.bootstrap-servers", bootstrap_servers]
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, "--http.port", str(port)], stdout=output, stderr=output)
+        process = subprocess.Popen([*command, "--http.port", str(port), *flags], stdout=output, stderr=output)
     for _ in range(400):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()

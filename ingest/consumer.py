@@ -18,7 +18,7 @@ from typing import Any
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError, connect
@@ -52,6 +52,8 @@ class Hearing:
         self._high_watermarks: dict[TopicPartition, int] = {}
         self._heard_until: dict[TopicPartition, float] = {}
         self._last_answer: float | None = None
+        # Whose fetch was refused because its records have expired; who tells of it takes it out.
+        self.expired: set[TopicPartition] = set()
 
     def note_response(
         self,
@@ -99,6 +101,7 @@ class Hearing:
         """Drop what was heard of partitions that have gone."""
         with self._lock:
             for partition in partitions:
+                self.expired.discard(partition)
                 for table in (self._fetches, self._high_watermarks, self._heard_until):
                     table.pop(partition, None)
 
@@ -259,6 +262,12 @@ def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
             TopicPartition(topic.topic, partition.partition_index): partition.high_watermark
             for topic in response.responses
             for partition in topic.partitions
+        }
+        hearing.expired |= {
+            TopicPartition(topic.topic, partition.partition_index)
+            for topic in response.responses
+            for partition in topic.partitions
+            if partition.error_code == OffsetOutOfRangeError.errno
         }
         handle(node_id, fetch_offsets, sent_at, response)
         if response.error_code == 0:

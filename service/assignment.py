@@ -161,6 +161,17 @@ class Assignment:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None
 
+    def tell_expired(self, partition: Partition, until: int) -> None:
+        """Tell that records from the position on were gone before they were read: the log keeps too little."""
+        lost = until - partition.position
+        self._metrics.expired.inc(lost)
+        log.error(
+            "%s: %d records from %d on have expired before they were read",
+            names({partition.source}),
+            lost,
+            partition.position,
+        )
+
     def seek_back(self) -> None:
         """Go back to what has been taken: a poll that fails may have moved on past records that it never gave."""
         for partition in self:

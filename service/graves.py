@@ -55,8 +55,9 @@ class Graves:
     ) -> None:
         """Note devices that fell silent: the oldest record each one held, its last, and whether a reading strayed."""
         for device_id, first, last, has_strayed in zip(device_ids, firsts, lasts, strayed, strict=True):
-            if has_strayed or len(self._graves) < MOST:
-                self._graves[key_of(device_id)] = _Grave(first, last, has_strayed)
+            key = key_of(device_id)
+            if has_strayed or key in self._graves or len(self._graves) < MOST:
+                self._graves[key] = _Grave(first, last, has_strayed)
                 self._ranked = None
 
     def came_back(self, device_ids: Sequence[bytes]) -> None:

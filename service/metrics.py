@@ -106,6 +106,7 @@ class WorkerMetrics:
         self.rebalances = self.counter("rebalances", "Times that partitions came or went.")
         self.commits = self.counters("commits", "Commits of offsets.", outcome=OUTCOMES)
         self.recovered = self.counter("recovered_records", "Records replayed to rebuild what was open.")
+        self.expired = self.counter("expired_records", "Records that expired before they were read.")
         self.reread = self.counter("reread_labels", "Labels read back to know what has been said.")
         self.recovery = self.histogram(
             "recovery_duration_seconds", "From a partition's assignment until it is read on.", RECOVERY_BUCKETS

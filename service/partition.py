@@ -41,7 +41,7 @@ class Partition:
     position: int
     live_from: int
     ledger: Ledger = field(default_factory=Ledger)
-    committed_before: OffsetAndMetadata | None = None
+    committed_before: OffsetAndMetadata = None  # as it was found; made up where there was none
     said: Said = field(default_factory=Said)
     rules: str = ""
     aloud: bool = False
@@ -56,6 +56,10 @@ class Partition:
 
     def __post_init__(self) -> None:
         self.rewind = self.position
+        if self.committed_before is None:
+            self.committed_before = self.as_commit(
+                Point(self.live_from, self.live_from, self._labels_from(self.said.first()))
+            )
 
     @property
     def at_boundary(self) -> bool:
@@ -65,19 +69,17 @@ class Partition:
     def seal(self) -> None:
         """Take a snapshot here."""
         self.rewind = self.stream.rewind_to(self.position)
-        self.ledger.seal(Point(self.position, self.rewind, self._labels_from(), self.stream.buried()))
+        # Not before a boundary: until the replay is over, nothing is open that will be.
+        labels_from = self._labels_from(self.said.oldest_label(self.rewind, self.stream.is_open))
+        self.ledger.seal(Point(self.position, self.rewind, labels_from, self.stream.buried()))
 
-    def _labels_from(self) -> int:
-        said_from = self.said.oldest_label(self.rewind, self.stream.is_open)
+    def _labels_from(self, said_from: int | None) -> int:
         return self.output.end if said_from is None else min(said_from, self.output.end)
 
     def unchanged(self) -> OffsetAndMetadata:
         """Return what is committed now, to be committed again: where a successor would go on."""
-        if (point := self.ledger.committed) is not None:
-            return self.as_commit(point)
-        if self.committed_before is not None:
-            return self.committed_before
-        return self.as_commit(Point(self.live_from, self.live_from, self._labels_from()))
+        point = self.ledger.committed
+        return self.committed_before if point is None else self.as_commit(point)
 
     def as_commit(self, point: Point) -> OffsetAndMetadata:
         """Write a snapshot as what is committed for it."""

@@ -30,11 +30,15 @@ WAITING_LONG_S = 10.0
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A partition that has been assigned; its object stands for this assignment. ``not_before`` is the thread's own."""
+    """A partition that has been assigned; its object stands for this assignment.
+
+    ``not_before`` and ``tell_at`` are the thread's own: when to look, and when to tell that there is nothing to see.
+    """
 
     source: TopicPartition
     not_before: float
     asked_at: float
+    tell_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,8 +173,10 @@ class Rereading(threading.Thread):
                 self._readings.append(self._look_up(self._reader, request))
             except KafkaError as error:
                 # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
-                log.info("%s[%d]: can't find where to begin yet: %s", *request.source, error)
                 request.not_before = time.monotonic() + RETRY_S
+                if time.monotonic() >= request.tell_at:
+                    log.warning("%s[%d]: can't find where to begin yet: %s", *request.source, error)
+                    request.tell_at = time.monotonic() + WAITING_LONG_S
             else:
                 self._waiting.remove(request)
 

@@ -65,6 +65,10 @@ class Said:
     def oldest_label(self, rewind_to: int, is_open: Callable[[Identity], bool]) -> int | None:
         """Drop what the rewind point has passed; return where the oldest of the other labels may be, None if none."""
         self._sweep(rewind_to, is_open)
+        return self.first()
+
+    def first(self) -> int | None:
+        """Return where the oldest of the labels may be; None if there is none."""
         while self._by_label:
             label, key = self._by_label[0]
             mark = self._marks.get(key.identity)
