@@ -112,6 +112,9 @@ class WorkerMetrics:
             "recovery_duration_seconds", "From a partition's assignment until it is read on.", RECOVERY_BUCKETS
         )
         self.restarts = self.counter("partition_restarts", "Recoveries of partitions whose output failed.")
+        self.transaction_time = self.histogram(
+            "transaction_duration_seconds", "From a transaction's beginning to its commit.", END_TO_END_BUCKETS
+        )
         self.transactions = self.counters("transactions", "Transactions by how they ended.", outcome=TRANSACTION_ENDS)
         self.dead_letter_failures = self.counter("dead_letter_failures", "Dead letters that Kafka refused.")
         # model
