@@ -1,7 +1,9 @@
 """Transactions (KIP-98, KIP-447): kafka-python's, with a deadline for every wait and three ends instead of many errors.
 
-kafka-python (3.0.12) waits for the ends of transactions without a bound, and commits one in which a batch has expired,
-for a batch that could not be retried puts only non-retriable errors on record. Hence ``await_sends`` looks at each.
+kafka-python (3.0.12) waits for the ends of transactions without a bound; commits one in which a batch has expired, for
+only errors that can't be retried are put on record (hence ``await_sends``); counts on with sequence numbers that a
+refused batch has used (hence RefusedError); and keeps offsets that were refused for the next transaction (hence
+``begin``).
 
 Errors:
 
@@ -77,6 +79,8 @@ class Transactions:
 
     def begin(self) -> None:
         """Begin a transaction."""
+        # Left over from one whose offsets were refused, and sent along with the next: they are other members' by now.
+        self._producer._transaction_manager._pending_txn_offset_commits.clear()
         self._fence(self._producer.begin_transaction)
 
     def send(self, topic: str, **message: Any) -> Any:

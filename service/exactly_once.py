@@ -32,6 +32,8 @@ GATHER_S = 0.01
 MOST_LABELS = 2000
 IDLE_S = 0.5
 REOPEN_S = 1.0
+# After an abort: the group learns of what has changed by a heartbeat.
+ABORTED_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +66,7 @@ class ExactlyOnce:
         self._interval_s = commit_interval_s
         self._transactions: Transactions | None = open_transactions()
         self._reopen_at = 0.0
+        self._begin_at = 0.0
         self._unsent: list[Label] = []
         self._attempt: _Attempt | None = None
         self._commit_at = time.monotonic()
@@ -109,7 +112,7 @@ class ExactlyOnce:
         if self._attempt is not None:
             return max(0.001, GATHER_S - (time.monotonic() - self._attempt.began_at))
         if self._unsent:
-            return 0.001 if self._group() is not None else 0.05
+            return 0.001 if self._group() is not None and time.monotonic() >= self._begin_at else 0.02
         return min(IDLE_S, max(0.01, self._commit_at - time.monotonic()))
 
     def _group(self) -> ConsumerGroupMetadata | None:
@@ -119,7 +122,7 @@ class ExactlyOnce:
 
     def _begin(self) -> None:
         group = self._group()
-        if group is not None and self._transactions is not None:
+        if group is not None and self._transactions is not None and time.monotonic() >= self._begin_at:
             self._transactions.begin()
             self._attempt = _Attempt(group, time.monotonic())
 
@@ -230,6 +233,7 @@ class ExactlyOnce:
             self._transactions.close(0.0)
             self._transactions, self._reopen_at = None, 0.0
         self._metrics.transactions["aborted"].inc()
+        self._begin_at = time.monotonic() + ABORTED_S
         if attempt is not None:
             self._unsent = attempt.labels + self._unsent
         self._forget_attempt()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from inference.bundle import Bundle
 from ingest.contract import TextLabel
 from service.broker import Broker
+from service.topics import admin_client
 from tests.inference.bundles import WORDS, har_bundle, text_bundle
 from tests.kafka.expected import PlainTextCnn, expected_windows
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
@@ -73,7 +76,8 @@ def make_topics(broker: Broker, topic: Callable[..., str]) -> Callable[..., Topi
 
 def common(topics: Topics) -> list[str]:
     servers, group = topics.broker.bootstrap_servers, f"group-{topics.input}"
-    return ["--kafka.bootstrap-servers", servers, "--kafka.group-id", group, "--inference.device", "cpu"]
+    flags = ["--kafka.bootstrap-servers", servers, "--kafka.group-id", group, "--inference.device", "cpu"]
+    return [*flags, "--delivery", os.environ.get("DELIVERY", "at_least_once")]
 
 
 def as_message(text_id: str, text: str) -> Message:
@@ -414,24 +418,27 @@ def wait_for_partitions(worker: WorkerProcess, both: Both, each: int) -> None:
     pytest.fail(f"it holds {lines}, not {each} of each:\n{worker.said()}")
 
 
-def test_one_worker_that_fails_stops_the_other_cleanly_and_the_process_says_why(
+def test_labels_that_their_topic_refuses_are_tried_again_until_it_takes_them_while_the_other_worker_goes_on(
     make_both: Callable[..., Both], tmp_path: Path
 ) -> None:
     both = make_both(1, output={"max_message_bytes": "100"})  # no label fits in
     readings = fleet(12, 1)
     with running_worker(tmp_path / "log", *both.flags, kind="all") as worker:
+        both.text.send([as_message("text", "a good film")])
+        worker.wait_for("stridecast_partition_restarts_total", 1, worker="text")
         both.activity.send([sample(reading) for reading in readings[0]])
         wanted = windows_of(readings)
-        worker.wait_for("stridecast_predictions_total", len(wanted), worker="activity")
-        both.text.send([as_message("text", "a good film")])
-        assert worker.process.wait(40) == 1
-        said = worker.said()
-    check_activities(both.activity.labels(len(wanted)), wanted)
-    last = said.splitlines()[-1]
-    assert last.startswith("stridecast worker all: the text worker's inference or publishing has failed for good")
-    assert f"handed back {both.activity.input}[0]" in said
-    assert "activity worker stopped" in said
-    assert "Traceback" not in said
+        check_activities(both.activity.labels(len(wanted)), wanted)
+        assert worker.get("/livez") == (200, "ok\n")
+        assert "MessageSizeTooLargeError" in worker.said()
+        topic = ConfigResource(ConfigResourceType.TOPIC, both.text.output, {"max.message.bytes": "100000"})
+        with admin_client(both.text.broker.bootstrap_servers) as admin:
+            admin.alter_configs([topic])
+        (label,) = both.text.labels(1)
+        assert label.value["id"] == "text"
+        assert worker.terminate() == 0
+        assert worker.metric("stridecast_partition_restarts_total", worker="activity") == 0
+    assert "Traceback" not in worker.said()
 
 
 def test_metrics_and_health_tell_the_two_workers_apart(make_both: Callable[..., Both], tmp_path: Path) -> None:
