@@ -1,4 +1,4 @@
-"""The queue of frames: blocks in, batches out, in order. No threads and no clock in here."""
+"""The queue of frames: blocks in, batches out, in order, and how large a batch may be. No threads and no clock here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+
+# After so many batches without a failure a larger one is tried again: what used the memory may have ended, and one
+# batch in a thousand that is answered twice costs next to nothing.
+GROW_AFTER_BATCHES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,3 +80,26 @@ class FrameQueue:
         """Forget everything."""
         self._blocks.clear()
         self.frames = self._taken = 0
+
+
+class BatchLimit:
+    """How many frames a batch may hold: at most `most`, halved where the device has no memory, and back in time."""
+
+    def __init__(self, most: int) -> None:
+        self.frames = most
+        self._most = most
+        self._went_well = 0
+
+    def shrink(self, failed: int) -> None:
+        """Allow no more than half of the `failed` frames for which there was no memory, and at least one."""
+        self.frames = min(self.frames, max(1, failed // 2))
+        self._went_well = 0
+
+    def went_well(self) -> None:
+        """Note that a batch was answered; after many of them allow twice as many frames."""
+        if self.frames == self._most:
+            return
+        self._went_well += 1
+        if self._went_well >= GROW_AFTER_BATCHES:
+            self.frames = min(2 * self.frames, self._most)
+            self._went_well = 0

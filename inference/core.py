@@ -5,12 +5,12 @@ and as soon as they fill a batch that batch is prepared and launched behind the 
 no wait at low load, and large batches at high load.
 
 Each model has a lane of its own (`lanes.py`, with the errors), with a bounded queue. A batch holds frames of one lane,
-and the lanes that have any take turns batch by batch, so that none can starve another.
+and the lanes that have any take turns batch by batch, so that none can starve another. What happens to a batch that
+the device cannot answer is in `failures.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from inference.batching import Piece
 from inference.bundle import Bundle
 from inference.devices import Device
+from inference.failures import Calls, Rescue, checked
 from inference.lanes import (
+    OUTCOMES,
     REASONS,
     CoreClosedError,
     CoreError,
@@ -31,10 +33,12 @@ from inference.lanes import (
     Lane,
     Reason,
     Shared,
+    Trouble,
 )
-from inference.models import Model, load_model
+from inference.models import Model
 
 __all__ = [
+    "OUTCOMES",
     "REASONS",
     "Core",
     "CoreClosedError",
@@ -44,6 +48,7 @@ __all__ = [
     "Lane",
     "Reason",
     "Result",
+    "Trouble",
 ]
 
 # An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
@@ -73,7 +78,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """What has been launched and not yet collected."""
+    """What has been launched, or failed to be with `error`, and not yet collected."""
 
     lane: Lane
     model: Model
@@ -82,6 +87,17 @@ class _Batch:
     frames: int
     reason: Reason
     launched_at: float
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """A batch's answers, (frames, labels), the model that gave them, and when it began and ended."""
+
+    model: Model
+    probabilities: NDArray[np.float32]
+    began_at: float
+    ended_at: float
 
 
 class Core:
@@ -89,7 +105,7 @@ class Core:
 
     `max_batch` bounds a batch and `capacity` the frames that wait in each lane, `clock` gives seconds, and `deliver`
     is called on the core's own thread: it should hand the result on rather than work on it, for nothing is
-    classified meanwhile.
+    classified meanwhile. `fallback` is where models move that `device` fails to serve.
     """
 
     def __init__(
@@ -100,14 +116,17 @@ class Core:
         capacity: int = 4096,
         clock: Callable[[], float],
         deliver: Callable[[Result], None],
+        fallback: Device | None = None,
     ) -> None:
         if max_batch < 1 or capacity < 1:
             raise ValueError(f"max_batch {max_batch} and capacity {capacity} must be at least 1")
         self._device = device
-        self._max_batch = max_batch
         self._capacity = capacity
         self._clock = clock
         self._deliver = deliver
+        self._calls = Calls()
+        self._rescue = Rescue(device, fallback, max_batch, self._calls)
+        self._given_up = False
         self._shared = Shared()
         self._lanes: list[Lane] = []  # the one whose turn is next comes first; belongs to the lock
         self._slot = 0  # of the next batch; the core's thread alone
@@ -131,13 +150,26 @@ class Core:
         """Whether frames that are submitted will be answered."""
         return self._thread.is_alive() and not self._shared.stopped
 
-    def open(self, bundle: Bundle) -> Lane:
+    @property
+    def call_under_way(self) -> int | None:
+        """The number of the device's call that is under way; None while there is none."""
+        return self._calls.under_way
+
+    @property
+    def ended_cleanly(self) -> bool:
+        """Whether, once closed, no thread is left in the device, and no memory of a lost one."""
+        return not self._thread.is_alive() and not self._rescue.lost
+
+    def open(self, bundle: Bundle, notice: Callable[[Trouble], None] = lambda _: None) -> Lane:
         """Load a model, hold it against its golden answers, warm it, and give it a lane; before or after `start`.
 
+        `notice` is told of what the device fails with and the core survives; mostly on the core's own thread.
         Raises `BundleError` and `DeviceError`.
         """
-        load = functools.partial(load_model, device=self._device, max_batch=self._max_batch)
-        lane = Lane(bundle, load, capacity=self._capacity, clock=self._clock, shared=self._shared)
+        model, load, error = self._rescue.load(bundle)
+        lane = Lane(model, load, capacity=self._capacity, clock=self._clock, shared=self._shared, notice=notice)
+        if error is not None:
+            notice(Trouble("fallback", error, model, model.max_batch))
         with self._shared.lock:
             self._lanes.append(lane)
         return lane
@@ -148,6 +180,14 @@ class Core:
             self._shared.started = True
         self._thread.start()
 
+    def give_up(self, error: CoreError) -> None:
+        """Fail all callers with `error` though the core's thread lives on, in a call that does not come back."""
+        with self._shared.lock:
+            self._given_up = True
+            self._shared.error = self._shared.error or error
+            self._forget_waiting()
+            self._shared.frames_came.notify_all()
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish the batches that run, drop what waits, and end the thread; `Lane.drain` first to lose nothing.
 
@@ -157,7 +197,7 @@ class Core:
             self._shared.closing = True
             self._forget_waiting()
             self._shared.frames_came.notify_all()
-        if self._thread.ident is None:
+        if self._thread.ident is None or self._given_up:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -176,13 +216,13 @@ class Core:
                 self._keep_busy(running)
         except BaseException as error:
             with self._shared.lock:
-                self._shared.error = error
+                self._shared.error = self._shared.error or error
                 self._forget_waiting()
 
     def _wait_for_frames(self) -> _Batch | None:
         """Launch a batch as soon as anything waits; return None when the core closes."""
         with self._shared.lock:
-            while not any(lane.queued for lane in self._lanes) and not self._shared.closing:
+            while not any(lane.queued for lane in self._lanes) and not self._shared.stopped:
                 self._shared.frames_came.wait(IDLE_WAIT_S)
         return self._launch_next(full_only=False)
 
@@ -203,44 +243,56 @@ class Core:
         """Launch a batch of the lane whose turn it is, the first that has frames; None if it has no (full) batch."""
         with self._shared.lock:
             lane = next((lane for lane in self._lanes if lane.queued), None)
-            if lane is None or (full_only and lane.queued < self._max_batch):
+            if lane is None or (full_only and not lane.fills_a_batch):
                 return None
             self._lanes.remove(lane)
             self._lanes.append(lane)
             model = lane.model
-            pieces, reason = lane.take(self._max_batch)
+            pieces, reason = lane.take()
             self._shared.batch_left.notify_all()
         return self._launch(lane, model, pieces, reason)
 
     def _launch(self, lane: Lane, model: Model, pieces: list[Piece], reason: Reason) -> _Batch:
         slot = self._slot
         self._slot = 1 - slot
-        staging = model.engine.staging(slot)
-        frames = 0
-        for piece in pieces:
-            staging[frames : frames + len(piece)] = piece.block.frames[piece.start : piece.stop]
-            frames += len(piece)
+        frames, row, failure = sum(map(len, pieces)), 0, None
         launched_at = self._clock()
-        model.engine.launch(slot, frames)
-        return _Batch(lane, model, slot, pieces, frames, reason, launched_at)
+        try:
+            with self._calls:
+                staging = model.engine.staging(slot)
+                for piece in pieces:
+                    staging[row : row + len(piece)] = piece.block.frames[piece.start : piece.stop]
+                    row += len(piece)
+                model.engine.launch(slot, frames)
+        except Exception as error:  # seen to in the batch's turn: another one runs before it
+            failure = error
+        return _Batch(lane, model, slot, pieces, frames, reason, launched_at, failure)
 
-    def _collect(self, batch: _Batch) -> tuple[NDArray[np.float32], float, float]:
-        """Return a batch's answers, and when the device began and ended with it."""
-        answers = batch.model.engine.collect(batch.slot)
+    def _collect(self, batch: _Batch) -> _Answers:
+        """Return a batch's answers, if need be from where `Rescue` finds them."""
+        model, answers = batch.model, self._fetch(batch)
+        if isinstance(answers, Exception):
+            frames = np.concatenate([piece.block.frames[piece.start : piece.stop] for piece in batch.pieces])
+            model, answers = self._rescue.answer(batch.lane, model, batch.slot, frames, answers)
+        else:
+            batch.lane.limit.went_well()
         began_at = max(batch.launched_at, self._free_at)
         self._free_at = self._clock()
-        wanted = (batch.frames, len(batch.model.bundle.manifest.labels))
-        if answers.shape != wanted:
-            raise CoreError(f"the device answered {list(answers.shape)} instead of {list(wanted)}")
-        if not np.isfinite(answers).all():
-            raise CoreError(
-                f"{batch.model.bundle.title} gave probabilities that are not finite: a frame it was given is not "
-                f"either, or the device is faulty"
-            )
-        return answers, began_at, self._free_at
+        return _Answers(model, answers, began_at, self._free_at)
 
-    def _deliver_answers(self, batch: _Batch, collected: tuple[NDArray[np.float32], float, float]) -> None:
-        answers, began_at, ended_at = collected
+    def _fetch(self, batch: _Batch) -> NDArray[np.float32] | Exception:
+        """Return what the device answered or failed with; raised, it would be the context of whatever fails next."""
+        if batch.error is not None:
+            return batch.error
+        try:
+            with self._calls:
+                return checked(batch.model, batch.model.engine.collect(batch.slot), batch.frames)
+        except Exception as error:
+            return error
+
+    def _deliver_answers(self, batch: _Batch, answers: _Answers) -> None:
+        if self._shared.error is not None:  # it was given up meanwhile
+            return
         row = 0
         for piece in batch.pieces:
             self._deliver(
@@ -248,10 +300,10 @@ class Core:
                     ticket=piece.block.ticket,
                     start=piece.start,
                     stop=piece.stop,
-                    probabilities=answers[row : row + len(piece)],
-                    bundle=batch.model.bundle,
-                    queue_s=max(0.0, began_at - piece.block.submitted_at),
-                    inference_s=ended_at - began_at,
+                    probabilities=answers.probabilities[row : row + len(piece)],
+                    bundle=answers.model.bundle,
+                    queue_s=max(0.0, answers.began_at - piece.block.submitted_at),
+                    inference_s=answers.ended_at - answers.began_at,
                     batch_frames=batch.frames,
                     reason=batch.reason,
                     opens_batch=row == 0,

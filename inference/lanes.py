@@ -3,20 +3,23 @@
 Errors:
 
     CoreError
+    ├── AnswerError         the device answered rubbish
     ├── CoreClosedError     used before `Core.start`, or after `Core.close`
     ├── CoreFailedError     the device or the receiver of results failed; `__cause__` says how
-    └── CoreTimeoutError    a wait met its deadline
+    ├── CoreTimeoutError    a wait met its deadline
+    └── DeviceGivenUpError  a model cannot be served any more: the core dies of it
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from inference.batching import Block, FrameQueue, Piece
+from inference.batching import BatchLimit, Block, FrameQueue, Piece
 from inference.bundle import Bundle
 from inference.models import Model, refuse_other_frames
 
@@ -26,6 +29,10 @@ REASONS: tuple[Reason, ...] = ("idle", "full", "drain")
 
 class CoreError(Exception):
     """The core cannot do what was asked."""
+
+
+class AnswerError(CoreError):
+    """What the device answered cannot be probabilities of the frames it was given."""
 
 
 class CoreClosedError(CoreError):
@@ -38,6 +45,29 @@ class CoreFailedError(CoreError):
 
 class CoreTimeoutError(CoreError):
     """Something was not finished by its deadline."""
+
+
+class DeviceGivenUpError(CoreError):
+    """A model cannot be served any more, on any device that may be used; the text says why, and what to do."""
+
+
+Load = Callable[[Bundle], Model]
+Outcome = Literal["smaller", "fallback"]
+OUTCOMES: tuple[Outcome, ...] = ("smaller", "fallback")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trouble:
+    """What the device failed with, and what has been done about it.
+
+    `smaller`: the batch is answered again in parts, and the next ones hold at most `max_batch` frames. `fallback`: the
+    lane is served by `model` from now on, on the device that was named for it.
+    """
+
+    outcome: Outcome
+    error: Exception
+    model: Model
+    max_batch: int
 
 
 class Shared:
@@ -71,17 +101,20 @@ class Lane:
 
     def __init__(
         self,
-        bundle: Bundle,
-        load: Callable[[Bundle], Model],
+        model: Model,
+        load: Load,
         *,
         capacity: int,
         clock: Callable[[], float],
         shared: Shared,
+        notice: Callable[[Trouble], None],
     ) -> None:
         self._load = load
         self._clock = clock
         self._shared = shared
-        self._model = load(bundle)
+        self._model = model
+        self.limit = BatchLimit(model.max_batch)  # the core's thread alone
+        self.notice = notice
         self._queue = FrameQueue(capacity)
         self._accepted = 0
         self._answered = 0
@@ -172,12 +205,28 @@ class Lane:
             self._shared.raise_unless_serving()
             self._model = model
 
+    def move(self, failed: Model, fresh: Model, load: Load) -> None:
+        """Serve with `fresh` in the place of `failed`, and load with `load` from now on; for the core's thread.
+
+        A bundle that was swapped in meanwhile stays: it may fare better.
+        """
+        with self._shared.lock:
+            self._load = load
+            if self._model is failed:
+                self._model = fresh
+                self.limit = BatchLimit(fresh.max_batch)
+
     # -- for the core, which holds the lock
 
-    def take(self, limit: int) -> tuple[list[Piece], Reason]:
-        """Remove the oldest frames, at most `limit`; with why they leave."""
-        reason: Reason = "full" if self._queue.frames >= limit else "drain" if self._drainers else "idle"
-        return self._queue.take(limit), reason
+    @property
+    def fills_a_batch(self) -> bool:
+        """Whether so much waits that more could not leave in one batch."""
+        return self._queue.frames >= self.limit.frames
+
+    def take(self) -> tuple[list[Piece], Reason]:
+        """Remove the oldest frames, as many as a batch may hold; with why they leave."""
+        reason: Reason = "full" if self.fills_a_batch else "drain" if self._drainers else "idle"
+        return self._queue.take(self.limit.frames), reason
 
     def count_answered(self, frames: int) -> None:
         """Note that so many more frames have been delivered."""

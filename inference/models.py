@@ -20,12 +20,15 @@ class Model:
     bundle: Bundle
     precision: Precision
     engine: Engine
+    device: str
+    """What metrics call where it runs: `cpu` or `cuda`."""
+    max_batch: int
 
 
 def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
     """Load `bundle` at the first of the device's precisions at which it reproduces its golden answers.
 
-    Raises `GoldenError`, of the last one tried, if there is none.
+    Raises `GoldenError`, of the last one tried, if there is none; and `DeviceError`.
     """
     refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
     for precision in device.precisions:
@@ -36,7 +39,7 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
         except GoldenError as error:
             refusal = error
         else:
-            return Model(bundle, precision, engine)
+            return Model(bundle, precision, engine, device.name, max_batch)
     raise refusal
 
 

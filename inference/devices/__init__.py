@@ -1,4 +1,11 @@
-"""Where a model runs. What the core needs of a device is four methods; all else about it stays behind them."""
+"""Where a model runs. What the core needs of a device is four methods; all else about it stays behind them.
+
+Errors:
+
+    DeviceError             the device is not there, or cannot do what was asked
+    ├── DeviceMemoryError   it has no memory for this; for fewer frames it may have
+    └── DeviceLostError     it answers nothing more in this process
+"""
 
 from __future__ import annotations
 
@@ -19,12 +26,23 @@ class DeviceError(Exception):
     """The device that was asked for is not there, or cannot do what was asked; the text says what to choose."""
 
 
+class DeviceMemoryError(DeviceError):
+    """The device has no memory for what was asked; it goes on working, and may have some for a smaller batch."""
+
+
+class DeviceLostError(DeviceError):
+    """The device has failed, and will answer nothing more in this process."""
+
+
 class Engine(Protocol):
     """One model on a device, warm, for batches of at most `max_batch` frames.
 
     A batch goes through one of `SLOTS` slots: its frames are written to the slot's staging array, it is launched,
-    and it is collected before the slot is used again. Batches are collected in the order of their launch. One
-    thread uses an engine at a time.
+    and it is collected before the slot is used again. A batch whose launch or collection raised has left its slot,
+    which may then be used while the other slot's batch still runs. One thread uses an engine at a time.
+
+    What `launch` and `collect` raise: `DeviceMemoryError` where fewer frames might go; anything else means that this
+    engine is not to be trusted any more.
     """
 
     def staging(self, slot: int) -> NDArray[Any]:

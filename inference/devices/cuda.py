@@ -21,11 +21,14 @@ from torch import Tensor, nn
 
 from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Precision
-from inference.devices import SLOTS, DeviceError, Engine
+from inference.devices import SLOTS, DeviceError, DeviceLostError, DeviceMemoryError, Engine
 from inference.devices.replace import replace_layers
 
 # A process may capture only one graph at a time, whichever core it is for.
 _CAPTURING = threading.Lock()
+
+# How PyTorch's libraries say that the GPU has no memory, where it is not `torch.OutOfMemoryError`.
+NO_MEMORY = ("out of memory", "ALLOC_FAILED")
 
 # cuDNN picks its algorithms and allocates its workspaces in the first calls, which must not be captured.
 WARM_UP_RUNS = 3
@@ -48,6 +51,39 @@ def ladder(max_batch: int) -> tuple[int, ...]:
         rungs.append(rung)
         rung = -(-(rung * 3 // 2) // 8) * 8
     return (*rungs, max_batch)
+
+
+@contextlib.contextmanager
+def device_errors() -> Iterator[None]:
+    """Raise PyTorch's errors as the two kinds that the core tells apart: `DeviceMemoryError` and `DeviceLostError`.
+
+    `torch.OutOfMemoryError` and `torch.AcceleratorError` are both a `RuntimeError`, as are those of cuDNN and cuBLAS.
+    An error of the GPU is final for the process: CUDA answers every call after it with the same.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise as_device_error(error) from error
+
+
+def as_device_error(error: RuntimeError) -> DeviceError:
+    """Tell whether a smaller batch might help; the text is the first line of PyTorch's, for the rest is advice."""
+    for each in _with_contexts(error):
+        if isinstance(each, torch.OutOfMemoryError) or any(words in str(each) for words in NO_MEMORY):
+            return DeviceMemoryError(f"the GPU has no memory for it: {_first_line(each)}")
+    return DeviceLostError(f"the GPU has failed: {_first_line(error)}")
+
+
+def _with_contexts(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it came of: without memory while a graph is captured, ending the capture fails too."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class Slot(Protocol):
@@ -83,11 +119,13 @@ class LadderEngine:
         """Queue the batch's copies and its graph on the device, and return."""
         rung = self._rungs[bisect.bisect_left(self._rungs, frames)]
         self._frames[slot] = frames
-        self._slots[slot].run(frames, rung)
+        with device_errors():
+            self._slots[slot].run(frames, rung)
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Wait for the batch and copy its answers out of the pinned memory."""
-        return self._slots[slot].wait()[: self._frames[slot]].copy()
+        with device_errors():
+            return self._slots[slot].wait()[: self._frames[slot]].copy()
 
 
 class CudaDevice:
@@ -108,14 +146,15 @@ class CudaDevice:
     ) -> Engine:
         """Move the module to the GPU and capture its graphs."""
         replace_layers(module, ConvRelu, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
-        module = module.to("cuda")
         rungs = ladder(max_batch)
-        streams = _Streams()
         example = np.zeros((max_batch, *shape), dtype)
-        slots = [_CudaSlot(module, example, streams) for _ in range(SLOTS)]
-        with _CAPTURING, _float32_means_float32():
-            for slot in slots:
-                slot.capture(rungs)
+        with device_errors():
+            module = module.to("cuda")
+            streams = _Streams()
+            slots = [_CudaSlot(module, example, streams) for _ in range(SLOTS)]
+            with _CAPTURING, _float32_means_float32():
+                for slot in slots:
+                    slot.capture(rungs)
         return LadderEngine(slots, rungs)
 
 

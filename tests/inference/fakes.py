@@ -38,9 +38,8 @@ def numbers_in(result: Result) -> list[int]:
 class FakeDevice:
     """A device and its engines. While `held`, each batch waits in `collect` for one call of `finish`."""
 
-    name = "fake"
-
-    def __init__(self, precisions: Sequence[Precision] = ("float32",)) -> None:
+    def __init__(self, precisions: Sequence[Precision] = ("float32",), name: str = "fake") -> None:
+        self.name = name
         self.precisions = precisions
         self.loaded: list[Precision] = []
         self.held = False
@@ -95,23 +94,21 @@ class FakeEngine:
     def __init__(self, device: FakeDevice, staged: NDArray[Any]) -> None:
         self._device = device
         self._staged: list[NDArray[Any]] = list(staged)
-        self._running: list[tuple[int, int]] = []
+        self._running: dict[int, int] = {}  # slot: frames
 
     def staging(self, slot: int) -> NDArray[Any]:
-        assert slot not in [running for running, _ in self._running], "the slot is in use"
+        assert slot not in self._running, "the slot is in use"
         return self._staged[slot]
 
     def launch(self, slot: int, frames: int) -> None:
         self._device.note_launch(frames, str(self._staged[slot].dtype))
-        self._running.append((slot, frames))
+        self._running[slot] = frames
 
     def collect(self, slot: int) -> NDArray[np.float32]:
-        running, frames = self._running[0]
-        assert running == slot, "collected out of turn"
         self._device.wait_until_finished()
+        frames = self._running.pop(slot)
         answers = self._device.answer(self._staged[slot][:frames])
         self._staged[slot][:] = -777  # nobody may count on it any more
-        del self._running[0]
         return answers
 
 

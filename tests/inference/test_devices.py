@@ -8,7 +8,7 @@ import torch
 
 from inference.bundle import Bundle, check_golden, infer_plainly, served_module
 from inference.core import Core, Result
-from inference.devices import DeviceError, choose_device, cpu, cuda
+from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, choose_device, cpu, cuda
 from inference.devices.cuda import LadderEngine, ladder
 from inference.models import load_model
 from tests.inference.bundles import people
@@ -209,6 +209,59 @@ def test_two_slots_of_the_ladder_do_not_share_memory() -> None:
     np.testing.assert_array_equal(first, 2 * numbered(1))
     np.testing.assert_array_equal(engine.collect(1), 2 * numbered(2))
     np.testing.assert_array_equal(engine.collect(0), 2 * numbered(3))
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OUT_OF_MEMORY, DeviceMemoryError),
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be ..."), DeviceMemoryError),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), DeviceMemoryError),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nFor ..."), DeviceLostError),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), DeviceLostError),
+    ],
+)
+@pytest.mark.parametrize("call", ["run", "wait"])
+def test_errors_of_the_gpu_are_of_two_kinds_and_one_line(error: RuntimeError, kind: type, call: str) -> None:
+    slot = FakeSlot(8)
+    engine = LadderEngine([slot, FakeSlot(8)], ladder(8))
+
+    def fail(*_: int) -> None:
+        raise error
+
+    setattr(slot, call, fail)
+
+    def classify() -> None:
+        engine.launch(0, 3)
+        engine.collect(0)
+
+    with pytest.raises(kind) as caught:
+        classify()
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    assert str(error).partition("\n")[0] in str(caught.value)
+
+
+def test_a_capture_that_breaks_for_want_of_memory_is_told_as_that() -> None:
+    """Ending the broken capture raises an error of its own, which hid the one that it came of."""
+
+    @cuda.device_errors()
+    def capture() -> None:
+        try:
+            raise OUT_OF_MEMORY
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    with pytest.raises(DeviceMemoryError, match="Tried to allocate"):
+        capture()
+
+
+def test_errors_that_are_not_the_gpus_stay_what_they_are() -> None:
+    with pytest.raises(IndexError), cuda.device_errors():
+        raise IndexError
 
 
 # -- what needs CUDA
