@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from inference.core import OUTCOMES as FAILURE_OUTCOMES
 from inference.core import REASONS
 from inference.models import Model
 
@@ -101,6 +102,11 @@ class WorkerMetrics:
         # batches
         self.batch_frames = self.histogram("inference_batch_frames", "Frames in a batch.", BATCH_BUCKETS)
         self.batches = self.counters("batches", "Batches by why they left.", reason=REASONS)
+        self.inference_failures = self.counters(
+            "inference_failures",
+            "Batches that the device failed on, by what was done: answered in smaller ones, or by the fallback.",
+            outcome=FAILURE_OUTCOMES,
+        )
         # Kafka
         self.last_poll = self.gauge("last_poll_timestamp_seconds", "When the worker last polled.")
         self.rebalances = self.counter("rebalances", "Times that partitions came or went.")
@@ -118,15 +124,23 @@ class WorkerMetrics:
         self.transactions = self.counters("transactions", "Transactions by how they ended.", outcome=TRANSACTION_ENDS)
         self.dead_letter_failures = self.counter("dead_letter_failures", "Dead letters that Kafka refused.")
         # model
+        self._serves: tuple[str, ...] | None = None
         self.model_loads = self.counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
 
-    def set_model(self, model: Model, device: str) -> None:
-        """Say which model serves, and on what."""
+    def model_loaded(self, model: Model) -> None:
+        """Count a bundle that was loaded, and say that it serves."""
+        self.model_loads["success"].inc()
+        self.model_serves(model)
+
+    def model_serves(self, model: Model) -> None:
+        """Say which model serves, and on what, and no longer which one did."""
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         manifest = model.bundle.manifest
-        info.labels(self.worker, manifest.name, manifest.version, device, model.precision).set(1)
-        self.model_loads["success"].inc()
+        before, self._serves = self._serves, (manifest.name, manifest.version, model.device, model.precision)
+        info.labels(self.worker, *self._serves).set(1)
+        if before is not None and before != self._serves:
+            info.remove(self.worker, *before)
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Add a gauge whose value is asked for when Prometheus comes."""

@@ -1,5 +1,6 @@
 """What every worker process does around its workers: bundles, device, core, HTTP port, signals."""
 
+import functools
 import logging
 import signal
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from prometheus_client import (
@@ -17,11 +19,13 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from inference.bundle import Bundle, find_bundle, load_bundle
-from inference.core import Core
+from inference.bundle import SHIPPED, find_bundle, load_bundle
+from inference.core import Core, Trouble
 from inference.devices import choose_device
 from ingest.rejections import Reason
 from service import http, logs
+from service.device_watch import watched
+from service.hot_swap import HotSwap
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
 from service.settings import HttpSettings, InferenceSettings, ServiceSettings
@@ -51,20 +55,27 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     with _listening(settings.http, registry, health), _exit_on_sigterm(), open_core(settings.inference) as core:
         families = Families(registry)
         with ExitStack() as opened:
-            workers = []
+            workers, swaps = [], []
             for kind, folder in zip(kinds, folders, strict=True):
-                worker = open_worker(kind, settings, load_bundle(folder), core, families)
+                worker, swap = open_worker(kind, settings, folder, core, families)
                 opened.callback(worker.abandon)
                 workers.append(worker)
+                swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
-        health.live = lambda: all(worker.live for worker in workers)
-        health.ready = lambda: all(worker.live and worker.joined for worker in workers)
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, _swapping(swaps):
+            health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
+            health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
 
 
-def open_worker(kind: Kind, settings: ServiceSettings, bundle: Bundle, core: Core, families: Families) -> Worker:
-    """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it."""
+def open_worker(
+    kind: Kind, settings: ServiceSettings, folder: Path, core: Core, families: Families
+) -> tuple[Worker, HotSwap]:
+    """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it.
+
+    What looks after the bundle's folder comes with it, and has not been started.
+    """
+    bundle = load_bundle(folder)
     metrics = WorkerMetrics(
         families,
         kind.name,
@@ -73,10 +84,25 @@ def open_worker(kind: Kind, settings: ServiceSettings, bundle: Bundle, core: Cor
         labels=bundle.manifest.labels,
     )
     open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
-    lane = core.open(bundle)
-    log.info("%s passed its golden check on %s at %s", bundle.title, core.device_name, lane.model.precision)
-    metrics.set_model(lane.model, core.device_name)
-    return Worker(kind, settings, open_stream, lane, metrics)
+    lane = core.open(bundle, functools.partial(note_trouble, metrics))
+    log.info("%s passed its golden check on %s at %s", bundle.title, lane.model.device, lane.model.precision)
+    metrics.model_loaded(lane.model)
+    return Worker(kind, settings, open_stream, lane, metrics), HotSwap(folder, lane, metrics)
+
+
+def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
+    """Tell and count what the device failed with; mostly called on the core's thread."""
+    metrics.inference_failures[trouble.outcome].inc()
+    if trouble.outcome == "smaller":
+        log.warning("batches of at most %d frames from now on: %s", trouble.max_batch, trouble.error)
+        return
+    metrics.model_serves(trouble.model)
+    log.error(
+        "%s is served on the fallback %s from now on, until a restart, for the device failed: %s",
+        trouble.model.bundle.title,
+        trouble.model.device,
+        trouble.error,
+    )
 
 
 def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
@@ -107,20 +133,34 @@ def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
 
 @contextmanager
 def open_core(settings: InferenceSettings) -> Iterator[Core]:
-    """Start a core on the device of the settings; close it in the end."""
+    """Start a core on the device of the settings, and watch it; close it in the end."""
     device = choose_device(settings.device, settings.precision, threads=settings.threads)
+    falls_back = settings.fallback == "cpu" and device.name != "cpu"
     core = Core(
         device,
         max_batch=settings.max_batch or MAX_BATCH[device.name],
         capacity=settings.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),
+        fallback=choose_device("cpu", threads=settings.threads) if falls_back else None,
     )
     core.start()
+    with watched(core, settings.deadline_s):
+        try:
+            yield core
+        finally:
+            core.close()
+
+
+@contextmanager
+def _swapping(swaps: Sequence[HotSwap]) -> Iterator[None]:
+    for swap in swaps:
+        swap.start()
     try:
-        yield core
+        yield
     finally:
-        core.close()
+        for swap in swaps:
+            swap.close()
 
 
 def _registry() -> CollectorRegistry:

@@ -126,6 +126,12 @@ class InferenceSettings(Group):
     )
     queue_frames: int = Field(4096, ge=1, le=1 << 20, description="frames that may wait before reading pauses")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of one batch")
+    fallback: Literal["none", "cpu"] = Field(
+        "none", description="where to go on when the device fails; none ends the process, for its supervisor to restart"
+    )
+    deadline_s: float = Field(
+        30, gt=0, le=3600, description="seconds for one batch, after which the device hangs and the process ends"
+    )
 
 
 class HttpSettings(Group):
@@ -285,7 +291,7 @@ def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> Non
     known.discard(f"--{_positional(command)}")
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
+        if argument.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
             raise SettingsError(f"{flag} is no flag of this command{_instead(flag, known)}; --help lists all")
 
 

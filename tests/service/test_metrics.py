@@ -1,7 +1,11 @@
+import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from inference.models import Model
 from ingest.rejections import Reason
 from service.metrics import (
     END_TO_END_BUCKETS,
@@ -11,6 +15,7 @@ from service.metrics import (
     WindowMetrics,
     WorkerMetrics,
 )
+from tests.inference.bundles import constant_bundle
 
 ALLOWED_LABELS = {
     *("worker", "topic", "partition", "reason", "outcome", "label", "stage", "le"),
@@ -105,3 +110,20 @@ def test_each_family_stands_on_the_page_once_however_many_workers_there_are() ->
     assert len(names) == len(set(names))
     (lag,) = [family for family in registry.collect() if family.name == "stridecast_consumer_lag_records"]
     assert [sample.labels["worker"] for sample in lag.samples] == ["activity", "text"]
+
+
+def test_only_the_model_that_serves_is_shown_and_only_loads_are_counted(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    metrics = made(registry)
+    engine: Any = None
+    model = Model(constant_bundle(tmp_path / "bundle"), "bfloat16", engine, "cuda", 8)
+    metrics.model_loaded(model)
+    metrics.model_serves(dataclasses.replace(model, device="cpu", precision="float32"))
+    metrics.model_serves(dataclasses.replace(model, device="cpu", precision="float32"))
+
+    (info,) = [family for family in registry.collect() if family.name == "stridecast_model_info"]
+    assert [(sample.labels, sample.value) for sample in info.samples] == [
+        ({"worker": "activity", "name": "constant", "version": "1", "device": "cpu", "precision": "float32"}, 1)
+    ]
+    loads = {"worker": "activity", "outcome": "success"}
+    assert registry.get_sample_value("stridecast_model_loads_total", loads) == 1

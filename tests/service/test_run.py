@@ -2,12 +2,22 @@
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from inference.core import Core, Trouble
+from inference.devices import Device, DeviceMemoryError
+from inference.models import Model
+from service import run as running
 from service.kind import Kind
-from service.run import run_together
-from service.settings import TextSettings
+from service.metrics import Families, WorkerMetrics
+from service.run import note_trouble, open_core, run_together
+from service.settings import InferenceSettings, TextSettings
+from tests.inference.bundles import constant_bundle
+from tests.inference.fakes import FakeDevice
 
 
 @dataclass
@@ -57,3 +67,49 @@ def test_an_error_after_the_stop_is_told_as_well() -> None:
     stop.set()
     with pytest.raises(LookupError):
         run(FakeWorker("activity"), FakeWorker("text", LookupError("too late")), stop=stop)
+
+
+# -- the device's troubles
+
+
+def test_troubles_are_counted_told_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry, engine = CollectorRegistry(), Any
+    metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=[])
+    model = Model(constant_bundle(tmp_path / "bundle"), "float32", engine, "cpu", 64)  # type: ignore[arg-type]
+
+    def counted(outcome: str) -> float | None:
+        labels = {"worker": "text", "outcome": outcome}
+        return registry.get_sample_value("stridecast_inference_failures_total", labels)
+
+    assert (counted("smaller"), counted("fallback")) == (0, 0)
+    note_trouble(metrics, Trouble("smaller", DeviceMemoryError("no memory"), model, 32))
+    note_trouble(metrics, Trouble("fallback", RuntimeError("it is lost"), model, 64))
+
+    assert (counted("smaller"), counted("fallback")) == (1, 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert caplog.messages == [
+        "batches of at most 32 frames from now on: no memory",
+        "constant@1 is served on the fallback cpu from now on, until a restart, for the device failed: it is lost",
+    ]
+    shown = {"worker": "text", "name": "constant", "version": "1", "device": "cpu", "precision": "float32"}
+    assert registry.get_sample_value("stridecast_model_info", shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "fallback", "chosen"),
+    [("cuda", "cpu", "cpu"), ("cuda", "none", None), ("cpu", "cpu", None), ("cpu", "none", None)],
+)
+def test_the_cpu_is_a_fallback_where_it_is_asked_for_and_is_not_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, fallback: Any, chosen: str | None
+) -> None:
+    given: list[Device | None] = []
+
+    def make(*_: object, fallback: Device | None, **settings: Any) -> Core:
+        given.append(fallback)
+        return Core(*_, fallback=fallback, **settings)
+
+    monkeypatch.setattr(running, "choose_device", lambda name, *_, **__: FakeDevice(name=name))
+    monkeypatch.setattr(running, "Core", make)
+    with open_core(InferenceSettings(device=device, fallback=fallback)):  # type: ignore[arg-type]
+        pass
+    assert [each.name if each else None for each in given] == [chosen]

@@ -1,0 +1,80 @@
+"""A bundle that is replaced while its worker runs: loaded, checked and warmed off the serving path, then swapped in."""
+
+import logging
+import threading
+from pathlib import Path
+
+from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, BundleError, load_bundle
+from inference.devices import DeviceError
+from inference.lanes import CoreError, Lane
+from service.metrics import WorkerMetrics
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+FINISH_S = 10.0  # for a load under way when the process ends
+
+Signature = tuple[tuple[int, ...] | None, ...]
+
+
+class HotSwap(threading.Thread):
+    """Looks after the folder of a lane's bundle, and serves what is put there once it has stood still for a look.
+
+    What can't be loaded, misses its golden answers or doesn't fit leaves the old one serving, is told and counted
+    once, and is tried again when the folder changes again.
+    """
+
+    def __init__(self, folder: Path, lane: Lane, metrics: WorkerMetrics) -> None:
+        super().__init__(name=f"{metrics.worker}-hot-swap", daemon=True)
+        self._folder = folder
+        self._lane = lane
+        self._metrics = metrics
+        self._closed = threading.Event()
+        self._seen: Signature = ()
+        self._tried: Signature = ()
+
+    def run(self) -> None:
+        """Look until closed."""
+        while not self._closed.wait(LOOK_S):
+            self.look()
+
+    def close(self) -> None:
+        """Look no more; wait for a load under way."""
+        self._closed.set()
+        if self.is_alive():
+            self.join(FINISH_S)
+
+    def look(self) -> None:
+        """Try what is in the folder, if it has not been tried and was the same at the last look."""
+        before, self._seen = self._seen, signature(self._folder)
+        if self._seen == before != self._tried:
+            self._tried = self._seen
+            self._try()
+
+    def _try(self) -> None:
+        serving = self._lane.model.bundle
+        try:
+            bundle = load_bundle(self._folder)
+            if bundle.digest == serving.digest:
+                return
+            self._lane.swap(bundle)
+        except Exception as error:  # whatever it is: the old one serves on
+            self._metrics.model_loads["failure"].inc()
+            told = isinstance(error, BundleError | DeviceError | CoreError)
+            log.error("%s goes on serving: %s", serving.title, error, exc_info=not told)
+        else:
+            self._metrics.model_loaded(self._lane.model)
+            log.info("%s (%.12s) serves in the place of %s", bundle.title, bundle.digest, serving.title)
+
+
+def signature(folder: Path) -> Signature:
+    """Return what differs when one of a bundle's files is written or replaced, without reading it."""
+    return tuple(_signature_of(folder / name) for name in (MANIFEST_NAME, WEIGHTS_NAME, VOCABULARY_NAME))
+
+
+def _signature_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
