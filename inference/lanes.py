@@ -221,12 +221,16 @@ class Lane:
     @property
     def fills_a_batch(self) -> bool:
         """Whether so much waits that more could not leave in one batch."""
-        return self._queue.frames >= self.limit.frames
+        return self._queue.frames >= self._batch_frames
 
     def take(self) -> tuple[list[Piece], Reason]:
         """Remove the oldest frames, as many as a batch may hold; with why they leave."""
         reason: Reason = "full" if self.fills_a_batch else "drain" if self._drainers else "idle"
-        return self._queue.take(self.limit.frames), reason
+        return self._queue.take(self._batch_frames), reason
+
+    @property
+    def _batch_frames(self) -> int:
+        return min(self.limit.frames, self._model.max_batch)  # a model from the fallback may hold fewer
 
     def count_answered(self, frames: int) -> None:
         """Note that so many more frames have been delivered."""

@@ -1,12 +1,14 @@
 """What every suite needs before its own modules are imported."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
 
 import pytest
 
-with warnings.catch_warnings():
+# A machine with a GPU may have only what the tests of inference need, and no Kafka client.
+with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
     # kafka-python 3 reads its schemas by functions that Python 3.11 and 3.12 call deprecated: not ours to mend.
     warnings.filterwarnings("ignore", message="(read|open)_text is deprecated", category=DeprecationWarning)
     import kafka  # noqa: F401

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -63,7 +64,11 @@ def device_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise as_device_error(error) from error
+        told = as_device_error(error)
+        if isinstance(told, DeviceMemoryError):
+            for each in _with_contexts(error):  # what the attempt had allocated hangs on these frames
+                traceback.clear_frames(each.__traceback__)
+        raise told from error
 
 
 def as_device_error(error: RuntimeError) -> DeviceError:

@@ -259,6 +259,21 @@ def test_a_capture_that_breaks_for_want_of_memory_is_told_as_that() -> None:
         capture()
 
 
+def test_what_an_attempt_without_memory_had_allocated_is_free_when_the_smaller_one_begins() -> None:
+    """The error is kept while the batch is answered again, and hung on to all tensors of the failed attempt."""
+    allocated: list[weakref.ref[torch.Tensor]] = []
+
+    def attempt() -> None:
+        activations = torch.zeros(3)
+        allocated.append(weakref.ref(activations))
+        raise OUT_OF_MEMORY
+
+    with pytest.raises(DeviceMemoryError) as caught, cuda.device_errors():
+        attempt()
+    assert allocated[0]() is None
+    assert caught.value.__cause__ is OUT_OF_MEMORY
+
+
 def test_errors_that_are_not_the_gpus_stay_what_they_are() -> None:
     with pytest.raises(IndexError), cuda.device_errors():
         raise IndexError

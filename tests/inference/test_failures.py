@@ -313,6 +313,16 @@ def test_a_bundle_swapped_in_after_the_fall_is_loaded_on_the_fallback(falling: R
     assert [result.bundle.digest for result in falling.received.results] == [pairs.digest, "newer"]
 
 
+def test_a_model_that_holds_fewer_frames_than_the_lane_may_gets_no_more(alone: Rig) -> None:
+    """One swapped in from the CPU, just as the lane fell back to it, was given a GPU's batches."""
+    alone.lane._model = dataclasses.replace(alone.lane.model, max_batch=3)
+    alone.submit(*range(8))
+    alone.lane.drain(PATIENCE_S)
+
+    assert alone.gpu.launches == [3, 3, 2]
+    assert alone.answered() == list(range(8))
+
+
 def test_a_batch_that_failed_is_answered_whole_by_the_bundle_that_was_swapped_in_meanwhile(
     alone: Rig, pairs: Bundle
 ) -> None:

@@ -104,12 +104,12 @@ def test_the_cpu_is_a_fallback_where_it_is_asked_for_and_is_not_the_device(
 ) -> None:
     given: list[Device | None] = []
 
-    def make(*_: object, fallback: Device | None, **settings: Any) -> Core:
+    def make(device: Device, *, fallback: Device | None, **settings: Any) -> Core:
         given.append(fallback)
-        return Core(*_, fallback=fallback, **settings)
+        return Core(device, fallback=fallback, **settings)
 
     monkeypatch.setattr(running, "choose_device", lambda name, *_, **__: FakeDevice(name=name))
     monkeypatch.setattr(running, "Core", make)
-    with open_core(InferenceSettings(device=device, fallback=fallback)):  # type: ignore[arg-type]
+    with open_core(InferenceSettings(device=device, fallback=fallback)):
         pass
     assert [each.name if each else None for each in given] == [chosen]

@@ -1,0 +1,1 @@
+"""The service as it is, on a device that fails as a test wants it to."""
