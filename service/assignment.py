@@ -156,21 +156,21 @@ class Assignment:
         for partition in self:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:
+                self.tell_if_expired(partition, position)
                 partition.position = max(partition.position, position)
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None
 
-    def tell_expired(self, partition: Partition, until: int) -> None:
-        """Tell that records from the position on were gone before they were read: the log keeps too little."""
-        lost = until - partition.position
+    def tell_if_expired(self, partition: Partition, going_on_at: int) -> None:
+        """Tell if records from the position on were gone before they were read: the log keeps too little."""
+        source, lost = partition.source, going_on_at - partition.position
+        if source not in self._hearing.expired or lost <= 0:
+            return
+        self._hearing.expired.discard(source)
         self._metrics.expired.inc(lost)
-        log.error(
-            "%s: %d records from %d on have expired before they were read",
-            names({partition.source}),
-            lost,
-            partition.position,
-        )
+        where, first = names({source}), partition.position
+        log.error("%s: %d records from %d on have expired before they were read", where, lost, first)
 
     def seek_back(self) -> None:
         """Go back to what has been taken: a poll that fails may have moved on past records that it never gave."""

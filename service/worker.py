@@ -202,9 +202,7 @@ class Worker:
                 why = f"its log goes back to {records[0].offset} from {partition.position}"
                 self._assignment.start_over(partition, why)
             else:
-                if source in self._hearing.expired:
-                    self._hearing.expired.discard(source)
-                    self._assignment.tell_expired(partition, until=records[0].offset)
+                self._assignment.tell_if_expired(partition, records[0].offset)
                 self._feed.take(partition, records)
 
     def _settled(self, sources: set[TopicPartition]) -> bool:
