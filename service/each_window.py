@@ -14,7 +14,7 @@ from inference.core import Result
 from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.rejections import Rejection
-from service.graves import Graves
+from service.delivery.graves import Graves
 from service.kind import Block, Label, Stream
 from service.metrics import WindowMetrics
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from inference.core import CoreError, Lane, Result
-from service.assignment import Assignment
-from service.delivery import Delivery, Ticket, letter_of
+from service.delivery.assignment import Assignment
+from service.delivery.partition import Partition
+from service.delivery.protocol import Delivery, Ticket, letter_of
 from service.kind import Block
 from service.metrics import WorkerMetrics
-from service.partition import Partition
 
 SILENCE_CHECK_S = 0.1
 # What a partition may be cut for at once, besides the block that takes longer: rebalances, signals and /livez wait.

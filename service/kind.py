@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from inference.bundle import Bundle
 from inference.core import Result
 from ingest.rejections import Rejection
+from service.delivery.said import Identity
 from service.metrics import WorkerMetrics
-from service.said import Identity
 from service.settings import KindSettings
 
 
@@ -64,7 +64,7 @@ class Stream:
         return position
 
     def restore(self, buried: Mapping[str, int]) -> None:
-        """Take over whom the last owner's commit buried, before anything is pushed: see ``service/graves.py``."""
+        """Take over whom the last owner's commit buried, before anything is pushed: see ``service/delivery/graves.py``."""
 
     def buried(self) -> Mapping[str, int]:
         """Return whom a replay from the rewind point must take for dead, and up to which record."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 
 from inference.core import Result
-from service.delivery import Delivery, Label, Ticket
+from service.delivery.message import Message
+from service.delivery.protocol import Delivery, Label, Ticket
 from service.kind import Kind
-from service.message import Message
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)

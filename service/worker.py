@@ -24,16 +24,16 @@ from kafka.structs import MemberState, TopicPartition
 from inference.core import Lane
 from ingest.consumer import Handover, Hearing
 from service.absence import Absence
-from service.assignment import Assignment
-from service.at_least_once import AtLeastOnce
 from service.clients import GIVE_UP_S, Clients, leave
-from service.delivery import Delivery
-from service.exactly_once import ExactlyOnce
+from service.delivery.assignment import Assignment
+from service.delivery.at_least_once import AtLeastOnce
+from service.delivery.exactly_once import ExactlyOnce
+from service.delivery.protocol import Delivery
+from service.delivery.rereading import Request, Rereading
 from service.feed import Feed
 from service.kind import Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
-from service.rereading import Request, Rereading
 from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from ingest.rejections import Reason, Rejection
 from service import feed
-from service.delivery import Ticket
+from service.delivery.message import Message
+from service.delivery.partition import Output, Partition
+from service.delivery.protocol import Ticket
+from service.delivery.said import Mark, Said
 from service.feed import Feed
 from service.kind import Block, Stream
-from service.message import Message
 from service.metrics import Families, WorkerMetrics
-from service.partition import Output, Partition
-from service.said import Mark, Said
 from tests.ingest.records import HandMade
 
 SOURCE = TopicPartition("texts", 0)

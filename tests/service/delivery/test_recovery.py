@@ -4,7 +4,7 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.snapshot import Snapshot, encode
-from service.recovery import Labels, Place, Plan, plan
+from service.delivery.recovery import Labels, Place, Plan, plan
 
 RULES = "lateness_slots=4"
 SNAPSHOT = Snapshot(40, "activities", 2, 8, labels_from=17, rules=RULES)

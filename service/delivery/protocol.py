@@ -1,6 +1,6 @@
 """What the two ways of delivery have in common: what is to be sent, for whom, and what a worker asks of them.
 
-``service/at_least_once.py`` and ``service/exactly_once.py`` are the two; docs/delivery.md says what each promises.
+``service/delivery/at_least_once.py`` and ``service/delivery/exactly_once.py`` are the two; docs/delivery.md says what each promises.
 """
 
 import collections
@@ -16,11 +16,11 @@ from inference.core import Result
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.dead_letters import ConsumedRecord, dead_letter
 from ingest.rejections import Rejection
+from service.delivery.ledger import Segment
+from service.delivery.message import Message
+from service.delivery.partition import Partition
 from service.kind import Block
-from service.ledger import Segment
-from service.message import Message
 from service.metrics import WorkerMetrics
-from service.partition import Partition
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-from service.graves import MOST, Graves, key_of
+from service.delivery.graves import MOST, Graves, key_of
 
 
 def ids(count: int, start: int = 0) -> list[bytes]:

@@ -1,5 +1,5 @@
-from service.ledger import Ledger, Point
-from service.message import Message
+from service.delivery.ledger import Ledger, Point
+from service.delivery.message import Message
 
 
 def point(position: int, rewind_to: int | None = None) -> Point:

@@ -14,11 +14,11 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
 from ingest.labels_reader import LabelsReader, source_of
+from service.delivery.partition import Output
+from service.delivery.recovery import Labels, Place, Plan, plan
+from service.delivery.said import ELSEWHERE, Identity, Mark
 from service.kind import Kind
 from service.metrics import WorkerMetrics
-from service.partition import Output
-from service.recovery import Labels, Place, Plan, plan
-from service.said import ELSEWHERE, Identity, Mark
 
 log = logging.getLogger(__name__)
 

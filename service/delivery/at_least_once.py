@@ -18,12 +18,12 @@ from kafka.structs import MemberState, TopicPartition
 from ingest.connection import IngestError
 from ingest.dead_letters import NULL
 from ingest.producer import has_failed
-from service.assignment import Assignment, names
-from service.delivery import Label, Offsets, give_up, seal_all
-from service.ledger import Point, Segment
-from service.message import Message
+from service.delivery.assignment import Assignment, names
+from service.delivery.ledger import Point, Segment
+from service.delivery.message import Message
+from service.delivery.partition import Partition
+from service.delivery.protocol import Label, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
-from service.partition import Partition
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-from service.said import ELSEWHERE, Mark, Said
+from service.delivery.said import ELSEWHERE, Mark, Said
 
 A, B, C = (b"a", 100), (b"b", 100), (b"c", 100)
 

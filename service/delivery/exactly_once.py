@@ -17,12 +17,12 @@ from kafka.structs import ConsumerGroupMetadata, TopicPartition
 from ingest.connection import IngestError
 from ingest.dead_letters import NULL
 from ingest.transactions import AbortableError, FencedError, RefusedError, Transactions
-from service.assignment import Assignment
-from service.delivery import Label, Offsets, give_up, seal_all
-from service.ledger import Point
-from service.message import Message
+from service.delivery.assignment import Assignment
+from service.delivery.ledger import Point
+from service.delivery.message import Message
+from service.delivery.partition import Partition
+from service.delivery.protocol import Label, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
-from service.partition import Partition
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ import kafka
 from kafka.structs import TopicPartition
 
 from ingest.consumer import Hearing, fetch_position
+from service.delivery.ledger import Point
+from service.delivery.partition import Partition
+from service.delivery.rereading import Found, Request
+from service.delivery.said import Said
 from service.kind import OpenStream
-from service.ledger import Point
 from service.metrics import PartitionReading, WorkerMetrics
-from service.partition import Partition
-from service.rereading import Found, Request
-from service.said import Said
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.message import Message
+from service.delivery.message import Message
 
 
 @dataclass(slots=True, eq=False)

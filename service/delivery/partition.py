@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
+from service.delivery.ledger import Ledger, Point
+from service.delivery.said import Said
 from service.kind import Block, Stream
-from service.ledger import Ledger, Point
-from service.said import Said
 
 
 @dataclass(slots=True, eq=False)
