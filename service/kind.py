@@ -64,7 +64,7 @@ class Stream:
         return position
 
     def restore(self, buried: Mapping[str, int]) -> None:
-        """Take over whom the last owner's commit buried, before anything is pushed: see ``service/delivery/graves.py``."""
+        """Take over whom the last owner's commit buried, before anything is pushed: see ``delivery/graves.py``."""
 
     def buried(self) -> Mapping[str, int]:
         """Return whom a replay from the rewind point must take for dead, and up to which record."""

@@ -1,4 +1,4 @@
 """Every window once: where partitions begin, what has been said of them, and when a position may be committed.
 
-docs/delivery.md says what is promised and why it holds. ``protocol.py`` is what the worker asks of either way of delivery.
+docs/delivery.md says what is promised and why it holds. ``protocol.py`` is what a worker asks of either way.
 """

@@ -3,8 +3,8 @@
 A replay hears no silence. From a point after a device's newest reading it would take a straggler of it for a younger
 device, and find windows open that were closed by time long ago; and one whose clock was set back, and which came back
 after its silence, it would take for late. So a commit's metadata buries such devices: their readings in records up to
-their last one are passed over. There is room for `MOST`; labels that are remembered (`service/delivery/said.py`) do for those
-that neither strayed nor came back.
+their last one are passed over. There is room for `MOST`; labels that are remembered (`said.py`) do for those that
+neither strayed nor came back.
 """
 
 import base64

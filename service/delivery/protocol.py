@@ -1,6 +1,6 @@
 """What the two ways of delivery have in common: what is to be sent, for whom, and what a worker asks of them.
 
-``service/delivery/at_least_once.py`` and ``service/delivery/exactly_once.py`` are the two; docs/delivery.md says what each promises.
+``at_least_once.py`` and ``exactly_once.py`` are the two; docs/delivery.md says what each promises.
 """
 
 import collections
