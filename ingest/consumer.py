@@ -17,10 +17,10 @@ from typing import Any
 
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from ingest.assignor import HonestAssignor
 from ingest.connection import IngestError, connect
 from ingest.header_names import PartitionRecords
 from ingest.rejoining import end_what_was_begun
@@ -193,6 +193,7 @@ def open_consumer(
 
     Raises IngestError when no broker answers or kafka-python is not a version that this works with.
     """
+    assignor = HonestAssignor()
     consumer = connect(
         kafka.KafkaConsumer,
         bootstrap_servers,
@@ -201,7 +202,7 @@ def open_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        partition_assignment_strategy=[CooperativeStickyAssignor()],
+        partition_assignment_strategy=[assignor],
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         heartbeat_interval_ms=min(HEARTBEAT_MS, int(1000 * session_timeout_s / 3)),
         session_timeout_ms=int(1000 * session_timeout_s),
@@ -210,6 +211,7 @@ def open_consumer(
     )
     _refuse_other_versions(consumer)
     handover.consumer = consumer
+    assignor.held = consumer._subscription.assigned_partitions
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
@@ -231,6 +233,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
     leant_on = [
         (consumer, "_net"),
         (consumer, "_subscription"),
+        (consumer._subscription, "assigned_partitions"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),
