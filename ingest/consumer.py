@@ -5,7 +5,7 @@ watermark has been processed since. Silence is judged against that, never agains
 ``Handover`` finishes the partitions that a rebalance takes away before it lets them go.
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
-of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``header_names``,
+of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``fetched``,
 ``rejoining`` and ``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those parts.
 """
 
@@ -22,7 +22,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.assignor import HonestAssignor
 from ingest.connection import IngestError, connect
-from ingest.header_names import PartitionRecords
+from ingest.fetched import PartitionRecords
+from ingest.record_places import warm_up
 from ingest.rejoining import end_what_was_begun
 from ingest.resumption import take_turns
 
@@ -210,6 +211,7 @@ def open_consumer(
         max_poll_records=MAX_POLL_RECORDS,
     )
     _refuse_other_versions(consumer)
+    warm_up()  # a second where nothing is cached, which the first poll would wait for
     handover.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions
     consumer._fetcher.PartitionRecords = PartitionRecords
@@ -243,6 +245,9 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "_enable_heartbeat"),
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
+        (consumer._fetcher.PartitionRecords, "_unpack_records"),
+        (consumer._fetcher.PartitionRecords, "_consume_aborted_transactions_up_to"),
+        (consumer._fetcher.PartitionRecords, "_is_batch_aborted"),
         (consumer._fetcher, "fetched_records"),
         (consumer._fetcher, "_next_partition_records"),
         (consumer._fetcher, "_paused_partition_records"),

@@ -7,7 +7,7 @@ import pytest
 from kafka.errors import CorruptRecordError
 from kafka.structs import TopicPartition
 
-from ingest.header_names import PartitionRecords
+from ingest.fetched import PartitionRecords
 from service.broker import Broker
 from tests.kafka.raw_client import batch, produce_raw, record
 

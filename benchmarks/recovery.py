@@ -1,0 +1,208 @@
+"""How fast a partition's windows are rebuilt from its log: the parts of a mute replay, and the whole.
+
+    python -m benchmarks.recovery [--records 1000000] [--codec none]
+
+Starts Apache Kafka, writes single-sample JSON of 500 devices at 20 Hz to one partition with another client library,
+and replays it: first reading alone, then decoding and windowing as well, as a worker does when it is given the
+partition. Reading stands beside kafka-python's own reader and beside confluent-kafka's. CPU-seconds are this process's,
+of all its threads; Kafka has a process of its own, on the same machine.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import kafka
+import numpy as np
+from kafka.consumer.fetcher import Fetcher
+from kafka.structs import OffsetAndMetadata, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.decode import decode
+from ingest.rejections import Reason
+from service.broker import Broker
+from service.each_window import EachWindow
+from service.metrics import Families, WindowMetrics, WorkerMetrics
+from service.topics import TopicSpec, ensure_topics
+from windowing import Windower, warm_up
+
+TOPIC, SOURCE = "accelerometer", TopicPartition("accelerometer", 0)
+DEVICES = 500
+POLL_MS = 200
+
+Polls = Iterator[Sequence[Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--codec", choices=["none", "gzip", "snappy", "lz4", "zstd"], default="none")
+    options = parser.parse_args()
+    packages = ("kafka-python", "confluent-kafka", "msgspec", "numba", "numpy")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    print(f"{options.records:,} samples of {DEVICES} devices in one partition, compression {options.codec}\n")
+    warm_up()
+    with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
+        ensure_topics(broker.bootstrap_servers, [TopicSpec(TOPIC, 1)])
+        produce(broker.bootstrap_servers, options.records, options.codec)
+        measure(broker.bootstrap_servers, options.records)
+
+
+def measure(bootstrap_servers: str, records: int) -> None:
+    print(f"{'seconds a million records':44}{'CPU':>8}{'wall':>8}")
+    ours = partial(polls_of_ours, bootstrap_servers, records, "ours")
+    stock = partial(polls_of_ours, bootstrap_servers, records, "stock", reader=Fetcher.PartitionRecords)
+    others = partial(polls_of_confluent_kafka, bootstrap_servers, records)
+    for name, polls in (
+        ("reading", ours),
+        ("reading, kafka-python's own reader", stock),
+        ("reading, confluent-kafka", others),
+    ):
+        report(name, records, *read(polls))
+    for name, spent in parts(ours()).items():
+        report(name, records, spent, spent)
+    report("the whole mute replay", records, *replay(ours))
+
+
+def report(name: str, records: int, cpu_s: float, wall_s: float) -> None:
+    print(f"{name:44}{1e6 * cpu_s / records:8.2f}{1e6 * wall_s / records:8.2f}", flush=True)
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def read(polls: Callable[[], Polls]) -> tuple[float, float]:
+    return after_the_first(polls(), lambda _: None)
+
+
+def replay(polls: Callable[[], Polls]) -> tuple[float, float]:
+    """Do what a worker's feed does with the records before its position."""
+    registry = Families(CollectorRegistry())
+    metrics = WindowMetrics(WorkerMetrics(registry, "activity", topics=[TOPIC], reasons=list(Reason), labels=[]))
+    stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet())
+
+    def push(records: Sequence[Any]) -> None:
+        _, closed_before = stream.push(records, time.monotonic(), mute=True)
+        for _ in closed_before:
+            pass
+
+    return after_the_first(polls(), push)
+
+
+def after_the_first(polls: Polls, take: Callable[[Sequence[Any]], None]) -> tuple[float, float]:
+    """Measure from the first records on: joining the group is not what is asked."""
+    take(next(polls))
+
+    def take_all() -> None:
+        for records in polls:
+            take(records)
+
+    return timed(take_all)
+
+
+def parts(polls: Polls) -> dict[str, float]:
+    """Return the CPU-seconds of decoding and of windowing, on the thread that does them."""
+    spent = {"decoding": 0.0, "windowing": 0.0}
+    windower = Windower()
+    for records in polls:
+        started = time.thread_time()
+        readings, _ = decode(records)
+        decoded = time.thread_time()
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
+        at, total = 0, len(readings.device)
+        while at < total:
+            columns = (readings.device_ids, readings.device, readings.timestamp_ms, readings.xyz, offsets)
+            at = windower.push(*columns, 0.0, at).consumed
+        spent["decoding"] += decoded - started
+        spent["windowing"] += time.thread_time() - decoded
+    return spent
+
+
+def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type | None = None) -> Polls:
+    """Give what the workers' consumer gives, with another reader if one is named."""
+    nothing: dict[TopicPartition, OffsetAndMetadata] = {}
+    handover = Handover(
+        assigned=lambda _: None,
+        settled=lambda _: True,
+        snapshots=lambda _: nothing,
+        committed=lambda *_: None,
+        released=lambda _: None,
+        clock=time.monotonic,
+        deadline_s=0.0,
+    )
+    consumer: kafka.KafkaConsumer = open_consumer(
+        TOPIC, handover, Hearing(), bootstrap_servers=bootstrap_servers, group_id=group, client_id=group
+    )
+    try:
+        if reader is not None:
+            consumer._fetcher.PartitionRecords = reader
+        while not consumer.assignment():
+            consumer.poll(timeout_ms=POLL_MS)
+        consumer.seek(SOURCE, 0)
+        consumer.resume(SOURCE)
+        while records > 0:
+            for polled in consumer.poll(timeout_ms=POLL_MS).values():
+                records -= len(polled)
+                yield polled
+    finally:
+        consumer.close(autocommit=False)
+
+
+def polls_of_confluent_kafka(bootstrap_servers: str, records: int) -> Polls:
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "unused"})
+    try:
+        consumer.assign([confluent_kafka.TopicPartition(TOPIC, 0, 0)])
+        while records > 0:
+            messages = consumer.consume(4000, timeout=POLL_MS / 1000)
+            records -= len(messages)
+            if messages:
+                yield [(m.value(), m.key(), m.headers(), m.timestamp(), m.offset()) for m in messages]
+    finally:
+        consumer.close()
+
+
+def produce(bootstrap_servers: str, records: int, codec: str) -> None:
+    client = confluent_kafka.Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "linger.ms": 20,
+            "compression.type": codec,
+            "queue.buffering.max.messages": 200_000,
+        }
+    )
+    random = np.random.default_rng(0)
+    tails = [f'"x":{x:.4f},"y":{y:.4f},"z":{z:.4f}}}' for x, y, z in random.normal(0, 5, (997, 3))]
+    ids = [f"device-{number:05d}" for number in range(DEVICES)]
+    started_ms = int(1000 * time.time()) - 50 * (records // DEVICES)
+    for number in range(records):
+        beat, device = divmod(number, DEVICES)
+        stamp = started_ms + 50 * beat + device % 50
+        value = f'{{"device_id":"{ids[device]}","timestamp":{stamp},{tails[number % 997]}'
+        while True:
+            try:
+                client.produce(TOPIC, value, key=ids[device], partition=0, timestamp=stamp)
+                break
+            except BufferError:
+                client.poll(0.1)
+        if number % 10_000 == 0:
+            client.poll(0)
+    if client.flush(60):
+        raise SystemExit("Kafka did not take all records")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""How this room compiles its loops with Numba.
+
+Rooms share no code, so `windowing.compiled` says the same for its own.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def entry(function: _F) -> _F:
+    """Compile and cache; where there is no place to write a cache to (a read-only image), compile at each start."""
+    try:
+        return cast(_F, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba's "no locator available"
+        return cast(_F, numba.njit(nogil=True)(function))
+
+
+def part(function: _F) -> _F:
+    """Compile as a part of the entries, in whose cache it then lies."""
+    return cast(_F, numba.njit(nogil=True)(function))
+
+
+def first_call(call: Callable[[], object]) -> None:
+    """Call one entry, which compiles it or loads it from the cache.
+
+    A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
+    entry ready for the next call.
+    """
+    with contextlib.suppress(OSError):
+        call()
