@@ -64,33 +64,26 @@ def measure(bootstrap_servers: str, records: int) -> None:
     ours = partial(polls_of_ours, bootstrap_servers, records, "ours")
     stock = partial(polls_of_ours, bootstrap_servers, records, "stock", reader=Fetcher.PartitionRecords)
     others = partial(polls_of_confluent_kafka, bootstrap_servers, records)
-    for name, polls in (
-        ("reading", ours),
-        ("reading, kafka-python's own reader", stock),
-        ("reading, confluent-kafka", others),
-    ):
-        report(name, records, *read(polls))
+    report("reading, kafka-python's own reader", *after_the_first(stock(), forget))
+    report("reading, confluent-kafka", *after_the_first(others(), forget))
+    report("reading", *after_the_first(ours(), forget))
     for name, spent in parts(ours()).items():
-        report(name, records, spent, spent)
-    report("the whole mute replay", records, *replay(ours))
+        report(name, spent / records, None)
+    report("mute replay, kafka-python's own reader", *after_the_first(stock(), rebuild()))
+    report("mute replay", *after_the_first(ours(), rebuild()))
 
 
-def report(name: str, records: int, cpu_s: float, wall_s: float) -> None:
-    print(f"{name:44}{1e6 * cpu_s / records:8.2f}{1e6 * wall_s / records:8.2f}", flush=True)
+def report(name: str, cpu_s: float, wall_s: float | None) -> None:
+    wall = "" if wall_s is None else f"{1e6 * wall_s:8.2f}"
+    print(f"{name:44}{1e6 * cpu_s:8.2f}{wall}", flush=True)
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
+def forget(_records: Sequence[Any]) -> None:
+    pass
 
 
-def read(polls: Callable[[], Polls]) -> tuple[float, float]:
-    return after_the_first(polls(), lambda _: None)
-
-
-def replay(polls: Callable[[], Polls]) -> tuple[float, float]:
-    """Do what a worker's feed does with the records before its position."""
+def rebuild() -> Callable[[Sequence[Any]], None]:
+    """Return what a worker's feed does with the records before its position."""
     registry = Families(CollectorRegistry())
     metrics = WindowMetrics(WorkerMetrics(registry, "activity", topics=[TOPIC], reasons=list(Reason), labels=[]))
     stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet())
@@ -100,18 +93,17 @@ def replay(polls: Callable[[], Polls]) -> tuple[float, float]:
         for _ in closed_before:
             pass
 
-    return after_the_first(polls(), push)
+    return push
 
 
 def after_the_first(polls: Polls, take: Callable[[Sequence[Any]], None]) -> tuple[float, float]:
-    """Measure from the first records on: joining the group is not what is asked."""
+    """Return the CPU and wall seconds a record, from the second poll on: joining the group is not what is asked."""
     take(next(polls))
-
-    def take_all() -> None:
-        for records in polls:
-            take(records)
-
-    return timed(take_all)
+    count, cpu, wall = 0, time.process_time(), time.perf_counter()
+    for records in polls:
+        take(records)
+        count += len(records)
+    return (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
 
 
 def parts(polls: Polls) -> dict[str, float]:

@@ -247,6 +247,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._fetcher, "PartitionRecords"),
         (consumer._fetcher.PartitionRecords, "_unpack_records"),
         (consumer._fetcher.PartitionRecords, "_consume_aborted_transactions_up_to"),
+        (consumer._fetcher.PartitionRecords, "_contains_abort_marker"),
         (consumer._fetcher.PartitionRecords, "_is_batch_aborted"),
         (consumer._fetcher, "fetched_records"),
         (consumer._fetcher, "_next_partition_records"),

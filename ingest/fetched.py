@@ -92,8 +92,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         return bool(batch.is_control_batch)
 
     def _contains_abort_marker(self, batch: Any) -> bool:
-        marker = next(batch, None) if batch.is_control_batch else None
-        return marker is not None and bool(marker.abort)
+        return batch.records_count > 0 and bool(super()._contains_abort_marker(batch))
 
 
 def _pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
@@ -113,7 +112,7 @@ def _v1_pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
 def _v2_pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
     """Yield what the compiled loop is sure of, and in between what kafka-python's iteration makes of the rest."""
     iter(batch)  # decompresses
-    batch.__class__ = _TolerantBatch
+    batch.__class__ = TolerantBatch
     batch._buffer = bytes(batch._buffer)
     while True:
         piece, size = _next_piece(batch)
@@ -144,7 +143,7 @@ def _light(record: Any) -> FetchedRecord:
     return FetchedRecord(record.value, record.key, record.headers, timestamp, record.offset)
 
 
-class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
+class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
     """A batch that any header name can be read from; used where the compiled loop was not sure."""
 
     __slots__ = ()

@@ -1,0 +1,199 @@
+"""Fetched bytes to records, beside kafka-python's own reading: what is right, what is damaged, what is odd."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kafka.consumer.fetcher import Fetcher
+from kafka.record.memory_records import MemoryRecordsBuilder
+
+from ingest.fetched import PIECE, PartitionRecords
+from tests.ingest.batches import (
+    APPEND_TIME,
+    COMMITTED,
+    CONTROL,
+    ENCODE,
+    TRANSACTIONAL,
+    Aborted,
+    Batch,
+    Reference,
+    marker,
+    open_records,
+    plain,
+    read,
+    record,
+)
+
+SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+contents = st.one_of(st.none(), st.binary(max_size=5), st.binary(min_size=100, max_size=200))
+names = st.one_of(st.sampled_from([b"content-type", "größe".encode(), b"\xff\xfe", b""]), st.binary(max_size=3))
+headers = st.lists(st.tuples(names, contents), max_size=3)
+paddings = st.sampled_from([0, 0, 0, 0, 1, 3, 8, 9])
+times = st.one_of(st.integers(-5000, 5000), st.integers(-(2**62), 2**62))
+limits = st.sampled_from([-(2**63), -(2**62), 2**62, 2**63 - 1, -1, 0, 1_700_000_000_000])
+attributes = st.builds(
+    lambda codec, flags: codec | sum(flags),
+    st.integers(0, len(ENCODE) - 1),
+    st.lists(st.sampled_from([CONTROL, TRANSACTIONAL, APPEND_TIME]), unique=True),
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    offset, records = -1, []
+    for _ in range(draw(st.integers(0, 4))):
+        offset += draw(st.sampled_from([1, 1, 1, 2, 70]))
+        records.append(
+            record(offset, draw(contents), draw(contents), draw(headers), draw(times), padding=draw(paddings))
+        )
+    return Batch(
+        records,
+        leader_epoch=draw(st.integers(0, 3)),
+        attributes=draw(st.one_of(st.just(0), attributes)),
+        last_delta=offset + draw(st.integers(0, 2)) if offset >= 0 else 0,
+        first_timestamp=draw(limits),
+        max_timestamp=draw(limits),
+        producer_id=draw(st.sampled_from([-1, 1, 2])),
+    )
+
+
+@st.composite
+def damaged_batches(draw: st.DrawFn) -> Batch:
+    """A batch in which bytes of any part were changed, and the checksum with them."""
+    batch = draw(batches())
+    one = draw(st.one_of(st.integers(40, 60), st.integers(0, 300)))
+    damage = draw(st.dictionaries(st.one_of(st.just(one), st.integers(45, 120)), st.integers(1, 255), max_size=3))
+    count = draw(st.sampled_from([None, None, -1, 0, 3, 2**31 - 1]))
+    return Batch(**{**vars(batch), "damage": damage, "count": count})
+
+
+@st.composite
+def fetches(draw: st.DrawFn, kinds: st.SearchStrategy[Batch]) -> tuple[bytes, int, dict[str, Any]]:
+    """The bytes of some batches one after the other, perhaps cut short; where to begin; and what else was told."""
+    content, base = b"", draw(st.sampled_from([0, 0, 100, 2**62 - 3]))
+    first = base
+    for batch in draw(st.lists(kinds, min_size=1, max_size=3)):
+        content += Batch(**{**vars(batch), "base_offset": base}).written
+        base += (batch.last_delta or 0) + 1
+    content = content[: len(content) - draw(st.sampled_from([0, 0, 0, 1, 30]))]
+    aborted = [Aborted(1, first), Aborted(2, first + 1)][: draw(st.integers(0, 2))]
+    start = first + draw(st.sampled_from([0, 0, 1, 2, 50]))
+    return content, start, {"aborted": aborted, "isolation_level": draw(st.integers(0, 1))}
+
+
+def assert_reads_alike(fetch: tuple[bytes, int, dict[str, Any]], takes: list[int]) -> None:
+    content, start, options = fetch
+    ours, theirs = (open_records(kind, content, start, **options) for kind in (PartitionRecords, Reference))
+    assert read(ours, takes) == read(theirs, takes)
+
+
+@SETTINGS
+@given(fetches(batches()), st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_batches_are_read_as_kafka_python_reads_them(
+    fetch: tuple[bytes, int, dict[str, Any]], takes: list[int]
+) -> None:
+    assert_reads_alike(fetch, takes)
+
+
+@settings(SETTINGS, max_examples=400)
+@given(fetches(damaged_batches()), st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_damaged_batches_give_the_same_records_and_the_same_refusal(
+    fetch: tuple[bytes, int, dict[str, Any]], takes: list[int]
+) -> None:
+    assert_reads_alike(fetch, takes)
+
+
+@pytest.mark.parametrize("codec", range(len(ENCODE)))
+def test_a_batch_of_many_pieces_is_read_whole_whatever_its_codec(codec: int) -> None:
+    count = 2 * PIECE + 3
+    records = [record(n, b"%d" % n, b"key", [(b"n", b"%d" % (n % 3))], timestamp=n) for n in range(count)]
+    content = Batch(records, base_offset=5, attributes=codec).written
+    said, error = read(open_records(PartitionRecords, content, 5), takes=[700])
+    read_back = [each for taken in said[:-2] for each in taken[0]]
+    assert error == ""
+    assert read_back == [
+        (5 + n, 1_700_000_000_000 + n, b"key", b"%d" % n, [("n", b"%d" % (n % 3))]) for n in range(count)
+    ]
+
+
+def test_a_batch_is_begun_in_its_middle() -> None:
+    part = open_records(PartitionRecords, Batch([record(n, b"%d" % n) for n in range(5)], 10).written, 13)
+    assert [each.value for each in part.take(1)] == [b"3"]
+    assert part.next_fetch_offset == 14
+    assert [each.value for each in part.take(9)] == [b"4"]
+
+
+def test_the_position_passes_what_compaction_has_removed_from_the_end_of_a_batch() -> None:
+    part = open_records(PartitionRecords, Batch([record(1, b"kept")], 10, last_delta=4).written, 10)
+    assert [each.offset for each in part.take(9)] == [11]
+    assert part.next_fetch_offset == 15
+
+
+def test_a_committed_reader_skips_aborted_transactions_and_passes_their_markers() -> None:
+    batches = [
+        Batch([record(0, b"aborted")], 0, attributes=TRANSACTIONAL, producer_id=1),
+        Batch([record(0, b"of another")], 1, attributes=TRANSACTIONAL, producer_id=2),
+        marker(2, 1, abort=True),
+        Batch([record(0, b"the next try")], 3, attributes=TRANSACTIONAL, producer_id=1),
+        marker(4, 1, abort=False),
+        marker(5, 2, abort=False),
+    ]
+    content = b"".join(batch.written for batch in batches)
+    part = open_records(PartitionRecords, content, aborted=[Aborted(1, 0)], isolation_level=COMMITTED)
+    assert [each.value for each in part.take(9)] == [b"of another", b"the next try"]
+    assert part.next_fetch_offset == 6
+
+
+def test_a_marker_that_compaction_has_emptied_is_passed() -> None:
+    """Kafka keeps a producer's last batch, and kafka-python then raised at it for ever."""
+    emptied = Batch([], 0, attributes=CONTROL | TRANSACTIONAL, producer_id=1, last_delta=0)
+    content = emptied.written + Batch([record(0, b"after")], 1).written
+    stock = open_records(Fetcher.PartitionRecords, content, isolation_level=COMMITTED)
+    with pytest.raises(RuntimeError, match="StopIteration"):  # as long as this raises, we need the mending
+        stock.take(9)
+    ours = open_records(PartitionRecords, content, isolation_level=COMMITTED)
+    assert [each.value for each in ours.take(9)] == [b"after"]
+
+
+def test_a_refused_partition_is_drained_so_that_it_is_fetched_again() -> None:
+    """kafka-python leaves it as it is, and the next poll asks it for records that never come, round and round."""
+    good, bad = Batch([record(0, b"good")]).written, bytearray(Batch([record(0, b"bad")], 1).written)
+    bad[-1] ^= 1
+    part = open_records(PartitionRecords, good + bytes(bad))
+    assert [each.value for each in part.take(9)] == [b"good"]
+    assert part
+    with pytest.raises(Exception, match="failed crc check"):
+        part.take(9)
+    assert not part
+    assert part.next_fetch_offset == 1
+
+
+def test_what_the_compiled_loop_leaves_alone_is_read_between_what_it_takes() -> None:
+    sizes = [0, 9, 0, 9, 9, 0]  # a varint of ten bytes is more than it is sure of
+    content = Batch([record(n, b"%d" % n, padding=size) for n, size in enumerate(sizes)]).written
+    said, error = read(open_records(PartitionRecords, content))
+    assert error == ""
+    assert [(each[0], each[3]) for each in said[0][0]] == [(n, b"%d" % n) for n in range(6)]
+
+
+def test_a_header_name_that_is_not_utf8_is_escaped_whichever_way_the_record_is_read() -> None:
+    odd = [(b"\xff", b"1"), ("größe".encode(), None)]
+    content = Batch([record(0, b"a", headers=odd), record(1, b"b", headers=odd, padding=9)]).written
+    assert [each[4] for each in plain(open_records(PartitionRecords, content).take(9))] == [
+        [("\\xff", b"1"), ("größe", None)],
+        [("\\xff", b"1"), ("größe", None)],
+    ]
+
+
+@pytest.mark.parametrize(("magic", "timestamp"), [(0, -1), (1, 1234)])
+@pytest.mark.parametrize("codec", [0, 1])
+def test_messages_of_the_old_formats_are_read(magic: int, timestamp: int, codec: int) -> None:
+    builder = MemoryRecordsBuilder(magic, codec, 10_000)
+    for value in (b"a", None):
+        builder.append(1234, b"key", value)
+    builder.close()
+    said, error = read(open_records(PartitionRecords, bytes(builder.buffer())))
+    assert error == ""
+    assert said[0][0] == [(0, timestamp, b"key", b"a", []), (1, timestamp, b"key", None, [])]

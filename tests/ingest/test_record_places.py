@@ -1,0 +1,56 @@
+"""The compiled loop that reads what any client may have written: it must never look outside its bytes."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from ingest import record_places
+from tests.ingest.damaged_records import digest
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*arguments: str, full_disk: bool = False, **environment: str) -> str:
+    """Return what a Python started for it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_let_no_file_grow if full_disk else None,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def _let_no_file_grow() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def test_interpreted_with_each_index_and_sum_checked_the_loop_says_the_same() -> None:
+    assert python("-m", "tests.ingest.damaged_records", NUMBA_DISABLE_JIT="1") == digest()
+
+
+def test_compiled_with_bounds_checked_and_no_room_for_a_cache_the_loop_says_the_same(tmp_path: Path) -> None:
+    """A full disk lets numba make its cache's folder but write no file; the worker must start all the same."""
+    bounds_checked = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert python("-m", "tests.ingest.damaged_records", full_disk=True, **bounds_checked) == digest()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_where_there_is_no_place_for_a_cache_the_loop_is_compiled_all_the_same() -> None:
+    said = python(
+        "-m",
+        "tests.ingest.damaged_records",
+        NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",
+        NUMBA_CACHE_DIR="/dev/null/nowhere",
+    )
+    assert said == digest()
+
+
+def test_the_loop_releases_the_gil() -> None:
+    assert record_places.find_records.targetoptions["nogil"] is True  # type: ignore[attr-defined]
