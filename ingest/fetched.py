@@ -30,6 +30,9 @@ from ingest.record_places import COLUMNS, find_records
 from ingest.records import Headers
 
 PIECE = 1024
+# Fewer records than this are read sooner by kafka-python than the compiled loop is called: many producers send each
+# record in a batch of its own.
+WORTH_A_CALL = 3
 _NO_TIMESTAMP = -1  # KIP-32: what Kafka's own clients give for message format v0
 
 
@@ -127,7 +130,9 @@ def _v2_pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
 
 def _next_piece(batch: Any) -> tuple[list[FetchedRecord], int]:
     """Return the next records that the compiled loop is sure of, at most `PIECE`, and move the batch past them."""
-    wanted = max(0, min(PIECE, batch.records_count - batch._next_record_index))
+    wanted = min(PIECE, batch.records_count - batch._next_record_index)
+    if wanted < WORTH_A_CALL:
+        return [], 0
     base, step = batch.first_timestamp, 1
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
         base, step = batch.max_timestamp, 0

@@ -48,7 +48,7 @@ def record(
     offset: int,
     value: bytes | None,
     key: bytes | None = None,
-    headers: Sequence[tuple[bytes, bytes | None]] = (),
+    headers: Sequence[tuple[bytes | None, bytes | None]] = (),
     timestamp: int = 0,
     padding: int = 0,
 ) -> bytes:

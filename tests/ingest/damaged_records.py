@@ -37,7 +37,10 @@ def _record(offset: int, rng: random.Random) -> bytes:
 
 def _damage(raw: bytearray, rng: random.Random) -> None:
     at = rng.randint(0, min(len(raw), rng.choice([12, 300])))
-    if rng.random() < 0.5 and at < len(raw):
+    kind = rng.random()
+    if kind < 0.2:
+        del raw[max(0, len(raw) - rng.randint(1, 3)) :]
+    elif kind < 0.6 and at < len(raw):
         raw[at] ^= 1 << rng.randint(0, 7)
     else:
         raw[at : at + rng.randint(0, 2)] = rng.choice(WILD)

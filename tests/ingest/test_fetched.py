@@ -23,6 +23,7 @@ from tests.ingest.batches import (
     plain,
     read,
     record,
+    varint,
 )
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,7 +44,7 @@ attributes = st.builds(
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     offset, records = -1, []
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(0, 8))):
         offset += draw(st.sampled_from([1, 1, 1, 2, 70]))
         records.append(
             record(offset, draw(contents), draw(contents), draw(headers), draw(times), padding=draw(paddings))
@@ -103,6 +104,32 @@ def test_damaged_batches_give_the_same_records_and_the_same_refusal(
     fetch: tuple[bytes, int, dict[str, Any]], takes: list[int]
 ) -> None:
     assert_reads_alike(fetch, takes)
+
+
+GOOD = record(0, b"good")
+SHORT = b"\0\0\2\1\1"  # attributes, timestamp, offset 1, no key, no value
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        pytest.param(record(1, b"", headers=[(None, b"")]), id="a header without a name"),
+        pytest.param(varint(6) + SHORT + varint(-1), id="fewer headers than none"),
+        pytest.param(varint(6) + SHORT + varint(1), id="a header that isn't there"),
+        pytest.param(varint(7) + SHORT + varint(0), id="longer than it is"),
+        pytest.param(varint(5) + SHORT + varint(0), id="shorter than it is"),
+        pytest.param(varint(-1) + SHORT + varint(0), id="shorter than nothing"),
+        pytest.param(varint(2**62 - 1) + SHORT + varint(0), id="longer than any batch"),
+        pytest.param(varint(6) + b"\0\0\2" + varint(1) + b"k" + varint(50), id="a value longer than the record"),
+        pytest.param(varint(5) + b"\0\0\2" + varint(2**40) + b"k", id="a key longer than the batch"),
+    ],
+)
+def test_the_records_before_a_malformed_one_are_read_and_then_it_is_refused(malformed: bytes) -> None:
+    content = Batch([GOOD, malformed, GOOD, GOOD]).written
+    ours, theirs = (read(open_records(kind, content)) for kind in (PartitionRecords, Reference))
+    assert ours == theirs
+    assert ours[1] == "CorruptRecordError"
+    assert [value for _, _, _, value, _ in ours[0][0][0]] == [b"good"]
 
 
 @pytest.mark.parametrize("codec", range(len(ENCODE)))
@@ -171,20 +198,18 @@ def test_a_refused_partition_is_drained_so_that_it_is_fetched_again() -> None:
 
 
 def test_what_the_compiled_loop_leaves_alone_is_read_between_what_it_takes() -> None:
-    sizes = [0, 9, 0, 9, 9, 0]  # a varint of ten bytes is more than it is sure of
+    sizes = [0, 9, 0, 9, 9, 0, 0, 0]  # a varint of ten bytes is more than it is sure of
     content = Batch([record(n, b"%d" % n, padding=size) for n, size in enumerate(sizes)]).written
     said, error = read(open_records(PartitionRecords, content))
     assert error == ""
-    assert [(each[0], each[3]) for each in said[0][0]] == [(n, b"%d" % n) for n in range(6)]
+    assert [(each[0], each[3]) for each in said[0][0]] == [(n, b"%d" % n) for n in range(8)]
 
 
 def test_a_header_name_that_is_not_utf8_is_escaped_whichever_way_the_record_is_read() -> None:
     odd = [(b"\xff", b"1"), ("größe".encode(), None)]
-    content = Batch([record(0, b"a", headers=odd), record(1, b"b", headers=odd, padding=9)]).written
-    assert [each[4] for each in plain(open_records(PartitionRecords, content).take(9))] == [
-        [("\\xff", b"1"), ("größe", None)],
-        [("\\xff", b"1"), ("größe", None)],
-    ]
+    content = Batch([record(n, b"", headers=odd, padding=padding) for n, padding in enumerate([0, 0, 9])]).written
+    records = plain(open_records(PartitionRecords, content).take(9))
+    assert [headers for *_, headers in records] == [[("\\xff", b"1"), ("größe", None)]] * 3
 
 
 @pytest.mark.parametrize(("magic", "timestamp"), [(0, -1), (1, 1234)])
