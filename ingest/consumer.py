@@ -18,6 +18,7 @@ from typing import Any
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.assignor import HonestAssignor
@@ -249,6 +250,10 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._fetcher.PartitionRecords, "_consume_aborted_transactions_up_to"),
         (consumer._fetcher.PartitionRecords, "_contains_abort_marker"),
         (consumer._fetcher.PartitionRecords, "_is_batch_aborted"),
+        (DefaultRecordBatch, "_buffer"),
+        (DefaultRecordBatch, "_pos"),
+        (DefaultRecordBatch, "_next_record_index"),
+        (DefaultRecordBatch, "_read_msg"),
         (consumer._fetcher, "fetched_records"),
         (consumer._fetcher, "_next_partition_records"),
         (consumer._fetcher, "_paused_partition_records"),
