@@ -1,7 +1,7 @@
 """Tells the group what a member really holds.
 
-kafka-python's (3.0.12) cooperative assignor (KIP-429) claims to own what its last assignment was, also where the member has
-been put out of the group and lost all of it since. A leader that hears two members claim a partition may take the
+kafka-python's (3.0.12) cooperative assignor (KIP-429) claims to own what its last assignment was, also where the member
+has been put out of the group and lost all of it since. A leader that hears two members claim a partition may take the
 wrong one for its owner, and give it away while the true one still has it: for a moment, both are members of one
 generation, so that Kafka takes the commits and transactions of either.
 """

@@ -13,7 +13,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.connection import connect
 from ingest.consumer import fetch_position
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
-from ingest.header_names import PartitionRecords
+from ingest.fetched import PartitionRecords
 
 TIMEOUT_MS = 3_000
 MAX_POLL_RECORDS = 4000
