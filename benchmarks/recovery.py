@@ -133,6 +133,7 @@ def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type
         snapshots=lambda _: nothing,
         committed=lambda *_: None,
         released=lambda _: None,
+        let_go=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )
