@@ -53,6 +53,7 @@ RULES = {
     # Epochs.
     "epochs": Rule("a result of an earlier assignment is said beside the new one's"),
     "rings die with the assignment": Rule("a partition given up is published on by its old worker"),
+    "the generation of the last callback": Rule("one that is back, not yet told of its loss, commits an old position"),
     METADATA: Rule("a zombie that has joined again commits what its successor said"),
     "end the transaction in the revoke callback": Rule(
         "the next owner waits for the old one's transaction", "liveness", False, beside=METADATA

@@ -24,6 +24,7 @@ class Worker:
         self.revoking: set[int] = set()
         self.incoming: set[int] = set()
         # The worker's own.
+        self.told_generation = 0  # as of the last callback that it has seen through
         self.held: dict[int, Holding] = {}
         self.frames: list[Send] = []
         self.ready: list[Send] = []
@@ -43,6 +44,7 @@ class Worker:
         for partition in self.incoming:
             self.held[partition] = self._holding(partition, self.group.assignments[partition], now)
         self.incoming = set()
+        self.told_generation = self.generation
 
     def _lose_all(self) -> None:
         for holding in self.held.values():
@@ -55,6 +57,7 @@ class Worker:
         """Go on with the revoke callback: it returns once all is settled, or at its deadline."""
         if not self.revoking or self.stale or self not in self.group.members:
             return
+        self.told_generation = self.generation
         leaving = [self.held[partition] for partition in self.revoking if partition in self.held]
         for holding in leaving:
             if holding.state == "live":
@@ -228,7 +231,8 @@ class Worker:
         self.ready = []
 
     def _begin(self) -> None:
-        self.transaction = self.broker.begin(self, self.generation)
+        ahead = "the generation of the last callback" in self.without
+        self.transaction = self.broker.begin(self, self.generation if ahead else self.told_generation)
         self.carried = []
 
     def _fly(self, send: Send, now: int) -> None:
