@@ -5,8 +5,9 @@ watermark has been processed since. Silence is judged against that, never agains
 ``Handover`` finishes the partitions that a rebalance takes away before it lets them go.
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
-of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``fetched``,
-``rejoining`` and ``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those parts.
+of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``fetched``, ``assignor``,
+``pacing``, ``rejoining`` and ``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those
+parts.
 """
 
 import collections
@@ -24,6 +25,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.assignor import HonestAssignor
 from ingest.connection import IngestError, connect
 from ingest.fetched import PartitionRecords
+from ingest.pacing import wait_a_little
 from ingest.record_places import warm_up
 from ingest.rejoining import end_what_was_begun
 from ingest.resumption import take_turns
@@ -218,6 +220,7 @@ def open_consumer(
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
+    wait_a_little(consumer._coordinator)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
     return consumer
@@ -238,6 +241,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer, "_subscription"),
         (consumer._subscription, "assigned_partitions"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
+        (consumer._coordinator, "time_to_next_poll"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),
         (consumer._coordinator, "join_group_async"),
