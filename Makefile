@@ -22,7 +22,7 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 	$(BIN)/stridecast demo --seconds 60
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check $(CODE)
