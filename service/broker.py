@@ -162,8 +162,14 @@ def server_properties(port: int, controller_port: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         # Lets a client that wants it notice a dead member within a second or so.
         "group.min.session.timeout.ms": "1000",
+        # Where there is one replica, markers of transactions that end while a partition has no leader are dropped, and
+        # its readers wait for ever. So a broker that comes back is itself again before it times transactions out, and
+        # one that stops leads its partitions to the end.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+        "controlled.shutdown.enable": "false",
         # How long beyond its timeout a dead producer's transaction holds up those who read committed records.
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "6000",
         # A quarter of the default heap otherwise.
         "log.cleaner.dedupe.buffer.size": str(16 << 20),
     }

@@ -57,12 +57,15 @@ class EachRecord(Stream, Generic[Decoded]):
         items, rejections = self._decode(records)
         return rejections, self._blocks(records, items)
 
-    def identities(self, block: Block) -> Sequence[int]:
+    def identities(self, block: Block) -> Sequence[tuple[int, bytes]]:
+        """Return the offsets of the rows' records, and their ids."""
+        columns: Rows = block.columns
+        return list(zip(columns.source_offset.tolist(), columns.ids, strict=True))
+
+    def last_records(self, block: Block) -> Sequence[int]:
         """Return the offsets of the rows' records."""
         columns: Rows = block.columns
         return list(columns.source_offset.tolist())
-
-    last_records = identities
 
     def select(self, block: Block, rows: NDArray[np.intp]) -> Block:
         """Return a block of some of its rows."""

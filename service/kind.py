@@ -123,8 +123,11 @@ class Identify(Protocol):
 
 
 def by_source(record: Any, source_offset: int) -> Identity:
-    """Identify labels by their source: for kinds whose records make one label each."""
-    return source_offset
+    """Identify labels by their source and key: for kinds whose records make one label each.
+
+    The offset alone would be that of another record where the topic was made anew.
+    """
+    return source_offset, record.key
 
 
 @dataclass(frozen=True, slots=True)

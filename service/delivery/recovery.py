@@ -25,14 +25,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Which labels to read back: those of the partition's own output from an offset on, or of all outputs.
+    """Which labels to read back: of the partition's own output, from ``offset`` on, or of all partitions of the output.
 
-    ``offset`` is of the own output; where it is None, all partitions of the output are read, from their starts if
-    ``since_offset`` is None too, else from the time of the input's record at that offset.
+    The latter from the time of the input's record at ``since_offset`` on.
     """
 
     offset: int | None = None
-    since_offset: int | None = None
+    since_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Plan:
 def plan(place: Place) -> Plan:
     """Decide where to begin."""
     if place.committed is None:
-        return Plan(place.log_start, place.log_start, Labels())
+        return Plan(place.log_start, place.log_start, Labels(since_offset=place.log_start))
     position, metadata = place.committed
     if not place.log_start <= position <= place.log_end:
         warning = (

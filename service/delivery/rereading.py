@@ -195,8 +195,10 @@ class Rereading(threading.Thread):
         positions, ends = self._ranges(reader, source, planned.labels, own, outputs)
         own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
         output = Output(own, outputs, own_end)
-        if committed is not None and committed.offset != planned.position:
-            committed = None
+        if committed is not None and (committed.offset != planned.position or not committed.metadata):
+            committed = (
+                None  # it no longer holds; one without metadata says that nothing has been said, and something will
+            )
         return _Reading(request, planned, output, committed, positions, ends, since=time.monotonic())
 
     def _ranges(
@@ -208,19 +210,15 @@ class Rereading(threading.Thread):
         partitions = [own] if labels.offset is not None else [own._replace(partition=p) for p in range(outputs)]
         bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
         ends = {partition: end for partition, (_, end) in bounds.items()}
-        if labels.since_offset is not None:
-            timestamp = reader.time_of(source, labels.since_offset)
-            if timestamp is None:  # there is no record yet, so no label of one
-                return {}, {}
-            found = reader.offsets_at(partitions, timestamp)
-            positions = {partition: ends[partition] if at is None else at for partition, at in found.items()}
-        elif labels.offset is not None:
-            positions = {own: labels.offset}
+        if labels.offset is not None:
             if labels.offset < bounds[own][0]:
                 log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
-        else:
-            positions = dict.fromkeys(partitions, 0)
-        return {partition: max(at, bounds[partition][0]) for partition, at in positions.items()}, ends
+            return {own: max(labels.offset, bounds[own][0])}, ends
+        timestamp = reader.time_of(source, labels.since_offset)
+        if timestamp is None:  # there is no record yet, so no label of one
+            return {}, {}
+        found = reader.offsets_at(partitions, timestamp)
+        return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
 
     def _read(self) -> None:
         """Read on, and hand over what has been read to its end."""
