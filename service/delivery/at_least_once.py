@@ -16,7 +16,6 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.dead_letters import NULL
 from ingest.producer import has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
@@ -72,7 +71,7 @@ class AtLeastOnce:
                 continue
             self._note_in_flight(owner, 1)
             try:
-                future = _send(self._producer, label.message)
+                future = self._producer.send(label.message.topic, **label.message.fields())
             except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
                 self._label_refused(owner, error)
                 continue
@@ -119,7 +118,7 @@ class AtLeastOnce:
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
             try:
-                future = _send(self._letter_producer, letter)
+                future = self._letter_producer.send(letter.topic, **letter.fields())
             except (KafkaError, ValueError) as error:
                 self._letter_refused(letter, partition, segment, error)
                 continue
@@ -198,14 +197,3 @@ class AtLeastOnce:
                 producer.close(timeout=timeout_s)
             except KafkaError as error:
                 log.warning("closing was not clean: %s", error)
-
-
-def _send(producer: kafka.KafkaProducer, message: Message) -> Any:
-    return producer.send(
-        message.topic,
-        key=message.key,
-        value=NULL if message.value is None else message.value,
-        headers=message.headers,
-        partition=message.partition,
-        timestamp_ms=message.timestamp_ms,
-    )

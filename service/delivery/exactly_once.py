@@ -15,7 +15,6 @@ from typing import Any
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.dead_letters import NULL
 from ingest.transactions import AbortableError, FencedError, RefusedError, Transactions
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
@@ -136,14 +135,7 @@ class ExactlyOnce:
 
     def _send(self, message: Message) -> Any:
         assert self._transactions is not None
-        return self._transactions.send(
-            message.topic,
-            key=message.key,
-            value=NULL if message.value is None else message.value,
-            headers=message.headers,
-            partition=message.partition,
-            timestamp_ms=message.timestamp_ms,
-        )
+        return self._transactions.send(message.topic, **message.fields())
 
     # -- the end of a transaction
 
