@@ -244,6 +244,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "time_to_next_poll"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),
+        (consumer._coordinator, "reset_generation"),
         (consumer._coordinator, "join_group_async"),
         (consumer._coordinator, "_join_task"),
         (consumer._coordinator, "_on_join_complete_async"),

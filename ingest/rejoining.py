@@ -1,13 +1,17 @@
 """Lets a member of a group that has begun to join again end what it began.
 
-kafka-python (3.0.12) has a join go on between polls, and in two ways forgets about it; it is worst where the members of
-a group read different topics, as workers of different kinds do.
+kafka-python (3.0.12) has a join go on between polls, and in three ways forgets about it; the first two are worst where
+the members of a group read different topics, as workers of different kinds do.
 
 - A leader joins again when it learns of a topic that it did not know, and the assignment that it makes on the way takes
   away that reason: `need_rejoin` says no, no poll looks at the join any more, no heartbeat is sent, and the group waits
   for this member until its session is over, 45 s later.
 - A join that has come to its end between two polls is begun anew by the next one instead of being taken in. The others
   have to join again each time, until the end happens to fall into a poll: dozens of rebalances were seen.
+- A member that is put out of the group while it joins (it was frozen, or cut off, after it had asked to) joins again
+  under another name and never tells its listener that its partitions are lost: it says that only before it begins to
+  join. It went on with some as if nothing had been, and committed others over their new owner's positions, as a member
+  of the new generation, which nobody refuses. (Java's client begins anew in such a case: `resetStateAndRejoin`.)
 """
 
 from typing import Any
@@ -16,8 +20,12 @@ from kafka.coordinator.base import MemberState
 
 
 def end_what_was_begun(coordinator: Any) -> None:
-    """Make a consumer's coordinator need to rejoin until a join that it began has ended, and take in its end."""
+    """Make a consumer's coordinator need to rejoin until a join that it began has ended, and take in its end.
+
+    And have it begin a join anew where the group has put it out meanwhile.
+    """
     need_rejoin, join_group = coordinator.need_rejoin, coordinator.join_group_async
+    reset_generation = coordinator.reset_generation
 
     async def take_in_or_join(timeout_ms: float | None = None) -> bool:
         join = coordinator._join_task
@@ -26,6 +34,11 @@ def end_what_was_begun(coordinator: Any) -> None:
             return True
         return bool(await join_group(timeout_ms=timeout_ms))
 
+    def begin_anew(*arguments: Any, **options: Any) -> None:
+        reset_generation(*arguments, **options)
+        coordinator.rejoining = False  # what was held is lost, and that is told before the next join
+
+    coordinator.reset_generation = begin_anew
     coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
     coordinator.join_group_async = take_in_or_join
 

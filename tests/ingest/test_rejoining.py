@@ -23,6 +23,7 @@ def idle(*, need_rejoin: bool) -> Any:
     return SimpleNamespace(
         rejoining=False,
         rejoin_needed=False,
+        reset_generation=lambda member_id="": done.append(("generation reset", member_id)),
         need_rejoin=lambda: need_rejoin,
         join_group_async=join_group_async,
         state=MemberState.REBALANCING,
@@ -74,3 +75,13 @@ def test_a_join_that_failed_or_goes_on_is_left_to_kafka_python() -> None:
         coordinator._join_task = join
         assert not asyncio.run(coordinator.join_group_async(timeout_ms=50))
         assert coordinator.done == ["joined anew"]
+
+
+def test_a_member_put_out_of_the_group_while_it_joins_begins_anew_and_so_tells_what_it_lost() -> None:
+    """It joined again as another member with all that it had, and committed over the true owners' positions."""
+    coordinator = idle(need_rejoin=True)
+    end_what_was_begun(coordinator)
+    coordinator.rejoining = True
+    coordinator.reset_generation(member_id="me")
+    assert not coordinator.rejoining
+    assert coordinator.done == [("generation reset", "me")]

@@ -1,29 +1,63 @@
 """Members of one group that read different topics, as `worker all` has them, on Apache Kafka itself."""
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kafka
-from kafka.structs import MemberState
+import pytest
+from kafka.structs import MemberState, TopicPartition
 
 from ingest.consumer import Handover, Hearing, open_consumer
 from service.broker import Broker
 
+SESSION_S = 2.0
 
-def member(broker: Broker, topic: str, group: str) -> kafka.KafkaConsumer:
+
+def member(
+    broker: Broker, topic: str, group: str, released: Callable[[set[TopicPartition]], None] = lambda _: None
+) -> kafka.KafkaConsumer:
     handover = Handover(
         assigned=lambda _: None,
         settled=lambda _: True,
         snapshots=lambda _: {},
         committed=lambda *_: None,
-        released=lambda _: None,
+        released=released,
         let_go=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )
     names: dict[str, Any] = {"group_id": group, "client_id": f"test-{topic}"}
-    return open_consumer(topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, **names)
+    return open_consumer(
+        topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, session_timeout_s=SESSION_S, **names
+    )
+
+
+@contextlib.contextmanager
+def polled(consumer: kafka.KafkaConsumer) -> Iterator[None]:
+    """Poll in a thread of its own."""
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.is_set():
+            consumer.poll(timeout_ms=50)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def poll_until(consumer: kafka.KafkaConsumer, reached: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline
+        consumer.poll(timeout_ms=50)
 
 
 def test_a_leader_whose_join_takes_longer_than_a_poll_is_stable_again(
@@ -50,4 +84,44 @@ def test_a_leader_whose_join_takes_longer_than_a_poll_is_stable_again(
         assert quiet == 60
     finally:
         leader.close(autocommit=False)
+        other.close(autocommit=False)
+
+
+def test_a_member_that_freezes_while_it_joins_loses_what_others_took_meanwhile(
+    broker: Broker, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept some partitions as if nothing had been, and committed others over their new owner's positions.
+
+    The group put it out when its session was over. It joined again, as another member, and kafka-python tells a
+    listener that partitions are lost only before a join begins, not when one is tried again.
+    """
+    name, released = topic(partitions=4), list[TopicPartition]()
+    group = f"group-{name}"
+    frozen, other = member(broker, name, group, released.extend), member(broker, name, group)
+    poll_until(frozen, lambda: len(frozen.assignment()) == 4)
+    coordinator, thawed = frozen._coordinator, threading.Event()
+    answered = coordinator._process_join_group_response
+
+    def freeze(*response: Any) -> Any:
+        monkeypatch.undo()
+        thawed.wait(30.0)
+        return answered(*response)
+
+    monkeypatch.setattr(coordinator, "_process_join_group_response", freeze)
+    try:
+        with polled(other), polled(frozen):
+            deadline = time.monotonic() + 30
+            while len(other.assignment()) < 4 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not released
+            thawed.set()
+            while len(frozen.assignment()) != 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            while len(other.assignment()) != 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert sorted(released) == [TopicPartition(name, partition) for partition in range(4)]
+        assert frozen.assignment().isdisjoint(other.assignment())
+    finally:
+        thawed.set()
+        frozen.close(autocommit=False)
         other.close(autocommit=False)
