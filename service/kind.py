@@ -123,9 +123,9 @@ class Identify(Protocol):
 
 
 def by_source(record: Any, source_offset: int) -> Identity:
-    """Identify labels by their source and key: for kinds whose records make one label each.
+    """Identify labels by their source and their key: for kinds whose records make one label each.
 
-    The offset alone would be that of another record where the topic was made anew.
+    The offset alone won't do: a topic that was made anew has the offsets of the old one, whose labels are still there.
     """
     return source_offset, record.key
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 Identity = Hashable
-"""What makes two labels the same: a device and its window's start, or the offset of a text's record."""
+"""What makes two labels the same: a device and its window's start, or the offset of a text's record and its id."""
 
 ELSEWHERE = -1
 """The place of a label that is in another partition of the output than its successors: the topic had fewer before."""

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import kafka
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError
 
 from inference.bundle import Bundle
 from ingest.contract import TextLabel
@@ -238,6 +240,43 @@ def test_hostile_texts_are_labelled_once_each_and_harm_no_neighbour(
     check_labels(
         neighbours, {source_of(label): (label.key.decode(), "the film is good") for label in neighbours}, bundle
     )
+
+
+def test_texts_of_a_topic_made_anew_are_labelled_though_labels_name_their_offsets(
+    make_topics: Callable[..., Topics], sentences: Bundle, tmp_path: Path
+) -> None:
+    """They were taken for the deleted topic's texts, whose labels are still there: none was labelled, without a word.
+
+    Kafka forgets a group's positions with the topic, so that the worker reads labels back from their first.
+    """
+    topics = make_topics()
+    flags = [*common(topics), *topics.flags("text", sentences)]
+    old = [(f"old-{number}", text) for number, text in enumerate(some_texts(5))]
+    new = [(f"new-{number}", text) for number, text in enumerate(some_texts(5, seed=2))]
+    with running_worker(tmp_path / "old.log", *flags, kind="text") as worker:
+        topics.send([as_message(*each) for each in old])
+        topics.labels(5)
+        assert worker.terminate() == 0
+    with admin_client(topics.broker.bootstrap_servers) as admin:
+        admin.delete_topics([topics.input])
+        make_again(admin, topics.input)
+    with running_worker(tmp_path / "new.log", *flags, kind="text"):
+        topics.send([as_message(*each) for each in new])
+        labels = topics.labels(10)
+    check_labels(labels[5:], {(0, offset): text for offset, text in enumerate(new)}, sentences)
+
+
+def make_again(admin: kafka.KafkaAdminClient, name: str) -> None:
+    """Make a topic, as soon as the one that had its name is gone."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
 
 
 def test_labels_of_texts_go_to_the_partition_of_their_input_modulo_the_outputs(

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from ingest.rejections import Reason, Rejection
 from service.each_record import EachRecord
+from service.kind import by_source
+from tests.ingest.records import HandMade
 
 
 class Record(NamedTuple):
@@ -54,3 +56,11 @@ def test_nothing_is_ever_open_between_records() -> None:
     _, blocks = stream.push([Record(5, 0, 2)], 0.0, mute=False)
     assert len(list(blocks)) == 1
     assert (len(stream), stream.rewind_to(6), list(stream.fall_silent(float("inf")))) == (0, 6, [])
+
+
+def test_a_label_read_back_has_the_identity_of_its_record() -> None:
+    stream = EachRecord(decode, lambda numbers, rows: numbers.values[rows, None], 8)
+    _, blocks = stream.push([Record(5, 0, 2), Record(6, 0, 4)], 0.0, mute=False)
+    identities = stream.identities(next(blocks))
+    assert identities == [by_source(HandMade(b"{}", key=key), offset) for key, offset in [(b"2", 5), (b"4", 6)]]
+    assert by_source(HandMade(b"{}", key=b"of a topic that is gone"), 5) not in identities
