@@ -140,8 +140,14 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self.consumer: Any = None  # set by open_consumer
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Pause the newcomers until the worker has found where to begin; nothing may be fetched before."""
+        """Pause the newcomers until the worker has found where to begin; nothing may be fetched before.
+
+        They are given a position, whatever it is: each poll would ask for their commits first, and where a dead
+        worker's transaction may yet change one, wait for its whole time, and the other partitions with it.
+        """
         self.consumer.pause(*assigned)
+        for partition in assigned:
+            self.consumer.seek(partition, 0)
         self._assigned(set(assigned))
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import kafka
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import connect
@@ -16,6 +17,8 @@ from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
 from ingest.fetched import PartitionRecords
 
 TIMEOUT_MS = 3_000
+# Of a commit that an open transaction may change: whoever waits for it waits alone, so it is asked for again later.
+COMMIT_TIMEOUT_MS = 500
 MAX_POLL_RECORDS = 4000
 
 
@@ -43,10 +46,11 @@ class LabelsReader:
 
     def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
         """Return the group's commit; waits for a transaction that may change it (KIP-447), and then times out."""
-        return self._committed.committed(source, metadata=True, timeout_ms=TIMEOUT_MS)
+        return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
 
     def partitions_of(self, topic: str) -> int:
-        """Return how many partitions a topic has; 0 where there is none of this name."""
+        """Return how many partitions a topic has by now; 0 where there is none of this name."""
+        self._uncommitted.topics()  # what is known may be minutes old, and some have been added
         return len(self._uncommitted.partitions_for_topic(topic) or ())
 
     def bounds(self, partition: TopicPartition, *, committed: bool) -> tuple[int, int]:
@@ -56,14 +60,23 @@ class LabelsReader:
         return int(start), int(consumer.end_offsets([partition], timeout_ms=TIMEOUT_MS)[partition])
 
     def time_of(self, source: TopicPartition, offset: int) -> int | None:
-        """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None where there is none."""
+        """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None where there is none.
+
+        Raises KafkaTimeoutError where there should be one, and none came in time.
+        """
+        end = self.bounds(source, committed=False)[1]
         self._uncommitted.assign([source])
         self._uncommitted.seek(source, offset)
         try:
             records = self._uncommitted.poll(timeout_ms=TIMEOUT_MS, max_records=1).get(source)
+            reached = fetch_position(self._uncommitted, source) or 0
         finally:
             self._uncommitted.unsubscribe()
-        return int(records[0].timestamp) if records else None
+        if records:
+            return int(records[0].timestamp)
+        if max(offset, reached) < end:
+            raise KafkaTimeoutError(f"no record of {source.topic}[{source.partition}] came in {TIMEOUT_MS} ms")
+        return None
 
     def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
         """Return the first offset of each partition whose record is as late as this; None where there is none."""

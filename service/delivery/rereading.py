@@ -49,7 +49,7 @@ class Found:
     plan: Plan
     output: Output
     said: dict[Identity, Mark]
-    committed: OffsetAndMetadata | None  # None where there is no commit, or one that no longer holds
+    committed: OffsetAndMetadata | None  # None where there is no commit, or one that can't stand beside labels
 
 
 @dataclass(slots=True, eq=False)
@@ -62,9 +62,7 @@ class _Reading:
     committed: OffsetAndMetadata | None
     positions: dict[TopicPartition, int]
     ends: dict[TopicPartition, int]
-    since: float
     said: dict[Identity, Mark] = field(default_factory=dict)
-    warned: bool = False
 
     @property
     def done(self) -> bool:
@@ -99,6 +97,7 @@ class Rereading(threading.Thread):
         self._waiting: list[Request] = []
         self._readings: list[_Reading] = []
         self._reading_now: set[TopicPartition] = set()
+        self._moved_at = 0.0
         self._reader: LabelsReader | None = None
         self._closing = False
 
@@ -158,9 +157,10 @@ class Rereading(threading.Thread):
         self._readings = [reading for reading in self._readings if self._wanted(reading.request)]
 
     def _begin(self) -> None:
-        """Look up the newcomers whose time has come."""
+        """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
         now = time.monotonic()
-        for request in [request for request in self._waiting if request.not_before <= now]:
+        due = [request for request in self._waiting if request.not_before <= now]
+        for request in sorted(due, key=lambda request: request.not_before):
             if self._closing:
                 return
             if not self._let_go({request.source}):
@@ -168,7 +168,6 @@ class Rereading(threading.Thread):
                 continue
             if self._reader is None:
                 self._reader = self._open_reader()
-            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
             try:
                 self._readings.append(self._look_up(self._reader, request))
             except KafkaError as error:
@@ -177,8 +176,9 @@ class Rereading(threading.Thread):
                 if time.monotonic() >= request.tell_at:
                     log.warning("%s[%d]: can't find where to begin yet: %s", *request.source, error)
                     request.tell_at = time.monotonic() + WAITING_LONG_S
-            else:
-                self._waiting.remove(request)
+                return
+            self._waiting.remove(request)
+            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
 
     def _look_up(self, reader: LabelsReader, request: Request) -> _Reading:
         source = request.source
@@ -196,10 +196,9 @@ class Rereading(threading.Thread):
         own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
         output = Output(own, outputs, own_end)
         if committed is not None and (committed.offset != planned.position or not committed.metadata):
-            committed = (
-                None  # it no longer holds; one without metadata says that nothing has been said, and something will
-            )
-        return _Reading(request, planned, output, committed, positions, ends, since=time.monotonic())
+            # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
+            committed = None
+        return _Reading(request, planned, output, committed, positions, ends)
 
     def _ranges(
         self, reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int
@@ -213,6 +212,9 @@ class Rereading(threading.Thread):
         if labels.offset is not None:
             if labels.offset < bounds[own][0]:
                 log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
+            elif labels.offset > ends[own]:
+                log.warning("%s[%d] ends at %d, before %d: all its labels are read", *own, ends[own], labels.offset)
+                return {own: bounds[own][0]}, ends  # the topic was made anew
             return {own: max(labels.offset, bounds[own][0])}, ends
         timestamp = reader.time_of(source, labels.since_offset)
         if timestamp is None:  # there is no record yet, so no label of one
@@ -236,23 +238,28 @@ class Rereading(threading.Thread):
         if set(wanted) != self._reading_now:
             self._reader.read(wanted)
             self._reading_now = set(wanted)
+            self._moved_at = time.monotonic()
         if not wanted:
             return
         records, reached = self._reader.poll(POLL_MS)
-        for reading in self._readings:
-            self._take(reading, records, reached)
+        if any([self._take(reading, records, reached) for reading in self._readings]):
+            self._moved_at = time.monotonic()
+        elif time.monotonic() - self._moved_at > WAITING_LONG_S:
+            sources = ", ".join("{}[{}]".format(*reading.request.source) for reading in self._readings)
+            log.warning("%s: labels are waited for: is a transaction open on their output?", sources)
+            self._begin_again()  # the output may have been made anew, and end sooner
 
     def _take(
         self, reading: _Reading, records: dict[TopicPartition, list[Any]], reached: dict[TopicPartition, int]
-    ) -> None:
+    ) -> bool:
+        """Take in what has come; tell whether it is further on."""
         for partition in reading.positions.keys() & records.keys():
             for record in records[partition]:
                 self._take_label(reading, partition, record)
+        before = dict(reading.positions)
         for partition in reading.positions.keys() & reached.keys():
             reading.positions[partition] = max(reading.positions[partition], reached[partition])
-        if not reading.done and not reading.warned and time.monotonic() - reading.since > WAITING_LONG_S:
-            reading.warned = True
-            log.warning("%s[%d] waits for labels: is a transaction open on its output?", *reading.request.source)
+        return reading.positions != before
 
     def _take_label(self, reading: _Reading, partition: TopicPartition, record: Any) -> None:
         if not reading.positions[partition] <= record.offset < reading.ends[partition]:
