@@ -1,0 +1,60 @@
+"""An Apache Kafka that can be hurt: killed, frozen, reached through a proxy, kept on a small disk."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.broker import HOST, Broker
+
+
+class FragileBroker(Broker):
+    """A broker of a test's own.
+
+    ``settings`` are Kafka's, beside or instead of those in ``server_properties``. ``proxied`` is (port, advertised
+    port) of a second listener, whose clients are told to come through another port: the proxy's.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, settings: Mapping[str, str] | None = None, proxied: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(data_dir, heap="512m")
+        self._settings = dict(settings or {})
+        self._proxied = proxied
+
+    def _write_properties(self, port: int) -> Path:
+        path = super()._write_properties(port)
+        written = dict(line.split("=", 1) for line in path.read_text().splitlines())
+        settings = dict(self._settings)
+        if self._proxied is not None:
+            behind, advertised = self._proxied
+            settings |= {
+                "listeners": f"{written['listeners']},PROXIED://{HOST}:{behind}",
+                "advertised.listeners": f"{written['advertised.listeners']},PROXIED://{HOST}:{advertised}",
+                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+            }
+        path.write_text("".join(f"{name}={value}\n" for name, value in (written | settings).items()))
+        return path
+
+    @property
+    def pid(self) -> int:
+        """The JVM's: the one child of the guard that Broker starts."""
+        assert self._process is not None, "the broker does not run"
+        guard = self._process.pid
+        (jvm,) = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+        return int(jvm)
+
+    def kill(self) -> None:
+        """End Kafka by SIGKILL; ``start`` starts it again on the same port and data."""
+        assert self._process is not None, "the broker does not run"
+        os.kill(self.pid, signal.SIGKILL)
+        self._process.wait(30)
+        self.stop()
+
+    def freeze(self) -> None:
+        """Stop Kafka in its tracks, connections open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)

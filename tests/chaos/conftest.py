@@ -1,0 +1,107 @@
+"""Seeds, brokers, bundles, and the table of what was counted."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inference.bundle import Bundle
+from service.broker import JavaMissing
+from service.broker_artifacts import ArtifactError
+from tests.chaos.broker import FragileBroker
+from tests.chaos.reckoning import Report
+from tests.chaos.stage import DELIVERIES, Stage, open_stage
+from tests.inference.bundles import har_bundle, text_bundle
+
+COUNTED = pytest.StashKey[list[str]]()
+SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
+            item.add_marker(pytest.mark.timeout(300))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if counted := config.stash.get(COUNTED, []):
+        terminalreporter.section(f"what was counted; CHAOS_SEED={SEED} does the same again")
+        for line in counted:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return SEED
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Print a line, and again in the table at the end."""
+
+    def add(line: str) -> None:
+        print(f"{line} (CHAOS_SEED={SEED})")
+        request.config.stash.setdefault(COUNTED, []).append(f"{request.node.name}: {line}")
+
+    return add
+
+
+@pytest.fixture(params=DELIVERIES)
+def delivery(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def make_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., FragileBroker]]:
+    """Start a broker; ``folder`` is where it keeps its data, and the rest as for FragileBroker."""
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+    started: list[FragileBroker] = []
+
+    def make(folder: Path | None = None, **settings: object) -> FragileBroker:
+        broker = FragileBroker(folder or tmp_path_factory.mktemp("kafka"), **settings)  # type: ignore[arg-type]
+        started.append(broker)
+        try:
+            broker.start()
+        except (ArtifactError, JavaMissing) as error:
+            if os.environ.get("REQUIRE_KAFKA") == "1":
+                raise
+            pytest.skip(f"no Kafka to hurt: {error}")
+        return broker
+
+    yield make
+    for broker in started:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_broker(make_broker: Callable[..., FragileBroker]) -> FragileBroker:
+    """The broker of scenarios that leave brokers alone."""
+    return make_broker()
+
+
+@pytest.fixture(scope="session")
+def activity_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """What it says is nonsense, but each frame has an answer of its own."""
+    return har_bundle(tmp_path_factory.mktemp("bundles") / "tiny-har")
+
+
+@pytest.fixture(scope="session")
+def sentence_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return text_bundle(tmp_path_factory.mktemp("bundles") / "tiny-text")
+
+
+@pytest.fixture
+def make_stage(
+    shared_broker: FragileBroker, activity_bundle: Bundle, sentence_bundle: Bundle, tmp_path: Path
+) -> Callable[..., Stage]:
+    """Make topics on the shared broker, or another one, and the flags of workers for them: see ``open_stage``."""
+
+    def make(broker: FragileBroker | None = None, kind: str = "activity", **settings: object) -> Stage:
+        bundle = {"activity": activity_bundle, "text": sentence_bundle}[kind]
+        return open_stage(broker or shared_broker, tmp_path, bundle, kind=kind, **settings)  # type: ignore[arg-type]
+
+    return make

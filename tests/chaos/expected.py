@@ -1,0 +1,95 @@
+"""What must be on the topics, of what was sent: by the references of decoding, of windows, and by plain networks."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.bundle import Bundle
+from tests.chaos.load import Sent, by_partition
+from tests.ingest.reference import reference_decode, reference_decode_text
+from tests.kafka.expected import PlainTextCnn, plain_probabilities
+from tests.windowing.reference import Reading, Reference, Window
+
+MAX_AHEAD_MS = 3_600_000
+MAX_TEXT_BYTES = 65_536
+TOLERANCE = 1e-3
+
+Identity = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Labels by identity, each as (output partition's source, fields, probabilities), and dead letters.
+
+    ``letters`` are by (source partition, source offset): the record's key and value.
+    """
+
+    labels: Mapping[Identity, tuple[int, Mapping[str, Any], np.ndarray]]
+    letters: Mapping[Identity, tuple[bytes | None, bytes | None]]
+
+
+def expected_activities(
+    sent: Iterable[Sent], bundle: Bundle, *, silent: bool = False, lateness_slots: int = 4, max_gap_ms: int = 250
+) -> Expected:
+    """Decode and cut what was sent, in the order of the log. With ``silent`` all devices fall silent in the end."""
+    windows: list[tuple[int, Window]] = []
+    letters: dict[Identity, tuple[bytes | None, bytes | None]] = {}
+    for partition, log in by_partition(sent).items():
+        reference = Reference(lateness_slots=lateness_slots, max_gap_ms=max_gap_ms, idle_timeout_s=1e9)
+        for each in log:
+            record = each.record
+            readings = reference_decode(
+                record.value, record.key, record.headers, each.timestamp_ms, MAX_AHEAD_MS, scale=1.0
+            )
+            if readings is None:
+                letters[partition, each.offset] = (record.key, record.value)
+            for reading in readings or ():
+                closed = reference.read(Reading(*reading), each.offset, 0.0)
+                windows += [(partition, window) for window in closed]
+        if silent:
+            windows += [(partition, window) for window in reference.hear(float("inf"))]
+    return Expected(_labels_of(windows, bundle), letters)
+
+
+def _labels_of(
+    windows: list[tuple[int, Window]], bundle: Bundle
+) -> dict[Identity, tuple[int, Mapping[str, Any], np.ndarray]]:
+    if not windows:
+        return {}
+    frames = np.array([window.values for _, window in windows])
+    labels: dict[Identity, tuple[int, Mapping[str, Any], np.ndarray]] = {}
+    for (partition, window), row in zip(windows, plain_probabilities(bundle.folder, frames), strict=True):
+        fields = {
+            "device_id": window.device_id.decode(),
+            "window_end": window.start_ms + 4000,
+            "coverage": window.measured / 80,
+            "longest_gap_ms": window.longest_gap_ms,
+            "closed_by": window.closed_by,
+            "source": (partition, window.source_offset),
+        }
+        identity = (window.device_id, window.start_ms)
+        assert identity not in labels, f"the load is ambiguous: {identity} twice"
+        labels[identity] = (partition, fields, row)
+    return labels
+
+
+def expected_texts(sent: Iterable[Sent], folder: Path) -> Expected:
+    """Decode and classify what was sent, a record at a time."""
+    texts: dict[Identity, tuple[bytes, str]] = {}
+    letters: dict[Identity, tuple[bytes | None, bytes | None]] = {}
+    for each in sent:
+        identity = (each.record.partition, each.offset)
+        decoded = reference_decode_text(each.record.value, MAX_TEXT_BYTES)
+        if decoded is None:
+            letters[identity] = (each.record.key, each.record.value)
+        else:
+            texts[identity] = decoded
+    rows = PlainTextCnn(folder).probabilities([text for _, text in texts.values()])
+    labels = {
+        identity: (identity[0], {"id": text_id.decode(), "source": identity}, row)
+        for (identity, (text_id, _)), row in zip(texts.items(), rows, strict=True)
+    }
+    return Expected(labels, letters)

@@ -1,0 +1,102 @@
+"""Records made to crash a decoder: good ones broken in many ways, and bytes of no kind at all."""
+
+import json
+import random
+import struct
+from collections.abc import Callable
+
+from tests.chaos.load import BINARY, START_MS, Headers
+
+Message = tuple[bytes | None, bytes | None, Headers]
+
+_NUMBERS = [
+    *(0, -0.0, 1e-320, 1e308, -1e308, 1e999, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**40, 0.1, 1e-9),
+    *(float("nan"), float("inf"), float("-inf")),
+]
+_OTHERS: list[object] = [
+    None,
+    True,
+    False,
+    "",
+    "1",
+    "x" * 300,
+    [],
+    {},
+    [[]],
+    [[1, 2]],
+    [[1, 2, 3, 4]],
+    "\ud800",
+    "\x00",
+]
+_MORE_HEADERS: list[Headers] = [[], BINARY, [("", None)], [("x" * 2000, b"y" * 2000)]]
+_DEVICES = ["poison", "", "p" * 128, "p" * 129, "жук", "\ud800", "p\x00q"]
+
+
+def poison(rng: random.Random) -> Message:
+    """Make one record; whether it can be read after all is for the reference to say."""
+    make: Callable[[random.Random], Message] = rng.choice(
+        [_broken_json, _broken_json, _strange_json, _strange_json, _binary_chunk, _binary_chunk, _noise, _odd_header]
+    )
+    return make(rng)
+
+
+def _strange_json(rng: random.Random) -> Message:
+    """Well-formed JSON whose fields hold what they shouldn't."""
+    message = _message(rng)
+    for name in rng.sample(sorted(message), k=rng.randint(1, 2)):
+        change = rng.choice(["remove", "number", "other"])
+        if change == "remove":
+            del message[name]
+        else:
+            message[name] = rng.choice(_NUMBERS if change == "number" else _OTHERS)
+    if rng.random() < 0.1:
+        message[rng.choice(["samples", "x", "what"])] = json.loads("[" * 500 + "]" * 500)
+    return rng.choice([b"poison", None, b"\xff"]), json.dumps(message).encode(), []
+
+
+def _broken_json(rng: random.Random) -> Message:
+    """JSON with bytes changed, cut out, put in, or with its end cut off."""
+    value = bytearray(json.dumps(_message(rng)).encode())
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(value) + 1)
+        change = rng.randrange(4)
+        if change == 0:
+            value[at:] = b""
+        elif change == 1:
+            value[at : at + rng.randint(1, 9)] = b""
+        elif change == 2:
+            value[at:at] = rng.choice([b"\x00", b"\xff\xfe", b'"', b"\\", b"\\u12", b"[" * 2000, b"9" * 400, b"e"])
+        else:
+            value[at : at + 1] = rng.randbytes(1)
+    return b"poison", bytes(value), []
+
+
+def _message(rng: random.Random) -> dict[str, object]:
+    device, at = rng.choice(_DEVICES), START_MS + rng.randrange(10**7)
+    if rng.random() < 0.5:
+        return {"device_id": device, "timestamp": at, "x": rng.gauss(0, 5), "y": 9.0, "z": rng.gauss(0, 5)}
+    rows = [[rng.gauss(0, 5) for _ in range(3)] for _ in range(rng.choice([0, 1, 5, 200]))]
+    return {"device_id": device, "start": at, "rate_hz": 20, "samples": rows}
+
+
+def _binary_chunk(rng: random.Random) -> Message:
+    """A binary chunk whose head lies, or whose floats are any bits."""
+    count = rng.choice([0, 1, 3, 50])
+    told = rng.choice([count, count, count, 0, 1, 20_001, 65_535])
+    rate = rng.choice([20.0, 20.0, 0.0, -1.0, 1e-30, 1e30, 1000.0, float("nan"), float("inf")])
+    start = rng.choice([START_MS, 0, -1, 2**53, -(2**53), 2**63 - 1, -(2**63)])
+    head = struct.pack("<BBHfq", rng.choice([1, 1, 1, 0, 2, 255]), rng.choice([0, 0, 0, 7]), told, rate, start)
+    body = rng.randbytes(12 * count) if rng.random() < 0.5 else struct.pack(f"<{3 * count}f", *[1.0] * (3 * count))
+    value = (head + body)[: rng.choice([None, None, None, 0, 5, 15, 17])]
+    return rng.choice([b"poison", b"poison", b"", None, b"\xff\xfe", b"p" * 129]), value, list(BINARY)
+
+
+def _noise(rng: random.Random) -> Message:
+    headers: Headers = list(BINARY) if rng.random() < 0.5 else []
+    return rng.choice([b"poison", None]), rng.choice([None, rng.randbytes(rng.choice([0, 1, 16, 28, 3000]))]), headers
+
+
+def _odd_header(rng: random.Random) -> Message:
+    kind = rng.choice([None, b"", b"application/json", b"APPLICATION/JSON; charset=utf-8", b"\xff", b"text/csv"])
+    key, value, _ = _broken_json(rng) if rng.random() < 0.5 else _strange_json(rng)
+    return key, value, [("content-type", kind), *rng.choice(_MORE_HEADERS)]

@@ -1,0 +1,71 @@
+"""The end of each scenario: read what came of it, stop the workers, count, and judge."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from tests.chaos.expected import Expected, Identity
+from tests.chaos.fleet import Fleet
+from tests.chaos.load import Sent
+from tests.chaos.stage import Stage
+from tests.chaos.tally import Reader, Tally, identity_of, letter_identity, tally_labels, tally_letters
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reckoning:
+    """What was counted."""
+
+    labels: Tally
+    letters: Tally
+
+
+def reckon(
+    stage: Stage,
+    fleet: Fleet,
+    sent: Iterable[Sent],
+    report: Report,
+    *,
+    silent: bool = False,
+    expected: Expected | None = None,
+    allowed: Collection[Identity] = (),
+    anywhere: bool = False,
+    duplicates_at_most: int | None = None,
+) -> Reckoning:
+    """Wait until all that was expected has come, let the workers finish, read the rest, count and judge.
+
+    Nothing may be missing or wrong in either mode, but labels that are ``allowed`` may be there or not, whatever they
+    say. ``anywhere`` lets labels lie in any partition. Exactly once nothing may come twice; at least once labels may,
+    as often as ``duplicates_at_most``, or any number of times.
+    """
+    wanted = stage.expected(sent, silent=silent) if expected is None else expected
+    outputs = None if anywhere else stage.outputs
+    with (
+        Reader(stage.broker.bootstrap_servers, stage.output) as labels,
+        Reader(stage.broker.bootstrap_servers, stage.dead_letters) as letters,
+    ):
+        labels.read_until(set(wanted.labels), identity_of(stage.kind))
+        letters.read_until(set(wanted.letters), letter_identity)
+        statuses = fleet.stop_all()
+        labels.read_to_the_end()
+        letters.read_to_the_end()
+        counted = Reckoning(
+            tally_labels(stage.kind, labels.messages, wanted, outputs=outputs, allowed=allowed),
+            tally_letters(letters.messages, wanted),
+        )
+    for tally in (counted.labels, counted.letters):
+        report(str(tally))
+    for tally in (counted.labels, counted.letters):
+        _judge(tally, stage, duplicates_at_most if tally is counted.labels else None)
+    assert set(statuses) == {0}, f"the workers ended with {statuses}: {fleet.said()[-3000:]}"
+    return counted
+
+
+def _judge(tally: Tally, stage: Stage, duplicates_at_most: int | None) -> None:
+    told = f"{tally}; {tally.examples()}; the logs are in {stage.folder}"
+    assert not tally.missing, told
+    assert not tally.wrong, told
+    if stage.delivery == "exactly_once":
+        assert not tally.duplicate, told
+    elif duplicates_at_most is not None:
+        assert len(tally.duplicate) <= duplicates_at_most, told

@@ -1,0 +1,91 @@
+"""Too much to do, and nobody who takes it: memory stays where it is."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tests.chaos.broker import FragileBroker
+from tests.chaos.load import START_MS, Record, messy_devices
+from tests.chaos.reckoning import Report, reckon
+from tests.chaos.stage import PARTITIONS, Stage
+from tests.chaos.vitals import Growth, Watch, growth
+
+STALLED_S = 30.0
+RECORDS = 4000
+READINGS = 100
+BALLAST = "x" * 100_000
+"""A field that nobody knows makes each record large: 400 MB wait in the log for a worker that may not grow by half."""
+
+MORE_MB = 200
+MORE_THREADS = 2
+MORE_DESCRIPTORS = 4
+
+
+def test_a_producer_ten_times_faster_than_the_worker_does_not_make_it_grow(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """The worker classifies one frame at a time, with a short queue; what it has no room for stays in Kafka."""
+    stage = make_stage(delivery=delivery, inference__max_batch="1", inference__queue_frames="64")
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        began = time.monotonic()
+        sent = stage.load(list(_large_chunks(seed))).wait()
+        sending_s = time.monotonic() - began
+        with Watch(lambda: {"worker": fleet[0].process.pid}) as watch:
+            fleet[0].wait_for("stridecast_records_total", RECORDS)
+        working_s = time.monotonic() - began
+        report(f"sent in {sending_s:.0f} s, worked off in {working_s:.0f} s")
+        _judge(watch, report)
+        reckon(stage, fleet, sent, report, duplicates_at_most=0)
+
+
+def _large_chunks(seed: int) -> Iterator[Record]:
+    rng = np.random.default_rng(seed)
+    per_partition = RECORDS // PARTITIONS
+    for number, partition in itertools.product(range(per_partition), range(PARTITIONS)):
+        start = START_MS + number * READINGS * 50
+        device = f"phone-{partition}"
+        rows = rng.normal([0.5, 9.0, 0.3], 4, (READINGS, 3)).astype(np.float32).tolist()
+        value = {"device_id": device, "start": start, "rate_hz": 20, "samples": rows, "note": BALLAST}
+        yield Record(0.0, partition, device.encode(), json.dumps(value).encode())
+
+
+def test_a_broker_that_stands_still_does_not_make_the_workers_grow(
+    make_broker: Callable[..., FragileBroker],
+    make_stage: Callable[..., Stage],
+    delivery: str,
+    seed: int,
+    report: Report,
+) -> None:
+    """Connections are open and nobody answers, while thousands of labels wait to be written."""
+    broker = make_broker()
+    stage = make_stage(broker, delivery=delivery)
+    records = messy_devices(seed, partitions=PARTITIONS, devices=3, seconds=10, speed=12)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(records)
+        with Watch(lambda: {str(number): fleet[number].process.pid for number in fleet.numbers()}) as watch:
+            time.sleep(5)
+            broker.freeze()
+            time.sleep(STALLED_S)
+            broker.thaw()
+            sent = load.wait()
+            time.sleep(10)
+        _judge(watch, report)
+        reckon(stage, fleet, sent, report)
+    broker.stop()
+
+
+def _judge(watch: Watch, report: Report) -> None:
+    for (name, _), life in watch.lives.items():
+        grown = growth(life, settled_s=2)
+        if grown is not None:
+            report(f"{name}: {grown}")
+            assert _is_flat(grown), f"{name} grew: {grown}"
+
+
+def _is_flat(grown: Growth) -> bool:
+    return grown.rss_mb <= MORE_MB and grown.threads <= MORE_THREADS and grown.descriptors <= MORE_DESCRIPTORS
