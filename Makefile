@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test chaos chaos-ci soak check format lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -23,6 +23,21 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+KILLS ?= 100
+SEED ?=
+CHAOS ?=
+chaos: setup  ## every fault there is, a hundred kills among them; KILLS=10 SEED=7 CHAOS='-k killed' for some of it
+	CHAOS_KILLS=$(KILLS) CHAOS_SEED=$(SEED) $(BIN)/pytest -m chaos tests/chaos $(CHAOS)
+
+chaos-ci: setup  ## ten kills from a fixed seed, and a few quick faults: what CI runs of it, exactly once
+	CHAOS_KILLS=10 CHAOS_SEED=5 $(BIN)/pytest -m chaos tests/chaos \
+		-k 'exactly_once and (killed or scaling or whatever_its_bytes) and not silent and not broker'
+
+SECONDS ?= 3600
+DELIVERY ?= exactly_once
+soak: setup  ## random faults for an hour under steady load; SECONDS=600 SEED=7 DELIVERY=at_least_once
+	$(BIN)/python -m tests.chaos.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --delivery $(DELIVERY)
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check $(CODE)

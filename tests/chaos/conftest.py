@@ -41,10 +41,12 @@ def seed() -> int:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """Print a line, and again in the table at the end."""
+    """Print a line at once, and again in the table at the end."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    assert isinstance(terminal, pytest.TerminalReporter)
 
     def add(line: str) -> None:
-        print(f"{line} (CHAOS_SEED={SEED})")
+        terminal.write_line(f"{request.node.name}: {line}")
         request.config.stash.setdefault(COUNTED, []).append(f"{request.node.name}: {line}")
 
     return add

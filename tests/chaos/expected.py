@@ -16,6 +16,7 @@ from tests.windowing.reference import Reading, Reference, Window
 MAX_AHEAD_MS = 3_600_000
 MAX_TEXT_BYTES = 65_536
 TOLERANCE = 1e-3
+BATCH = 1000
 
 Identity = tuple[Any, ...]
 
@@ -59,9 +60,10 @@ def _labels_of(
 ) -> dict[Identity, tuple[int, Mapping[str, Any], np.ndarray]]:
     if not windows:
         return {}
-    frames = np.array([window.values for _, window in windows])
+    frames = np.array([window.values for _, window in windows], dtype=np.float32)
+    some = (plain_probabilities(bundle.folder, frames[at : at + BATCH]) for at in range(0, len(frames), BATCH))
     labels: dict[Identity, tuple[int, Mapping[str, Any], np.ndarray]] = {}
-    for (partition, window), row in zip(windows, plain_probabilities(bundle.folder, frames), strict=True):
+    for (partition, window), row in zip(windows, np.concatenate(list(some)), strict=True):
         fields = {
             "device_id": window.device_id.decode(),
             "window_end": window.start_ms + 4000,

@@ -1,0 +1,197 @@
+"""Random faults for as long as asked for, under steady load: counts stay exact and processes stay as they are.
+
+    python -m tests.chaos.soak --seconds 3600 --seed 7 --delivery exactly_once
+
+The seed decides the load and the schedule of the faults. Worker 0 is never killed, so that one process lives all the
+time; it is frozen, cut off and made to share like the others.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tests.chaos.broker import FragileBroker
+from tests.chaos.fleet import Fleet
+from tests.chaos.load import Load, messy_devices
+from tests.chaos.proxy import Proxy
+from tests.chaos.reckoning import reckon
+from tests.chaos.stage import DELIVERIES, PARTITIONS, SESSION_TIMEOUT_S, Stage, open_stage
+from tests.chaos.vitals import Watch, growth
+from tests.inference.bundles import har_bundle
+from tests.kafka.worker_process import free_port
+
+WORKERS = 3
+CALM_AT_THE_END_S = 20.0
+SLOW_BYTES_PER_S = 20_000.0
+WATCH_EVERY_S = 1.0
+SETTLED_S = 30.0
+# Kinds of fault, and how often each comes, relative to the others.
+FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "slow": 2}
+
+# What a process that has settled may grow by, from the first third of its life to the last.
+MORE_MB, MORE_THREADS, MORE_DESCRIPTORS = 50, 2, 4
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done, when, and to which worker where it is done to one."""
+
+    at_s: float
+    kind: str
+    worker: int
+
+
+def schedule(seed: int, seconds: float) -> list[Fault]:
+    """Choose faults, with a few seconds or a quarter of a minute between them."""
+    rng = random.Random(seed)
+    faults, now = [], 5.0
+    while now < seconds - CALM_AT_THE_END_S:
+        (kind,) = rng.choices(list(FAULTS), weights=list(FAULTS.values()))
+        first = 1 if kind == "kill" else 0
+        faults.append(Fault(now, kind, rng.randrange(first, WORKERS)))
+        now += rng.uniform(2, 15)
+    return faults
+
+
+@dataclass(frozen=True)
+class Soak:
+    """All that takes part."""
+
+    stage: Stage
+    broker: FragileBroker
+    proxy: Proxy
+    fleet: Fleet
+
+    def strike(self, fault: Fault) -> None:
+        """Do what the schedule says, and undo what must not last."""
+        if fault.kind == "kill":
+            self.fleet.kill(fault.worker)
+        elif fault.kind == "freeze":
+            self.fleet.freeze(fault.worker)
+            time.sleep(SESSION_TIMEOUT_S + 2)
+            self.fleet.thaw(fault.worker)
+        elif fault.kind == "kill the broker":
+            self.broker.kill()
+            self.broker.start()
+        elif fault.kind == "scale":
+            self._scale()
+        elif fault.kind == "cut":
+            self.proxy.cut_all()
+        elif fault.kind == "slow":
+            self.proxy.bytes_per_s = SLOW_BYTES_PER_S
+            time.sleep(5)
+            self.proxy.bytes_per_s = None
+
+    def _scale(self) -> None:
+        if WORKERS in self.fleet.numbers():
+            self.fleet.stop(WORKERS)
+        else:
+            self.fleet.start(WORKERS, ready=False)
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes that are watched."""
+        return {f"worker {number}": self.fleet[number].process.pid for number in self.fleet.numbers()}
+
+
+@contextmanager
+def soak_in(folder: Path, delivery: str) -> Iterator[Soak]:
+    """Set the stage: a broker, a proxy in front of it, and workers behind that."""
+    behind = free_port()
+    with Proxy(behind) as proxy, FragileBroker(folder / "kafka", proxied=(behind, proxy.port)) as broker:
+        stage = open_stage(broker, folder, har_bundle(folder / "tiny-har"), delivery=delivery)
+        stage = stage.told(kafka__bootstrap_servers=f"127.0.0.1:{proxy.port}")
+        with stage.fleet() as fleet:
+            fleet.start(*range(WORKERS))
+            yield Soak(stage, broker, proxy, fleet)
+
+
+def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console) -> None:
+    """Soak, count and judge. Raises AssertionError for what is not as it should be."""
+    faults, done = schedule(seed, seconds), Counter[str]()
+    with soak_in(folder, delivery) as soak, Watch(soak.pids, WATCH_EVERY_S) as watch:
+        records = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=2)
+        load, began = soak.stage.load(records), time.monotonic()
+        with _shown(seconds, console) as show:
+            for fault in faults:
+                while (left := fault.at_s - (time.monotonic() - began)) > 0:
+                    show(time.monotonic() - began, load, done)
+                    time.sleep(min(left, 0.5))
+                console.print(f"{time.monotonic() - began:6.0f} s: {fault.kind}, worker {fault.worker}")
+                soak.strike(fault)
+                done[fault.kind] += 1
+            while load.is_alive():
+                show(time.monotonic() - began, load, done)
+                time.sleep(0.5)
+        console.print(f"faults: {dict(done)}; workers that ended by themselves: {len(soak.fleet.ended)}")
+        ended = Counter(each.last_line for each in soak.fleet.ended)
+        for line, times in ended.items():
+            console.print(f"  {times} x {line}", markup=False)
+        reckon(soak.stage, soak.fleet, load.wait(), lambda line: console.print(line, highlight=False))
+    _judge(watch, console)
+
+
+@contextmanager
+def _shown(seconds: float, console: Console) -> Iterator[Callable[[float, Load, Counter[str]], None]]:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=seconds)
+
+        def show(passed_s: float, load: Load, done: Counter[str]) -> None:
+            told = f"sent {len(load.sent)} records, {done.total()} faults"
+            progress.update(task, completed=passed_s, description=told)
+
+        yield show
+
+
+def _judge(watch: Watch, console: Console) -> None:
+    """Show how each process that lived long enough to tell has grown, and refuse what isn't flat."""
+    table = Table("process", "lived", "memory", "threads", "descriptors", title="from the first third to the last")
+    grew = []
+    for (name, pid), life in watch.lives.items():
+        grown = growth(life, settled_s=SETTLED_S)
+        if grown is None:
+            continue
+        table.add_row(
+            f"{name} ({pid})",
+            f"{grown.lived_s:.0f} s",
+            f"{grown.first.rss_mb:.0f} MB {grown.rss_mb:+.1f}",
+            f"{grown.first.threads} {grown.threads:+.0f}",
+            f"{grown.first.descriptors} {grown.descriptors:+.0f}",
+        )
+        if grown.rss_mb > MORE_MB or grown.threads > MORE_THREADS or grown.descriptors > MORE_DESCRIPTORS:
+            grew.append(f"{name} ({pid}): {grown}")
+    console.print(table)
+    assert not grew, grew
+
+
+def main() -> int:
+    """Soak as the arguments say; return 1 where something is not as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--delivery", choices=DELIVERIES, default=DELIVERIES[-1])
+    options = parser.parse_args()
+    console, folder = Console(width=None if sys.stdout.isatty() else 120), Path(tempfile.mkdtemp(prefix="soak-"))
+    again = f"make soak SECONDS={options.seconds:g} SEED={options.seed} DELIVERY={options.delivery}"
+    console.print(f"{again}; logs in {folder}", highlight=False)
+    try:
+        run(folder, options.seconds, options.seed, options.delivery, console)
+    except AssertionError as error:
+        console.print(f"{error}\nThe same again: {again}; logs in {folder}", markup=False, highlight=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
