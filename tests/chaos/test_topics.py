@@ -211,7 +211,7 @@ def test_records_that_expire_under_a_worker_s_position_are_told_of_and_the_rest_
         allowed = whole.labels.keys() - settled.labels.keys()
         wanted = without(wanted, [identity for identity in rest.labels if identity not in whole.labels])
         reckon(stage, fleet, first + second, report, expected=wanted, allowed=allowed | rest.labels.keys())
-    assert "out of range" in fleet.said() or "lies outside the log" in fleet.said()
+    assert "have expired before they were read" in fleet.said()
 
 
 def test_an_input_compacted_under_the_rewind_point_costs_what_was_open_at_most(
@@ -224,7 +224,7 @@ def test_an_input_compacted_under_the_rewind_point_costs_what_was_open_at_most(
         first = stage.load(early).wait()
         wait_until_committed(stage, first)
         assert fleet.stop(0) == [0]
-        compact(stage, first)
+        first += compact(stage, first)
         fleet.start(0)
         sent = first + stage.load(late).wait()
         whole, settled = stage.expected(sent), stage.expected(first)
@@ -236,16 +236,14 @@ def test_an_input_compacted_under_the_rewind_point_costs_what_was_open_at_most(
         )
 
 
-def compact(stage: Stage, sent: list[Sent]) -> None:
-    """Have the log compacted, and wait until most of it is gone."""
-    set_up_topic(
-        stage,
-        stage.input,
-        cleanup_policy="compact",
-        segment_ms="100",
-        min_cleanable_dirty_ratio="0.001",
-        max_compaction_lag_ms="100",
-    )
+def compact(stage: Stage, sent: list[Sent]) -> list[Sent]:
+    """Have the log compacted, and wait until most of it is gone; return what had to be sent for it.
+
+    Only a segment that is not written to any more is compacted, so a record in each partition begins another.
+    """
+    quick = {"segment_ms": "100", "min_cleanable_dirty_ratio": "0.001", "max_compaction_lag_ms": "100"}
+    set_up_topic(stage, stage.input, cleanup_policy="compact", **quick)
+    nudges = stage.load([Record(0.0, number, b"nudge", b"not JSON") for number in range(PARTITIONS)]).wait()
     deadline = time.monotonic() + 60
     number_left = len(sent)
     while number_left > len(sent) // 2:
@@ -254,3 +252,5 @@ def compact(stage: Stage, sent: list[Sent]) -> None:
         with Reader(stage.broker.bootstrap_servers, stage.input) as reader:
             reader.read_to_the_end()
             number_left = len(reader.messages)
+    set_up_topic(stage, stage.input, cleanup_policy="delete")  # a compacted topic takes no record without a key
+    return nudges
