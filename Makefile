@@ -28,7 +28,7 @@ KILLS ?= 100
 SEED ?=
 CHAOS ?=
 chaos: setup  ## every fault there is, a hundred kills among them; KILLS=10 SEED=7 CHAOS='-k killed' for some of it
-	CHAOS_KILLS=$(KILLS) CHAOS_SEED=$(SEED) $(BIN)/pytest -m chaos tests/chaos $(CHAOS)
+	CHAOS_KILLS=$(KILLS) CHAOS_SEED=$(SEED) $(BIN)/pytest -m chaos $(CHAOS)
 
 chaos-ci: setup  ## ten kills from a fixed seed, and a few quick faults: what CI runs of it, exactly once
 	CHAOS_KILLS=10 CHAOS_SEED=5 $(BIN)/pytest -m chaos tests/chaos \

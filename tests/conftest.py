@@ -14,6 +14,15 @@ with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
     import kafka  # noqa: F401
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long fault runs out unless ``-m`` names them."""
+    if "chaos" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("chaos")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(scope="session")
 def recordings_folder() -> Path:
     """The recorded data sets; skips, saying where it looked, if they are not there."""
