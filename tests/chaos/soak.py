@@ -39,6 +39,8 @@ SETTLED_S = 30.0
 # Kinds of fault, and how often each comes, relative to the others.
 FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "slow": 2}
 
+# A life shorter than this says what it took, and nothing about growth.
+TELLING_S = 120.0
 # What a process that has settled may grow by, from the first third of its life to the last.
 MORE_MB, MORE_THREADS, MORE_DESCRIPTORS = 50, 2, 4
 
@@ -169,7 +171,8 @@ def _judge(watch: Watch, console: Console) -> None:
             f"{grown.first.threads} {grown.threads:+.0f}",
             f"{grown.first.descriptors} {grown.descriptors:+.0f}",
         )
-        if grown.rss_mb > MORE_MB or grown.threads > MORE_THREADS or grown.descriptors > MORE_DESCRIPTORS:
+        grows = grown.rss_mb > MORE_MB or grown.threads > MORE_THREADS or grown.descriptors > MORE_DESCRIPTORS
+        if grows and grown.lived_s >= TELLING_S:
             grew.append(f"{name} ({pid}): {grown}")
     console.print(table)
     assert not grew, grew
