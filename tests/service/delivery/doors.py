@@ -1,0 +1,84 @@
+"""What delivery leans on, as far as its unit tests need it: partitions, labels, an assignment without a consumer."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from kafka.structs import ConsumerGroupMetadata, MemberState, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from ingest.rejections import Reason
+from service.delivery.ledger import Point, Segment
+from service.delivery.message import Message
+from service.delivery.partition import Output, Partition
+from service.delivery.protocol import Label, Ticket
+from service.kind import Block, Stream
+from service.metrics import Families, WorkerMetrics
+
+MEMBER = ConsumerGroupMetadata("group", 3, "member", None, MemberState.STABLE)
+NOBODY = ConsumerGroupMetadata("group", -1, "", None, MemberState.UNJOINED)
+
+
+class Clock:
+    """Takes the place of the module ``time``: stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+class FakeAssignment(list[Partition]):
+    """Holds partitions, and is a member of the group."""
+
+    def __init__(self, *partitions: Partition) -> None:
+        super().__init__(partitions)
+        self.group = MEMBER
+        self.committing: list[tuple[dict[TopicPartition, Any], Callable[..., None]]] = []
+        self.consumer = SimpleNamespace(
+            group_metadata=lambda: self.group,
+            commit_async=lambda offsets, callback: self.committing.append((offsets, callback)),
+        )
+
+    def committed(self, partition: Partition, point: Point) -> None:
+        partition.ledger.commit(point)
+
+
+def make_partition(number: int = 0, **settings: Any) -> Partition:
+    output = Output(TopicPartition("labels", number), 8, end=100)
+    settings = {"position": 0, "live_from": 0, **settings}
+    return Partition(TopicPartition("texts", number), Stream(), output, **settings)
+
+
+def make_metrics() -> WorkerMetrics:
+    return WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
+
+
+def make_letter(value: bytes = b"bad") -> Message:
+    return Message("dead", None, b"", value, [])
+
+
+def owe(partition: Partition, count: int, position: int) -> list[Label]:
+    """Have a partition owe labels of the records before a position, and take a snapshot there."""
+    labels = promise(partition, count)
+    partition.position = position
+    partition.seal()
+    return labels
+
+
+def promise(partition: Partition, count: int) -> list[Label]:
+    segment: Segment = partition.ledger.promise(count)
+    block = Block(np.zeros((count, 1)), np.full(count, -1), None)
+    ticket = Ticket(block, partition, segment, lambda _: None)
+    return [
+        Label(Message("labels", partition.source.partition, b"key", b"%d" % row, []), ticket, row, 0.0)
+        for row in range(count)
+    ]
+
+
+def values(messages: Sequence[Message]) -> list[bytes | None]:
+    return [message.value for message in messages]

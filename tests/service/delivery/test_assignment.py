@@ -1,0 +1,151 @@
+"""Who comes and who goes, without a consumer."""
+
+from typing import Any
+
+import pytest
+from kafka.structs import TopicPartition
+
+from ingest.consumer import Hearing
+from service.delivery import assignment as module
+from service.delivery.assignment import LONGEST_RETRY_S, Assignment
+from service.delivery.ledger import Point
+from service.delivery.partition import Output
+from service.delivery.recovery import Plan
+from service.delivery.rereading import Found, Request
+from service.delivery.said import Mark
+from service.kind import Stream
+from tests.service.delivery.doors import Clock, make_metrics
+
+SOURCE = TopicPartition("texts", 0)
+
+
+class FakeConsumer:
+    """Notes what it is told to do with partitions."""
+
+    def __init__(self) -> None:
+        self.assigned = {SOURCE}
+        self.done: list[tuple[Any, ...]] = []
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    def pause(self, source: TopicPartition) -> None:
+        self.done.append(("pause", source))
+
+    def resume(self, source: TopicPartition) -> None:
+        self.done.append(("resume", source))
+
+    def seek(self, source: TopicPartition, position: int) -> None:
+        self.done.append(("seek", source, position))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def make(asked: list[Request]) -> Assignment:
+    assignment = Assignment(lambda _: Stream(), "", Hearing(), asked.append, make_metrics())
+    assignment.consumer = FakeConsumer()
+    return assignment
+
+
+def found(request: Request, **plan: Any) -> Found:
+    planned = Plan(**{"position": 50, "rewind_to": 40, "labels": None, **plan})
+    output = Output(TopicPartition("labels", 0), 1, end=100)
+    return Found(request, planned, output, {b"said": Mark(70, 45)}, None)
+
+
+def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[0]))
+    partition = assignment.held[SOURCE]
+    assert (partition.position, partition.live_from, len(partition.said)) == (40, 50, 1)
+    assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
+    assert not assignment.awaits(asked[0])
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_ignored() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.released({SOURCE})
+    assert not assignment.awaits(asked[0])
+    assignment.assigned({SOURCE})  # it is back, as another assignment
+    assignment.begin(found(asked[0]))
+    assert not assignment.held
+    assignment.begin(found(asked[1]))
+    assert set(assignment.held) == {SOURCE}
+
+
+def test_a_partition_that_goes_is_dead_at_once() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[0]))
+    partition = assignment.held[SOURCE]
+    assignment.released({SOURCE})
+    assert not partition.alive
+    assert not assignment.held
+
+
+def test_a_partition_whose_output_fails_again_and_again_is_recovered_later_and_later(clock: Clock) -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    waits = []
+    for _ in range(8):
+        assignment.begin(found(asked[-1]))
+        assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+        waits.append(asked[-1].not_before - clock.now)
+    assert waits == [1, 2, 4, 8, 16, LONGEST_RETRY_S, LONGEST_RETRY_S, LONGEST_RETRY_S]
+
+
+@pytest.mark.parametrize("helped", ["commit", "another assignment"])
+def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    for _ in range(3):
+        assignment.begin(found(asked[-1]))
+        assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+    assignment.begin(found(asked[-1]))
+    if helped == "commit":
+        assignment.committed(assignment.held[SOURCE], Point(50, 50, 100))
+    else:
+        assignment.released({SOURCE})
+        assignment.assigned({SOURCE})
+        assignment.begin(found(asked[-1]))
+    assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+    assert asked[-1].not_before - clock.now == 1
+
+
+def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its_place_is_found() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[0]))
+    before = assignment.held[SOURCE]
+    assignment.start_over(before, "its topic is gone")
+    assert assignment.consumer.done[-1] == ("pause", SOURCE)
+    assignment.begin(found(asked[1]))
+    assert not before.alive
+    assert assignment.held[SOURCE] is not before
+
+
+def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> None:
+    """The consumer drops it before it tells, and refuses to pause what it doesn't have."""
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[0]))
+    done = list(assignment.consumer.done)
+    assignment.consumer.assigned = set()
+    assignment.pause(assignment.held[SOURCE], True)
+    assignment.seek_back()
+    assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+    assert assignment.consumer.done == done

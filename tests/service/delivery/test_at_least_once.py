@@ -1,0 +1,220 @@
+"""What is sent, committed and given up at least once, on producers that answer when they are told to."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.future import Future
+from kafka.structs import MemberState
+
+from ingest.connection import IngestError
+from service.delivery import at_least_once
+from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
+from tests.service.delivery.doors import (
+    MEMBER,
+    Clock,
+    FakeAssignment,
+    make_letter,
+    make_metrics,
+    make_partition,
+    owe,
+    promise,
+)
+
+INTERVAL_S = 1.0
+
+
+class FakeProducer:
+    """Keeps what is sent, with its future."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Any]] = []
+        self.refuses: Exception | None = None
+        self.failed = self.closed = False
+        self._transaction_manager = SimpleNamespace(has_fatal_error=lambda: self.failed)
+
+    def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
+        if self.refuses:
+            raise self.refuses
+        future = Future()
+        self.sent.append((value, future))
+        return future
+
+    def acknowledge(self, offset: int = 200) -> None:
+        for _, future in self.sent:
+            future.success(SimpleNamespace(offset=offset))
+        self.sent.clear()
+
+    def refuse(self, error: Exception) -> None:
+        for _, future in self.sent:
+            future.failure(error)
+        self.sent.clear()
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(at_least_once, "time", clock)
+    return clock
+
+
+def make(assignment: FakeAssignment, *labels: FakeProducer, letters: FakeProducer | None = None) -> AtLeastOnce:
+    producers = list(labels)
+
+    def open_labels() -> FakeProducer:
+        if not producers:
+            raise IngestError("no broker")
+        return producers.pop(0)
+
+    return AtLeastOnce(
+        assignment,  # type: ignore[arg-type]
+        make_metrics(),
+        open_labels=open_labels,
+        open_letters=lambda: letters or FakeProducer(),
+        commit_interval_s=INTERVAL_S,
+    )
+
+
+def test_a_position_is_committed_when_all_labels_before_it_are_acknowledged(clock: Clock) -> None:
+    partition, producer = make_partition(), FakeProducer()
+    assignment = FakeAssignment(partition)
+    delivery = make(assignment, producer)
+    delivery.say(owe(partition, 2, position=10))
+    delivery.commit()
+    assert assignment.committing == []
+    producer.acknowledge()
+    clock.now += 2 * INTERVAL_S
+    delivery.commit()
+    [(offsets, committed)] = assignment.committing
+    assert offsets[partition.source].offset == 10
+    assert partition.ledger.committed is None
+    committed(offsets, None)
+    assert partition.ledger.committed is not None
+
+
+def test_a_commit_that_failed_is_tried_again_at_the_next_interval(clock: Clock) -> None:
+    partition = make_partition(position=10)
+    assignment = FakeAssignment(partition)
+    delivery = make(assignment, FakeProducer())
+    delivery.commit()
+    assignment.committing[0][1]({partition.source: None}, KafkaTimeoutError())
+    delivery.commit()
+    assert len(assignment.committing) == 1
+    clock.now += 2 * INTERVAL_S
+    delivery.commit()
+    assert assignment.committing[1][0][partition.source].offset == 10
+
+
+def test_nothing_is_committed_while_the_group_rebalances(clock: Clock) -> None:
+    assignment = FakeAssignment(make_partition(position=10))
+    delivery = make(assignment, FakeProducer())
+    assignment.group = MEMBER._replace(state=MemberState.REBALANCING)
+    delivery.commit()
+    assert assignment.committing == []
+
+
+def test_what_may_be_committed_of_partitions_that_go_is_their_newest_acknowledged_position() -> None:
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    delivery.say(owe(partition, 1, position=10))
+    producer.acknowledge()
+    delivery.say(owe(partition, 1, position=20))
+    assert not delivery.settled([partition])
+    assert delivery.last_offsets([partition])[partition.source].offset == 10
+    producer.acknowledge()
+    assert delivery.settled([partition])
+    assert delivery.last_offsets([partition])[partition.source].offset == 20
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_label_whose_fate_is_unknown_is_not_sent_again_but_its_partition_recovered(at_once: bool) -> None:
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    error = KafkaTimeoutError()
+    producer.refuses = error if at_once else None
+    delivery.say(owe(partition, 1, position=10))
+    producer.refuse(error)
+    assert list(delivery.failed) == [(partition, error)]
+    assert (producer.sent, partition.ledger.committable()) == ([], None)
+
+
+def test_labels_of_an_older_assignment_are_not_sent() -> None:
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(), producer)
+    partition.alive = False
+    delivery.say(owe(partition, 1, position=10))
+    assert producer.sent == []
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_partition_is_let_go_when_none_of_its_labels_may_still_land(arrives: bool) -> None:
+    """Not even those of an older assignment: a reading back before they land would miss them."""
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    delivery.say(owe(partition, 2, position=10))
+    partition.alive = False
+    assert not delivery.let_go({partition.source})
+    assert delivery.let_go({make_partition(1).source})
+    if arrives:
+        producer.acknowledge()
+    else:
+        producer.refuse(KafkaTimeoutError())
+    assert delivery.let_go({partition.source})
+
+
+def test_what_is_acknowledged_says_where_the_output_ends() -> None:
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    delivery.say(promise(partition, 1))
+    producer.acknowledge(offset=300)
+    assert partition.output.end == 301
+
+
+def test_a_producer_that_refuses_everything_is_replaced_as_soon_as_a_broker_answers(clock: Clock) -> None:
+    first, second, partition = FakeProducer(), FakeProducer(), make_partition()
+    delivery = make(FakeAssignment(partition), first, second)
+    delivery.turn()
+    first.failed = True
+    delivery.turn()
+    delivery.say(promise(partition, 1))
+    assert first.closed
+    assert len(second.sent) == 1
+    second.failed = True
+    for _ in range(2):  # no broker answers
+        clock.now += 2 * REOPEN_S
+        delivery.turn()
+    assert not second.closed
+
+
+def test_a_dead_letter_delays_the_position_behind_its_record_until_it_is_acknowledged() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()], partition)
+    partition.position = 10
+    partition.seal()
+    assert (partition.ledger.committable(), delivery.letter_bytes_waiting()) == (None, 3)
+    letters.acknowledge()
+    point = partition.ledger.committable()
+    assert point is not None
+    assert (point.position, delivery.letter_bytes_waiting()) == (10, 0)
+
+
+def test_a_dead_letter_that_is_too_large_is_given_up() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()], partition)
+    letters.refuse(MessageSizeTooLargeError())
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_a_dead_letter_that_fails_otherwise_has_its_partition_recovered() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()], partition)
+    error = KafkaTimeoutError()
+    letters.refuse(error)
+    assert (partition.ledger.owed, list(delivery.failed)) == (1, [(partition, error)])

@@ -1,0 +1,350 @@
+"""What goes into a transaction, and what follows from its end, on a producer that does as it is told."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+
+from ingest.connection import IngestError
+from ingest.transactions import AbortableError, FencedError, RefusedError
+from service.delivery import exactly_once
+from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
+from service.delivery.partition import Partition
+from tests.service.delivery.doors import (
+    MEMBER,
+    NOBODY,
+    Clock,
+    FakeAssignment,
+    make_letter,
+    make_metrics,
+    make_partition,
+    owe,
+    promise,
+)
+
+INTERVAL_S = 1.0
+
+
+class FakeTransactions:
+    """Acknowledges every send; ends transactions as ``fates`` says, then well."""
+
+    def __init__(self, *fates: Exception) -> None:
+        self.fates = list(fates)
+        self.too_large: list[bytes] = []
+        self.open: list[bytes] | None = None  # values sent
+        self.commits: list[tuple[list[bytes], dict[int, OffsetAndMetadata], ConsumerGroupMetadata]] = []
+        self.aborted: list[list[bytes]] = []
+        self.closed = False
+        self.meanwhile: Callable[[], None] = lambda: None
+        self._end = 200
+
+    def begin(self) -> None:
+        assert self.open is None
+        self.open = []
+
+    def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
+        assert self.open is not None
+        self.open.append(value)
+        self._end += 1
+        return SimpleNamespace(value=SimpleNamespace(offset=self._end - 1), is_too_large=value in self.too_large)
+
+    def await_sends(self, futures: Sequence[Any]) -> None:
+        if any(future.is_too_large for future in futures):
+            raise RefusedError("too large")
+
+    def commit(self, offsets: Any, group: ConsumerGroupMetadata) -> None:
+        assert self.open is not None
+        self.meanwhile()
+        if self.fates:
+            raise self.fates.pop(0)
+        by_number = {source.partition: offset for source, offset in offsets.items()}
+        self.commits.append((self.open, by_number, group))
+        self.open = None
+
+    def abort(self) -> None:
+        assert self.open is not None
+        self.aborted.append(self.open)
+        self.open = None
+
+    def close(self, timeout_s: float) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(exactly_once, "time", clock)
+    return clock
+
+
+def make(assignment: FakeAssignment, *opened: FakeTransactions, wake: Callable[[], None] = lambda: None) -> ExactlyOnce:
+    producers = list(opened)
+
+    def open_transactions() -> FakeTransactions:
+        if not producers:
+            raise IngestError("no broker")
+        return producers.pop(0)
+
+    delivery = ExactlyOnce(
+        assignment,  # type: ignore[arg-type]
+        make_metrics(),
+        open_transactions=open_transactions,  # type: ignore[arg-type]
+        wake=wake,
+        commit_interval_s=INTERVAL_S,
+    )
+    delivery.turn()  # there is nothing yet: the interval begins
+    return delivery
+
+
+def gather(delivery: ExactlyOnce, clock: Clock) -> None:
+    """Have a turn that begins a transaction, and another when it is time to end it."""
+    delivery.turn()
+    clock.now += 2 * GATHER_S
+    delivery.turn()
+
+
+def test_labels_and_the_positions_behind_them_go_together(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.say(owe(partition, 2, position=10))
+    gather(delivery, clock)
+    [(sent, offsets, group)] = transactions.commits
+    assert (sent, offsets[0].offset, group) == ([b"0", b"1"], 10, MEMBER)
+    assert partition.ledger.settled
+
+
+def test_a_transaction_gathers_labels_for_a_moment_and_no_more_of_them_than_its_share(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.say(owe(partition, 1, position=10))
+    delivery.turn()
+    assert (len(transactions.open or []), transactions.commits) == (1, [])
+    delivery.say(owe(partition, MOST_LABELS, position=20))
+    delivery.turn()
+    [(sent, offsets, _)] = transactions.commits
+    assert (len(sent), offsets[0].offset) == (MOST_LABELS, 10)
+    gather(delivery, clock)
+    assert (len(transactions.commits[1][0]), transactions.commits[1][1][0].offset) == (1, 20)
+
+
+def test_a_partition_that_is_labelled_has_its_position_in_the_transaction_though_it_has_not_changed(
+    clock: Clock,
+) -> None:
+    """Kafka checks a member for the partitions whose offsets it commits alone."""
+    found = OffsetAndMetadata(7, "as it was found", -1)
+    labelled, other = make_partition(0, committed_before=found), make_partition(1)
+    transactions = FakeTransactions()
+    delivery = make(FakeAssignment(labelled, other), transactions)
+    first, _ = owe(labelled, 2, position=10)
+    owe(other, 0, position=30)
+    delivery.say([first])
+    gather(delivery, clock)
+    [(_, offsets, _)] = transactions.commits
+    assert offsets[0] == found
+    assert offsets[1].offset == 30
+
+
+def test_an_abort_takes_back_what_was_acknowledged_and_says_it_again(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions(AbortableError("the group has moved on"))
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.say(owe(partition, 2, position=10))
+    gather(delivery, clock)
+    assert transactions.aborted == [[b"0", b"1"]]
+    assert (partition.ledger.owed, partition.ledger.committable()) == (2, None)
+    clock.now += 2 * ABORTED_S
+    gather(delivery, clock)
+    [(sent, offsets, _)] = transactions.commits
+    assert (sent, offsets[0].offset) == ([b"0", b"1"], 10)
+
+
+def test_a_snapshot_taken_while_labels_look_acknowledged_goes_with_them_after_an_abort(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions(AbortableError("the group has moved on"))
+    labels = owe(partition, 1, position=10) + promise(partition, 1)
+    delivery = make(FakeAssignment(partition), transactions)
+
+    def seal() -> None:  # the worker's thread, while Kafka answers
+        partition.position = 20
+        partition.seal()
+
+    transactions.meanwhile = seal
+    delivery.say(labels)
+    gather(delivery, clock)
+    clock.now += 2 * ABORTED_S
+    gather(delivery, clock)
+    [(sent, offsets, _)] = transactions.commits
+    assert (sent, offsets[0].offset) == ([b"0", b"0"], 20)
+
+
+def test_a_fence_recovers_every_partition_and_goes_on_with_another_producer(clock: Clock) -> None:
+    first, second = FakeTransactions(FencedError("no answer")), FakeTransactions()
+    partitions = [make_partition(0), make_partition(1)]
+    delivery = make(FakeAssignment(*partitions), first, second)
+    delivery.say(owe(partitions[0], 1, position=10))
+    gather(delivery, clock)
+    assert [partition for partition, _ in delivery.failed] == partitions
+    assert not any(partition.alive for partition in partitions)
+    assert (first.closed, first.commits, first.aborted) == (True, [], [])
+    clock.now += 2 * REOPEN_S
+    gather(delivery, clock)
+    assert (second.open, second.commits) == (None, [])  # what was said is read back
+
+
+def test_another_producer_is_tried_for_until_a_broker_answers(clock: Clock) -> None:
+    first = FakeTransactions(FencedError("no answer"))
+    partition = make_partition()
+    delivery = make(FakeAssignment(partition), first)
+    delivery.say(owe(partition, 1, position=10))
+    gather(delivery, clock)
+    for _ in range(3):
+        clock.now += 2 * REOPEN_S
+        assert delivery.turn() == REOPEN_S
+
+
+def test_a_label_that_its_topic_takes_at_no_time_has_its_partition_recovered(clock: Clock) -> None:
+    transactions, partition = FakeTransactions(), make_partition()
+    transactions.too_large = [b"0"]
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.say(owe(partition, 1, position=10))
+    gather(delivery, clock)
+    [(failed, error)] = delivery.failed
+    assert failed is partition
+    assert "too large" in str(error)
+
+
+def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    first, second = owe(partition, 2, position=10)
+    delivery.reject([make_letter()], partition)
+    partition.position = 20
+    partition.seal()
+    assert delivery.letter_bytes_waiting() == 3
+    delivery.say([first])
+    gather(delivery, clock)
+    assert [sent for sent, _, _ in transactions.commits] == [[b"0"]]
+    delivery.say([second])
+    gather(delivery, clock)
+    assert transactions.commits[1][0] == [b"1", b"bad"]
+    assert transactions.commits[1][1][0].offset == 20
+    assert delivery.letter_bytes_waiting() == 0
+
+
+def test_dead_letters_of_an_aborted_transaction_are_sent_again(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions(AbortableError("the group has moved on"))
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.reject([make_letter()], partition)
+    partition.position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert transactions.aborted == [[b"bad"]]
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    [(sent, offsets, _)] = transactions.commits
+    assert (sent, offsets[0].offset) == ([b"bad"], 10)
+
+
+def test_a_dead_letter_that_is_too_large_is_given_up_and_the_others_go_by_another_producer(clock: Clock) -> None:
+    first, second, partition = FakeTransactions(), FakeTransactions(), make_partition()
+    first.too_large = [b"huge"]
+    delivery = make(FakeAssignment(partition), first, second)
+    delivery.reject([make_letter(b"huge"), make_letter()], partition)
+    partition.position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert (first.closed, first.commits) == (True, [])
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    [(sent, offsets, _)] = second.commits
+    assert (sent, offsets[0].offset) == ([b"bad"], 10)
+    assert not delivery.failed
+
+
+def test_no_transaction_begins_without_membership(clock: Clock) -> None:
+    """The broker would check nothing, and let a zombie commit."""
+    partition, transactions = make_partition(), FakeTransactions()
+    assignment = FakeAssignment(partition)
+    delivery = make(assignment, transactions)
+    assignment.group = NOBODY
+    delivery.say(owe(partition, 1, position=10))
+    gather(delivery, clock)
+    assert transactions.open is None
+    assignment.group = MEMBER
+    gather(delivery, clock)
+    assert transactions.commits[0][2] == MEMBER
+
+
+def test_the_generation_is_that_of_the_transactions_beginning(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    assignment = FakeAssignment(partition)
+    delivery = make(assignment, transactions)
+    delivery.say(owe(partition, 1, position=10))
+    delivery.turn()
+    assignment.group = MEMBER._replace(generation_id=4)
+    clock.now += 2 * GATHER_S
+    delivery.turn()
+    assert transactions.commits[0][2] == MEMBER
+
+
+def test_labels_of_a_partition_that_went_are_not_said_and_its_transaction_is_aborted(clock: Clock) -> None:
+    stays, goes, transactions = make_partition(0), make_partition(1), FakeTransactions()
+    assignment = FakeAssignment(stays, goes)
+    delivery = make(assignment, transactions)
+    delivery.say(owe(stays, 1, position=10) + owe(goes, 1, position=10))
+    delivery.turn()
+    lose(assignment, goes)
+    clock.now += 2 * GATHER_S
+    delivery.turn()
+    assert (len(transactions.aborted), transactions.commits) == (1, [])
+    clock.now += 2 * ABORTED_S
+    gather(delivery, clock)
+    [(sent, offsets, _)] = transactions.commits
+    assert (len(sent), set(offsets)) == (1, {0})
+
+
+def lose(assignment: FakeAssignment, partition: Partition) -> None:
+    assignment.remove(partition)
+    partition.alive = False
+
+
+def test_a_partition_is_let_go_when_the_open_transaction_holds_nothing_of_it(clock: Clock) -> None:
+    partition, other = make_partition(0), make_partition(1)
+    delivery = make(FakeAssignment(partition, other), FakeTransactions())
+    delivery.say(owe(partition, 1, position=10))
+    delivery.turn()
+    assert not delivery.let_go({partition.source})
+    assert delivery.let_go({other.source})
+    clock.now += 2 * GATHER_S
+    delivery.turn()
+    assert delivery.let_go({partition.source})
+
+
+def test_who_waits_for_a_partition_to_be_settled_has_the_transaction_end_at_once(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    woken: list[bool] = []
+    delivery = make(FakeAssignment(partition), transactions, wake=lambda: woken.append(True))
+    delivery.say(owe(partition, 1, position=10))
+    delivery.turn()
+    assert not delivery.settled([partition])
+    assert woken
+    delivery.turn()
+    assert len(transactions.commits) == 1
+    assert not delivery.settled([partition])  # the next snapshot knows where that label lies
+    delivery.turn()
+    assert delivery.settled([partition])
+
+
+def test_a_position_without_labels_is_committed_when_the_interval_is_over(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    partition.position = 10
+    delivery.commit()
+    delivery.turn()
+    assert transactions.commits == []
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    [(sent, offsets, _)] = transactions.commits
+    assert (sent, offsets[0].offset) == ([], 10)

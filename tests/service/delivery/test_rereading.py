@@ -1,0 +1,238 @@
+"""Where newcomers go on and what is read back for them, from a Kafka that is a few lists."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
+from ingest.snapshot import Snapshot, encode
+from service.delivery import rereading
+from service.delivery.rereading import Found, Request, Rereading
+from service.kind import Kind
+from service.settings import TextSettings
+from tests.ingest.records import HandMade
+from tests.service.delivery.doors import make_metrics
+
+OUTPUT = TopicPartition("text-labels", 0)
+KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=lambda *_: [])  # type: ignore[arg-type]
+
+
+def source(number: int = 0) -> TopicPartition:
+    return TopicPartition("texts", number)
+
+
+def label(of: int, record: int, offset: int) -> HandMade:
+    headers = [(SOURCE_PARTITION_HEADER, b"%d" % of), (SOURCE_OFFSET_HEADER, b"%d" % record)]
+    return HandMade(b"{}", key=b"id", headers=headers, offset=offset)
+
+
+class FakeReader:
+    """An output topic of one partition; gives five labels a poll, and notes in what order it is asked."""
+
+    def __init__(self) -> None:
+        self.commits: dict[TopicPartition, OffsetAndMetadata | Exception] = {}
+        self.labels: list[HandMade] = []
+        self.end = 0
+        self.asked: list[str] = []
+        self.at: dict[TopicPartition, int] = {}
+        self.polled: Callable[[], None] = lambda: None
+
+    def committed(self, of: TopicPartition) -> OffsetAndMetadata | None:
+        self.asked.append(f"commit of {of.partition}")
+        found = self.commits.get(of)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def bounds(self, partition: TopicPartition, *, committed: bool) -> tuple[int, int]:
+        if partition == OUTPUT:
+            self.asked.append("end of output")
+            return 0, self.end
+        return 0, 1000
+
+    def partitions_of(self, topic: str) -> int:
+        return 1
+
+    def read(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.at = dict(positions)
+
+    def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:
+        self.polled()
+        coming = [record for record in self.labels if record.offset >= self.at[OUTPUT]][:5]
+        if not coming:
+            return {}, dict(self.at)
+        self.at[OUTPUT] = coming[-1].offset + 1
+        return {OUTPUT: coming}, dict(self.at)
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+    def commit(self, number: int, position: int, labels_from: int, **snapshot: Any) -> None:
+        metadata = Snapshot(position, OUTPUT.topic, 0, 1, labels_from, **snapshot)
+        self.commits[source(number)] = OffsetAndMetadata(position, encode(metadata), -1)
+
+
+@contextlib.contextmanager
+def running(
+    reader: FakeReader,
+    wanted: Callable[[Request], bool] = lambda _: True,
+    let_go: Callable[[set[TopicPartition]], bool] = lambda _: True,
+) -> Iterator[Rereading]:
+    thread = Rereading(KIND, lambda: reader, wanted, let_go, make_metrics())  # type: ignore[arg-type, return-value]
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.close(10.0)
+        assert not thread.is_alive()
+        assert thread.error is None
+
+
+def ask(thread: Rereading, number: int = 0) -> Request:
+    request = Request(source(number), not_before=0.0, asked_at=0.0)
+    thread.ask(request)
+    return request
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def answers(thread: Rereading, count: int = 1) -> list[Found]:
+    wait_for(lambda: len(thread.found) >= count)
+    return list(thread.found)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rereading, "RETRY_S", 0.02)
+
+
+def records_of(found: Found) -> list[Any]:
+    return sorted(mark.record for mark in found.said.values())
+
+
+def test_a_newcomers_own_labels_are_read_from_where_its_commit_says_to_the_end() -> None:
+    reader = FakeReader()
+    reader.commit(0, position=90, labels_from=3)
+    reader.labels = [label(offset % 2, 100 + offset, offset) for offset in range(20)]
+    reader.end = 16
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert records_of(found) == [104, 106, 108, 110, 112, 114]
+    assert (found.plan.position, found.output.end, found.committed) == (90, 16, reader.commits[source()])
+
+
+def test_the_end_is_asked_for_when_the_commit_is_known() -> None:
+    """Else labels that the commit relies on could lie behind it."""
+    reader = FakeReader()
+    with running(reader) as thread:
+        ask(thread)
+        answers(thread)
+    assert reader.asked == ["commit of 0", "end of output", "close"]
+
+
+def test_what_nobody_waits_for_is_not_answered() -> None:
+    reader, gone = FakeReader(), set[TopicPartition]()
+    reader.labels, reader.end = [label(0, 0, 0)], 10
+    reader.polled = lambda: gone.add(source(0))  # it goes while its labels are read
+    with running(reader, wanted=lambda request: request.source not in gone) as thread:
+        ask(thread, 0)
+        wait_for(lambda: source(0) in gone)
+        reader.end = 0
+        ask(thread, 1)
+        assert [found.request.source for found in answers(thread)] == [source(1)]
+
+
+def test_a_newcomer_behind_others_on_a_shared_partition_of_the_output_misses_no_label() -> None:
+    reader = FakeReader()
+    reader.commit(0, position=90, labels_from=20)
+    reader.commit(1, position=90, labels_from=2)
+    reader.labels = [label(offset % 2, offset, offset) for offset in range(40)]
+    reader.end = 40
+    with running(reader) as thread:
+        asked: list[Request] = []
+
+        def ask_for_the_other() -> None:
+            if reader.at[OUTPUT] > 20 and not asked:
+                asked.append(ask(thread, 1))
+
+        reader.polled = ask_for_the_other
+        ask(thread, 0)
+        found = {each.request.source.partition: records_of(each) for each in answers(thread, 2)}
+    assert found == {0: list(range(20, 40, 2)), 1: list(range(3, 40, 2))}
+
+
+def test_nothing_is_looked_up_while_this_worker_may_still_write_for_the_partition() -> None:
+    reader, done, tried = FakeReader(), threading.Event(), threading.Event()
+
+    def let_go(sources: set[TopicPartition]) -> bool:
+        tried.set()
+        return done.is_set()
+
+    with running(reader, let_go=let_go) as thread:
+        ask(thread)
+        assert tried.wait(20)
+        assert reader.asked == []
+        done.set()
+        answers(thread)
+
+
+def test_a_commit_that_may_yet_change_is_waited_for_and_holds_nobody_else() -> None:
+    reader = FakeReader()
+    reader.commits[source(0)] = KafkaTimeoutError()
+    with running(reader) as thread:
+        ask(thread, 0)
+        ask(thread, 1)
+        assert [found.request.source for found in answers(thread)] == [source(1)]
+        reader.commit(0, position=90, labels_from=0)
+        assert answers(thread, 2)[1].plan.position == 90
+
+
+def test_an_operators_reset_is_not_committed_again_beside_labels() -> None:
+    """It has a successor hold nothing as said: the labels that it was committed with were said twice."""
+    reader = FakeReader()
+    reader.commits[source()] = OffsetAndMetadata(30, "", -1)
+    reader.end = 10
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert (found.plan.position, found.said, found.committed) == (30, {}, None)
+
+
+def test_an_output_that_ends_before_the_labels_that_are_to_be_read_is_read_from_its_start() -> None:
+    """It was made anew; what was said since lies at places that come before those that were committed."""
+    reader = FakeReader()
+    reader.commit(0, position=90, labels_from=500)
+    reader.labels, reader.end = [label(0, 100, 0), label(0, 101, 1)], 2
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert records_of(found) == [100, 101]
+
+
+def test_labels_that_never_come_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that was made anew while it was read ends sooner than it did; its partition was never recovered."""
+    monkeypatch.setattr(rereading, "WAITING_LONG_S", 0.1)
+    reader = FakeReader()
+    reader.commit(0, position=90, labels_from=0)
+    reader.labels, reader.end = [label(0, 100, 0)], 50
+
+    def make_anew() -> None:
+        reader.end = 1
+
+    reader.polled = make_anew
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert records_of(found) == [100]

@@ -1,0 +1,72 @@
+"""What the publisher makes of results, without Kafka or a core."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from inference.core import Result
+from service.delivery.protocol import Label, Ticket
+from service.kind import Block, Kind
+from service.publisher import Publisher
+from service.settings import TextSettings
+from tests.service.delivery.doors import make_metrics, make_partition
+
+
+class FakeDelivery:
+    """Keeps labels, and counts turns."""
+
+    def __init__(self) -> None:
+        self.said: list[Label] = []
+        self.turns = 0
+
+    def say(self, labels: Sequence[Label]) -> None:
+        self.said += labels
+
+    def turn(self) -> float:
+        self.turns += 1
+        return 0.01
+
+
+def say(result: Result, block: Block, source: int) -> list[tuple[bytes, bytes, list[Any]]]:
+    return [(b"key", b"%d" % row, []) for row in range(result.start, result.stop)]
+
+
+KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
+
+
+def result_for(partition: Any, rows: int) -> Any:
+    ticket = Ticket(Block(np.zeros(rows), np.zeros(rows), None), partition, partition.ledger.promise(rows), print)
+    probabilities = np.full((rows, 1), 1.0, np.float32)
+    return SimpleNamespace(
+        ticket=ticket, start=0, stop=rows, probabilities=probabilities, queue_s=0.0, opens_batch=False
+    )
+
+
+def make_publisher(delivery: FakeDelivery) -> Publisher:
+    metrics = make_metrics()
+    metrics.predictions["good"] = metrics.restarts
+    return Publisher(delivery, KIND, ["good"], metrics)  # type: ignore[arg-type]
+
+
+def test_what_was_put_before_the_end_is_published() -> None:
+    delivery = FakeDelivery()
+    publisher = make_publisher(delivery)
+    publisher.put(result_for(make_partition(), 2))
+    publisher.put(result_for(make_partition(), 1))
+    publisher.start()
+    publisher.close(10.0)
+    assert publisher.error is None
+    assert [label.message.value for label in delivery.said] == [b"0", b"1", b"0"]
+    assert delivery.turns >= 1
+
+
+def test_results_of_an_older_assignment_are_dropped() -> None:
+    delivery, partition = FakeDelivery(), make_partition()
+    publisher = make_publisher(delivery)
+    publisher.put(result_for(partition, 2))
+    partition.alive = False
+    publisher.start()
+    publisher.close(10.0)
+    assert delivery.said == []
