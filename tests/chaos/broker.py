@@ -2,48 +2,33 @@
 
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from service.broker import HOST, Broker
-
-# Where a partition has no leader, Kafka (4.4.0) drops the markers that would end a transaction on it, which leaves it
-# open for ever. With one node that is so while it stops in order, and when a killed one is back before its old session
-# is over: what it finds of open transactions must not be timed out before that.
-ONE_NODE = {
-    "controlled.shutdown.enable": "false",
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "6000",
-}
 
 
 class FragileBroker(Broker):
     """A broker of a test's own.
 
-    ``settings`` are Kafka's, beside or instead of those in ``server_properties``. ``proxied`` is (port, advertised
-    port) of a second listener, whose clients are told to come through another port: the proxy's.
+    ``proxied`` is (port, advertised port) of a second listener, whose clients are told to come through another port:
+    the proxy's.
     """
 
-    def __init__(
-        self, data_dir: Path, *, settings: Mapping[str, str] | None = None, proxied: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path, *, proxied: tuple[int, int] | None = None) -> None:
         super().__init__(data_dir, heap="512m")
-        self._settings = {**ONE_NODE, **(settings or {})}
         self._proxied = proxied
 
     def _write_properties(self, port: int) -> Path:
         path = super()._write_properties(port)
-        written = dict(line.split("=", 1) for line in path.read_text().splitlines())
-        settings = dict(self._settings)
         if self._proxied is not None:
             behind, advertised = self._proxied
-            settings |= {
+            written = dict(line.split("=", 1) for line in path.read_text().splitlines())
+            written |= {
                 "listeners": f"{written['listeners']},PROXIED://{HOST}:{behind}",
                 "advertised.listeners": f"{written['advertised.listeners']},PROXIED://{HOST}:{advertised}",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             }
-        path.write_text("".join(f"{name}={value}\n" for name, value in (written | settings).items()))
+            path.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
         return path
 
     @property

@@ -99,7 +99,7 @@ def test_an_output_topic_that_takes_no_label_for_its_size_gets_all_once_it_does(
     with stage.fleet() as fleet:
         fleet.start(0, 1)
         load = stage.load(early + [_later(record, 8.0) for record in late])
-        fleet.wait_until_said("too large", within_s=30)
+        fleet.wait_until_said("TooLarge", within_s=30)
         time.sleep(6)
         set_up_topic(stage, stage.output, max_message_bytes=str(1 << 20))
         reckon(stage, fleet, load.wait(), report)
