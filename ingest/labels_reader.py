@@ -42,7 +42,8 @@ class LabelsReader:
         self._uncommitted: kafka.KafkaConsumer = connect(
             kafka.KafkaConsumer, bootstrap_servers, client_id=f"{client_id}-ends", **shared
         )
-        self._committed._fetcher.PartitionRecords = PartitionRecords
+        for consumer in (self._committed, self._uncommitted):
+            consumer._fetcher.PartitionRecords = PartitionRecords
 
     def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
         """Return the group's commit; waits for a transaction that may change it (KIP-447), and then times out."""
@@ -79,8 +80,12 @@ class LabelsReader:
         return None
 
     def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
-        """Return the first offset of each partition whose record is as late as this; None where there is none."""
-        found = self._uncommitted.offsets_for_times(dict.fromkeys(partitions, timestamp_ms), timeout_ms=TIMEOUT_MS)
+        """Return the first offset of each partition whose record is as late as this; None where there is none.
+
+        A record without a timestamp has -1, which is as early as can be.
+        """
+        times = dict.fromkeys(partitions, max(0, timestamp_ms))
+        found = self._uncommitted.offsets_for_times(times, timeout_ms=TIMEOUT_MS)
         return {partition: None if at is None else int(at.offset) for partition, at in found.items()}
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:

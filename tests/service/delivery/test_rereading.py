@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -39,6 +39,7 @@ class FakeReader:
         self.commits: dict[TopicPartition, OffsetAndMetadata | Exception] = {}
         self.labels: list[HandMade] = []
         self.end = 0
+        self.since: int | None = 0  # the label that is as late as any record
         self.asked: list[str] = []
         self.at: dict[TopicPartition, int] = {}
         self.polled: Callable[[], None] = lambda: None
@@ -58,6 +59,12 @@ class FakeReader:
 
     def partitions_of(self, topic: str) -> int:
         return 1
+
+    def time_of(self, of: TopicPartition, offset: int) -> int | None:
+        return 7000
+
+    def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
+        return dict.fromkeys(partitions, self.since if timestamp_ms == 7000 else None)
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:
         self.at = dict(positions)
@@ -140,6 +147,15 @@ def test_the_end_is_asked_for_when_the_commit_is_known() -> None:
         ask(thread)
         answers(thread)
     assert reader.asked == ["commit of 0", "end of output", "close"]
+
+
+def test_without_a_commit_labels_are_read_from_the_time_of_the_first_record() -> None:
+    reader = FakeReader()
+    reader.labels, reader.end, reader.since = [label(0, offset, offset) for offset in range(8)], 8, 3
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert records_of(found) == [3, 4, 5, 6, 7]
 
 
 def test_what_nobody_waits_for_is_not_answered() -> None:
