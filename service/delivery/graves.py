@@ -9,11 +9,14 @@ neither strayed nor came back.
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MOST = 128
 """About 20 bytes each, of the 4096 that a commit's metadata may have."""
+
+NO_RECORD = 2**63 - 1
 
 
 def key_of(device_id: bytes) -> str:
@@ -41,6 +44,7 @@ class Graves:
         # Of those that are told of nobody knows the oldest record: they keep their place before all others.
         self._graves = {key: _Grave(-1, last, strayed=True) for key, last in (buried or {}).items()}
         self._ranked: list[tuple[str, _Grave]] | None = None
+        self._soonest = NO_RECORD  # the first of their last records; belongs to the ranking
 
     def __len__(self) -> int:
         return len(self._graves)
@@ -56,14 +60,20 @@ class Graves:
         """Note devices that fell silent: the oldest record each one held, its last, and whether a reading strayed."""
         for device_id, first, last, has_strayed in zip(device_ids, firsts, lasts, strayed, strict=True):
             key = key_of(device_id)
-            if has_strayed or key in self._graves or len(self._graves) < MOST:
+            before = self._graves.get(key)
+            if before is not None and before.strayed:  # a replay may see its life before, too
+                before.last = last
+            elif has_strayed or before is not None or len(self._graves) < MOST:
                 self._graves[key] = _Grave(first, last, has_strayed)
-                self._ranked = None
+            else:
+                continue
+            self._ranked = None
 
     def came_back(self, device_ids: Sequence[bytes]) -> None:
         """Note devices that are there again, anew."""
         for device_id in device_ids if self._graves else ():
-            if (grave := self._graves.get(key_of(device_id))) is not None:
+            grave = self._graves.get(key_of(device_id))
+            if grave is not None and not grave.strayed:
                 grave.came_back = True
                 self._ranked = None
 
@@ -74,21 +84,34 @@ class Graves:
         rewind point has passed.
         """
         held = rewind_to
-        homeless = [grave for _, grave in self._by_need()[MOST:] if grave.strayed]
-        while (lower := min((grave.first for grave in homeless if grave.last >= held), default=held)) < held:
+        while (lower := self._first_held(held)) < held:
             held = lower  # from there on others may be seen in part
-        if any(grave.last < held for grave in self._graves.values()):
+        if self._soonest < held:
             self._graves = {key: grave for key, grave in self._graves.items() if grave.last >= held}
             self._ranked = None
         return held
+
+    def _first_held(self, rewind_to: int) -> int:
+        """Return the oldest record held by those that strayed and find no room, if a replay from there saw them."""
+        for _, grave in itertools.islice(self._by_need(), MOST, None):
+            if not grave.strayed:
+                break
+            if grave.last >= rewind_to:
+                return grave.first  # they are in its order
+        return rewind_to
 
     def buried(self) -> dict[str, int]:
         """Return what a commit's metadata has to tell: who, and up to which record."""
         return {key: grave.last for key, grave in self._by_need()[:MOST]}
 
     def _by_need(self) -> list[tuple[str, _Grave]]:
+        """Return those that strayed first, then those that came back, each by the oldest record that they held.
+
+        So nobody who strayed is ever put out by one whose first record the rewind point has passed: it may not go back.
+        """
         if self._ranked is None:
             self._ranked = sorted(
-                self._graves.items(), key=lambda item: (not (item[1].strayed or item[1].came_back), item[1].first)
+                self._graves.items(), key=lambda item: (not item[1].strayed, not item[1].came_back, item[1].first)
             )
+            self._soonest = min((grave.last for grave in self._graves.values()), default=NO_RECORD)
         return self._ranked
