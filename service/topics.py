@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
 from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
-from kafka.net.compat import KafkaNetClient
+
+from ingest.connection import make_client
 
 FOREVER = -1
 """What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
@@ -107,24 +107,14 @@ def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator
     # Asked first, because kafka-python leaks a socket and logs an error for each connection that is refused.
     if not _listens(bootstrap_servers, deadline):
         raise unreachable
-    clients: list[KafkaNetClient] = []
-
-    def remembered(**settings: Any) -> KafkaNetClient:
-        clients.append(KafkaNetClient(**settings))
-        return clients[-1]
-
     try:
-        admin = KafkaAdminClient(
+        admin = make_client(
+            KafkaAdminClient,
             bootstrap_servers=bootstrap_servers,
             bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
             request_timeout_ms=int(timeout_s * 1000),
-            kafka_client=remembered,
         )
     except KafkaError as error:
-        # An admin client that fails to start can't be closed, for there is none; its IO thread would live on.
-        for client in clients:
-            client.close()
-            client._manager._net.stop()
         raise unreachable from error
     try:
         yield admin
