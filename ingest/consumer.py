@@ -27,7 +27,7 @@ from ingest.connection import IngestError, connect
 from ingest.fetched import PartitionRecords
 from ingest.pacing import wait_a_little
 from ingest.record_places import warm_up
-from ingest.rejoining import end_what_was_begun
+from ingest.rejoining import end_what_was_begun, read_on_while_joining
 from ingest.resumption import take_turns
 
 log = logging.getLogger(__name__)
@@ -226,6 +226,7 @@ def open_consumer(
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
+    read_on_while_joining(consumer._coordinator, consumer._subscription)
     wait_a_little(consumer._coordinator)
     _listen(consumer, hearing)
     consumer.subscribe([topic], listener=handover)
@@ -247,6 +248,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer, "_subscription"),
         (consumer._subscription, "assigned_partitions"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
+        (consumer._coordinator, "poll"),
         (consumer._coordinator, "time_to_next_poll"),
         (consumer._coordinator, "need_rejoin"),
         (consumer._coordinator, "rejoining"),

@@ -9,6 +9,7 @@ tell.
 from typing import Any
 
 import kafka
+from kafka.errors import KafkaError
 
 from ingest.connection import connect
 from ingest.dead_letters import NullableValues
@@ -46,3 +47,18 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
+
+
+def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> bool:
+    """Close a producer within this time, whatever is still in it; False if something was.
+
+    kafka-python (3.0.12) gives up closing when what is in flight has no answer in time, and leaves its thread running.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError:
+        producer._sender.initiate_close()
+        producer._sender.force_close()
+        producer._closed = True
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Lets a member of a group that has begun to join again end what it began.
+"""Lets a member of a group that has begun to join again end what it began, and read on meanwhile.
 
 kafka-python (3.0.12) has a join go on between polls, and in three ways forgets about it; the first two are worst where
 the members of a group read different topics, as workers of different kinds do.
@@ -17,6 +17,8 @@ the members of a group read different topics, as workers of different kinds do.
 from typing import Any
 
 from kafka.coordinator.base import MemberState
+
+JOINING_POLL_MS = 10
 
 
 def end_what_was_begun(coordinator: Any) -> None:
@@ -55,3 +57,20 @@ async def _take_in(coordinator: Any, assignment: bytes) -> None:
     await coordinator._on_join_complete_async(
         generation.generation_id, generation.member_id, generation.protocol, assignment
     )
+
+
+def read_on_while_joining(coordinator: Any, subscription: Any) -> None:
+    """Let a member go on with what it holds while it joins again, as the cooperative protocol is meant (KIP-429).
+
+    kafka-python (3.0.12) fetches nothing until a join has ended: when a member dies and another comes, the others stand
+    still until the dead one's session is over. Partitions are still taken away within polls alone.
+    """
+    poll = coordinator.poll
+
+    def poll_briefly(timeout_ms: float | None = None) -> bool:
+        if not (coordinator.rejoining and subscription.assigned_partitions()):
+            return bool(poll(timeout_ms=timeout_ms))
+        poll(timeout_ms=JOINING_POLL_MS if timeout_ms is None else min(timeout_ms, JOINING_POLL_MS))
+        return True
+
+    coordinator.poll = poll_briefly

@@ -13,7 +13,6 @@ Errors:
     └── FencedError        nobody knows how it ended, or another has taken over: this producer is of no use any more
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError, Messa
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.producer import open_producer
+from ingest.producer import close_producer, open_producer
 
 # Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
 RETRY_BACKOFF_MS = 5
@@ -129,8 +128,7 @@ class Transactions:
 
     def close(self, timeout_s: float) -> None:
         """Close the producer; an open transaction is left to its timeout."""
-        with contextlib.suppress(KafkaError):  # it could not flush in time, and goes on closing by itself
-            self._producer.close(timeout=timeout_s)
+        close_producer(self._producer, timeout_s)
 
     def _wait(self, begin: Callable[[], Any]) -> None:
         result = begin()

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.producer import has_failed
+from ingest.producer import close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
 from service.delivery.message import Message
@@ -50,7 +50,7 @@ class AtLeastOnce:
         try:
             self._letter_producer = open_letters()
         except BaseException:
-            self._producer.close(timeout=0)
+            close_producer(self._producer, 0.0)
             raise
         self._interval_s = commit_interval_s
         self._due_at = 0.0
@@ -93,7 +93,7 @@ class AtLeastOnce:
             log.warning("it can't be opened yet: %s", error)
             return
         failed, self._producer = self._producer, replacement
-        failed.close(timeout=0)
+        close_producer(failed, 0.0)
 
     def _label_arrived(self, label: Label, metadata: Any) -> None:
         label.ticket.owner.output.reached(metadata.offset)
@@ -193,7 +193,5 @@ class AtLeastOnce:
     def close(self, timeout_s: float) -> None:
         """Send what is still to be sent, and close the producers."""
         for producer in (self._producer, self._letter_producer):
-            try:
-                producer.close(timeout=timeout_s)
-            except KafkaError as error:
-                log.warning("closing was not clean: %s", error)
+            if not close_producer(producer, timeout_s):
+                log.warning("closing was not clean: what was on its way has no answer")

@@ -192,7 +192,10 @@ class Rereading(threading.Thread):
         at = None if committed is None else (committed.offset, committed.metadata)
         planned = plan(Place(at, start, end, own, outputs, self._kind.rules))
         # The end is asked for after the commit was read: labels that the commit relies on are before it.
-        positions, ends = self._ranges(reader, source, planned.labels, own, outputs)
+        labels = planned.labels
+        if labels is not None and labels.offset is None and labels.since_offset >= end:
+            labels = None  # no record yet, so no label of one
+        positions, ends = self._ranges(reader, source, labels, own, outputs)
         own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
         output = Output(own, outputs, own_end)
         if committed is not None and (committed.offset != planned.position or not committed.metadata):

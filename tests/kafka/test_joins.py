@@ -12,6 +12,7 @@ from kafka.structs import MemberState, TopicPartition
 
 from ingest.consumer import Handover, Hearing, open_consumer
 from service.broker import Broker
+from tests.kafka.outside_client import producer, send
 
 SESSION_S = 2.0
 
@@ -125,3 +126,30 @@ def test_a_member_that_freezes_while_it_joins_loses_what_others_took_meanwhile(
         thawed.set()
         frozen.close(autocommit=False)
         other.close(autocommit=False)
+
+
+def test_a_member_reads_on_while_a_join_waits_for_another(broker: Broker, topic: Callable[..., str]) -> None:
+    """The partitions of those that lived stood still until a dead worker's session was over, whenever one came."""
+    name, group = topic(partitions=2), f"group-{topic()}"
+    reading, silent = member(broker, name, group), member(broker, name, group)
+    newcomer = None
+    try:
+        with polled(silent):
+            poll_until(reading, lambda: len(reading.assignment()) == 1 and len(silent.assignment()) == 1)
+        (held,) = reading.assignment()  # from here on the other member says no more than that it is there
+        reading.seek(held, 0)
+        reading.resume(held)
+        newcomer = member(broker, name, group)
+        with polled(newcomer):
+            poll_until(reading, lambda: reading.group_metadata().state == MemberState.REBALANCING)
+            for number in range(3):
+                send(producer(broker.bootstrap_servers), name, [(b"key", b"%d" % number, [])], partition=held.partition)
+                came: list[bytes] = []
+                while not came:
+                    came += [record.value for record in reading.poll(timeout_ms=50).get(held, [])]
+                assert came == [b"%d" % number]
+                assert reading.group_metadata().state == MemberState.REBALANCING
+    finally:
+        for consumer in (reading, silent, newcomer):
+            if consumer is not None:
+                consumer.close(autocommit=False)
