@@ -6,6 +6,7 @@ producer of kafka-python refuses everything (3.0.12). They may repeat where a co
 tell.
 """
 
+import logging
 from typing import Any
 
 import kafka
@@ -13,6 +14,8 @@ from kafka.errors import KafkaError
 
 from ingest.connection import connect
 from ingest.dead_letters import NullableValues
+
+log = logging.getLogger(__name__)
 
 DELIVERY_TIMEOUT_MS = 60_000
 # The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.
@@ -24,6 +27,19 @@ MAX_BLOCK_MS = 10_000
 def has_failed(producer: kafka.KafkaProducer) -> bool:
     """Return whether an idempotent producer will refuse every record from now on."""
     return bool(producer._transaction_manager.has_fatal_error())
+
+
+def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> None:
+    """Close a producer; the sends that it has not finished by then fail.
+
+    kafka-python (3.0.12) raises where there are some, and goes on sending.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError as error:
+        log.info("a producer is closed before it has sent everything: %s", error)
+        producer._sender.force_close()
+        producer._closed = True  # or it raises again when it is collected
 
 
 def open_producer(
@@ -47,18 +63,3 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
-
-
-def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> bool:
-    """Close a producer within this time, whatever is still in it; False if something was.
-
-    kafka-python (3.0.12) gives up closing when what is in flight has no answer in time, and leaves its thread running.
-    """
-    try:
-        producer.close(timeout=timeout_s)
-    except KafkaError:
-        producer._sender.initiate_close()
-        producer._sender.force_close()
-        producer._closed = True
-        return False
-    return True
