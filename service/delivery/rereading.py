@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,16 @@ class _Reading:
     @property
     def done(self) -> bool:
         return all(self.positions[partition] >= end for partition, end in self.ends.items())
+
+    def move_on(self, reached: Mapping[TopicPartition, int]) -> bool:
+        """Take note of how far has been read; tell whether that is further than before."""
+        further = {
+            partition: reached[partition]
+            for partition, position in self.positions.items()
+            if reached.get(partition, position) > position
+        }
+        self.positions |= further
+        return bool(further)
 
 
 class Rereading(threading.Thread):
@@ -245,36 +255,32 @@ class Rereading(threading.Thread):
         if not wanted:
             return
         records, reached = self._reader.poll(POLL_MS)
-        if any([self._take(reading, records, reached) for reading in self._readings]):
+        for partition, labels in records.items():
+            self._take_labels(partition, labels)
+        if any([reading.move_on(reached) for reading in self._readings]):
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > WAITING_LONG_S:
             sources = ", ".join("{}[{}]".format(*reading.request.source) for reading in self._readings)
             log.warning("%s: labels are waited for: is a transaction open on their output?", sources)
             self._begin_again()  # the output may have been made anew, and end sooner
 
-    def _take(
-        self, reading: _Reading, records: dict[TopicPartition, list[Any]], reached: dict[TopicPartition, int]
-    ) -> bool:
-        """Take in what has come; tell whether it is further on."""
-        for partition in reading.positions.keys() & records.keys():
-            for record in records[partition]:
-                self._take_label(reading, partition, record)
-        before = dict(reading.positions)
-        for partition in reading.positions.keys() & reached.keys():
-            reading.positions[partition] = max(reading.positions[partition], reached[partition])
-        return reading.positions != before
-
-    def _take_label(self, reading: _Reading, partition: TopicPartition, record: Any) -> None:
-        if not reading.positions[partition] <= record.offset < reading.ends[partition]:
-            return
-        source = source_of(record)
-        if source is None or source[0] != reading.request.source.partition:
-            return
-        identity = self._kind.identify(record, source[1])
-        if identity is not None:
-            place = record.offset if partition == reading.output.partition else ELSEWHERE
-            reading.said[identity] = Mark(place, source[1])
-            self._metrics.reread.inc()
+    def _take_labels(self, partition: TopicPartition, labels: Sequence[Any]) -> None:
+        """Give labels of a partition of the output to those whose they are."""
+        readings = {
+            reading.request.source.partition: reading for reading in self._readings if partition in reading.positions
+        }
+        for record in labels:
+            source = source_of(record)
+            reading = None if source is None else readings.get(source[0])
+            if source is None or reading is None:
+                continue
+            if not reading.positions[partition] <= record.offset < reading.ends[partition]:
+                continue
+            identity = self._kind.identify(record, source[1])
+            if identity is not None:
+                place = record.offset if partition == reading.output.partition else ELSEWHERE
+                reading.said[identity] = Mark(place, source[1])
+                self._metrics.reread.inc()
 
     def _begin_again(self) -> None:
         """Look everything up anew: what was asked for before may no longer hold."""
