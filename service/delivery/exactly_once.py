@@ -97,7 +97,7 @@ class ExactlyOnce:
         idle_commit = hurried or now >= self._commit_at
         if idle_commit:
             self._commit_at = now + self._interval_s
-        if self._attempt is None and (self._unsent or (idle_commit and self._points())):
+        if self._attempt is None and (self._unsent or (idle_commit and self._due())):
             self._begin()
         attempt = self._attempt
         if attempt is None:
@@ -159,9 +159,9 @@ class ExactlyOnce:
 
     def _commit(self, attempt: _Attempt) -> bool:
         assert self._transactions is not None
-        points = self._points()
-        letters = {partition: partition.ledger.letters_until(point) for partition, point in points.items()}
-        self._send_letters([letter for kept in letters.values() for letter in kept])
+        due = self._due()
+        points = {partition: point for partition, (point, _) in due.items()}
+        self._send_letters([letter for _, letters in due.values() for letter in letters])
         writing = {label.ticket.owner for label in attempt.labels}
         if not all(partition.alive for partition in writing | points.keys()):
             raise AbortableError("a partition has gone to another worker")
@@ -174,8 +174,8 @@ class ExactlyOnce:
         self._metrics.transactions["committed"].inc()
         self._metrics.transaction_time.observe(time.monotonic() - attempt.began_at)
         self._metrics.commits["success"].inc()
-        for partition, point in points.items():
-            partition.ledger.drop_letters(letters[partition])
+        for partition, (point, letters) in due.items():
+            partition.ledger.drop_letters(letters)
             self._assignment.committed(partition, point)
         self._commit_at = time.monotonic() + self._interval_s
         self._forget_attempt()
@@ -183,9 +183,10 @@ class ExactlyOnce:
             label.arrived(self._metrics)
         return True
 
-    def _points(self) -> dict[Partition, Point]:
-        found = {partition: partition.ledger.committable() for partition in self._assignment if partition.alive}
-        return {partition: point for partition, point in found.items() if point is not None}
+    def _due(self) -> dict[Partition, tuple[Point, list[Message]]]:
+        """Return what may be committed of each partition, and the letters that go with it."""
+        found = {partition: partition.ledger.due() for partition in self._assignment if partition.alive}
+        return {partition: due for partition, due in found.items() if due is not None}
 
     def _send_letters(self, letters: Sequence[Message]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.

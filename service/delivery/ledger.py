@@ -89,23 +89,22 @@ class Ledger:
 
     def committable(self) -> Point | None:
         """Return the newest snapshot that may be committed, apart from letters kept back; None if there is none."""
+        due = self.due()
+        return None if due is None else due[0]
+
+    def due(self) -> tuple[Point, list[Message]] | None:
+        """Return the newest snapshot that may be committed, and the letters kept back that must be out with it.
+
+        Both at once, for a quiet snapshot taken in between would take the letters along.
+        """
         with self._lock:
-            newest = None
+            newest, letters = None, list[Message]()
             for segment, point in self._sealed:
                 if segment.owed:
                     break
                 newest = point
-            return newest
-
-    def letters_until(self, point: Point) -> list[Message]:
-        """Return the dead letters kept back of records before a point, which must be out when it is committed."""
-        with self._lock:
-            return [
-                letter
-                for segment, sealed in self._sealed
-                if sealed.position <= point.position
-                for letter in segment.letters
-            ]
+                letters += segment.letters
+            return None if newest is None else (newest, letters)
 
     def drop_letters(self, letters: Sequence[Message]) -> None:
         """Forget letters that were kept back: Kafka has them, or will never take them."""

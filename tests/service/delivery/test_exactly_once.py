@@ -348,3 +348,23 @@ def test_a_position_without_labels_is_committed_when_the_interval_is_over(clock:
     delivery.turn()
     [(sent, offsets, _)] = transactions.commits
     assert (sent, offsets[0].offset) == ([], 10)
+
+
+def test_a_dead_letter_is_in_the_transaction_that_passes_it_whatever_the_worker_does_meanwhile(clock: Clock) -> None:
+    """A snapshot taken while Kafka answers stands in the place of the one that is committed."""
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    delivery.reject([make_letter()], partition)
+    partition.position = 10
+    delivery.commit()
+
+    def seal() -> None:
+        partition.position += 10
+        delivery.commit()
+
+    transactions.meanwhile = seal
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert [(sent, offsets[0].offset) for sent, offsets, _ in transactions.commits] == [([b"bad"], 10), ([], 20)]

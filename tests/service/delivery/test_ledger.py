@@ -102,11 +102,9 @@ def test_letters_that_are_kept_back_go_with_the_position_after_them_and_not_befo
     segment = ledger.promise(1)
     ledger.keep_back([second])
     ledger.seal(point(20))
-    assert ledger.committable() == point(10)
-    assert ledger.letters_until(point(10)) == [first]
+    assert ledger.due() == (point(10), [first])
     ledger.acknowledge(segment)
-    assert ledger.committable() == point(20)
-    assert ledger.letters_until(point(20)) == [first, second]
+    assert ledger.due() == (point(20), [first, second])
     ledger.drop_letters([first, second])
     ledger.commit(point(20))
     assert (ledger.letter_bytes, ledger.settled) == (0, True)
@@ -120,5 +118,18 @@ def test_letters_that_have_been_sent_are_not_sent_again_when_their_segment_has_a
     ledger.seal(point(20))  # takes the first one's place while that is on its way
     ledger.drop_letters([sent])
     ledger.commit(point(10))
-    assert ledger.committable() == point(20)
-    assert ledger.letters_until(point(20)) == []
+    assert ledger.due() == (point(20), [])
+
+
+def test_letters_go_with_the_snapshot_that_they_were_asked_for_with() -> None:
+    """Asked for by the snapshot's position, they were not found when another had taken its place meanwhile.
+
+    The position was committed without them, and a worker killed before the next transaction lost them.
+    """
+    ledger = Ledger()
+    kept = letter()
+    ledger.keep_back([kept])
+    ledger.seal(point(10))
+    assert ledger.due() == (point(10), [kept])
+    ledger.seal(point(20))
+    assert ledger.due() == (point(20), [kept])
