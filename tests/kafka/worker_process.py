@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-READY_WITHIN_S = 40
+READY_WITHIN_S = 60
 STOPPED_WITHIN_S = 30
 
 
