@@ -148,6 +148,7 @@ def test_labels_of_an_older_assignment_are_not_sent() -> None:
     partition.alive = False
     delivery.say(owe(partition, 1, position=10))
     assert producer.sent == []
+    assert delivery.let_go({partition.source})
 
 
 @pytest.mark.parametrize("arrives", [True, False])
