@@ -1,7 +1,8 @@
 """The worker: records in, labels out, and the offset committed when Kafka has acknowledged them.
 
-One thread, the worker's own, polls, decodes and cuts frames, and is the only one that touches partitions and
-their ledgers. The core's thread classifies; the publisher's thread says labels. The parts, each in a file of its own:
+One thread, the worker's own, polls, decodes and cuts frames; while it waits in a poll, the consumer's may do the same
+for partitions that come and go. The core's thread classifies; the publisher's says labels; whoever learns of an
+acknowledgement notes it in the partition's ledger. The parts, each in a file of its own:
 
     Kind          what differs between kinds of worker: records to frames, predictions to labels
     Clients       the connections to Kafka
@@ -168,7 +169,7 @@ class Worker:
         error = self._thread_error
         if error is not None:
             raise WorkerError(
-                f"the {self.kind.name} worker's inference or publishing has failed for good: {error}"
+                f"the {self.kind.name} worker's inference, publishing or rereading has failed for good: {error}"
             ) from error
 
     def _recover_failed(self) -> None:
