@@ -42,7 +42,7 @@ class ClientFilter(logging.Filter):
         """Tell whether the record is to be written."""
         if not record.name.startswith("kafka."):
             return True
-        if _is_a_normal_start(record):
+        if _is_normal(record):
             return False
         place, now = (record.pathname, record.lineno), self._clock()
         if now - self._last.get(place, float("-inf")) < CLIENT_REPEATS_S:
@@ -55,13 +55,18 @@ class ClientFilter(logging.Filter):
         return True
 
 
-def _is_a_normal_start(record: logging.LogRecord) -> bool:
+def _is_normal(record: logging.LogRecord) -> bool:
+    """Tell whether a record is about something that happens at each start or end, and needs nobody."""
     text = record.getMessage()
     # A new group's coordinator isn't one yet when it is first asked. The client looks for it again by itself, and
     # commits that fail because there is none are told by the worker.
     no_coordinator_yet = text.startswith("Marking the coordinator dead") and "NotCoordinatorError" in text
     # The member that assigns partitions has still to learn of topics that only others read; then it assigns again.
-    return no_coordinator_yet or text.startswith("No partition metadata for topic")
+    topics_to_learn = text.startswith("No partition metadata for topic")
+    # Its IO thread may look once more at a connection that another thread has just closed.
+    error = record.exc_info[1] if record.exc_info else None
+    read_after_close = isinstance(error, AttributeError) and "Error receiving network data" in text
+    return no_coordinator_yet or topics_to_learn or read_after_close
 
 
 def set_up(log_format: str) -> None:

@@ -47,3 +47,15 @@ def test_a_coordinator_that_is_not_one_yet_is_left_out_and_one_that_has_died_is_
 
 def test_the_topics_of_a_groups_other_members_may_be_unknown_at_first() -> None:
     assert not ClientFilter(clock=lambda: 0.0).filter(remark("No partition metadata for topic texts"))
+
+
+def test_a_connection_that_is_looked_at_once_more_after_its_end_is_left_out_and_one_that_breaks_is_not() -> None:
+    """A traceback stood in the log of a worker that had just ended as it should."""
+    text = "%s: Error receiving network data closing socket"
+    for error, wanted in [
+        (AttributeError("'NoneType' object has no attribute 'recv'"), False),
+        (OSError("reset"), True),
+    ]:
+        record = remark(text, "<transport>")
+        record.exc_info = (type(error), error, None)
+        assert ClientFilter(clock=lambda: 0.0).filter(record) == wanted
