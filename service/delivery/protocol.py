@@ -62,8 +62,7 @@ class Label:
 class Delivery(Protocol):
     """Says labels and dead letters, and commits positions; in what order, and what follows from a failure, is its own.
 
-    ``failed`` holds partitions whose output failed, and why: the worker's thread recovers them. ``lost`` are dead
-    letters that no topic takes.
+    ``failed`` holds partitions whose output failed, and why: the worker's thread recovers them.
     """
 
     failed: collections.deque[tuple[Partition, Exception]]

@@ -40,8 +40,8 @@ class Plan:
 
     ``labels`` are to be known before (None: nothing is held as said). ``aloud`` lets windows that close during the
     replay be said, unless they have been: another worker's rules closed other ones. ``buried`` are devices whose
-    readings are passed over, each up to a record. ``warnings`` are sentences for
-    the operator, where what was committed doesn't fit.
+    readings are passed over, each up to a record. ``warnings`` are sentences for the operator, where what was
+    committed doesn't fit.
     """
 
     position: int
