@@ -1,9 +1,9 @@
-"""What the consumer makes of a fetched partition: records found by a compiled loop, a piece of a batch at a time.
+"""What the consumer makes of a fetched partition: columns of records, a piece at a time, found by compiled loops.
 
-kafka-python (3.0.12) parses records one by one in Python. Here `find_records` says where the parts of a piece's
-records lie, and light records are cut out of the batch's bytes. Batches are taken apart by kafka-python itself:
-checksum, compression, transactions. So is a record of which the compiled loop is not sure, and a batch of an old
-format: what is malformed is refused as kafka-python refuses it, at the same record.
+kafka-python (3.0.12) parses records one by one in Python. Here `find_batches` goes through the bytes of a response and
+says where the parts of its records lie. What it is not sure of is taken apart by kafka-python itself, a batch at a
+time: compression, transactions, checksums that don't fit. So is a record of which the compiled loops are not sure, and
+a batch of an old format: what is malformed is refused as kafka-python refuses it, at the same record.
 
 In three things that make it stand still for ever it is not followed:
 
@@ -18,71 +18,154 @@ In three things that make it stand still for ever it is not followed:
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.util import decode_varint
+from kafka.record.util import calc_crc32c
 
-from ingest.record_places import COLUMNS, find_records
-from ingest.records import Headers
+from ingest.record_columns import Records
+from ingest.record_places import (
+    CHECKED_FROM,
+    COLUMNS,
+    COUNT_AT,
+    CRC_AT,
+    DONE,
+    EPOCH_AT,
+    FULL,
+    LAST_DELTA_AT,
+    LENGTH_AT,
+    MAGIC_AT,
+    SHORTEST_RECORD,
+    UNCHECKED,
+    Bytes,
+    find_batches,
+    find_records,
+)
 
-PIECE = 1024
-# Fewer records than this are read sooner by kafka-python than the compiled loop is called: many producers send each
-# record in a batch of its own.
-WORTH_A_CALL = 3
-_NO_TIMESTAMP = -1  # KIP-32: what Kafka's own clients give for message format v0
+# Records found at once; a batch that has more is a piece of its own.
+PIECE = 4096
+_ALL = 2**31
 
 
-class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as it was consumed; `timestamp` is Kafka's, in epoch ms."""
+class Taken:
+    """What one `take` gave: pieces, whose records kafka-python counts by `len`."""
 
-    value: bytes | None
-    key: bytes | None
-    headers: Headers
-    timestamp: int
-    offset: int
+    def __init__(self) -> None:
+        self._pieces: list[Records] = []
+        self._count = 0
+
+    def add(self, piece: Records) -> None:
+        """Append a piece."""
+        self._pieces.append(piece)
+        self._count += len(piece)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Records]:
+        return iter(self._pieces)
 
 
 class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What a consumer's fetcher makes of one partition's part of a response: `fetcher.PartitionRecords`.
 
-    Its consumer has no deserializers.
+    Its consumer has no deserializers, and its `poll` returns a list of `Records` for each partition.
     """
 
-    def take(self, n: int | None = None) -> list[FetchedRecord]:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._rest: Records | None = None
+        self._begun = False
+
+    def take(self, n: int | None = None) -> Taken:
         """Return the next records, at most `n`; raise CorruptRecordError, or what a codec raises, as kafka-python."""
         try:
-            records: list[FetchedRecord] = super().take(n)
+            self._maybe_raise_next_inline_exception()
+            return self._take(_ALL if n is None else n)
         except Exception:
             self.drain()
             raise
-        return records
 
-    def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[FetchedRecord]:
-        """Yield the records that the isolation level allows; `next_fetch_offset` follows."""
-        batch = None
-        for batch in iter(records.next_batch, None):
-            if self.check_crcs and not batch.validate_crc():
-                raise CorruptRecordError(
-                    f"Record batch for partition {tp} at offset {batch.base_offset} failed crc check"
-                )
-            if batch.magic == 2:
-                self.leader_epoch = batch.leader_epoch
-                if self._is_hidden(batch):
-                    self.next_fetch_offset = batch.next_offset
-                    continue
-            for piece, size in _pieces(batch):
-                self.records_read += len(piece)
-                self.bytes_read += size
-                for record in piece:
-                    self.next_fetch_offset = record.offset + 1
-                    yield record
-        if batch is not None and batch.magic == 2:  # compaction may have removed the last record, but not its offset
-            self.next_fetch_offset = batch.next_offset
+    def _take(self, wanted: int) -> Taken:
+        taken = Taken()
+        try:
+            while len(taken) < wanted and (piece := self._next_piece()) is not None:
+                room = wanted - len(taken)
+                self._rest = piece[room:] if room < len(piece) else None
+                taken.add(piece[:room])
+                self.next_fetch_offset = int(piece.offset[min(room, len(piece)) - 1]) + 1
+        except Exception as error:
+            if not taken:
+                raise
+            self._next_inline_exception = error  # for the next call
+        return taken
+
+    def _next_piece(self) -> Records | None:
+        """Return what the last take left, or the next piece from the offset on that was asked for."""
+        if self._rest is not None:
+            return self._rest
+        for piece in self.record_iterator or ():
+            if self._begun:
+                return piece  # type: ignore[no-any-return]
+            asked_for = piece.offset >= self.fetch_offset
+            if asked_for.any():
+                self._begun = True
+                return piece[int(asked_for.argmax()) :]  # type: ignore[no-any-return]
+            self.next_fetch_offset = int(piece.offset[-1]) + 1
+        return None
+
+    def _maybe_skip_record(self, _piece: Records) -> bool:
+        return False  # see `_next_piece`
+
+    def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[Records]:
+        """Yield the records that the isolation level allows; at the end `next_fetch_offset` passes the last batch."""
+        raw = bytes(records._buffer)  # itself, where it is bytes
+        view = np.frombuffer(raw, np.uint8)
+        at, last, sound, room = 0, -1, -1, min(PIECE, len(raw) // SHORTEST_RECORD)
+        while True:
+            places = np.empty((COLUMNS, room), np.int64)
+            found, at, last_found, size, why = find_batches(view, at, sound, self._must_tell_apart, places)
+            if last_found >= 0:
+                last, self.leader_epoch = last_found, _number(raw, last_found + EPOCH_AT)
+            if found:
+                yield self._counted(Records(raw, places[:, :found]), size)
+            if why == FULL:
+                room = max(room, _number(raw, at + COUNT_AT))
+            elif why == UNCHECKED and _is_sound(view, at):
+                sound = at
+            elif why == DONE or (batch := _batch_at(records, at)) is None:
+                break
+            else:
+                last, at = at, at + EPOCH_AT + _number(raw, at + LENGTH_AT)
+                yield from self._read_apart(tp, batch)
+        if last >= 0 and raw[last + MAGIC_AT] == 2:  # compaction may have removed the last record, but not its offset
+            self.next_fetch_offset = _number(raw, last, 8) + _number(raw, last + LAST_DELTA_AT) + 1
         self.drain()
+
+    @property
+    def _must_tell_apart(self) -> bool:
+        """Whether batches of transactions have to be looked at one by one."""
+        aborted = self.aborted_transactions or self.aborted_producer_ids
+        return bool(self.isolation_level == IsolationLevel.READ_COMMITTED and aborted)
+
+    def _read_apart(self, tp: Any, batch: Any) -> Iterator[Records]:
+        """Yield the records of one batch, as kafka-python takes it apart."""
+        if self.check_crcs and not batch.validate_crc():
+            raise CorruptRecordError(f"Record batch for partition {tp} at offset {batch.base_offset} failed crc check")
+        if batch.magic == 2:
+            self.leader_epoch = batch.leader_epoch
+            if self._is_hidden(batch):
+                self.next_fetch_offset = batch.next_offset
+                return
+        for piece, size in _pieces(batch):
+            yield self._counted(piece, size)
+
+    def _counted(self, piece: Records, size: int) -> Records:
+        self.records_read += len(piece)
+        self.bytes_read += size
+        return piece
 
     def _is_hidden(self, batch: Any) -> bool:
         """Tell whether no reader is given the batch, or no committed one; follow the transactions (KIP-98)."""
@@ -98,41 +181,58 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         return batch.records_count > 0 and bool(super()._contains_abort_marker(batch))
 
 
-def _pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
+def _number(raw: bytes, at: int, size: int = 4) -> int:
+    return int.from_bytes(raw[at : at + size], "big", signed=True)
+
+
+def _is_sound(view: Bytes, at: int) -> bool:
+    """Tell whether the checksum of a whole batch fits."""
+    raw = memoryview(view[at:])
+    end = EPOCH_AT + int.from_bytes(raw[LENGTH_AT:EPOCH_AT], "big")
+    return bool(calc_crc32c(raw[CHECKED_FROM:end]) == int.from_bytes(raw[CRC_AT:CHECKED_FROM], "big"))
+
+
+def _batch_at(records: Any, at: int) -> Any:
+    """Return the batch that begins at `at`, None where no whole one does; raise CorruptRecordError for a stump."""
+    records._pos = at
+    records._next_slice = None
+    records._cache_next()
+    return records.next_batch()
+
+
+def _pieces(batch: Any) -> Iterator[tuple[Records, int]]:
     """Yield a batch's records in pieces, each with its size in bytes as kafka-python counts it."""
     if type(batch) is DefaultRecordBatch:
         return _v2_pieces(batch)
     return _v1_pieces(batch)
 
 
-def _v1_pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
+def _v1_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
     for record in batch:
         if not record.validate_crc():
             raise CorruptRecordError(f"Record at offset {record.offset} failed crc check")
-        yield [_light(record)], record.size_in_bytes
+        yield Records.of([record]), record.size_in_bytes
 
 
-def _v2_pieces(batch: Any) -> Iterator[tuple[list[FetchedRecord], int]]:
+def _v2_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
     """Yield what the compiled loop is sure of, and in between what kafka-python's iteration makes of the rest."""
     iter(batch)  # decompresses
     batch.__class__ = TolerantBatch
     batch._buffer = bytes(batch._buffer)
     while True:
         piece, size = _next_piece(batch)
-        if piece:
+        if len(piece):
             yield piece, size
         if len(piece) < PIECE:
             record = next(batch, None)
             if record is None:
                 return
-            yield [_light(record)], record.size_in_bytes
+            yield Records.of([record]), record.size_in_bytes
 
 
-def _next_piece(batch: Any) -> tuple[list[FetchedRecord], int]:
+def _next_piece(batch: Any) -> tuple[Records, int]:
     """Return the next records that the compiled loop is sure of, at most `PIECE`, and move the batch past them."""
-    wanted = min(PIECE, batch.records_count - batch._next_record_index)
-    if wanted < WORTH_A_CALL:
-        return [], 0
+    wanted = max(0, min(PIECE, batch.records_count - batch._next_record_index))
     base, step = batch.first_timestamp, 1
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
         base, step = batch.max_timestamp, 0
@@ -140,12 +240,7 @@ def _next_piece(batch: Any) -> tuple[list[FetchedRecord], int]:
     raw = np.frombuffer(batch._buffer, np.uint8)
     found, batch._pos, size = find_records(raw, batch._pos, batch.base_offset, base, step, places)
     batch._next_record_index += found
-    return _cut(batch._buffer, *places[:, :found].tolist()), size
-
-
-def _light(record: Any) -> FetchedRecord:
-    timestamp = _NO_TIMESTAMP if record.timestamp is None else record.timestamp
-    return FetchedRecord(record.value, record.key, record.headers, timestamp, record.offset)
+    return Records(batch._buffer, places[:, :found]), size
 
 
 class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
@@ -176,45 +271,3 @@ class _EscapingBuffer(bytes):
 class _EscapedText(bytes):
     def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
         return super().decode(encoding, "backslashreplace")
-
-
-def _cut(
-    raw: bytes,
-    keys: list[int],
-    key_ends: list[int],
-    values: list[int],
-    value_ends: list[int],
-    ends: list[int],
-    timestamps: list[int],
-    offsets: list[int],
-) -> list[FetchedRecord]:
-    """Make the records whose parts lie there; most have the same headers as others, or none."""
-    written = [raw[at:end] for at, end in zip(value_ends, ends, strict=True)]
-    headers = {block: _read_headers(block) for block in set(written)}
-    return list(
-        map(
-            FetchedRecord,
-            _fields(raw, values, value_ends),
-            _fields(raw, keys, key_ends),
-            map(headers.__getitem__, written),
-            timestamps,
-            offsets,
-        )
-    )
-
-
-def _fields(raw: bytes, starts: list[int], ends: list[int]) -> list[bytes | None]:
-    return [None if at < 0 else raw[at:end] for at, end in zip(starts, ends, strict=True)]
-
-
-def _read_headers(block: bytes) -> Headers:
-    """Read headers that `find_records` has looked through."""
-    count, at = decode_varint(block)
-    headers = []
-    for _ in range(count):
-        size, at = decode_varint(block, at)
-        name = block[at : at + size].decode(errors="backslashreplace")
-        size, at = decode_varint(block, at + size)
-        headers.append((name, None if size < 0 else block[at : at + size]))
-        at += max(0, size)
-    return tuple(headers)

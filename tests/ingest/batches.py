@@ -1,7 +1,7 @@
 """Record batches by the protocol guide, right or wrong in any of their parts."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from kafka.record import MemoryRecords
 from kafka.structs import TopicPartition
 
 from ingest.fetched import TolerantBatch
+from ingest.record_columns import Records, as_long
 
 CONTROL, TRANSACTIONAL, APPEND_TIME = 0x20, 0x10, 0x08
 COMMITTED = 1
@@ -150,8 +151,16 @@ def open_records(
     )
 
 
-def plain(records: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return [(each.offset, each.timestamp, each.key, each.value, list(each.headers)) for each in records]
+def one_by_one(taken: Iterable[Any]) -> list[Any]:
+    """The records of what `take` gave, or a consumer's poll for a partition: kafka-python's own, or pieces of ours."""
+    return [record for each in taken for record in (each if isinstance(each, Records) else [each])]
+
+
+def plain(taken: Iterable[Any]) -> list[tuple[Any, ...]]:
+    return [
+        (as_long(each.offset), as_long(each.timestamp), each.key, each.value, list(each.headers))
+        for each in one_by_one(taken)
+    ]
 
 
 def read(part: Any, takes: Sequence[int] = (4000,)) -> tuple[list[Any], str]:
@@ -163,6 +172,6 @@ def read(part: Any, takes: Sequence[int] = (4000,)) -> tuple[list[Any], str]:
             records = part.take(takes[turn % len(takes)])
         except Exception as error:
             return said, type(error).__name__
-        said.append((plain(records), part.next_fetch_offset, part.leader_epoch))
+        said.append((plain(records), as_long(part.next_fetch_offset), part.leader_epoch))
         turn += 1
     return [*said, part.bytes_read, part.records_read], ""

@@ -1,0 +1,148 @@
+"""Records as columns: the bytes that came from Kafka, and where in them each record's parts lie.
+
+No object stands for a record until somebody asks for one: a dead letter, a text, a form that is rare.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import msgspec
+import numpy as np
+from kafka.record.util import decode_varint, encode_varint
+from numpy.typing import NDArray
+
+from ingest.record_places import COLUMNS, END, KEY, KEY_END, OFFSET, TIMESTAMP
+from ingest.records import Headers, Record
+
+_NO_TIMESTAMP = -1  # KIP-32: what Kafka's own clients give for message format v0
+_PARTS = slice(KEY, END + 1)
+
+
+class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was consumed; `timestamp` is Kafka's, in epoch ms."""
+
+    value: bytes | None
+    key: bytes | None
+    headers: Headers
+    timestamp: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records(Sequence[FetchedRecord]):
+    """Some records of one partition, in the order of the log.
+
+    raw: the bytes in which their parts lie.
+    places: int64[COLUMNS, n], the rows as `ingest.record_places` names them; all of them lie within `raw`.
+    """
+
+    raw: bytes
+    places: NDArray[np.int64]
+
+    @staticmethod
+    def of(records: Iterable[Record]) -> Records:
+        """Write records that are objects, such as kafka-python's own, as columns."""
+        raw, rows = bytearray(), []
+        for record in records:
+            row = []
+            for part in (record.key, record.value):
+                row += [-1 if part is None else len(raw), len(raw) + len(part or b"")]
+                raw += part or b""
+            _write_headers(record.headers, raw)
+            timestamp = _NO_TIMESTAMP if record.timestamp is None else record.timestamp
+            rows.append((*row, len(raw), as_long(timestamp), as_long(record.offset)))
+        return Records(bytes(raw), np.array(rows, np.int64).reshape(-1, COLUMNS).T)
+
+    @staticmethod
+    def join(pieces: Sequence[Records]) -> Records:
+        """Return the records of all pieces, of which there is at least one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        places = np.concatenate([piece.places for piece in pieces], axis=1)
+        raw, row = [], 0
+        at = 0
+        for piece in pieces:
+            first, last = piece._span()
+            raw.append(piece.raw[first:last])
+            moved = places[_PARTS, row : row + len(piece)]
+            moved[moved >= 0] += at - first
+            at += last - first
+            row += len(piece)
+        return Records(b"".join(raw), places)
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """int64[n], never decreasing as Kafka writes them."""
+        return self.places[OFFSET]
+
+    @property
+    def timestamp(self) -> NDArray[np.int64]:
+        """int64[n], Kafka's, in epoch ms."""
+        return self.places[TIMESTAMP]
+
+    def __len__(self) -> int:
+        return self.places.shape[1]
+
+    @overload
+    def __getitem__(self, index: int) -> FetchedRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> FetchedRecord | Records:
+        if isinstance(index, slice):
+            return Records(self.raw, self.places[:, index])
+        return next(iter(Records(self.raw, self.places[:, index, np.newaxis])))
+
+    def __iter__(self) -> Iterator[FetchedRecord]:
+        """Cut all of them out; most have the same headers as others, or none."""
+        raw = self.raw
+        keys, key_ends, values, value_ends, ends, timestamps, offsets = self.places.tolist()
+        written = [raw[at:end] for at, end in zip(value_ends, ends, strict=True)]
+        headers = {block: _read_headers(block) for block in set(written)}
+        return map(
+            FetchedRecord,
+            _fields(raw, values, value_ends),
+            _fields(raw, keys, key_ends),
+            map(headers.__getitem__, written),
+            timestamps,
+            offsets,
+        )
+
+    def _span(self) -> tuple[int, int]:
+        """Return where the bytes of the records begin and end: they lie in their order."""
+        if not len(self):
+            return 0, 0
+        first = self.places[KEY, 0] if self.places[KEY, 0] >= 0 else self.places[KEY_END, 0]
+        return int(first), int(self.places[END, -1])
+
+
+def as_long(number: int) -> int:
+    """Return a time or an offset as Kafka's own clients compute it, in 64 bits, from whatever a batch's head says."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _fields(raw: bytes, starts: list[int], ends: list[int]) -> list[bytes | None]:
+    return [None if at < 0 else raw[at:end] for at, end in zip(starts, ends, strict=True)]
+
+
+def _read_headers(block: bytes) -> Headers:
+    """Read headers that `find_records` has looked through; a name that is not UTF-8 keeps its odd bytes escaped."""
+    count, at = decode_varint(block)
+    headers = []
+    for _ in range(count):
+        size, at = decode_varint(block, at)
+        name = block[at : at + size].decode(errors="backslashreplace")
+        size, at = decode_varint(block, at + size)
+        headers.append((name, None if size < 0 else block[at : at + size]))
+        at += max(0, size)
+    return tuple(headers)
+
+
+def _write_headers(headers: Headers, raw: bytearray) -> None:
+    encode_varint(len(headers), raw.append)
+    for part in itertools.chain.from_iterable((name.encode(), value) for name, value in headers):
+        encode_varint(-1 if part is None else len(part), raw.append)
+        raw += part or b""
