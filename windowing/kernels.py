@@ -200,14 +200,18 @@ def _precedes(a: Float32s, b: Float32s) -> bool:
 
 
 @entry
-def first_fault(devices: int, device: Int32s, timestamp_ms: Int64s, offset: Int64s, reached: int, start: int) -> int:
-    """Return the first row from `start` on that `merge` could not take in safely, or -1.
+def first_fault(
+    ids: int, longest: int, id_at: Int64s, id_end: Int64s, timestamp_ms: Int64s, offset: Int64s, reached: int, start: int
+) -> int:
+    """Return the first row from `start` on that could not be taken in safely, or -1.
 
-    A device must be one of 0..devices - 1, a time strictly within +-`FURTHEST_MS`, and no offset below the one before
-    or below `reached`.
+    An id must lie within `ids` bytes and have at most `longest`, a time be strictly within +-`FURTHEST_MS`, and no
+    offset be below the one before or below `reached`.
     """
-    for i in range(start, len(device)):
-        if not (0 <= device[i] < devices and -FURTHEST_MS < timestamp_ms[i] < FURTHEST_MS and reached <= offset[i]):
+    for i in range(start, len(id_at)):
+        if not (0 <= id_at[i] <= id_end[i] <= ids and id_end[i] - id_at[i] <= longest):
+            return i
+        if not (-FURTHEST_MS < timestamp_ms[i] < FURTHEST_MS and reached <= offset[i]):
             return i
         reached = offset[i]
     return -1
@@ -216,7 +220,6 @@ def first_fault(devices: int, device: Int32s, timestamp_ms: Int64s, offset: Int6
 @entry
 def merge(
     rows: Int64s,
-    device: Int32s,
     timestamp_ms: Int64s,
     xyz: Float32s,
     offset: Int64s,
@@ -228,9 +231,8 @@ def merge(
 ) -> tuple[int, int, int, int, int]:
     """Merge the readings from row `start` on into the rings, and cut each window that a reading closes by time.
 
-    rows: int64[d], the row in the rings of each of the batch's devices; device: int32[n], index into `rows`;
-    timestamp_ms: int64[n], strictly within +-2**62; xyz: float32[n, 3]; offset: int64[n], the readings' records;
-    max_hole: longest hole of a complete window, in slots; late_ms: int64[n], filled with how late late readings are.
+    rows: int64[n], the row in the rings of each reading's device; timestamp_ms: int64[n], strictly within +-2**62;
+    xyz: float32[n, 3]; offset: int64[n], the readings' records; max_hole: longest hole of a complete window, in slots; late_ms: int64[n], filled with how late late readings are.
 
     Stops before a reading that the sheet might lack room for. Returns the row to continue at and the numbers of
     frames cut, of incomplete windows, of readings that lost their slot to a better one, and of late readings.
@@ -239,8 +241,8 @@ def merge(
     room = len(sheet.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
     cut = incomplete = superseded = late = 0
     i = start
-    while i < len(device) and cut <= room:
-        row = rows[device[i]]
+    while i < len(rows) and cut <= room:
+        row = rows[i]
         slot = _slot_of(timestamp_ms[i])
         rings.last[row] = offset[i]
         if rings.newest_ms[row] == NEVER:

@@ -34,14 +34,15 @@ def cut(
         raise ValueError(f"timestamp_ms has shape {timestamp_ms.shape} and xyz {xyz.shape}: need (n,) and (n, 3)")
     order = np.argsort(timestamp_ms, kind="stable")
     timestamp_ms, xyz = timestamp_ms[order], xyz[order]
-    device = np.zeros(len(order), dtype=np.int32)
-    offset = np.zeros(len(order), dtype=np.int64)
+    ids = np.frombuffer(phase_id, np.uint8)
+    offset = id_at = np.zeros(len(order), dtype=np.int64)
+    id_end = np.full(len(order), len(ids), dtype=np.int64)
 
     windower = Windower(lateness_slots=0, max_gap_ms=max_gap_ms)
     frames: list[Frames] = []
     row, more = 0, True
     while more:
-        step = windower.push([phase_id], device, timestamp_ms, xyz, offset, 0.0, row)
+        step = windower.push(ids, id_at, id_end, timestamp_ms, xyz, offset, 0.0, row)
         frames.append(step.frames)
         row, more = step.consumed, step.more
     frames.append(windower.fall_silent(np.inf).frames)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from windowing import kernels
+from windowing import device_table, kernels
 from windowing.ages import Ages
 from windowing.compiled import first_call
-from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, phase
+from windowing.device_table import Bytes
+from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
 
 _MOST_LATENESS_SLOTS = 1200
@@ -21,7 +22,8 @@ _SMALLEST_CAPACITY = 64
 class Frames:
     """Closed and complete windows, one row each; there may be none.
 
-    device_id: object[m] of bytes.
+    device_id: uint8[m, 128], UTF-8, with zeros behind it.
+    id_size: int32[m], its bytes.
     start_ms: int64[m], centre of the first slot, epoch ms.
     values: float32[m, 80, 3], in the readings' unit.
     measured: int32[m], slots measured rather than interpolated; coverage is measured / 80.
@@ -31,7 +33,8 @@ class Frames:
     reading: int64[m], row in the pushed batch of the closing reading, -1 for a silence.
     """
 
-    device_id: npt.NDArray[np.object_]
+    device_id: Bytes
+    id_size: Int32s
     start_ms: Int64s
     values: Float32s
     measured: Int32s
@@ -42,6 +45,10 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.start_ms)
+
+    def device_ids(self) -> list[bytes]:
+        """Return each window's device, as an object: not for the hot path."""
+        return _as_objects(self.device_id, self.id_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,8 @@ class Step:
 
 
 _NO_FRAMES = Frames(
-    device_id=np.empty(0, dtype=np.object_),
+    device_id=np.empty((0, device_table.LONGEST_ID), dtype=np.uint8),
+    id_size=np.empty(0, dtype=np.int32),
     start_ms=np.empty(0, dtype=np.int64),
     values=np.empty((0, WINDOW_SLOTS, 3), dtype=np.float32),
     measured=np.empty(0, dtype=np.int32),
@@ -92,8 +100,8 @@ class Windower:
     Deterministic: what it returns depends on its arguments and on nothing else. Offsets and `processed_at` never
     decrease from call to call. Not thread-safe; the compiled loops release the GIL.
 
-    A device takes 48 bytes and 21 for each of its 80 + `lateness_slots` slots: 1.8 KB at the default, under 2.5 KB up
-    to 36 slots of lateness; its id and its place in the dictionary, some 150 bytes, come on top.
+    A device takes 204 bytes, with its id of up to 128, and 21 for each of its 80 + `lateness_slots` slots: 2.0 KB at
+    the default, under 2.5 KB up to 29 slots of lateness.
 
     Args:
         lateness_slots: how far behind its device's newest, in slots of 50 ms, a reading surely still counts.
@@ -129,29 +137,30 @@ class Windower:
         self._idle_timeout_s = idle_timeout_s
         self._max_hole = int(min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS))  # a float would be another kernel to compile
         self._rings = _new_rings(_SMALLEST_CAPACITY, ring)
-        self._ids = np.empty(_SMALLEST_CAPACITY, dtype=np.object_)
-        self._rows: dict[bytes, int] = {}
-        self._free = list(range(_SMALLEST_CAPACITY - 1, -1, -1))
+        self._table = device_table.new_table(_SMALLEST_CAPACITY)
+        self._free = np.arange(_SMALLEST_CAPACITY - 1, -1, -1, dtype=np.int64)  # a stack, of which so many are left:
+        self._left = _SMALLEST_CAPACITY
         self._sheet = _new_sheet(max_frames)
         self._ages = Ages(idle_timeout_s)
         self._reached = -1
 
     def __len__(self) -> int:
         """Return the number of active devices."""
-        return len(self._rows)
+        return len(self._free) - self._left
 
     def __contains__(self, device_id: bytes) -> bool:
-        return device_id in self._rows
+        return self._row_of(device_id) != device_table.FREE
 
     @property
     def nbytes(self) -> int:
         """Bytes reserved for the state of devices, active or not."""
-        return sum(column.nbytes for column in self._rings) + self._ids.nbytes
+        return sum(column.nbytes for column in (*self._rings, *self._table, self._free))
 
     def push(
         self,
-        device_ids: Sequence[bytes],
-        device: Int32s,
+        ids: Bytes,
+        id_at: Int64s,
+        id_end: Int64s,
         timestamp_ms: Int64s,
         xyz: Float32s,
         offset: Int64s,
@@ -164,8 +173,9 @@ class Windower:
         true, and the same batch is to be pushed again with `start=step.consumed`.
 
         Args:
-            device_ids: distinct ids of the batch's devices.
-            device: int32[n], indices into `device_ids`.
+            ids: uint8[m], the bytes in which the device ids lie.
+            id_at: int64[n], where each reading's id begins.
+            id_end: int64[n], where it ends; it has up to 128 bytes.
             timestamp_ms: int64[n], epoch ms, strictly within +-2**62.
             xyz: float32[n, 3], finite.
             offset: int64[n], each reading's record; never decreasing.
@@ -176,31 +186,33 @@ class Windower:
             ValueError: the columns don't fit each other or are out of range; nothing has been taken in.
 
         """
-        device = np.require(device, np.int32, ["C", "A", "W"])
+        ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
+        id_at = np.require(id_at, np.int64, ["C", "A", "W"])
+        id_end = np.require(id_end, np.int64, ["C", "A", "W"])
         timestamp_ms = np.require(timestamp_ms, np.int64, ["C", "A", "W"])
         xyz = np.require(xyz, np.float32, ["C", "A", "W"])
         offset = np.require(offset, np.int64, ["C", "A", "W"])
-        self._check(len(device_ids), device, timestamp_ms, xyz, offset, start)
-        if start == len(device):
+        self._check(ids, id_at, id_end, timestamp_ms, xyz, offset, start)
+        if start == len(id_at):
             return Step(_NO_FRAMES, consumed=start)
         self._ages.note(int(offset[start]), processed_at)
-        rows, joined = self._find_rows(device_ids)
-        late_ms = np.empty(len(device) - start, dtype=np.int64)
+        rows, joined = self._find_rows(ids, id_at, id_end, start)
+        late_ms = np.empty(len(rows) - start, dtype=np.int64)
         consumed, cut, incomplete, superseded, late = kernels.merge(
-            rows, device, timestamp_ms, xyz, offset, start, self._max_hole, self._rings, self._sheet, late_ms
+            rows, timestamp_ms, xyz, offset, start, self._max_hole, self._rings, self._sheet, late_ms
         )
         self._reached = int(offset[consumed - 1])
-        # A device whose readings all come after an early stop, or were consumed before it, has not joined.
-        absent = [i for i in joined if self._rings.newest_ms[rows[i]] == kernels.NEVER]
-        self._release([device_ids[i] for i in absent])
+        # A device whose readings all come after an early stop has not joined.
+        absent = self._rings.newest_ms[joined] == kernels.NEVER
+        self._release(joined[absent])
         return Step(
             self._frames(cut, by_silence=False),
             consumed=consumed,
-            more=consumed < len(device),
+            more=consumed < len(rows),
             incomplete=incomplete,
             late=late_ms[:late].copy(),
             superseded=superseded,
-            new_devices=[device_ids[i] for i in joined if device_ids[i] in self._rows],
+            new_devices=self._ids(joined[~absent]),
         )
 
     def fall_silent(self, heard_until: float) -> Step:
@@ -216,7 +228,7 @@ class Windower:
         silent = np.flatnonzero(self._rings.oldest < (kernels.NOTHING if bound is None else bound))
         done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
         rows = silent[:done]
-        forgotten: list[bytes] = self._ids[rows].tolist()
+        forgotten = self._ids(rows)
         step = Step(
             self._frames(cut, by_silence=True),
             more=done < len(silent),
@@ -226,7 +238,7 @@ class Windower:
             last_records=self._rings.last[rows],
             strayed=self._rings.strayed[rows] >= self._rings.oldest[rows],
         )
-        self._release(forgotten)
+        self._release(rows)
         self._ages.forget_until(moment)
         return step
 
@@ -236,71 +248,96 @@ class Windower:
 
     def is_open(self, device_id: bytes, start_ms: int) -> bool:
         """Tell whether a device's window may still hold readings, or take some in."""
-        row = self._rows.get(device_id)
-        if row is None:
+        row = self._row_of(device_id)
+        if row == device_table.FREE:
             return False
         newest_slot = (int(self._rings.newest_ms[row]) + SLOT_MS // 2) // SLOT_MS
         return bool(start_ms // SLOT_MS > newest_slot - self._rings.rank.shape[1])
 
     def _check(
-        self, devices: int, device: Int32s, timestamp_ms: Int64s, xyz: Float32s, offset: Int64s, start: int
+        self,
+        ids: Bytes,
+        id_at: Int64s,
+        id_end: Int64s,
+        timestamp_ms: Int64s,
+        xyz: Float32s,
+        offset: Int64s,
+        start: int,
     ) -> None:
         """Keep the compiled loops, which check nothing, from reading and writing outside their arrays."""
-        n = len(device)
-        shapes = device.shape, timestamp_ms.shape, xyz.shape, offset.shape
-        if shapes != ((n,), (n,), (n, 3), (n,)):
-            raise ValueError(f"columns of shapes {shapes}: they must be (n,), (n,), (n, 3) and (n,) for one n")
+        n, longest = len(id_at), device_table.LONGEST_ID
+        shapes = ids.shape, id_at.shape, id_end.shape, timestamp_ms.shape, xyz.shape, offset.shape
+        if shapes != ((len(ids),), (n,), (n,), (n,), (n, 3), (n,)):
+            raise ValueError(
+                f"columns of shapes {shapes}: they must be (m,), (n,), (n,), (n,), (n, 3) and (n,) for one m and n"
+            )
         if not 0 <= start <= n:
             raise ValueError(f"start is {start}: it must be a row of the batch, 0 to {n}")
-        row = kernels.first_fault(devices, device, timestamp_ms, offset, self._reached, start)
+        row = kernels.first_fault(len(ids), longest, id_at, id_end, timestamp_ms, offset, self._reached, start)
         if row >= 0:
             before = offset[row - 1] if row > start else self._reached
             raise ValueError(
-                f"row {row} has device {device[row]}, timestamp_ms {timestamp_ms[row]} and, after {before}, "
-                f"offset {offset[row]}: the device must index the {devices} device_ids, the time be within 2**62 ms "
-                "of the epoch, and offsets not go back (to read records again, take a new Windower)"
+                f"row {row} has its id at {id_at[row]} to {id_end[row]}, timestamp_ms {timestamp_ms[row]} and, after "
+                f"{before}, offset {offset[row]}: the id must lie in the {len(ids)} bytes and have up to {longest}, "
+                "the time be within 2**62 ms of the epoch, and offsets not go back (to read records again, take a new "
+                "Windower)"
             )
 
-    def _find_rows(self, device_ids: Sequence[bytes]) -> tuple[Int64s, list[int]]:
-        """Return each device's row, and the indices of those that had none and were given one."""
-        rows = np.empty(len(device_ids), dtype=np.int64)
+    def _find_rows(self, ids: Bytes, id_at: Int64s, id_end: Int64s, start: int) -> tuple[Int64s, Int64s]:
+        """Return the row of each reading's device, and the rows that were given to devices that had none."""
+        rows = np.empty(len(id_at), dtype=np.int64)
         joined = []
-        for i, device_id in enumerate(device_ids):
-            row = self._rows.get(device_id)
-            if row is None:
-                row = self._take_row(device_id)
-                joined.append(i)
-            rows[i] = row
-        if joined:
-            self._rings.newest_ms[rows[joined]] = kernels.NEVER
-            self._rings.strayed[rows[joined]] = kernels.NEVER
-            self._rings.rank[rows[joined]] = kernels.EMPTY
-        return rows, joined
-
-    def _take_row(self, device_id: bytes) -> int:
-        if not self._free:
+        while True:
+            start, left, _ = device_table.take_rows(
+                self._table,
+                device_table.KEY,
+                ids,
+                id_at,
+                id_end,
+                start,
+                self._free,
+                self._left,
+                self._rings.phase,
+                rows,
+            )
+            joined.append(self._free[left : self._left][::-1].copy())
+            self._left = left
+            if start == len(rows):
+                break
             self._grow()
-        row = self._free.pop()
-        self._rows[device_id] = row
-        self._ids[row] = device_id
-        self._rings.phase[row] = phase(device_id)
-        return row
+        new = np.concatenate(joined)
+        self._rings.newest_ms[new] = kernels.NEVER
+        self._rings.strayed[new] = kernels.NEVER
+        self._rings.rank[new] = kernels.EMPTY
+        return rows, new
 
     def _grow(self) -> None:
-        old = len(self._ids)
+        """Double the rows; none of them is free."""
+        old = len(self._free)
         rings = _new_rings(2 * old, self._rings.rank.shape[1])
         for column in Rings._fields:
             getattr(rings, column)[:old] = getattr(self._rings, column)
         self._rings = rings
-        self._ids = np.concatenate([self._ids, np.empty(old, dtype=np.object_)])
-        self._free.extend(range(2 * old - 1, old - 1, -1))
+        self._table = device_table.grown(self._table)
+        self._free = np.empty(2 * old, dtype=np.int64)
+        self._free[:old] = np.arange(2 * old - 1, old - 1, -1)
+        self._left = old
 
-    def _release(self, device_ids: Sequence[bytes]) -> None:
-        for device_id in device_ids:
-            row = self._rows.pop(device_id)
-            self._rings.oldest[row] = kernels.NOTHING
-            self._ids[row] = None
-            self._free.append(row)
+    def _release(self, rows: Int64s) -> None:
+        if not len(rows):
+            return
+        device_table.release(self._table, rows)
+        self._rings.oldest[rows] = kernels.NOTHING
+        self._free[self._left : self._left + len(rows)] = rows
+        self._left += len(rows)
+
+    def _row_of(self, device_id: bytes) -> int:
+        if len(device_id) > device_table.LONGEST_ID:
+            return device_table.FREE
+        return device_table.find_row(self._table, device_table.KEY, np.frombuffer(device_id, np.uint8))
+
+    def _ids(self, rows: Int64s) -> list[bytes]:
+        return _as_objects(self._table.id[rows], self._table.size[rows])
 
     def _frames(self, cut: int, by_silence: bool) -> Frames:
         """Copy the frames out of the sheet, which the next call writes over."""
@@ -308,7 +345,8 @@ class Windower:
             return _NO_FRAMES
         sheet = self._sheet
         return Frames(
-            device_id=self._ids[sheet.row[:cut]],
+            device_id=self._table.id[sheet.row[:cut]],
+            id_size=self._table.size[sheet.row[:cut]],
             start_ms=sheet.start[:cut] * SLOT_MS,
             values=sheet.values[:cut].copy(),
             measured=sheet.measured[:cut].copy(),
@@ -321,14 +359,27 @@ class Windower:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it."""
-    first_call(_call_each_kernel, entries=3)
+    first_call(_call_each_kernel, entries=7)
 
 
 def _call_each_kernel() -> None:
     windower = Windower()
-    column = np.zeros(1, dtype=np.int64)
-    windower.push([b""], column.astype(np.int32), column, np.zeros((1, 3), dtype=np.float32), column, 0.0)
+    one = np.zeros(1, dtype=np.int64)
+    windower.push(np.empty(0, np.uint8), one, one, one, np.zeros((1, 3), dtype=np.float32), one, 0.0)
+    windower.is_open(b"", 0)
+    windower._grow()
     windower.fall_silent(np.inf)
+
+
+def _read_only(ids: Bytes) -> Bytes:
+    """Return a view that can't be written through, as bytes can't: one kind of array is compiled for."""
+    view = ids.view()
+    view.flags.writeable = False
+    return view
+
+
+def _as_objects(device_id: Bytes, size: Int32s) -> list[bytes]:
+    return [row[:n].tobytes() for row, n in zip(device_id, size.tolist(), strict=True)]
 
 
 def _new_rings(rows: int, ring: int) -> Rings:

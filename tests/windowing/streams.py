@@ -132,20 +132,25 @@ def records_of(readings: Sequence[Reading], rng: random.Random, offset: int = 10
     return records
 
 
+def spell(device_ids: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write ids one after the other: the bytes, and where each begins and ends."""
+    ends = np.cumsum([len(device_id) for device_id in device_ids], dtype=np.int64)
+    at = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
+    return np.frombuffer(b"".join(device_ids), np.uint8), at, ends
+
+
 def push(windower: Windower, records: Sequence[Record], processed_at: float) -> list[Step]:
     """Push the records' readings as one batch, as often as it takes."""
     readings = [reading for record in records for reading in record.readings]
-    ids = list(dict.fromkeys(reading.device_id for reading in readings))
-    index = {device_id: i for i, device_id in enumerate(ids)}
     columns = (
-        np.array([index[reading.device_id] for reading in readings], dtype=np.int32),
+        *spell([reading.device_id for reading in readings]),
         np.array([reading.timestamp_ms for reading in readings], dtype=np.int64),
         np.array([reading[2:] for reading in readings], dtype=np.float32).reshape(-1, 3),
         np.array([record.offset for record in records for _ in record.readings], dtype=np.int64),
     )
-    steps = [windower.push(ids, *columns, processed_at)]
+    steps = [windower.push(*columns, processed_at)]
     while steps[-1].more:
-        steps.append(windower.push(ids, *columns, processed_at, start=steps[-1].consumed))
+        steps.append(windower.push(*columns, processed_at, start=steps[-1].consumed))
     assert steps[-1].consumed == len(readings)
     return steps
 
@@ -160,9 +165,10 @@ def hear(windower: Windower, until: float) -> list[Step]:
 
 def rows(frames: Frames) -> list[tuple[bytes, int, bytes, int, int, bool]]:
     """Return a frame's identity, its values bit by bit, and what is said of it: all that must not depend on arrival."""
+    device_ids = frames.device_ids()
     return [
         (
-            frames.device_id[i],
+            device_ids[i],
             int(frames.start_ms[i]),
             frames.values[i].tobytes(),
             int(frames.measured[i]),

@@ -29,7 +29,7 @@ from windowing import Step, Windower
 
 def assert_same_windows(steps: list[Step], windows: list[Window], readings: int) -> None:
     frames = [(step.frames, i) for step in steps for i in range(len(step.frames))]
-    assert [(f.device_id[i], f.start_ms[i]) for f, i in frames] == [(w.device_id, w.start_ms) for w in windows]
+    assert [(f.device_ids()[i], f.start_ms[i]) for f, i in frames] == [(w.device_id, w.start_ms) for w in windows]
     for (f, i), window in zip(frames, windows, strict=True):
         assert np.array_equal(f.values[i], np.array(window.values, dtype=np.float32)), window
         assert f.measured[i] == window.measured
@@ -57,7 +57,7 @@ def by_device(steps: list[Step]) -> list[Step]:
         for i in range(len(step.frames)):
             columns = {name: getattr(step.frames, name)[i : i + 1] for name in step.frames.__slots__}
             singles.append(Step(type(step.frames)(**columns), 0, False, 0, np.empty(0, dtype=np.int64), 0, [], []))
-    return sorted(singles, key=lambda step: (step.frames.device_id[0], step.frames.start_ms[0]))
+    return sorted(singles, key=lambda step: (step.frames.device_ids()[0], step.frames.start_ms[0]))
 
 
 def compare(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.windowing.extremes import digest
-from windowing import kernels, tokeniser
+from windowing import device_table, kernels, tokeniser
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +64,12 @@ def test_where_there_is_no_place_for_a_cache_the_room_can_still_be_entered() -> 
 
 
 @pytest.mark.parametrize(
-    "kernel", [kernels.first_fault, kernels.merge, kernels.silence, tokeniser.fill_table, tokeniser.fill_frames]
+    "kernel",
+    [
+        *(kernels.first_fault, kernels.merge, kernels.silence),
+        *(device_table.take_rows, device_table.find_row, device_table.fill_places, device_table.release),
+        *(tokeniser.fill_table, tokeniser.fill_frames),
+    ],
 )
 def test_the_kernels_release_the_gil(kernel: Any) -> None:
     assert kernel.targetoptions["nogil"] is True

@@ -1,0 +1,272 @@
+"""The compiled table of devices: from the bytes of an id to a device's row, without an object for either.
+
+A table with open addressing and linear probing, at most half full; what is taken out closes the gap behind it. Ids
+come from strangers, so their hash is SipHash-1-3 under a key of this process (Aumasson and Bernstein, "SipHash: a
+fast short-input PRF", 2012): nobody can choose ids that all meet in one place.
+
+Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+"""
+
+import secrets
+import zlib
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from windowing.compiled import entry, part
+from windowing.grid import STRIDE_SLOTS
+
+Bytes = npt.NDArray[np.uint8]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+
+LONGEST_ID: Final = 128
+FREE: Final = -1  # no row; the size of the id of a row that no device has
+_EMPTY: Final = np.uint64(0)
+_ROW_BITS: Final = np.uint64(0xFFFFFFFF)
+_ONE: Final = np.uint64(1)
+
+KEY: Final = np.frombuffer(secrets.token_bytes(16), np.uint64)
+
+
+class Table(NamedTuple):
+    """n rows, and p places, a power of two and at least 2 n.
+
+    id: uint8[n, 128], zeros behind the id.
+    size: int32[n], bytes of the id, `FREE` for a row without a device.
+    hash: uint64[n].
+    place: uint64[p], the upper half of a hash and, in the lower, one more than its row; 0 where there is none.
+    """
+
+    id: Bytes
+    size: Int32s
+    hash: UInt64s
+    place: UInt64s
+
+
+def new_table(rows: int) -> Table:
+    """Return a table without devices; `rows` is a power of two."""
+    return Table(
+        id=np.zeros((rows, LONGEST_ID), np.uint8),
+        size=np.full(rows, FREE, np.int32),
+        hash=np.zeros(rows, np.uint64),
+        place=np.zeros(2 * rows, np.uint64),
+    )
+
+
+def grown(table: Table) -> Table:
+    """Return a table of twice the rows, with the same devices in the same rows."""
+    rows = len(table.size)
+    larger = new_table(2 * rows)
+    larger.id[:rows] = table.id
+    larger.size[:rows] = table.size
+    larger.hash[:rows] = table.hash
+    fill_places(larger)
+    return larger
+
+
+def _crc_table() -> npt.NDArray[np.uint32]:
+    """Return the table of zlib's CRC-32 for a byte, which `windowing.grid.phase` is made of."""
+    steps = [zlib.crc32(bytes([byte])) ^ zlib.crc32(b"\0") for byte in range(256)]
+    return np.array(steps, np.uint32)
+
+
+_CRC: Final = _crc_table()
+
+
+@part
+def _turned(word: int, by: int) -> int:
+    return np.uint64(word << np.uint64(by)) | np.uint64(word >> np.uint64(64 - by))  # type: ignore[return-value]
+
+
+@part
+def _round(v0: int, v1: int, v2: int, v3: int) -> tuple[int, int, int, int]:
+    v0 += v1
+    v2 += v3
+    v1 = _turned(v1, 13) ^ v0
+    v3 = _turned(v3, 16) ^ v2
+    v0 = _turned(v0, 32)
+    v2 += v1
+    v0 += v3
+    v1 = _turned(v1, 17) ^ v2
+    v3 = _turned(v3, 21) ^ v0
+    v2 = _turned(v2, 32)
+    return v0, v1, v2, v3
+
+
+@part
+def _word(raw: Bytes, at: int) -> int:
+    """Return eight bytes, little-endian; unsigned places need no look whether they are below 0."""
+    place, word = np.uint64(at), np.uint64(0)
+    for shift in range(0, 64, 8):
+        word |= np.uint64(raw[place]) << np.uint64(shift)
+        place += _ONE
+    return word  # type: ignore[return-value]
+
+
+@part
+def siphash(key: UInt64s, raw: Bytes, at: int, end: int) -> int:
+    """Return SipHash-1-3 of raw[at:end] as uint64."""
+    v0 = key[0] ^ np.uint64(0x736F6D6570736575)
+    v1 = key[1] ^ np.uint64(0x646F72616E646F6D)
+    v2 = key[0] ^ np.uint64(0x6C7967656E657261)
+    v3 = key[1] ^ np.uint64(0x7465646279746573)
+    size = end - at
+    while end - at >= 8:
+        word = _word(raw, at)
+        v3 ^= word
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0 ^= word
+        at += 8
+    word = np.uint64(size & 255) << np.uint64(56)
+    for place in range(end - at):
+        word |= np.uint64(raw[np.uint64(at + place)]) << np.uint64(8 * place)
+    v3 ^= word
+    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    v0 ^= word
+    v2 ^= np.uint64(255)
+    for _ in range(3):
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    return v0 ^ v1 ^ v2 ^ v3  # type: ignore[no-any-return]
+
+
+@part
+def _row_in(entry: int) -> int:
+    """Return the row that a place names, `FREE` for none."""
+    return int(np.int64(entry & _ROW_BITS)) - 1
+
+
+@part
+def _is(table: Table, row: int, raw: Bytes, at: int, size: int) -> bool:
+    if table.size[row] != size:
+        return False
+    for k in range(size):
+        if table.id[row, k] != raw[np.uint64(at + k)]:
+            return False
+    return True
+
+
+@part
+def _find(table: Table, raw: Bytes, at: int, end: int, hashed: int) -> tuple[int, int]:
+    """Return the row of a device and its place; or `FREE` and the place where it would be."""
+    mask = np.uint64(len(table.place) - 1)
+    place = hashed & mask
+    while table.place[place] != _EMPTY:
+        entry = table.place[place]
+        if (entry ^ hashed) <= _ROW_BITS and _is(table, _row_in(entry), raw, at, end - at):
+            return _row_in(entry), place
+        place = (place + _ONE) & mask
+    return FREE, place
+
+
+@part
+def _put(table: Table, row: int, place: int) -> None:
+    table.place[place] = (table.hash[row] & ~_ROW_BITS) | np.uint64(row + 1)
+
+
+@part
+def _phase(raw: Bytes, at: int, end: int) -> int:
+    crc = np.uint32(0xFFFFFFFF)
+    for place in range(at, end):
+        crc = _CRC[(crc ^ np.uint32(raw[place])) & np.uint32(255)] ^ crc >> np.uint32(8)
+    return int(np.int64(crc ^ np.uint32(0xFFFFFFFF)) % STRIDE_SLOTS)
+
+
+@entry
+def take_rows(
+    table: Table,
+    key: UInt64s,
+    raw: Bytes,
+    id_at: Int64s,
+    id_end: Int64s,
+    start: int,
+    free: Int64s,
+    left: int,
+    phase: Int64s,
+    rows: Int64s,
+) -> tuple[int, int, int]:
+    """Find the rows of the devices of readings start, start + 1..., and give those that have none a free one.
+
+    Args:
+        table: the devices.
+        key: uint64[2], of the hash.
+        raw: uint8[m], where the ids lie.
+        id_at, id_end: int64[n], where each reading's id begins and ends; of 0 to 128 bytes within `raw`.
+        start: the first reading.
+        free: int64[], a stack of free rows, the next one last.
+        left: how many rows are on it.
+        phase: int64[rows of the table], filled for new devices.
+        rows: int64[n], filled.
+
+    Returns:
+        the reading to go on at, once there are more free rows, or n; how many free rows are left; and a number that
+        means nothing, but for which the compiler would leave out a loop
+
+    """
+    hashed = np.empty(len(id_at), np.uint64)
+    mask = np.uint64(len(table.place) - 1)
+    # In loops of their own, what each reading has to wait for in memory is waited for together.
+    for i in range(start, len(id_at)):
+        hashed[i] = siphash(key, raw, id_at[i], id_end[i])
+    for i in range(start, len(id_at)):
+        rows[i] = _row_in(table.place[hashed[i] & mask])
+    seen = 0
+    for i in range(start, len(id_at)):
+        seen += np.int64(table.id[max(0, rows[i]), 0])
+    for i in range(start, len(id_at)):
+        at, end = id_at[i], id_end[i]
+        row, place = _find(table, raw, at, end, hashed[i])
+        if row == FREE:
+            if left == 0:
+                return i, left, seen
+            left -= 1
+            row = free[left]
+            table.hash[row] = hashed[i]
+            table.size[row] = end - at
+            for k in range(LONGEST_ID):
+                table.id[row, k] = raw[at + k] if k < end - at else 0
+            phase[row] = _phase(raw, at, end)
+            _put(table, row, place)
+        rows[i] = row
+    return len(id_at), left, seen
+
+
+@entry
+def find_row(table: Table, key: UInt64s, raw: Bytes) -> int:
+    """Return the row of the device whose id is uint8[m] `raw`, or `FREE`."""
+    row, _ = _find(table, raw, 0, len(raw), siphash(key, raw, 0, len(raw)))
+    return row
+
+
+@entry
+def fill_places(table: Table) -> None:
+    """Give each device its place in a table whose places are empty."""
+    mask = np.uint64(len(table.place) - 1)
+    for row in range(len(table.size)):
+        if table.size[row] != FREE:
+            place = table.hash[row] & mask
+            while table.place[place] != _EMPTY:
+                place = (place + _ONE) & mask
+            _put(table, row, place)
+
+
+@entry
+def release(table: Table, rows: Int64s) -> None:
+    """Take these devices out."""
+    mask = np.uint64(len(table.place) - 1)
+    for row in rows:
+        gap = table.hash[row] & mask
+        while _row_in(table.place[gap]) != row:
+            gap = (gap + _ONE) & mask
+        table.size[row] = FREE
+        # What follows without a gap moves up where it is nearer to its own place (Knuth, TAOCP 3, 6.4, algorithm R).
+        place = (gap + _ONE) & mask
+        while table.place[place] != _EMPTY:
+            own = table.hash[_row_in(table.place[place])] & mask
+            if (place - own) & mask >= (place - gap) & mask:
+                table.place[gap] = table.place[place]
+                gap = place
+            place = (place + _ONE) & mask
+        table.place[gap] = _EMPTY
