@@ -14,7 +14,7 @@ import platform
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.consumer import Handover, Hearing, open_consumer
 from ingest.decode import decode
+from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.broker import Broker
 from service.each_window import EachWindow
@@ -40,7 +41,7 @@ TOPIC, SOURCE = "accelerometer", TopicPartition("accelerometer", 0)
 DEVICES = 500
 POLL_MS = 200
 
-Polls = Iterator[Sequence[Any]]
+Polls = Iterator[Any]
 
 
 def main() -> None:
@@ -78,17 +79,17 @@ def report(name: str, cpu_s: float, wall_s: float | None) -> None:
     print(f"{name:44}{1e6 * cpu_s:8.2f}{wall}", flush=True)
 
 
-def forget(_records: Sequence[Any]) -> None:
+def forget(_records: Any) -> None:
     pass
 
 
-def rebuild() -> Callable[[Sequence[Any]], None]:
+def rebuild() -> Callable[[Records], None]:
     """Return what a worker's feed does with the records before its position."""
     registry = Families(CollectorRegistry())
     metrics = WindowMetrics(WorkerMetrics(registry, "activity", topics=[TOPIC], reasons=list(Reason), labels=[]))
     stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet())
 
-    def push(records: Sequence[Any]) -> None:
+    def push(records: Records) -> None:
         _, closed_before = stream.push(records, time.monotonic(), mute=True)
         for _ in closed_before:
             pass
@@ -96,7 +97,7 @@ def rebuild() -> Callable[[Sequence[Any]], None]:
     return push
 
 
-def after_the_first(polls: Polls, take: Callable[[Sequence[Any]], None]) -> tuple[float, float]:
+def after_the_first(polls: Polls, take: Callable[[Any], None]) -> tuple[float, float]:
     """Return the CPU and wall seconds a record, from the second poll on: joining the group is not what is asked."""
     take(next(polls))
     count, cpu, wall = 0, time.process_time(), time.perf_counter()
@@ -114,11 +115,11 @@ def parts(polls: Polls) -> dict[str, float]:
         started = time.thread_time()
         readings, _ = decode(records)
         decoded = time.thread_time()
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
-        at, total = 0, len(readings.device)
+        offsets = records.offset[readings.record]
+        ids = (readings.ids, readings.id_at, readings.id_end)
+        at, total = 0, len(offsets)
         while at < total:
-            columns = (readings.device_ids, readings.device, readings.timestamp_ms, readings.xyz, offsets)
-            at = windower.push(*columns, 0.0, at).consumed
+            at = windower.push(*ids, readings.timestamp_ms, readings.xyz, offsets, 0.0, at).consumed
         spent["decoding"] += decoded - started
         spent["windowing"] += time.thread_time() - decoded
     return spent
@@ -149,8 +150,9 @@ def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type
         consumer.resume(SOURCE)
         while records > 0:
             for polled in consumer.poll(timeout_ms=POLL_MS).values():
-                records -= len(polled)
-                yield polled
+                found = Records.join(polled) if reader is None else Records.of(polled)
+                records -= len(found)
+                yield found
     finally:
         consumer.close(autocommit=False)
 

@@ -23,6 +23,8 @@ FILL_TICKS = 130
 MEASURED_TICKS = 80
 
 Batch = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+ID = b"phone-%06d"
+ID_BYTES = len(ID % 0)
 
 
 class PlainLoop:
@@ -32,11 +34,11 @@ class PlainLoop:
         self.buffers: dict[bytes, npt.NDArray[np.float32]] = {}
         self.counts: dict[bytes, int] = {}
 
-    def push(self, ids: list[bytes], batch: Batch) -> int:
+    def push(self, ids: bytes, batch: Batch) -> int:
         device, _, xyz, _ = batch
         windows = []
         for i, row in enumerate(device.tolist()):
-            device_id = ids[row]
+            device_id = ids[ID_BYTES * row : ID_BYTES * (row + 1)]
             buffer = self.buffers.get(device_id)
             if buffer is None:
                 buffer = self.buffers[device_id] = np.zeros((80, 3), dtype=np.float32)
@@ -56,10 +58,13 @@ class Rings:
         self.windower = Windower()
         self.now = 0.0
 
-    def push(self, ids: list[bytes], batch: Batch) -> int:
+    def push(self, ids: bytes, batch: Batch) -> int:
+        device, timestamp_ms, xyz, offset = batch
+        id_at = ID_BYTES * device.astype(np.int64)
+        columns = np.frombuffer(ids, np.uint8), id_at, id_at + ID_BYTES, timestamp_ms, xyz, offset
         windows, start, more = 0, 0, True
         while more:
-            step = self.windower.push(ids, *batch, self.now, start)
+            step = self.windower.push(*columns, self.now, start)
             windows, start, more = windows + len(step.frames), step.consumed, step.more
         return windows
 
@@ -78,25 +83,28 @@ def ticks(devices: int, count: int, batch: int) -> Iterator[list[Batch]]:
         ]
 
 
-def measure(push: Callable[[list[bytes], Batch], int], ids: list[bytes], batch: int) -> tuple[float, float]:
+def ids_of(devices: int) -> bytes:
+    return b"".join(ID % i for i in range(devices))
+
+
+def measure(push: Callable[[bytes, Batch], int], devices: int, batch: int) -> tuple[float, float]:
     """Return readings/s and windows/s. A batch names only its own devices, as a decoder would."""
-    windows, seconds = 0, 0.0
-    for tick, batches in enumerate(ticks(len(ids), FILL_TICKS + MEASURED_TICKS, batch)):
+    windows, seconds, ids = 0, 0.0, ids_of(devices)
+    for tick, batches in enumerate(ticks(devices, FILL_TICKS + MEASURED_TICKS, batch)):
         for device, *columns in batches:
-            named = ids[device[0] : device[-1] + 1]
+            named = ids[ID_BYTES * device[0] : ID_BYTES * (device[-1] + 1)]
             own: Batch = (device - device[0], *columns)
             began = time.thread_time()
             cut = push(named, own)
             if tick >= FILL_TICKS:
                 seconds += time.thread_time() - began
                 windows += cut
-    return len(ids) * MEASURED_TICKS / seconds, windows / seconds
+    return devices * MEASURED_TICKS / seconds, windows / seconds
 
 
 def measure_silence(devices: int) -> float:
     """Return how long it takes to see that none of so many devices is silent, in microseconds."""
-    rings = Rings()
-    ids = [b"phone-%d" % i for i in range(devices)]
+    rings, ids = Rings(), ids_of(devices)
     for batches in ticks(devices, 1, devices):
         rings.push(ids, batches[0])
     began = time.thread_time()
@@ -115,10 +123,9 @@ def main() -> None:
     warm_up()
     print(f"{'devices':>8} {'batch':>6} {'':>10} {'readings/s':>11} {'windows/s':>10}")
     for devices in options.devices:
-        ids = [b"phone-%d" % i for i in range(devices)]
         for batch in sorted({min(batch, devices) for batch in options.batch}):
             for name, push in (("rings", Rings().push), ("plain loop", PlainLoop().push)):
-                readings, windows = measure(push, ids, batch)
+                readings, windows = measure(push, devices, batch)
                 print(f"{devices:>8} {batch:>6} {name:>10} {readings:>11,.0f} {windows:>10,.0f}", flush=True)
         print(f"{devices:>8} devices looked over for silence in {measure_silence(devices):,.0f} us", flush=True)
 

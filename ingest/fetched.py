@@ -39,7 +39,6 @@ from ingest.record_places import (
     MAGIC_AT,
     SHORTEST_RECORD,
     UNCHECKED,
-    Bytes,
     find_batches,
     find_records,
 )
@@ -133,7 +132,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 yield self._counted(Records(raw, places[:, :found]), size)
             if why == FULL:
                 room = max(room, _number(raw, at + COUNT_AT))
-            elif why == UNCHECKED and _is_sound(view, at):
+            elif why == UNCHECKED and _is_sound(raw, at):
                 sound = at
             elif why == DONE or (batch := _batch_at(records, at)) is None:
                 break
@@ -185,11 +184,11 @@ def _number(raw: bytes, at: int, size: int = 4) -> int:
     return int.from_bytes(raw[at : at + size], "big", signed=True)
 
 
-def _is_sound(view: Bytes, at: int) -> bool:
+def _is_sound(raw: bytes, at: int) -> bool:
     """Tell whether the checksum of a whole batch fits."""
-    raw = memoryview(view[at:])
-    end = EPOCH_AT + int.from_bytes(raw[LENGTH_AT:EPOCH_AT], "big")
-    return bool(calc_crc32c(raw[CHECKED_FROM:end]) == int.from_bytes(raw[CRC_AT:CHECKED_FROM], "big"))
+    end = at + EPOCH_AT + _number(raw, at + LENGTH_AT)
+    written = int.from_bytes(raw[at + CRC_AT : at + CHECKED_FROM], "big")
+    return bool(calc_crc32c(memoryview(raw)[at + CHECKED_FROM : end]) == written)
 
 
 def _batch_at(records: Any, at: int) -> Any:

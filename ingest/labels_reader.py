@@ -15,6 +15,7 @@ from ingest.connection import connect
 from ingest.consumer import fetch_position
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
 from ingest.fetched import PartitionRecords
+from ingest.record_columns import FetchedRecord, Records
 
 TIMEOUT_MS = 3_000
 # Of a commit that an open transaction may change: whoever waits for it waits alone, so it is asked for again later.
@@ -74,7 +75,7 @@ class LabelsReader:
         finally:
             self._uncommitted.unsubscribe()
         if records:
-            return int(records[0].timestamp)
+            return int(records[0].timestamp[0])
         if max(offset, reached) < end:
             raise KafkaTimeoutError(f"no record of {source.topic}[{source.partition}] came in {TIMEOUT_MS} ms")
         return None
@@ -94,9 +95,10 @@ class LabelsReader:
         for partition, position in positions.items():
             self._committed.seek(partition, position)
 
-    def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:
+    def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[FetchedRecord]], dict[TopicPartition, int]]:
         """Return records that have come, and the positions reached, beyond markers and aborted records."""
-        records = self._committed.poll(timeout_ms=timeout_ms)
+        polled = self._committed.poll(timeout_ms=timeout_ms)
+        records = {partition: list(Records.join(pieces)) for partition, pieces in polled.items()}
         reached = {partition: fetch_position(self._committed, partition) for partition in self._committed.assignment()}
         return records, {partition: position for partition, position in reached.items() if position is not None}
 

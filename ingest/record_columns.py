@@ -15,8 +15,9 @@ import numpy as np
 from kafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
+from ingest.dead_letters import ConsumedRecord
 from ingest.record_places import COLUMNS, END, KEY, KEY_END, OFFSET, TIMESTAMP
-from ingest.records import Headers, Record
+from ingest.records import Headers
 
 _NO_TIMESTAMP = -1  # KIP-32: what Kafka's own clients give for message format v0
 _PARTS = slice(KEY, END + 1)
@@ -44,7 +45,7 @@ class Records(Sequence[FetchedRecord]):
     places: NDArray[np.int64]
 
     @staticmethod
-    def of(records: Iterable[Record]) -> Records:
+    def of(records: Iterable[ConsumedRecord]) -> Records:
         """Write records that are objects, such as kafka-python's own, as columns."""
         raw, rows = bytearray(), []
         for record in records:
@@ -53,8 +54,9 @@ class Records(Sequence[FetchedRecord]):
                 row += [-1 if part is None else len(raw), len(raw) + len(part or b"")]
                 raw += part or b""
             _write_headers(record.headers, raw)
-            timestamp = _NO_TIMESTAMP if record.timestamp is None else record.timestamp
-            rows.append((*row, len(raw), as_long(timestamp), as_long(record.offset)))
+            timestamp: int | None = record.timestamp
+            written = _NO_TIMESTAMP if timestamp is None else as_long(timestamp)
+            rows.append((*row, len(raw), written, as_long(record.offset)))
         return Records(bytes(raw), np.array(rows, np.int64).reshape(-1, COLUMNS).T)
 
     @staticmethod
@@ -77,15 +79,17 @@ class Records(Sequence[FetchedRecord]):
     @property
     def offset(self) -> NDArray[np.int64]:
         """int64[n], never decreasing as Kafka writes them."""
-        return self.places[OFFSET]
+        offset: NDArray[np.int64] = self.places[OFFSET]
+        return offset
 
     @property
     def timestamp(self) -> NDArray[np.int64]:
         """int64[n], Kafka's, in epoch ms."""
-        return self.places[TIMESTAMP]
+        timestamp: NDArray[np.int64] = self.places[TIMESTAMP]
+        return timestamp
 
     def __len__(self) -> int:
-        return self.places.shape[1]
+        return int(self.places.shape[1])
 
     @overload
     def __getitem__(self, index: int) -> FetchedRecord: ...

@@ -209,9 +209,7 @@ def find_records(
         how many records were found, where the next one begins, and the sum of their sizes as kafka-python counts them
 
     """
-    return _records(
-        raw, at, len(raw), base_offset, base_timestamp, timestamp_step, places, 0, places.shape[1]
-    )
+    return _records(raw, at, len(raw), base_offset, base_timestamp, timestamp_step, places, 0, places.shape[1])
 
 
 @entry

@@ -2,10 +2,10 @@
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
+from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
@@ -25,7 +25,7 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(source, read, windower(), windows, streams)
 
-    def read(records: Sequence[Any]) -> tuple[Readings, Sequence[Rejection]]:
+    def read(records: Records) -> tuple[Readings, Sequence[Rejection]]:
         scale = STANDARD_GRAVITY if settings.unit == "g" else 1.0
         return decode(records, max_ahead_ms=int(1000 * settings.max_ahead_s), scale=scale)
 

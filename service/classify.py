@@ -23,6 +23,7 @@ from inference.core import Result
 from inference.lanes import Lane
 from ingest.contract import WINDOW_MS
 from ingest.decode import Readings, decode
+from ingest.record_columns import Records
 from ingest.rejections import Reason
 from ingest.texts import decode_texts
 from service.activity_worker import STANDARD_GRAVITY, activity_kind
@@ -93,8 +94,7 @@ def classify_readings(source: Source, settings: ActivitySettings, inference: Inf
 
 def devices(readings: Readings) -> list[bytes]:
     """Return the device ids in the order of their first readings."""
-    _, first = np.unique(readings.device, return_index=True)
-    return [readings.device_ids[readings.device[row]] for row in sorted(first)]
+    return list(dict.fromkeys(readings.device_ids()))
 
 
 def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings) -> tuple[list[Label], tuple[str, ...]]:
@@ -107,7 +107,7 @@ def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings)
     labels: list[Label] = []
     with open_core(inference) as core:
         lane = core.open(bundle)
-        _, blocks = stream.push(records, 0.0, mute=False)
+        _, blocks = stream.push(Records.of(records), 0.0, mute=False)
         for block in itertools.chain(blocks, stream.fall_silent(math.inf)):
             labels += _labels(kind, lane, block)
     return labels, bundle.manifest.labels
@@ -170,11 +170,11 @@ def activity_table(labelled: LabelledReadings) -> Table:
 
 def beginnings(readings: Readings) -> dict[str, int]:
     """Return each device's first reading's time, epoch ms, in the order of `devices`."""
-    first = {device: number for number, device in enumerate(readings.device_ids)}
-    return {
-        device.decode(): int(readings.timestamp_ms[readings.device == first[device]].min())
-        for device in devices(readings)
-    }
+    begins: dict[str, int] = {}
+    for device, timestamp_ms in zip(readings.device_ids(), readings.timestamp_ms.tolist(), strict=True):
+        name = device.decode()
+        begins[name] = min(timestamp_ms, begins.get(name, timestamp_ms))
+    return begins
 
 
 def _runner_up(fields: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.core import Result
 from ingest.labels import encode_text_labels
+from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.kind import Block, Label, Stream
 
@@ -36,13 +37,13 @@ class Rows:
 class EachRecord(Stream, Generic[Decoded]):
     """One partition's way from records to frames, where nothing is ever open between records.
 
-    ``decode`` takes consumed records; ``frame`` makes frames (n, *input shape) of some rows of what it returned, of
+    ``frame`` makes frames (n, *input shape) of some rows of what it returned, of
     at most ``block`` at once, which should take a fraction of a second.
     """
 
     def __init__(
         self,
-        decode: Callable[[Sequence[Any]], tuple[Decoded, Sequence[Rejection]]],
+        decode: Callable[[Records], tuple[Decoded, Sequence[Rejection]]],
         frame: Callable[[Decoded, slice], np.ndarray],
         block: int,
     ) -> None:
@@ -50,9 +51,7 @@ class EachRecord(Stream, Generic[Decoded]):
         self._frame = frame
         self._block = block
 
-    def push(
-        self, records: Sequence[Any], processed_at: float, *, mute: bool
-    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         """Decode records; return what is refused, and blocks of the rest's frames."""
         items, rejections = self._decode(records)
         return rejections, self._blocks(records, items)
@@ -73,9 +72,8 @@ class EachRecord(Stream, Generic[Decoded]):
         chosen = Rows([columns.ids[row] for row in rows], columns.source_offset[rows])
         return Block(block.frames[rows], block.source_timestamp_ms[rows], chosen)
 
-    def _blocks(self, records: Sequence[Any], items: Decoded) -> Iterator[Block]:
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[items.record]
-        timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))[items.record]
+    def _blocks(self, records: Records, items: Decoded) -> Iterator[Block]:
+        offsets, timestamps = records.offset[items.record], records.timestamp[items.record]
         for start in range(0, len(items.ids), self._block):
             rows = slice(start, start + self._block)
             yield Block(self._frame(items, rows), timestamps[rows], Rows(items.ids[rows], offsets[rows]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inference.core import Result
 from ingest.decode import Readings
 from ingest.labels import encode_activities
+from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.delivery.graves import Graves
 from service.kind import Block, Label, Stream
@@ -25,13 +26,13 @@ WINDOW_MS = SLOT_MS * WINDOW_SLOTS
 class EachWindow(Stream):
     """One partition's way from records to frames: readings into rings, windows out of them.
 
-    ``decode`` takes consumed records. ``others`` are the streams of all partitions, this one among them.
+    ``others`` are the streams of all partitions, this one among them.
     """
 
     def __init__(
         self,
         source: TopicPartition,
-        decode: Callable[[Sequence[Any]], tuple[Readings, Sequence[Rejection]]],
+        decode: Callable[[Records], tuple[Readings, Sequence[Rejection]]],
         windower: Windower,
         metrics: WindowMetrics,
         others: "weakref.WeakSet[EachWindow]",
@@ -45,15 +46,13 @@ class EachWindow(Stream):
         self._buried_until = -1
         others.add(self)
 
-    def push(
-        self, records: Sequence[Any], processed_at: float, *, mute: bool
-    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
         readings, rejections = self._decode(records)
-        if records[0].offset <= self._buried_until:
+        if records.offset[0] <= self._buried_until:
             readings = self._of_the_living(records, readings)
         if not mute:
-            self._metrics.samples.inc(len(readings.device))
+            self._metrics.samples.inc(len(readings.record))
         return rejections, self._windows(records, readings, processed_at, mute)
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
@@ -64,7 +63,7 @@ class EachWindow(Stream):
                 step.forgotten, step.first_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
             )
             self._count(step)
-            if len(step.frames.start_ms):
+            if len(step.frames):
                 yield Block(step.frames.values, np.full(len(step.frames.start_ms), -1, np.int64), step.frames)
             if not step.more:
                 return
@@ -88,7 +87,7 @@ class EachWindow(Stream):
     def identities(self, block: Block) -> Sequence[tuple[bytes, int]]:
         """Return the rows' devices and the starts of their windows."""
         frames: Frames = block.columns
-        return list(zip(frames.device_id.tolist(), frames.start_ms.tolist(), strict=True))
+        return list(zip(frames.device_ids(), frames.start_ms.tolist(), strict=True))
 
     def last_records(self, block: Block) -> Sequence[int]:
         """Return the offsets of the records that closed the rows' windows, or of their devices' last ones."""
@@ -121,27 +120,23 @@ class EachWindow(Stream):
     def __contains__(self, device_id: bytes) -> bool:
         return device_id in self._windower
 
-    def _of_the_living(self, records: Sequence[Any], readings: Readings) -> Readings:
+    def _of_the_living(self, records: Records, readings: Readings) -> Readings:
         """Leave out what devices sent before they were buried."""
-        buried_until = np.array([self._graves.last_record(device) for device in readings.device_ids], np.int64)
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
-        rows = offsets > buried_until[readings.device]
-        return dataclasses.replace(
-            readings,
-            device=readings.device[rows],
-            timestamp_ms=readings.timestamp_ms[rows],
-            xyz=readings.xyz[rows],
-            record=readings.record[rows],
-        )
+        devices = readings.device_ids()
+        buried_until = {device: self._graves.last_record(device) for device in set(devices)}
+        last = np.fromiter(map(buried_until.__getitem__, devices), np.int64, len(devices))
+        rows = records.offset[readings.record] > last
+        columns = ("id_at", "id_end", "timestamp_ms", "xyz", "record")
+        return dataclasses.replace(readings, **{name: getattr(readings, name)[rows] for name in columns})
 
-    def _windows(self, records: Sequence[Any], readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))[readings.record]
-        timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
-        start, total = 0, len(readings.device)
+    def _windows(self, records: Records, readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
+        offsets = records.offset[readings.record]
+        start, total = 0, len(offsets)
         while start < total:
             step = self._windower.push(
-                readings.device_ids,
-                readings.device,
+                readings.ids,
+                readings.id_at,
+                readings.id_end,
                 readings.timestamp_ms,
                 readings.xyz,
                 offsets,
@@ -151,8 +146,8 @@ class EachWindow(Stream):
             start = step.consumed
             if not mute:
                 self._count(step)
-            if len(step.frames.start_ms):
-                yield Block(step.frames.values, timestamps[readings.record[step.frames.reading]], step.frames)
+            if len(step.frames):
+                yield Block(step.frames.values, records.timestamp[readings.record[step.frames.reading]], step.frames)
 
     def _count(self, step: Step) -> None:
         metrics = self._metrics
@@ -186,7 +181,7 @@ def say(result: Result, block: Block, source: int) -> list[Label]:
     rows = slice(result.start, result.stop)
     frames: Frames = block.columns
     return encode_activities(
-        device_id=frames.device_id[rows],
+        device_id=np.array(frames.device_ids(), dtype=object)[rows],
         start_ms=frames.start_ms[rows],
         labels=manifest.labels,
         probabilities=result.probabilities,

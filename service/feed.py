@@ -3,12 +3,12 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from inference.core import CoreError, Lane, Result
+from ingest.record_columns import Records
 from service.delivery.assignment import Assignment
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery, Ticket, letter_of
@@ -43,19 +43,17 @@ class Feed:
         self._dead_letter_topic = dead_letter_topic
         self._metrics = metrics
 
-    def take(self, partition: Partition, records: Sequence[Any]) -> None:
+    def take(self, partition: Partition, records: Records) -> None:
         """Take in what a poll gave of a partition."""
         now = time.monotonic()
-        live_at = next(
-            (row for row, record in enumerate(records) if record.offset >= partition.live_from), len(records)
-        )
+        live_at = int(np.searchsorted(records.offset, partition.live_from))
         if live_at:
             self._rebuild(partition, records[:live_at], now)
         if live_at < len(records):
             self._push(partition, records[live_at:], now)
         self.advance(partition)
 
-    def _rebuild(self, partition: Partition, records: Sequence[Any], now: float) -> None:
+    def _rebuild(self, partition: Partition, records: Records, now: float) -> None:
         """Replay records that were settled before; see ``Partition.aloud`` for when what they close is said."""
         self._metrics.recovered.inc(len(records))
         _, blocks = partition.stream.push(records, now, mute=not partition.aloud)
@@ -66,10 +64,10 @@ class Feed:
             if partition.said:
                 partition.said.forget(partition.stream.identities(block))
 
-    def _push(self, partition: Partition, records: Sequence[Any], now: float) -> None:
+    def _push(self, partition: Partition, records: Records, now: float) -> None:
         metrics, source = self._metrics, partition.source
         metrics.records[source.topic].inc(len(records))
-        partition.progress_ms = records[-1].timestamp
+        partition.progress_ms = int(records.timestamp[-1])
         started = time.perf_counter()
         rejections, blocks = partition.stream.push(records, now, mute=False)
         metrics.stages["decode"].observe(time.perf_counter() - started)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.core import Result
+from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.delivery.said import Identity
 from service.metrics import WorkerMetrics
@@ -44,10 +45,8 @@ class Stream:
     Called on the worker's thread alone, but for ``labelled`` and ``len``.
     """
 
-    def push(
-        self, records: Sequence[Any], processed_at: float, *, mute: bool
-    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
-        """Decode consumed records; return what is refused of them, and the rest as blocks, cut as they are asked for.
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        """Decode records; return what is refused of them, and the rest as blocks, cut as they are asked for.
 
         ``processed_at`` is the clock that ``fall_silent`` is asked with. ``mute`` marks records that are read again
         only to rebuild what was open: nothing of them is published or may be counted, and their blocks only tell

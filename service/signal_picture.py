@@ -98,7 +98,8 @@ def _draw_spans(axes: Axes, labels: Sequence[Label], begin: int, colours: dict[s
 
 
 def _draw_signal(axes: Axes, readings: Readings, device: str, begin: int, max_gap_ms: int) -> None:
-    rows = np.flatnonzero(readings.device == readings.device_ids.index(device.encode()))
+    wanted = device.encode()
+    rows = np.flatnonzero([each == wanted for each in readings.device_ids()])
     rows = rows[np.argsort(readings.timestamp_ms[rows], kind="stable")]
     seconds = (readings.timestamp_ms[rows] - begin) / 1000
     holes = np.flatnonzero(np.diff(readings.timestamp_ms[rows]) > max_gap_ms) + 1  # a line across would be made up

@@ -1,9 +1,9 @@
 """The text worker: records of texts in, a label for each out."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from inference.bundle import Bundle
+from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from ingest.texts import Texts, decode_texts
 from service.each_record import EachRecord, say
@@ -23,7 +23,7 @@ def text_kind(settings: TextSettings) -> Kind:
         framer = _framer(bundle)
         return lambda source: EachRecord(read, lambda texts, rows: framer.frame(texts.texts[rows]), TEXTS_A_BLOCK)
 
-    def read(records: Sequence[Any]) -> tuple[Texts, Sequence[Rejection]]:
+    def read(records: Records) -> tuple[Texts, Sequence[Rejection]]:
         return decode_texts(records, max_bytes=settings.max_bytes)
 
     return Kind("text", settings, prepare, say)

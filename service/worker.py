@@ -17,13 +17,13 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any
 
 from kafka.errors import KafkaError
 from kafka.structs import MemberState, TopicPartition
 
 from inference.core import Lane
 from ingest.consumer import Handover, Hearing
+from ingest.record_columns import Records
 from service.absence import Absence
 from service.clients import GIVE_UP_S, Clients, leave
 from service.delivery.assignment import Assignment
@@ -180,7 +180,7 @@ class Worker:
             if self._assignment.held.get(partition.source) is partition:
                 self._assignment.start_over(partition, f"a record of it could not be written ({error})")
 
-    def _poll(self, wait_s: float) -> dict[TopicPartition, list[Any]]:
+    def _poll(self, wait_s: float) -> dict[TopicPartition, list[Records]]:
         try:
             return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
         except KafkaError as error:
@@ -191,19 +191,20 @@ class Worker:
             self._assignment.seek_back()
             return {}
 
-    def _take(self, polled: dict[TopicPartition, list[Any]]) -> None:
+    def _take(self, polled: dict[TopicPartition, list[Records]]) -> None:
         self._last_poll = time.monotonic()
         self._metrics.last_poll.set(time.time())
-        for source, records in polled.items():
+        for source, pieces in polled.items():
             partition = self._assignment.held.get(source)
             if partition is None:
                 continue
-            if records[0].offset < partition.position:
+            records = Records.join(pieces)
+            first = int(records.offset[0])
+            if first < partition.position:
                 # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
-                why = f"its log goes back to {records[0].offset} from {partition.position}"
-                self._assignment.start_over(partition, why)
+                self._assignment.start_over(partition, f"its log goes back to {first} from {partition.position}")
             else:
-                self._assignment.tell_if_expired(partition, records[0].offset)
+                self._assignment.tell_if_expired(partition, first)
                 self._feed.take(partition, records)
 
     def _settled(self, sources: set[TopicPartition]) -> bool:

@@ -77,12 +77,14 @@ _CRC: Final = _crc_table()
 
 
 @part
-def _turned(word: int, by: int) -> int:
-    return np.uint64(word << np.uint64(by)) | np.uint64(word >> np.uint64(64 - by))  # type: ignore[return-value]
+def _turned(word: np.uint64, by: int) -> np.uint64:
+    return word << np.uint64(by) | word >> np.uint64(64 - by)
 
 
 @part
-def _round(v0: int, v1: int, v2: int, v3: int) -> tuple[int, int, int, int]:
+def _round(
+    v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     v0 += v1
     v2 += v3
     v1 = _turned(v1, 13) ^ v0
@@ -97,17 +99,17 @@ def _round(v0: int, v1: int, v2: int, v3: int) -> tuple[int, int, int, int]:
 
 
 @part
-def _word(raw: Bytes, at: int) -> int:
+def _word(raw: Bytes, at: int) -> np.uint64:
     """Return eight bytes, little-endian; unsigned places need no look whether they are below 0."""
     place, word = np.uint64(at), np.uint64(0)
     for shift in range(0, 64, 8):
         word |= np.uint64(raw[place]) << np.uint64(shift)
         place += _ONE
-    return word  # type: ignore[return-value]
+    return word
 
 
 @part
-def siphash(key: UInt64s, raw: Bytes, at: int, end: int) -> int:
+def siphash(key: UInt64s, raw: Bytes, at: int, end: int) -> np.uint64:
     """Return SipHash-1-3 of raw[at:end] as uint64."""
     v0 = key[0] ^ np.uint64(0x736F6D6570736575)
     v1 = key[1] ^ np.uint64(0x646F72616E646F6D)
@@ -129,11 +131,11 @@ def siphash(key: UInt64s, raw: Bytes, at: int, end: int) -> int:
     v2 ^= np.uint64(255)
     for _ in range(3):
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    return v0 ^ v1 ^ v2 ^ v3  # type: ignore[no-any-return]
+    return np.uint64(v0 ^ v1 ^ v2 ^ v3)
 
 
 @part
-def _row_in(entry: int) -> int:
+def _row_in(entry: np.uint64) -> int:
     """Return the row that a place names, `FREE` for none."""
     return int(np.int64(entry & _ROW_BITS)) - 1
 
@@ -142,14 +144,14 @@ def _row_in(entry: int) -> int:
 def _is(table: Table, row: int, raw: Bytes, at: int, size: int) -> bool:
     if table.size[row] != size:
         return False
-    for k in range(size):
+    for k in range(size):  # noqa: SIM110, for a generator is not compiled
         if table.id[row, k] != raw[np.uint64(at + k)]:
             return False
     return True
 
 
 @part
-def _find(table: Table, raw: Bytes, at: int, end: int, hashed: int) -> tuple[int, int]:
+def _find(table: Table, raw: Bytes, at: int, end: int, hashed: np.uint64) -> tuple[int, np.uint64]:
     """Return the row of a device and its place; or `FREE` and the place where it would be."""
     mask = np.uint64(len(table.place) - 1)
     place = hashed & mask
@@ -162,7 +164,7 @@ def _find(table: Table, raw: Bytes, at: int, end: int, hashed: int) -> tuple[int
 
 
 @part
-def _put(table: Table, row: int, place: int) -> None:
+def _put(table: Table, row: int, place: np.uint64) -> None:
     table.place[place] = (table.hash[row] & ~_ROW_BITS) | np.uint64(row + 1)
 
 
@@ -214,7 +216,7 @@ def take_rows(
         rows[i] = _row_in(table.place[hashed[i] & mask])
     seen = 0
     for i in range(start, len(id_at)):
-        seen += np.int64(table.id[max(0, rows[i]), 0])
+        seen += int(table.id[max(0, rows[i]), 0])
     for i in range(start, len(id_at)):
         at, end = id_at[i], id_end[i]
         row, place = _find(table, raw, at, end, hashed[i])
@@ -222,7 +224,7 @@ def take_rows(
             if left == 0:
                 return i, left, seen
             left -= 1
-            row = free[left]
+            row = int(free[left])
             table.hash[row] = hashed[i]
             table.size[row] = end - at
             for k in range(LONGEST_ID):

@@ -201,7 +201,14 @@ def _precedes(a: Float32s, b: Float32s) -> bool:
 
 @entry
 def first_fault(
-    ids: int, longest: int, id_at: Int64s, id_end: Int64s, timestamp_ms: Int64s, offset: Int64s, reached: int, start: int
+    ids: int,
+    longest: int,
+    id_at: Int64s,
+    id_end: Int64s,
+    timestamp_ms: Int64s,
+    offset: Int64s,
+    reached: int,
+    start: int,
 ) -> int:
     """Return the first row from `start` on that could not be taken in safely, or -1.
 
@@ -232,7 +239,8 @@ def merge(
     """Merge the readings from row `start` on into the rings, and cut each window that a reading closes by time.
 
     rows: int64[n], the row in the rings of each reading's device; timestamp_ms: int64[n], strictly within +-2**62;
-    xyz: float32[n, 3]; offset: int64[n], the readings' records; max_hole: longest hole of a complete window, in slots; late_ms: int64[n], filled with how late late readings are.
+    xyz: float32[n, 3]; offset: int64[n], the readings' records; max_hole: longest hole of a complete window, in slots;
+    late_ms: int64[n], filled with how late late readings are.
 
     Stops before a reading that the sheet might lack room for. Returns the row to continue at and the numbers of
     frames cut, of incomplete windows, of readings that lost their slot to a better one, and of late readings.

@@ -1,7 +1,6 @@
 """The windows of one partition's devices: readings in, frames out."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -108,10 +108,8 @@ def test_commits_of_a_version_that_nobody_knows_are_told_of_and_cost_at_most_wha
     with stage.fleet() as fleet:
         fleet.start(0)
         first = stage.load(early).wait()
-        time.sleep(3)
+        positions = positions_once_they_pass(stage, len(first))
         assert fleet.stop(0) == [0]
-        positions = {partition: position for partition, (position, _) in committed(stage).items()}
-        assert sum(positions.values()) == len(first)
         commit(stage, {partition: (position, FOREIGN) for partition, position in positions.items()})
         fleet.start(0)
         fleet.wait_until_said("metadata")
@@ -125,6 +123,17 @@ def test_commits_of_a_version_that_nobody_knows_are_told_of_and_cost_at_most_wha
         }
         allowed = (whole.labels.keys() | again.labels.keys()) - sure.keys()
         reckon(stage, fleet, sent, report, expected=Expected(sure, whole.letters), allowed=allowed)
+
+
+def positions_once_they_pass(stage: Stage, records: int, *, within_s: float = 60) -> dict[int, int]:
+    """Wait until so many records lie before the committed positions."""
+    deadline = time.monotonic() + within_s
+    while True:
+        positions = {partition: position for partition, (position, _) in committed(stage).items()}
+        if sum(positions.values()) == records:
+            return positions
+        assert time.monotonic() < deadline, f"{positions} are committed of {records} records"
+        time.sleep(0.2)
 
 
 def _flags(settings: dict[str, int]) -> list[str]:

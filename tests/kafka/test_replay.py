@@ -44,8 +44,8 @@ def on_topic(broker: Broker, topic: str) -> list[Any]:
 def readings_of(records: Sequence[Any]) -> set[tuple[bytes, int, float]]:
     found, rejections = decode(records)
     assert rejections == []
-    rows = zip(found.device.tolist(), found.timestamp_ms.tolist(), found.xyz[:, 0].tolist(), strict=True)
-    return {(found.device_ids[device], at, round(x, 3)) for device, at, x in rows}
+    rows = zip(found.device_ids(), found.timestamp_ms.tolist(), found.xyz[:, 0].tolist(), strict=True)
+    return {(device, at, round(x, 3)) for device, at, x in rows}
 
 
 def people(count: int, seconds: int = 5) -> list[Recording]:

@@ -6,6 +6,7 @@ from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from inference.bundle import Bundle
+from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
 from service.kind import OpenStream, WorkerError
@@ -56,8 +57,8 @@ def ten_seconds(device: str, *, second: int = 0, offset: int = 0) -> HandMade:
 def test_a_device_on_two_partitions_is_counted_once(open_stream: OpenStream, counted: Callable[..., float]) -> None:
     first, second = open_stream(FIRST), open_stream(SECOND)
     for stream, device in [(first, "torn"), (first, "whole"), (second, "torn")]:
-        list(stream.push([ten_seconds(device)], 0.0, mute=False)[1])
-    list(second.push([ten_seconds("torn", second=10, offset=1)], 1.0, mute=False)[1])
+        list(stream.push(Records.of([ten_seconds(device)]), 0.0, mute=False)[1])
+    list(second.push(Records.of([ten_seconds("torn", second=10, offset=1)]), 1.0, mute=False)[1])
     assert counted("split_devices_total") == 1
 
 
@@ -66,8 +67,8 @@ def test_a_partition_that_comes_back_does_not_split_its_devices(
 ) -> None:
     """Frames on their way keep the stream of the last assignment alive, and its devices were taken for another's."""
     former = open_stream(FIRST)
-    list(former.push([ten_seconds("whole")], 0.0, mute=False)[1])
-    list(open_stream(FIRST).push([ten_seconds("whole")], 1.0, mute=False)[1])
+    list(former.push(Records.of([ten_seconds("whole")]), 0.0, mute=False)[1])
+    list(open_stream(FIRST).push(Records.of([ten_seconds("whole")]), 1.0, mute=False)[1])
     assert len(former) == 1
     assert counted("split_devices_total") == 0
 
@@ -76,7 +77,7 @@ def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(
     open_stream: OpenStream, counted: Callable[..., float]
 ) -> None:
     stream = open_stream(FIRST)
-    _, blocks = stream.push([HandMade(b"not JSON"), ten_seconds("phone", offset=1)], 0.0, mute=True)
+    _, blocks = stream.push(Records.of([HandMade(b"not JSON"), ten_seconds("phone", offset=1)]), 0.0, mute=True)
     (closed,) = blocks  # which tell what was settled, and are said by nobody
     assert len(stream.identities(closed)) == len(closed.frames)
     assert (len(stream), stream.rewind_to(2)) == (1, 1)
@@ -87,7 +88,7 @@ def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(
 
 def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(open_stream: OpenStream) -> None:
     stream = open_stream(FIRST)
-    (block,) = stream.push([ten_seconds("phone")], 0.0, mute=False)[1]
+    (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]
     assert set(block.source_timestamp_ms) == {ten_seconds("phone").timestamp}
     assert block.frames.shape == (len(block.columns.start_ms), 80, 3)
 
@@ -96,14 +97,16 @@ def test_a_label_that_kafka_has_counts_its_window_and_how_long_its_wearer_waited
     open_stream: OpenStream, counted: Callable[..., float]
 ) -> None:
     stream = open_stream(FIRST)
-    (block,) = stream.push([ten_seconds("phone")], 0.0, mute=False)[1]
+    (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]
     stream.labelled(block, 0, (block.columns.start_ms[0] + 4000) / 1000 + 1.5)
     assert counted("windows_total", outcome="labelled") == 1
     assert counted("window_age_seconds_sum") == pytest.approx(1.5, abs=1e-3)
 
 
 def test_records_that_are_refused_are_returned_with_their_reasons(open_stream: OpenStream) -> None:
-    rejections, blocks = open_stream(FIRST).push([HandMade(b"not JSON"), ten_seconds("phone")], 0.0, mute=False)
+    rejections, blocks = open_stream(FIRST).push(
+        Records.of([HandMade(b"not JSON"), ten_seconds("phone")]), 0.0, mute=False
+    )
     assert [(rejection.record, rejection.reason) for rejection in rejections] == [(0, Reason.NOT_JSON)]
     assert len(list(blocks)) == 1
 

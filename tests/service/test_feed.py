@@ -10,6 +10,7 @@ import pytest
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from ingest.record_columns import Records
 from ingest.rejections import Reason, Rejection
 from service import feed
 from service.delivery.message import Message
@@ -94,9 +95,7 @@ def test_records_that_take_long_to_cut_are_cut_over_several_turns_and_in_order(m
 class RefuseAll(Stream):
     """Refuses every record."""
 
-    def push(
-        self, records: Sequence[Any], processed_at: float, *, mute: bool
-    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         return [Rejection(row, Reason.TOO_LARGE, "too large") for row in range(len(records))], iter(())
 
 
@@ -105,9 +104,9 @@ def test_reading_pauses_while_many_bytes_of_dead_letters_are_on_their_way(monkey
     monkeypatch.setattr(feed, "MAX_LETTER_BYTES", 2500)
     delivery, partition = FakeDelivery(), make_partition(RefuseAll())
     worker_feed = make_feed(FakeLane(), partition, delivery)
-    worker_feed.take(partition, [HandMade(b"x" * 1000, offset=offset) for offset in range(2)])
+    worker_feed.take(partition, records(0, 1, size=1000))
     assert not partition.paused
-    worker_feed.take(partition, [HandMade(b"x" * 1000, offset=2)])
+    worker_feed.take(partition, records(2, size=1000))
     assert partition.paused
     delivery.letters.pop()
     assert worker_feed.advance(partition)
@@ -121,10 +120,8 @@ class Numbered(Stream):
         self.silent = silent
         self.said_already = 0
 
-    def push(
-        self, records: Sequence[Any], processed_at: float, *, mute: bool
-    ) -> tuple[Sequence[Rejection], Iterator[Block]]:
-        return [], iter([self._block([record.offset for record in records])])
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        return [], iter([self._block(records.offset.tolist())])
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
         return iter([self._block(self.silent)])
@@ -144,8 +141,8 @@ class Numbered(Stream):
         self.said_already += count
 
 
-def records(*offsets: int) -> list[HandMade]:
-    return [HandMade(b"x", offset=offset) for offset in offsets]
+def records(*offsets: int, size: int = 1) -> Records:
+    return Records.of(HandMade(b"x" * size, offset=offset) for offset in offsets)
 
 
 def test_what_has_been_said_is_not_said_again_and_then_forgotten() -> None:

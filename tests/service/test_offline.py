@@ -119,7 +119,7 @@ def test_rows_of_a_csv_become_samples_of_the_contract(tmp_path: Path) -> None:
 
 def test_without_device_ids_there_is_one_device(tmp_path: Path) -> None:
     readings, _ = decode(readings_of_file(written(tmp_path, "walk.csv", HEADER + ROW + ROW)).lines)
-    assert readings.device_ids == [b"device"]
+    assert readings.device_ids() == [b"device", b"device"]
 
 
 @pytest.mark.parametrize(

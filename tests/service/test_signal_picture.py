@@ -11,6 +11,7 @@ from service.classify import Label, LabelledReadings
 from service.offline import ClassifyError
 from service.signal_picture import PALETTE, draw, refuse_unwritable, save_picture, spans
 from tests.service.walks import START_MS, walk
+from tests.windowing.streams import spell
 
 NAMES = ("Jogging", "Sitting", "Walking")
 
@@ -23,11 +24,9 @@ def label(device: str, start_s: float, activity: str, confidence: float = 0.9) -
 def labelled(*labels: Label, devices: int = 1, hole: tuple[float, float] = (0, 0)) -> LabelledReadings:
     walks = [walk(20, seed=seed, hole=hole) for seed in range(devices)]
     ids = [f"phone-{number}".encode() for number in range(devices)]
-    device = np.repeat(np.arange(devices), [len(t_ms) for t_ms, _ in walks]).astype(np.int32)
     t_ms, xyz = (np.concatenate(column) for column in zip(*walks, strict=True))
-    return LabelledReadings(
-        Readings(ids, device, t_ms, xyz, np.arange(len(device), dtype=np.int32)), list(labels), NAMES
-    )
+    spelled = spell([device for device, (t_ms, _) in zip(ids, walks, strict=True) for _ in t_ms])
+    return LabelledReadings(Readings(*spelled, t_ms, xyz, np.arange(len(t_ms), dtype=np.int32)), list(labels), NAMES)
 
 
 def test_a_label_holds_for_the_stride_around_the_middle_of_its_window() -> None:
@@ -102,6 +101,8 @@ def test_more_labels_than_colours_begin_again(tmp_path: Path) -> None:
 
 def test_a_device_with_a_hostile_name_and_without_a_window_is_drawn_too(tmp_path: Path) -> None:
     shown = labelled()
-    shown.readings.device_ids[0] = b"$\\frac{\x07"
+    name = spell([b"$\\frac{\x07"] * len(shown.readings.record))
+    hostile = dataclasses.replace(shown.readings, **dict(zip(("ids", "id_at", "id_end"), name, strict=True)))
+    shown = dataclasses.replace(shown, readings=hostile)
     save_picture(tmp_path / "p.png", shown, 250)
     assert (tmp_path / "p.png").stat().st_size > 1000

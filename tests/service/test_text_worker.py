@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from inference.bundle import Bundle
 from inference.core import Result
+from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.kind import OpenStream, WorkerError
 from service.metrics import Families, WorkerMetrics
@@ -40,7 +41,7 @@ def record(words: str, offset: int, text_id: str = "a") -> HandMade:
 
 def test_each_text_becomes_a_frame_of_the_ids_of_its_words(open_stream: OpenStream) -> None:
     records = [record("good film", 7), record("", 8), record("bad xyzzy", 9)]
-    rejections, blocks = open_stream(SOURCE).push(records, 0.0, mute=False)
+    rejections, blocks = open_stream(SOURCE).push(Records.of(records), 0.0, mute=False)
     (block,) = blocks
     assert rejections == []
     assert block.frames.dtype == np.int32
@@ -50,7 +51,7 @@ def test_each_text_becomes_a_frame_of_the_ids_of_its_words(open_stream: OpenStre
 
 def test_texts_that_are_refused_are_returned_with_their_reasons_and_leave_no_gap(open_stream: OpenStream) -> None:
     records = [record("good", 0), HandMade(b"not JSON", offset=1), record("x" * 101, 2), record("bad", 3)]
-    rejections, blocks = open_stream(SOURCE).push(records, 0.0, mute=False)
+    rejections, blocks = open_stream(SOURCE).push(Records.of(records), 0.0, mute=False)
     refused = [(rejection.record, rejection.reason) for rejection in rejections]
     assert refused == [(1, Reason.NOT_JSON), (2, Reason.TOO_LARGE)]
     (block,) = blocks
@@ -60,19 +61,19 @@ def test_texts_that_are_refused_are_returned_with_their_reasons_and_leave_no_gap
 
 def test_many_texts_are_cut_a_few_at_a_time_so_that_others_get_their_turn(open_stream: OpenStream) -> None:
     many = [record("good", offset) for offset in range(2 * TEXTS_A_BLOCK + 1)]
-    _, blocks = open_stream(SOURCE).push(many, 0.0, mute=False)
+    _, blocks = open_stream(SOURCE).push(Records.of(many), 0.0, mute=False)
     assert [len(block.frames) for block in blocks] == [TEXTS_A_BLOCK, TEXTS_A_BLOCK, 1]
 
 
 def test_nothing_is_open_between_texts(open_stream: OpenStream) -> None:
     stream = open_stream(SOURCE)
-    stream.push([record("good", 4)], 0.0, mute=False)
+    stream.push(Records.of([record("good", 4)]), 0.0, mute=False)
     assert (len(stream), stream.rewind_to(5), list(stream.fall_silent(float("inf")))) == (0, 5, [])
 
 
 def test_a_label_carries_its_texts_id_and_place(open_stream: OpenStream, bundle: Bundle) -> None:
     texts = [record("good", 40, "first"), record("bad", 41, "second"), record("dull", 42, "third")]
-    (block,) = open_stream(SOURCE).push(texts, 0.0, mute=False)[1]
+    (block,) = open_stream(SOURCE).push(Records.of(texts), 0.0, mute=False)[1]
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     result = Result(None, 1, 3, probabilities, bundle, 0.0, 0.0, 2, "idle", True)
     labels = list(text_kind(TextSettings()).say(result, block, 3))

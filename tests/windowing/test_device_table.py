@@ -19,7 +19,11 @@ def test_the_hash_is_that_of_python_under_the_same_key() -> None:
     content = [os.urandom(size) for size in range(1, 129)]
     ask = f"import sys; print(sys.hash_info.algorithm, *(hash(each) % 2**64 for each in {content!r}))"
     said = subprocess.run(
-        [sys.executable, "-c", ask], env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ask],
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     algorithm, *hashes = said.stdout.split()
     assert algorithm == "siphash13"
@@ -38,9 +42,7 @@ class Devices:
 
     def take(self, ids: list[bytes]) -> tuple[int, list[int]]:
         rows = np.full(len(ids), -7)
-        reached, self.left, _ = take_rows(
-            self.table, KEY, *spell(ids), 0, self.free, self.left, self.phase, rows
-        )
+        reached, self.left, _ = take_rows(self.table, KEY, *spell(ids), 0, self.free, self.left, self.phase, rows)
         return reached, rows[:reached].tolist()
 
     def release(self, rows: list[int]) -> None:

@@ -363,9 +363,7 @@ def test_read_only_unaligned_and_big_endian_columns_are_taken_as_they_come() -> 
     packed["t"] = np.arange(0, 4201, 50)
     packed["xyz"][:, 1] = np.arange(85)
     packed.flags.writeable = False
-    step = windower.push(
-        *spell([PHASE_0] * 85), packed["t"], packed["xyz"], np.arange(85, dtype=np.int64), 0.0
-    )
+    step = windower.push(*spell([PHASE_0] * 85), packed["t"], packed["xyz"], np.arange(85, dtype=np.int64), 0.0)
     assert starts(step) == [0]
     assert step.frames.values[0, :, 1].tolist() == list(range(80))
 
@@ -449,7 +447,14 @@ def test_a_setting_outside_its_range_is_refused_by_name(settings: dict[str, floa
 )
 def test_columns_that_would_lead_the_kernel_astray_are_refused(columns: dict[str, object], complaint: str) -> None:
     windower = Windower()
-    good = {"id_at": [0, 0], "id_end": [2, 2], "timestamp_ms": [0, 50], "xyz": [[0.0] * 3] * 2, "offset": [3, 4], "start": 0}
+    good = {
+        "id_at": [0, 0],
+        "id_end": [2, 2],
+        "timestamp_ms": [0, 50],
+        "xyz": [[0.0] * 3] * 2,
+        "offset": [3, 4],
+        "start": 0,
+    }
     batch = good | columns
     with pytest.raises(ValueError, match=complaint):
         windower.push(
