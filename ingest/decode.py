@@ -1,9 +1,7 @@
 """Records in, columns out: the three message forms of the contract become arrays, bad records become rejections.
 
-A batch is read in two passes. The first takes what nearly every record is, a short JSON sample, with a typed
-decoder. Whatever it is not sure of goes to the second: chunks, long values, and all that looks wrong, which the
-contract's own models then judge. So the first pass may leave any record alone, but it must never take one that
-the models would refuse, nor read it differently.
+Records that came as columns are read by a compiled loop straight from their bytes (`ingest.scanner`). What it is not
+sure of, and records that came as objects, are read one by one (`ingest.decode_objects`). Both read the same.
 
 Which form a record has: the header `content-type` tells JSON from a binary chunk (see `ingest.records`). JSON with
 a field `samples` is a chunk, any other is a sample. In a JSON record the value's `device_id` counts, whatever the
@@ -12,64 +10,29 @@ record's key says.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.contract import (
-    BINARY_CHUNK_CONTENT_TYPE,
-    BINARY_HEADER,
-    BINARY_READING_BYTES,
-    BINARY_VERSION,
-    JSON_CONTENT_TYPE,
-    MAX_ACCELERATION,
-    MAX_AHEAD_MS,
-    MAX_TIMESTAMP_MS,
-    Chunk,
-    Sample,
-    check_acceleration,
-    check_device_id,
-    check_rate,
-    check_readings,
-    check_timestamp,
-    epoch_ms,
-)
-from ingest.records import DOUBT, SHALLOW_BYTES, Record, content_kind, judge, may_be_deep, read_object
-from ingest.rejections import Reason, Refused, Rejection
+from ingest.compiled import first_call
+from ingest.contract import MAX_AHEAD_MS, MAX_READINGS
+from ingest.decode_objects import decode_objects
+from ingest.readings import Readings, empty_readings, in_record_order, with_room
+from ingest.record_columns import Records
+from ingest.record_places import COLUMNS, END, KEY, KEY_END, TIMESTAMP, VALUE, VALUE_END
+from ingest.records import Record
+from ingest.rejections import Rejection
+from ingest.scanner import FURTHEST_AHEAD, scan, scratch
 
-_IS_JSON: Final[dict[bytes | None, bool]] = {
-    JSON_CONTENT_TYPE.encode(): True,
-    BINARY_CHUNK_CONTENT_TYPE.encode(): False,
-}
+__all__ = ["Readings", "decode", "warm_up"]
 
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """The readings of a batch as columns: one row a reading, in record order and, within a record, in its own.
-
-    Attributes:
-        device_ids: the distinct device ids of these readings, UTF-8, in no particular order
-        device: int32[n], index into `device_ids`
-        timestamp_ms: int64[n], epoch ms
-        xyz: float32[n, 3], m/s^2
-        record: int32[n], index of the reading's record in the batch
-    """
-
-    device_ids: list[bytes]
-    device: NDArray[np.int32]
-    timestamp_ms: NDArray[np.int64]
-    xyz: NDArray[np.float32]
-    record: NDArray[np.int32]
+_PARTS: Final = (KEY, KEY_END, VALUE, VALUE_END, END, TIMESTAMP)
 
 
 def decode(
-    records: Sequence[Record], *, max_ahead_ms: int = MAX_AHEAD_MS, scale: float = 1.0
+    records: Records | Sequence[Record], *, max_ahead_ms: int = MAX_AHEAD_MS, scale: float = 1.0
 ) -> tuple[Readings, list[Rejection]]:
     """Decode a batch; raise for no content of a record, whatever it is.
 
@@ -81,257 +44,53 @@ def decode(
     Returns:
         the readings of the good records, and the bad records in order, each whole
     """
-    parts: list[_Part] = []
-    rejections: list[Rejection] = []
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows or is NaN is refused a line later
-        samples, rest = _read_plain_samples(records, max_ahead_ms, scale)
-        for index in rest:
-            try:
-                parts.append(_read(index, records[index], max_ahead_ms, scale))
-            except Refused as refused:
-                rejections.append(Rejection(index, refused.reason, refused.detail))
-    return _in_record_order(len(records), samples, parts), rejections
+    if not isinstance(records, Records):
+        return decode_objects(records, max_ahead_ms, scale)
+    readings, unsure = _scan(records, max_ahead_ms, scale)
+    if len(unsure) == 0:
+        return readings, []
+    left = list(Records(records.raw, records.places[:, unsure]))
+    rest, refused = decode_objects(left, max_ahead_ms, scale)
+    rest = Readings(rest.ids, rest.id_at, rest.id_end, rest.timestamp_ms, rest.xyz, unsure[rest.record])
+    rejections = [Rejection(int(unsure[bad.record]), bad.reason, bad.detail) for bad in refused]
+    return in_record_order(readings, rest), rejections
 
 
-# --- The first pass -------------------------------------------------------------------------------------------
-
-_ABSENT: Final = msgspec.UNSET
-_Milliseconds = Annotated[int, msgspec.Meta(ge=-MAX_TIMESTAMP_MS, le=MAX_TIMESTAMP_MS)]
-
-
-class _PlainSample(msgspec.Struct, gc=False):
-    device_id: str
-    timestamp: _Milliseconds | str
-    x: float
-    y: float
-    z: float
-    samples: msgspec.Raw | msgspec.UnsetType = _ABSENT
-
-
-class _PlainChunk(msgspec.Struct, gc=False):
-    device_id: str
-    start: _Milliseconds | str
-    rate_hz: float
-    samples: list[tuple[float, float, float]]
-
-
-_decode_sample: Final = msgspec.json.Decoder(_PlainSample).decode
-_decode_chunk: Final = msgspec.json.Decoder(_PlainChunk).decode
-
-
-def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: float) -> tuple[Readings, list[int]]:
-    """Return the readings of the records that are plain samples, and the indices of all others, in order."""
-    codes: dict[str, int] = {}
-    device_ids: list[bytes] = []
-    record_column: list[int] = []
-    device_column: list[int] = []
-    time_column: list[int] = []
-    axes: list[float] = []
-    rest: list[int] = []
-    for index, record in enumerate(records):
-        value = record.value
-        try:
-            if (
-                value is None
-                or (record.headers and not content_kind(record.headers, _IS_JSON))
-                or (len(value) > SHALLOW_BYTES and may_be_deep(value))
-            ):
-                rest.append(index)
-                continue
-            if not value.isascii():
-                value.decode()  # the typed decoder skips unknown fields without looking at their UTF-8
-            sample = _decode_sample(value)
-            timestamp = sample.timestamp
-            if isinstance(timestamp, str):
-                timestamp = epoch_ms(timestamp)
-            if sample.samples is not _ABSENT or timestamp > record.timestamp + max_ahead_ms:
-                rest.append(index)
-                continue
-            device = codes.get(sample.device_id)
-            if device is None:
-                device_ids.append(check_device_id(sample.device_id.encode()))
-                device = codes[sample.device_id] = len(codes)
-        except DOUBT:
-            rest.append(index)
-            continue
-        record_column.append(index)
-        device_column.append(device)
-        time_column.append(timestamp)
-        axes += (sample.x, sample.y, sample.z)
-    xyz = np.array(axes, np.float64).reshape(-1, 3) * scale
-    readings = Readings(
-        device_ids=device_ids,
-        device=np.array(device_column, np.int32),
-        timestamp_ms=np.array(time_column, np.int64),
-        xyz=xyz.astype(np.float32),
-        record=np.array(record_column, np.int32),
-    )
-    good: NDArray[np.bool_] = np.all(np.abs(xyz) <= MAX_ACCELERATION, axis=1)
-    if good.all():
-        return readings, rest
-    return _select(readings, good), sorted(rest + readings.record[~good].tolist())
-
-
-def _select(readings: Readings, rows: NDArray[np.bool_]) -> Readings:
-    used, device = np.unique(readings.device[rows], return_inverse=True)
-    return Readings(
-        device_ids=[readings.device_ids[code] for code in used],
-        device=device.astype(np.int32),
-        timestamp_ms=readings.timestamp_ms[rows],
-        xyz=readings.xyz[rows],
-        record=readings.record[rows],
-    )
-
-
-# --- The second pass ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The readings of one record: int64[n] and float32[n, 3]."""
-
-    record: int
-    device_id: bytes
-    timestamp_ms: NDArray[np.int64]
-    xyz: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """A chunk of any form, each of its fields within its limits; xyz is float64[n, 3] in m/s^2."""
-
-    device_id: bytes
-    start: int
-    rate_hz: float
-    xyz: NDArray[np.float64]
-
-
-def _read(index: int, record: Record, max_ahead_ms: int, scale: float) -> _Part:
-    """Return the readings of a record of any form, or raise `Refused`."""
-    if record.value is None:
-        raise Refused(Reason.NULL_VALUE, "the record has no value")
-    latest = record.timestamp + max_ahead_ms
-    message = (
-        _read_json(record.value, scale)
-        if content_kind(record.headers, _IS_JSON)
-        else _read_binary_chunk(record.key, record.value, scale)
-    )
-    if isinstance(message, Sample):
-        _check_not_ahead(message.timestamp, latest)
-        times = np.array([message.timestamp], np.int64)
-        xyz = np.array([[message.x, message.y, message.z]])
-        return _Part(index, message.device_id.encode(), times, xyz.astype(np.float32))
-    times = _reading_times(message.start, len(message.xyz), message.rate_hz, latest)
-    return _Part(index, message.device_id, times, message.xyz.astype(np.float32))
-
-
-def _read_json(value: bytes, scale: float) -> Sample | _Chunk:
-    try:
-        return _read_plain_chunk(value, scale)
-    except DOUBT:
-        fields = read_object(value)
-    if "samples" not in fields:
-        return judge(fields, Sample, {"scale": scale})
-    message = judge(fields, Chunk, {"scale": scale})
-    return _Chunk(message.device_id.encode(), message.start, message.rate_hz, np.array(message.samples))
-
-
-def _read_plain_chunk(value: bytes, scale: float) -> _Chunk:
-    """Read an ordinary JSON chunk fast, or raise one of `DOUBT`."""
-    if not value.isascii():
-        value.decode()
-    chunk = _decode_chunk(value)
-    if may_be_deep(value, rows=len(chunk.samples)):
-        raise Refused(Reason.NOT_JSON, "nested deeply, perhaps")
-    start = epoch_ms(chunk.start) if isinstance(chunk.start, str) else chunk.start
-    count = check_readings(len(chunk.samples))
-    xyz = np.fromiter(chain.from_iterable(chunk.samples), np.float64, 3 * count).reshape(-1, 3) * scale
-    _check_axes(xyz)
-    return _Chunk(check_device_id(chunk.device_id.encode()), start, check_rate(chunk.rate_hz), xyz)
-
-
-def _read_binary_chunk(key: bytes | None, value: bytes, scale: float) -> _Chunk:
-    if len(value) < BINARY_HEADER.size:
-        raise Refused(Reason.BAD_BINARY, f"{len(value)} bytes; the head of a chunk has {BINARY_HEADER.size}")
-    version, reserved, count, rate_hz, start = BINARY_HEADER.unpack_from(value)
-    if version != BINARY_VERSION or reserved != 0:
-        raise Refused(
-            Reason.BAD_BINARY,
-            f"version {version}, reserved {reserved}; only version {BINARY_VERSION}, reserved 0 is known",
+def _scan(records: Records, max_ahead_ms: int, scale: float) -> tuple[Readings, NDArray[np.int32]]:
+    """Return the readings of the records that the compiled loop is sure of, and the other records."""
+    raw = np.frombuffer(records.raw, np.uint8)
+    key, key_end, value, value_end, end, timestamp = (np.ascontiguousarray(records.places[part]) for part in _PARTS)
+    columns = empty_readings(raw, len(records))
+    unsure = np.empty(len(records), np.int32)
+    paper = scratch()
+    at, rows, left = 0, 0, 0
+    while True:
+        at, rows, left = scan(
+            raw,
+            key,
+            key_end,
+            value,
+            value_end,
+            end,
+            timestamp,
+            min(max_ahead_ms, FURTHEST_AHEAD),
+            float(scale),
+            at,
+            columns.id_at,
+            columns.id_end,
+            columns.timestamp_ms,
+            columns.xyz,
+            columns.record,
+            rows,
+            unsure,
+            left,
+            *paper,
         )
-    promised = BINARY_HEADER.size + count * BINARY_READING_BYTES
-    if len(value) != promised:
-        raise Refused(Reason.BAD_BINARY, f"{len(value)} bytes; a chunk of {count} readings has {promised}")
-    if key is None:
-        raise Refused(Reason.BAD_ID, "a binary chunk's device id is the record's key, which is null")
-    check_device_id(key)
-    check_timestamp(start)
-    check_rate(rate_hz)
-    check_readings(count)
-    xyz = np.frombuffer(value, "<f4", offset=BINARY_HEADER.size).reshape(-1, 3).astype(np.float64) * scale
-    _check_axes(xyz)
-    return _Chunk(key, start, rate_hz, xyz)
+        if at == len(records):
+            return columns[:rows], unsure[:left]
+        columns = with_room(columns, rows, 2 * len(columns.record) + MAX_READINGS)  # any record fits in
 
 
-def _check_axes(xyz: NDArray[np.float64]) -> None:
-    beyond = ~(np.abs(xyz) <= MAX_ACCELERATION)
-    if beyond.any():
-        row, axis = np.argwhere(beyond)[0]
-        try:
-            check_acceleration(float(xyz[row, axis]))
-        except Refused as refused:
-            raise Refused(refused.reason, f"samples[{row}][{axis}]: {refused.detail}") from None
-
-
-def _check_not_ahead(timestamp_ms: float, latest: int) -> None:
-    if not timestamp_ms < latest + 1:
-        raise Refused(
-            Reason.TOO_FAR_AHEAD,
-            f"a reading at {timestamp_ms:.0f} ms; by its Kafka timestamp the record may reach to {latest} ms",
-        )
-
-
-def _reading_times(start: int, count: int, rate_hz: float, latest: int) -> NDArray[np.int64]:
-    """Return when a chunk's readings were taken, in float64 and in the contract's order of operations.
-
-    The last time is checked before any becomes an integer: at a tiny rate it can be infinite.
-    """
-    last = start + (count - 1) * 1000 / rate_hz + 0.5
-    _check_not_ahead(last, latest)
-    check_timestamp(math.floor(last))
-    k = np.arange(count, dtype=np.float64)
-    return np.floor(start + k * 1000 / rate_hz + 0.5).astype(np.int64)
-
-
-# --- All together ---------------------------------------------------------------------------------------------
-
-
-def _in_record_order(count: int, samples: Readings, parts: Sequence[_Part]) -> Readings:
-    """Merge the two passes' readings; each is in record order and no record is in both."""
-    if not parts:
-        return samples
-    readings_of = np.zeros(count, np.int64)
-    readings_of[samples.record] = 1
-    readings_of[[part.record for part in parts]] = [len(part.xyz) for part in parts]
-    stops = np.cumsum(readings_of)
-    codes = {device_id: code for code, device_id in enumerate(samples.device_ids)}
-    total = int(stops[-1])
-    merged = Readings(
-        device_ids=[],
-        device=np.empty(total, np.int32),
-        timestamp_ms=np.empty(total, np.int64),
-        xyz=np.empty((total, 3), np.float32),
-        record=np.repeat(np.arange(count, dtype=np.int32), readings_of),
-    )
-    rows = stops[samples.record] - 1
-    merged.device[rows] = samples.device
-    merged.timestamp_ms[rows] = samples.timestamp_ms
-    merged.xyz[rows] = samples.xyz
-    for part in parts:
-        stop = int(stops[part.record])
-        own = slice(stop - len(part.xyz), stop)
-        merged.device[own] = codes.setdefault(part.device_id, len(codes))
-        merged.timestamp_ms[own] = part.timestamp_ms
-        merged.xyz[own] = part.xyz
-    merged.device_ids.extend(codes)
-    return merged
+def warm_up() -> None:
+    """Compile the loop, or load it from its cache, so that the first record needn't wait for it."""
+    first_call(lambda: decode(Records(b"", np.empty((COLUMNS, 0), np.int64))))
