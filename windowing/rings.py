@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,9 @@ _NO_FRAMES = Frames(
     source_offset=np.empty(0, dtype=np.int64),
     reading=np.empty(0, dtype=np.int64),
 )
+
+
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class Windower:
@@ -186,11 +190,11 @@ class Windower:
 
         """
         ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
-        id_at = np.require(id_at, np.int64, ["C", "A", "W"])
-        id_end = np.require(id_end, np.int64, ["C", "A", "W"])
-        timestamp_ms = np.require(timestamp_ms, np.int64, ["C", "A", "W"])
-        xyz = np.require(xyz, np.float32, ["C", "A", "W"])
-        offset = np.require(offset, np.int64, ["C", "A", "W"])
+        id_at = _column(id_at, np.int64)
+        id_end = _column(id_end, np.int64)
+        timestamp_ms = _column(timestamp_ms, np.int64)
+        xyz = _column(xyz, np.float32)
+        offset = _column(offset, np.int64)
         self._check(ids, id_at, id_end, timestamp_ms, xyz, offset, start)
         if start == len(id_at):
             return Step(_NO_FRAMES, consumed=start)
@@ -201,9 +205,10 @@ class Windower:
             rows, timestamp_ms, xyz, offset, start, self._max_hole, self._rings, self._sheet, late_ms
         )
         self._reached = int(offset[consumed - 1])
-        # A device whose readings all come after an early stop has not joined.
-        absent = self._rings.newest_ms[joined] == kernels.NEVER
-        self._release(joined[absent])
+        if len(joined):  # but a device whose readings all come after an early stop has not
+            absent = self._rings.newest_ms[joined] == kernels.NEVER
+            self._release(joined[absent])
+            joined = joined[~absent]
         return Step(
             self._frames(cut, by_silence=False),
             consumed=consumed,
@@ -211,7 +216,7 @@ class Windower:
             incomplete=incomplete,
             late=late_ms[:late].copy(),
             superseded=superseded,
-            new_devices=self._ids(joined[~absent]),
+            new_devices=self._ids(joined),
         )
 
     def fall_silent(self, heard_until: float) -> Step:
@@ -285,7 +290,7 @@ class Windower:
     def _find_rows(self, ids: Bytes, id_at: Int64s, id_end: Int64s, start: int) -> tuple[Int64s, Int64s]:
         """Return the row of each reading's device, and the rows that were given to devices that had none."""
         rows = np.empty(len(id_at), dtype=np.int64)
-        joined = []
+        joined: list[Int64s] = []
         while True:
             start, left, _ = device_table.take_rows(
                 self._table,
@@ -299,15 +304,17 @@ class Windower:
                 self._rings.phase,
                 rows,
             )
-            joined.append(self._free[left : self._left][::-1].copy())
-            self._left = left
+            if left < self._left:
+                joined.append(self._free[left : self._left][::-1].copy())
+                self._left = left
             if start == len(rows):
                 break
             self._grow()
-        new = np.concatenate(joined)
-        self._rings.newest_ms[new] = kernels.NEVER
-        self._rings.strayed[new] = kernels.NEVER
-        self._rings.rank[new] = kernels.EMPTY
+        new = np.concatenate(joined) if joined else _NO_ROWS
+        if len(new):
+            self._rings.newest_ms[new] = kernels.NEVER
+            self._rings.strayed[new] = kernels.NEVER
+            self._rings.rank[new] = kernels.EMPTY
         return rows, new
 
     def _grow(self) -> None:
@@ -336,7 +343,7 @@ class Windower:
         return device_table.find_row(self._table, device_table.KEY, np.frombuffer(device_id, np.uint8))
 
     def _ids(self, rows: Int64s) -> list[bytes]:
-        return _as_objects(self._table.id[rows], self._table.size[rows])
+        return [] if len(rows) == 0 else _as_objects(self._table.id[rows], self._table.size[rows])
 
     def _frames(self, cut: int, by_silence: bool) -> Frames:
         """Copy the frames out of the sheet, which the next call writes over."""
@@ -368,6 +375,13 @@ def _call_each_kernel() -> None:
     windower.is_open(b"", 0)
     windower._grow()
     windower.fall_silent(np.inf)
+
+
+def _column(array: npt.NDArray[Any], dtype: type) -> npt.NDArray[Any]:
+    """Return the array itself where it is as the compiled loops take it, else a copy."""
+    if array.dtype == dtype and array.flags.carray:
+        return array
+    return np.require(array, dtype, ["C", "A", "W"])
 
 
 def _read_only(ids: Bytes) -> Bytes:
