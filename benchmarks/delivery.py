@@ -96,11 +96,12 @@ def make_topics(bootstrap_servers: str) -> None:
     ensure_topics(bootstrap_servers, [*topics, TopicSpec(DEAD, 1)])
 
 
-def send_backlog(bootstrap_servers: str, devices: int, samples: int) -> None:
+def send_backlog(bootstrap_servers: str, devices: int, samples: int, *, until: float | None = None) -> None:
+    """Send samples of devices at 20 Hz whose last ones were taken now, or at another epoch second."""
     client = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 20})
     random = np.random.default_rng(0)
     values = [f'"x":{x:.4f},"y":{y:.4f},"z":{z:.4f}}}' for x, y, z in random.normal(0, 5, (997, 3))]
-    start = int(1000 * time.time()) - 50 * (samples // devices)
+    start = int(1000 * (until or time.time())) - 50 * (samples // devices)
     for number in range(samples):
         beat, device = divmod(number, devices)
         value = f'{{"device_id":"device-{device:05d}","timestamp":{start + 50 * beat},{values[number % 997]}'

@@ -65,8 +65,8 @@ def measure(contender: str, options: argparse.Namespace) -> None:
         report(broker.bootstrap_servers, contender, options, cpu)
 
 
-def start_loop(bootstrap_servers: str, log: Path, client: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "benchmarks.loops", client, "--bootstrap-servers", bootstrap_servers]
+def start_loop(bootstrap_servers: str, log: Path, client: str, *flags: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "benchmarks.loops", client, "--bootstrap-servers", bootstrap_servers, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     time.sleep(15)  # it has no way to say that it is ready

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
+from ingest.decode import warm_up as warm_up_decoding
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings
-from windowing import WINDOW_SLOTS, Windower, warm_up
+from windowing import WINDOW_SLOTS, Windower
+from windowing import warm_up as warm_up_windowing
 
 STANDARD_GRAVITY = 9.80665
 
@@ -21,7 +23,8 @@ def activity_kind(settings: ActivitySettings) -> Kind:
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
-        warm_up()  # seconds where nothing is cached, which the first records would wait for
+        warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
+        warm_up_windowing()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(source, read, windower(), windows, streams)
 
