@@ -8,7 +8,6 @@ import pytest
 from ingest.decode import Readings
 from ingest.rejections import Reason
 from tests.ingest.both_ways import decode_both_ways as decode
-from tests.ingest.both_ways import decode_both_ways as decode
 from tests.ingest.records import BINARY, KAFKA_MS, HandMade, binary_chunk, chunk, sample
 
 

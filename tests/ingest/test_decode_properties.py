@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ingest.both_ways import decode_both_ways as decode
-from tests.ingest.both_ways import decode_both_ways as decode
 from tests.ingest.records import BINARY, KAFKA_MS, HandMade, binary_chunk
 from tests.ingest.reference import reference_decode
 

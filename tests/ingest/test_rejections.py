@@ -4,7 +4,6 @@ import pytest
 
 from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason, Rejection
 from tests.ingest.both_ways import decode_both_ways as decode
-from tests.ingest.both_ways import decode_both_ways as decode
 from tests.ingest.records import BINARY, KAFKA_MS, HandMade, binary_chunk, chunk, sample
 
 DEEP = b"[" * 100_000
