@@ -1,10 +1,11 @@
 """Messages and readings per second of decoding, form by form, beside a plain json.loads (or struct) loop.
 
-    python -m benchmarks.decode [--batch 500] [--seconds 2]
+    python -m benchmarks.decode [--batch 1000] [--seconds 2]
 
-The plain loop does less: it trusts its input, checks nothing and reads no time but an integer. Both get the same
-records, in batches of the same size, in turn, and make the same columns; the best of several rounds counts, in
-seconds of this process's CPU time, for the machine may be shared.
+Records come as columns of places in a batch's bytes, which the compiled loop reads, or as objects, which are read one
+by one. The plain loop does less: it trusts its input, checks nothing and reads no time but an integer. All get the
+same records, in batches of the same size, in turn; the best of several rounds counts, in seconds of this process's
+CPU time, for the machine may be shared. What it costs to make the columns or the objects isn't counted.
 """
 
 import argparse
@@ -20,13 +21,16 @@ from typing import Any
 
 import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, JSON_CONTENT_TYPE
-from ingest.decode import decode
+from ingest.decode import decode, warm_up
 from ingest.labels import encode_activities
+from ingest.record_columns import Records
+from ingest.record_places import COLUMNS, find_records
 
 NOW_MS = 1_700_000_000_000
-MESSAGES = 4_000
+MESSAGES = 10_000
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 
 
@@ -34,6 +38,19 @@ def record(k: int, value: bytes, content_type: str | None = None) -> Any:
     headers = [("content-type", content_type.encode())] if content_type else []
     key = b"phone-%d" % (k % 500)
     return ConsumerRecord("accelerometer", 0, 0, k, NOW_MS + k, 0, key, value, headers, None, 8, len(value), -1)
+
+
+def columns_of(records: list[Any]) -> Records:
+    """The same records, as places in the bytes of a batch."""
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 2**31 - 1)
+    for one in records:
+        builder.append(one.offset, one.timestamp, one.key, one.value, one.headers)
+    raw = bytes(builder.build())
+    places = np.empty((COLUMNS, len(records)), np.int64)
+    start = DefaultRecordBatch.HEADER_STRUCT.size
+    found, _, _ = find_records(np.frombuffer(raw, np.uint8), start, 0, records[0].timestamp, 1, places)
+    assert found == len(records)
+    return Records(raw, places)
 
 
 def xyz() -> list[float]:
@@ -44,6 +61,10 @@ def sample(k: int, timestamp: int | str, **more: Any) -> bytes:
     x, y, z = xyz()
     fields = {"device_id": f"phone-{k % 500}", "timestamp": timestamp, "x": x, "y": y, "z": z}
     return json.dumps(fields | more).encode()
+
+
+def float32_axes() -> dict[str, float]:
+    return {name: float(np.float32(value)) for name, value in zip("xyz", xyz(), strict=True)}
 
 
 def iso(k: int) -> str:
@@ -71,16 +92,21 @@ def forms() -> dict[str, tuple[int, list[Any]]]:
     every = range(MESSAGES)
     return {
         "sample": (1, [record(k, sample(k, NOW_MS + k)) for k in every]),
+        "sample, compact": (
+            1,
+            [record(k, sample(k, NOW_MS + k).replace(b": ", b":").replace(b", ", b",")) for k in every],
+        ),
+        "sample, float32 as double": (1, [record(k, sample(k, NOW_MS + k, **float32_axes())) for k in every]),
         "sample with content-type": (1, [record(k, sample(k, NOW_MS + k), JSON_CONTENT_TYPE) for k in every]),
         "sample, ISO 8601": (1, [record(k, sample(k, iso(k))) for k in every]),
         "sample, unknown fields": (1, [record(k, sample(k, NOW_MS + k, **unknown)) for k in every]),
         "sample, wrong type": (1, [record(k, sample(k, NOW_MS + k, x="1")) for k in every]),
         "chunk of 20": (20, [record(k, chunk(k, 20)) for k in range(MESSAGES // 10)]),
-        "chunk of 1000": (1000, [record(k, chunk(k, 1000)) for k in range(MESSAGES // 200)]),
+        "chunk of 1000": (1000, [record(k, chunk(k, 1000)) for k in range(MESSAGES // 500)]),
         "binary chunk of 20": (20, [record(k, binary(20), BINARY_CHUNK_CONTENT_TYPE) for k in range(MESSAGES // 10)]),
         "binary chunk of 1000": (
             1000,
-            [record(k, binary(1000), BINARY_CHUNK_CONTENT_TYPE) for k in range(MESSAGES // 100)],
+            [record(k, binary(1000), BINARY_CHUNK_CONTENT_TYPE) for k in range(MESSAGES // 200)],
         ),
     }
 
@@ -113,14 +139,23 @@ def plain_loop(records: list[Any]) -> tuple[list[str], Any, Any, Any]:
 
 
 def rates(contenders: Sequence[Callable[[list[Any]], object]], records: list[Any], options: Any) -> list[float]:
-    """Return messages per CPU second of each contender's best round; they take turns, so that both suffer alike."""
-    batches = [records[at : at + options.batch] for at in range(0, len(records), options.batch)]
+    """Return messages per CPU second of each contender's best round, all with the same records."""
+    return rates_of_pairs([(work, records) for work in contenders], options)
+
+
+def rates_of_pairs(contenders: Sequence[tuple[Callable[[Any], object], Any]], options: Any) -> list[float]:
+    """Return messages per CPU second of the best round of each, with its own records.
+
+    They take turns, so that all suffer alike.
+    """
+    starts = range(0, len(contenders[0][1]), options.batch)
+    batches = [[records[at : at + options.batch] for at in starts] for _, records in contenders]
     best = [0.0] * len(contenders)
     until = time.perf_counter() + options.seconds
     while not best[-1] or time.perf_counter() < until:
-        for turn, work in enumerate(contenders):
+        for turn, (work, records) in enumerate(contenders):
             started = time.process_time()
-            for part in batches:
+            for part in batches[turn]:
                 work(part)
             best[turn] = max(best[turn], len(records) / (time.process_time() - started))
     return best
@@ -146,7 +181,7 @@ def label_rate(options: Any, windows: int = 500) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=500, help="records a call")
+    parser.add_argument("--batch", type=int, default=1000, help="records a call")
     parser.add_argument("--seconds", type=float, default=2, help="for each form")
     options = parser.parse_args()
     random.seed(0)
@@ -154,10 +189,13 @@ def main() -> None:
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {packages}")
     print(f"batches of {options.batch}; per second of one core\n")
-    print(f"{'form':28}{'messages':>12}{'readings':>12}{'plain loop':>14}{'ratio':>8}")
+    print(f"{'messages of the form':28}{'columns':>12}{'readings':>12}{'objects':>12}{'plain loop':>12}{'ratios':>12}")
+    warm_up()
     for name, (readings, records) in forms().items():
-        ours, plain = rates([decode, plain_loop], records, options)
-        print(f"{name:28}{ours:>12,.0f}{ours * readings:>12,.0f}{plain:>14,.0f}{ours / plain:>8.1f}", flush=True)
+        columns = columns_of(records)
+        ours, objects, plain = rates_of_pairs([(decode, columns), (decode, records), (plain_loop, records)], options)
+        ratios = f"{ours / objects:>6.1f}{ours / plain:>6.1f}"
+        print(f"{name:28}{ours:>12,.0f}{ours * readings:>12,.0f}{objects:>12,.0f}{plain:>12,.0f}{ratios}", flush=True)
     print(f"{'labels encoded':28}{label_rate(options):>12,.0f}")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.compiled import first_call
-from ingest.contract import MAX_AHEAD_MS, MAX_READINGS
+from ingest.contract import BINARY_READING_BYTES, MAX_AHEAD_MS, MAX_READINGS
 from ingest.decode_objects import decode_objects
 from ingest.readings import Readings, empty_readings, in_record_order, with_room
 from ingest.record_columns import Records
@@ -28,6 +28,7 @@ from ingest.scanner import FURTHEST_AHEAD, scan, scratch
 
 __all__ = ["Readings", "decode", "warm_up"]
 
+_LONG: Final = 200  # values that have more bytes on an average are chunks
 _PARTS: Final = (KEY, KEY_END, VALUE, VALUE_END, END, TIMESTAMP)
 
 
@@ -45,22 +46,20 @@ def decode(
         the readings of the good records, and the bad records in order, each whole
     """
     if not isinstance(records, Records):
-        return decode_objects(records, max_ahead_ms, scale)
-    readings, unsure = _scan(records, max_ahead_ms, scale)
-    if len(unsure) == 0:
+        return decode_objects(records, np.arange(len(records), dtype=np.int32), max_ahead_ms, scale)
+    readings, left = read_surely(records, max_ahead_ms, scale)
+    if len(left) == 0:
         return readings, []
-    left = list(Records(records.raw, records.places[:, unsure]))
-    rest, refused = decode_objects(left, max_ahead_ms, scale)
-    rest = Readings(rest.ids, rest.id_at, rest.id_end, rest.timestamp_ms, rest.xyz, unsure[rest.record])
-    rejections = [Rejection(int(unsure[bad.record]), bad.reason, bad.detail) for bad in refused]
-    return in_record_order(readings, rest), rejections
+    rest = list(Records(records.raw, records.places[:, left]))
+    more, rejections = decode_objects(rest, left, max_ahead_ms, scale)
+    return in_record_order(readings, more), rejections
 
 
-def _scan(records: Records, max_ahead_ms: int, scale: float) -> tuple[Readings, NDArray[np.int32]]:
+def read_surely(records: Records, max_ahead_ms: int, scale: float) -> tuple[Readings, NDArray[np.int32]]:
     """Return the readings of the records that the compiled loop is sure of, and the other records."""
     raw = np.frombuffer(records.raw, np.uint8)
     key, key_end, value, value_end, end, timestamp = (np.ascontiguousarray(records.places[part]) for part in _PARTS)
-    columns = empty_readings(raw, len(records))
+    columns = empty_readings(raw, _expected_rows(raw, value_end - value))
     unsure = np.empty(len(records), np.int32)
     paper = scratch()
     at, rows, left = 0, 0, 0
@@ -89,6 +88,12 @@ def _scan(records: Records, max_ahead_ms: int, scale: float) -> tuple[Readings, 
         if at == len(records):
             return columns[:rows], unsure[:left]
         columns = with_room(columns, rows, 2 * len(columns.record) + MAX_READINGS)  # any record fits in
+
+
+def _expected_rows(raw: NDArray[np.uint8], sizes: NDArray[np.int64]) -> int:
+    """Guess how many readings values of these sizes have; for memory that no row is written to costs nothing."""
+    size = min(int(sizes.sum()), len(raw))
+    return len(sizes) + (size // BINARY_READING_BYTES if size > _LONG * len(sizes) else 0)
 
 
 def warm_up() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Final
 
@@ -45,18 +45,21 @@ _IS_JSON: Final[dict[bytes | None, bool]] = {
 }
 
 
-def decode_objects(records: Sequence[Record], max_ahead_ms: int, scale: float) -> tuple[Readings, list[Rejection]]:
-    """Decode a batch, as `ingest.decode.decode` does."""
+def decode_objects(
+    records: Sequence[Record], indices: NDArray[np.int32], max_ahead_ms: int, scale: float
+) -> tuple[Readings, list[Rejection]]:
+    """Decode records, as `ingest.decode.decode` does; `indices` says which they are, rising."""
     parts: list[_Part] = []
     rejections: list[Rejection] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows or is NaN is refused a line later
         samples, rest = _read_plain_samples(records, max_ahead_ms, scale)
-        for index in rest:
+        for k in rest:
             try:
-                parts.append(_read(index, records[index], max_ahead_ms, scale))
+                parts.append(_read(k, records[k], max_ahead_ms, scale))
             except Refused as refused:
-                rejections.append(Rejection(index, refused.reason, refused.detail))
-    return in_record_order(samples, _joined(parts)), rejections
+                rejections.append(Rejection(int(indices[k]), refused.reason, refused.detail))
+    readings = in_record_order(samples, _joined(parts))
+    return replace(readings, record=indices[readings.record]), rejections
 
 
 # --- The first pass -------------------------------------------------------------------------------------------

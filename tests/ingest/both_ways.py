@@ -1,6 +1,7 @@
 """Decodes records as objects and as columns, and holds one against the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,13 +35,16 @@ def columns_of(records: Sequence[HandMade], behind: bytes = b"") -> Records:
 
 
 def decode_both_ways(records: Sequence[HandMade], **options: float) -> tuple[Readings, list[Rejection]]:
-    """What `decode` says, which is the same for objects and for columns: alone, after their likes, with more behind."""
-    readings, rejections = decode(records, **options)  # type: ignore[arg-type]
-    for columns in (columns_of(records), columns_of(records, b"0" * 9)):
-        assert_same((readings, rejections), decode(columns, **options))  # type: ignore[arg-type]
-    twice = [each for each in records for _ in range(2)]
-    assert_same(decode(twice, **options), decode(columns_of(twice), **options))  # type: ignore[arg-type]
-    return readings, rejections
+    """What `decode` says, which is the same for objects and for columns, for these alone and for these twice over."""
+    expected = decode(records, **options)  # type: ignore[arg-type]
+    assert_same(expected, decode(columns_of(records), **options))  # type: ignore[arg-type]
+    readings, rejections = decode(columns_of([*records, *records], b"0" * 9), **options)  # type: ignore[arg-type]
+    for first in (0, len(records)):
+        own = (first <= readings.record) & (readings.record < first + len(records))
+        part = replace(readings[own], record=readings.record[own] - first)
+        refused = [replace(bad, record=bad.record - first) for bad in rejections]
+        assert_same(expected, (part, [bad for bad in refused if 0 <= bad.record < len(records)]))
+    return expected
 
 
 def assert_same(one: tuple[Readings, list[Rejection]], other: tuple[Readings, list[Rejection]]) -> None:
