@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
+from ingest.label_kernel import warm_up_activities
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
@@ -22,6 +23,7 @@ def activity_kind(settings: ActivitySettings) -> Kind:
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
         warm_up()  # seconds where nothing is cached, which the first records would wait for
+        warm_up_activities()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(source, read, windower(), windows, streams)
 

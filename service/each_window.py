@@ -11,12 +11,14 @@ from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from inference.core import Result
+from ingest.bodies import Bodies
+from ingest.contract import MAX_DEVICE_ID_BYTES
 from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.rejections import Rejection
 from service.delivery.graves import Graves
-from service.kind import Block, Label, Stream
-from service.metrics import WindowMetrics
+from service.kind import Block, Stream
+from service.metrics import WindowMetrics, observe_all
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
 
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
@@ -113,10 +115,11 @@ class EachWindow(Stream):
         """Return how many devices have an open window."""
         return len(self._windower)
 
-    def labelled(self, block: Block, row: int, at: float) -> None:
-        """Count the window, and note how long its wearer has waited."""
-        self._metrics.windows["labelled"].inc()
-        self._metrics.window_age.observe(max(0.0, at - (block.columns.start_ms[row] + WINDOW_MS) / 1000))
+    def labelled(self, block: Block, rows: slice, at: float) -> None:
+        """Count the windows, and note how long their wearers have waited."""
+        ages = at - (block.columns.start_ms[rows] + WINDOW_MS) / 1000
+        self._metrics.windows["labelled"].inc(len(ages))
+        observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
     def __contains__(self, device_id: bytes) -> bool:
         return device_id in self._windower
@@ -180,13 +183,15 @@ def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
         return None
 
 
-def say(result: Result, block: Block, source: int) -> list[Label]:
+def say(result: Result, block: Block, source: int) -> Bodies:
     """Write the labels of the windows that a result is about."""
     manifest = result.bundle.manifest
     rows = slice(result.start, result.stop)
     frames: Frames = block.columns
+    device_id, id_size = _id_columns(frames.device_id[rows])
     return encode_activities(
-        device_id=frames.device_id[rows],
+        device_id=device_id,
+        id_size=id_size,
         start_ms=frames.start_ms[rows],
         labels=manifest.labels,
         probabilities=result.probabilities,
@@ -198,3 +203,9 @@ def say(result: Result, block: Block, source: int) -> list[Label]:
         source_offset=frames.source_offset[rows],
         bundle_digest=result.bundle.digest,
     )
+
+
+def _id_columns(ids: NDArray[np.object_]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return device ids as the rows of uint8[m, 128], and their sizes as int32[m]."""
+    padded = ids.astype(f"S{MAX_DEVICE_ID_BYTES}").view(np.uint8).reshape(len(ids), MAX_DEVICE_ID_BYTES)
+    return padded, np.fromiter(map(len, ids), np.int32, len(ids))

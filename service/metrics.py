@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -168,6 +170,17 @@ class WorkerMetrics:
         """Return the worker's own histogram, with the labels given."""
         family = self._families.get(Histogram, name, documentation, tuple(label), buckets=buckets)
         return family.labels(self.worker, *label.values())
+
+
+def observe_all(histogram: Histogram, amounts: NDArray[np.float64]) -> None:
+    """Observe each of float64[n] in a histogram, in one go."""
+    of_bounds = np.bincount(
+        np.searchsorted(histogram._upper_bounds, amounts), minlength=len(histogram._upper_bounds)
+    ).tolist()
+    histogram._sum.inc(float(amounts.sum()))
+    for bucket, amount in zip(histogram._buckets, of_bounds, strict=True):
+        if amount:
+            bucket.inc(amount)
 
 
 class WindowMetrics:
