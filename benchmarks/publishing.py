@@ -198,7 +198,7 @@ def singly(bootstrap_servers: str, columns: Columns, batches: int) -> float:
 
 def by_confluent_kafka(bootstrap_servers: str, columns: Columns, batches: int) -> float:
     """Produce bytes that were ready before; each label's acknowledgement is counted, as a worker would have to."""
-    labels = unpack(encode_activities(**columns))
+    labels: list[tuple[bytes, bytes, Any]] = list(unpack(encode_activities(**columns)))
     client = confluent_kafka.Producer(
         {
             "bootstrap.servers": bootstrap_servers,

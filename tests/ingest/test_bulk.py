@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.errors import IllegalStateError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
@@ -81,7 +82,8 @@ def test_a_batch_takes_no_more_than_its_share_but_for_one_record() -> None:
 
 def test_a_single_record_begins_a_batch_of_its_own() -> None:
     records, _ = taken(labels(1))
-    assert records.append(NOW_MS, b"key", b"value", []) is None
+    appended: object = ProducerBatch(WHERE, records).try_append(NOW_MS, b"key", b"value", [])
+    assert appended is None
     assert records.next_offset() == 1
 
 
@@ -126,7 +128,7 @@ def test_a_wait_for_a_piece_has_its_deadline() -> None:
 # -- in kafka-python's accumulator
 
 
-class Alone(BulkProducer):  # type: ignore[misc]
+class Alone(BulkProducer):
     """A producer with an accumulator and no broker."""
 
     def __init__(self) -> None:
