@@ -10,8 +10,7 @@ It leans on parts of kafka-python (3.0.12) that it doesn't document; `refuse_oth
 
 import bisect
 import threading
-from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import kafka
 import numpy as np
@@ -35,7 +34,7 @@ _UNKNOWN = -1  # where a batch that is there lies, which a broker that has seen 
 class Sending(FutureProduceResult):  # type: ignore[misc]
     """Records on their way: done when Kafka has them all, with the last one's offset, or -1 where it isn't known.
 
-    Failed when all have ended and any of them well, but for one at least: with the error of the first such.
+    It has failed when all of them have ended, and one or more of them badly: with the first error.
     """
 
     __slots__ = ("_counting", "_error", "_last_offset", "_left")
@@ -251,7 +250,7 @@ class BulkRecords:
         return self._count
 
 
-class _FuturesOfASplit(Sequence[FutureRecordMetadata]):
+class _FuturesOfASplit:
     """The futures of a batch's records, made when kafka-python asks for them: when it splits the batch.
 
     It binds them to the smaller batches, and never answers the whole one.
@@ -264,15 +263,7 @@ class _FuturesOfASplit(Sequence[FutureRecordMetadata]):
     def __len__(self) -> int:
         return self._records.next_offset()
 
-    @overload
-    def __getitem__(self, index: int) -> FutureRecordMetadata: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[FutureRecordMetadata]: ...
-    def __getitem__(self, index: int | slice) -> FutureRecordMetadata | Sequence[FutureRecordMetadata]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def __getitem__(self, index: int) -> FutureRecordMetadata:
         sending = self._records.sending_of(index)
         future = FutureRecordMetadata(self._produce_future, index, None, None, -1, -1, -1)
         future.add_callback(lambda metadata: sending.acknowledged(1, metadata.offset))

@@ -175,14 +175,13 @@ def _close_up(out: Bytes, begin: int, value: int, end: int) -> int:
     return begin + needed + size
 
 
-@entry
-def find_unsound(probabilities: Float32s) -> int:
-    """Return the first row of float32[m, k] that isn't of numbers of [0, 1] when rounded to millionths, or -1."""
-    for row in range(probabilities.shape[0]):
-        for k in range(probabilities.shape[1]):
-            if not 0 <= np.rint(np.float64(probabilities[row, k]) * MILLION) <= MILLION:
-                return row
-    return -1
+@part
+def _is_sound(probabilities: Float32s, row: int) -> bool:
+    """Whether all probabilities of a row are of [0, 1] when they are rounded."""
+    for k in range(probabilities.shape[1]):
+        if not 0 <= np.rint(np.float64(probabilities[row, k]) * MILLION) <= MILLION:
+            return False
+    return True
 
 
 @entry
@@ -206,7 +205,7 @@ def write_activities(
         device_id: uint8[m, n]
         id_size: int32[m], of 0..n
         start_ms: int64[m]
-        probabilities: float32[m, k], sound
+        probabilities: float32[m, k]
         measured: int32[m], of 0..80
         longest_gap_ms: int32[m]
         by_silence: bool[m]
@@ -218,13 +217,20 @@ def write_activities(
         begins: int64[m + 1], to be filled: where each body begins, and the last one ends
 
     Returns:
-        where the last one ends
+        where the last one ends; -1 - r where row r is the first whose probabilities aren't all in [0, 1]
+
+    Raises:
+        ValueError: for an id or a coverage that lies outside its table; nothing is read or written there
 
     """
     labels = probabilities.shape[1]
     ids = device_id.ravel()
     at = 0
     for row in range(len(start_ms)):
+        if not _is_sound(probabilities, row):
+            return -1 - row
+        if not (0 <= id_size[row] <= device_id.shape[1] and 0 <= measured[row] < COVERAGES):
+            raise ValueError("an id is longer than its column, or a window has more slots than there are")
         begins[row] = at
         id_at = row * device_id.shape[1]
         id_end = id_at + id_size[row]
@@ -310,7 +316,6 @@ def warm_up() -> None:
 
 def warm_up_activities() -> None:
     """Do the same for the loops that write activities."""
-    first_call(lambda: find_unsound(np.empty((0, 1), np.float32)))
     no_int64s, no_int32s = np.empty(0, np.int64), np.empty(0, np.int32)
     columns = (np.empty((0, 1), np.uint8), no_int32s, no_int64s, np.empty((0, 1), np.float32))
     more = (no_int32s, no_int32s, np.empty(0, np.bool_), no_int64s)

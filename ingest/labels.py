@@ -67,15 +67,12 @@ def encode_activities(
         raise ValueError(f"columns of {[len(column) for column in columns]} rows for {rows} windows")
     if probabilities.shape[1] != len(labels):
         raise ValueError(f"probabilities of {probabilities.shape[1]} labels, and there are {len(labels)}")
-    if rows and not (0 <= id_size.min() <= id_size.max() <= width and 0 <= measured.min() <= measured.max() <= 80):
-        raise ValueError("an id is longer than its column, or a window has more slots than there are")
-    bad = label_kernel.find_unsound(probabilities)
-    if bad >= 0:
-        raise _unsound(probabilities, bad, model)
     texts, places, most = _texts(tuple(labels), model, source_partition, bundle_digest)
-    content = np.empty(rows * most + label_kernel.BYTES_AN_ID_BYTE * int(id_size.sum()), np.uint8)
+    content = np.empty(rows * (most + width * label_kernel.BYTES_AN_ID_BYTE), np.uint8)  # most of it never touched
     begins = np.empty(rows + 1, np.int64)
     end = label_kernel.write_activities(device_id, *columns, texts, places, content, begins)
+    if end < 0:
+        raise _unsound(probabilities, -1 - end, model)
     return Bodies(content[:end], begins)
 
 

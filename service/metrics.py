@@ -22,6 +22,8 @@ STAGES = ("decode", "window", "queue", "inference", "publish")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
 OUTCOMES = ("success", "failure")
+# Fewer than so many amounts are sooner observed one by one: 10 microseconds for any number of them, 2 for each.
+WORTH_COUNTING = 5
 TRANSACTION_ENDS = ("committed", "aborted", "fenced")
 
 
@@ -174,13 +176,17 @@ class WorkerMetrics:
 
 def observe_all(histogram: Histogram, amounts: NDArray[np.float64]) -> None:
     """Observe each of float64[n] in a histogram, in one go."""
+    if len(amounts) < WORTH_COUNTING:
+        for amount in amounts.tolist():
+            histogram.observe(amount)
+        return
     of_bounds = np.bincount(
         np.searchsorted(histogram._upper_bounds, amounts), minlength=len(histogram._upper_bounds)
     ).tolist()
     histogram._sum.inc(float(amounts.sum()))
-    for bucket, amount in zip(histogram._buckets, of_bounds, strict=True):
-        if amount:
-            bucket.inc(amount)
+    for bucket, count in zip(histogram._buckets, of_bounds, strict=True):
+        if count:
+            bucket.inc(count)
 
 
 class WindowMetrics:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # A transaction ends when it is this old or holds so many labels, the last piece of them whole. Shorter ones cost
 # throughput, longer ones latency, for a read-committed reader sees a label only when its transaction has ended.
 GATHER_S = 0.005
-MOST_LABELS = 2000
+MOST_LABELS = 20_000
 IDLE_S = 0.5
 REOPEN_S = 1.0
 # After an abort: the group learns of what has changed by a heartbeat.

@@ -1,6 +1,8 @@
 """Records sent in bulk to Apache Kafka itself, and read back by another client library."""
 
-import gc
+import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -16,7 +18,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata, TopicPartition
 
 from ingest.bodies import Bodies, Outgoing, pack, unpack
-from ingest.bulk import BulkProducer, Sending
+from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
 from ingest.labels import encode_activities
 from ingest.producer import close_producer, open_producer
@@ -24,6 +26,7 @@ from ingest.transactions import AbortableError, FencedError, Transactions
 from service.broker import Broker
 from service.topics import admin_client
 from tests.kafka.outside_client import read_topic
+from tests.test_rooms import ROOT
 
 LABELS = ("Sitting", "Standing", "Walking")
 
@@ -192,38 +195,24 @@ def test_a_kafka_python_without_the_parts_that_are_leant_on_is_refused(
         time.sleep(0.01)
 
 
-# kafka-python drops the sockets of connections that are refused without closing them.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_broker_that_restarts_loses_nothing_and_repeats_nothing(broker: Broker, tmp_path: Path) -> None:
     own = Broker(tmp_path / "own", heap="512m")
     with own:
         with admin_client(own.bootstrap_servers) as admin:
             admin.create_topics({"labels": {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
-        sent = send_through_a_restart(own)
-        gc.collect()  # the sockets
-        assert [last_offset + 1 for last_offset, _ in sent] == [stop for _, stop in sent]
-        count = sent[-1][1]
-        assert read_numbers(own, "labels", count) == list(range(count))
-
-
-def send_through_a_restart(own: Broker) -> list[tuple[int, int]]:
-    """Send numbered pieces; return where the last record of each lies, and the number after it."""
-    sendings: list[tuple[Sending, int]] = []
-    over = threading.Event()
-
-    def send_on(producer: BulkProducer) -> None:
-        while not over.wait(0.02):
-            first = sendings[-1][1] if sendings else 0
-            bodies = numbered(first, first + 1 + first % 500, size=200)
-            sending = producer.send_bodies(TopicPartition("labels", 0), bodies, int(1000 * time.time()))
-            sendings.append((sending, first + len(bodies)))
-
-    with opened(own) as producer:
-        thread = threading.Thread(target=send_on, args=[producer])
-        thread.start()
-        time.sleep(0.5)
-        own.stop()
-        own.start()
-        over.set()
-        thread.join()
-        return [(sending.get(60), stop) for sending, stop in sendings]
+        command = [sys.executable, "-m", "tests.kafka.bulk_sender", own.bootstrap_servers, "labels"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as sender:
+            try:
+                assert sender.stdout is not None
+                assert sender.stdout.readline() == "ready\n"
+                own.stop()
+                own.start()
+                said, _ = sender.communicate(timeout=90)
+            finally:
+                sender.kill()
+        last_offsets, count = json.loads(said)
+        found = read_numbers(own, "labels", count)
+        assert found == list(range(count))
+        assert len(last_offsets) > 10
+        assert last_offsets == sorted(last_offsets)
+        assert last_offsets[-1] == count - 1
