@@ -23,6 +23,7 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
+from benchmarks.publishing import predictions
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, JSON_CONTENT_TYPE
 from ingest.decode import decode, warm_up
 from ingest.labels import encode_activities
@@ -31,7 +32,6 @@ from ingest.record_places import COLUMNS, find_records
 
 NOW_MS = 1_700_000_000_000
 MESSAGES = 10_000
-LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 
 
 def record(k: int, value: bytes, content_type: str | None = None) -> Any:
@@ -162,20 +162,7 @@ def rates_of_pairs(contenders: Sequence[tuple[Callable[[Any], object], Any]], op
 
 
 def label_rate(options: Any, windows: int = 500) -> float:
-    generator = np.random.default_rng(0)
-    columns: dict[str, Any] = {
-        "device_id": np.array([b"phone-%d" % k for k in range(windows)], object),
-        "start_ms": np.arange(windows) * 2000 + NOW_MS,
-        "probabilities": generator.dirichlet(np.ones(len(LABELS)), windows).astype(np.float32),
-        "measured": np.full(windows, 79, np.int32),
-        "longest_gap_ms": np.full(windows, 100, np.int32),
-        "by_silence": np.zeros(windows, bool),
-        "source_offset": np.arange(windows),
-        "source_partition": 0,
-        "labels": LABELS,
-        "model": "har-cnn@1.0.0",
-        "bundle_digest": "0" * 64,
-    }
+    columns = predictions(windows)
     return rates([lambda _: encode_activities(**columns)], [None] * windows, options)[0]
 
 

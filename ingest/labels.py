@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,24 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from ingest import label_kernel
+from ingest.bodies import Bodies, Outgoing, pack, write_headers
 from ingest.contract import (
     BUNDLE_DIGEST_HEADER,
     SOURCE_OFFSET_HEADER,
     SOURCE_PARTITION_HEADER,
-    WINDOW_MS,
     WINDOW_SLOTS,
 )
 
 # Two devices, or two precisions of one, differ in the seventh digit; what they agree on is worth sending.
 PROBABILITY_DECIMALS: Final = 6
 
-Outgoing = tuple[bytes, bytes, list[tuple[str, bytes]]]
-"""Key, value and headers of one record."""
-
 
 def encode_activities(
     *,
-    device_id: NDArray[np.object_],
+    device_id: NDArray[np.uint8],
+    id_size: NDArray[np.int32],
     start_ms: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     measured: NDArray[np.int32],
@@ -37,14 +38,15 @@ def encode_activities(
     labels: Sequence[str],
     model: str,
     bundle_digest: str,
-) -> list[Outgoing]:
+) -> Bodies:
     """Encode the labels of m windows of one input partition, byte for byte as `ActivityLabel` would.
 
     Probabilities are rounded to `PROBABILITY_DECIMALS`; `confidence` is the largest as it is sent, and `activity`
     its label (the first of equals, judged before rounding).
 
     Args:
-        device_id: object[m] of bytes, UTF-8; also the records' keys
+        device_id: uint8[m, 128], UTF-8, whatever after its end; also the records' keys
+        id_size: int32[m], bytes of each id
         start_ms: int64[m], epoch ms of each window's first slot
         probabilities: float32[m, k], a row a window, in the order of `labels`
         measured: int32[m], slots that were measured rather than interpolated, of 80
@@ -52,44 +54,26 @@ def encode_activities(
         by_silence: bool[m], whether the window was closed by silence rather than by time
         source_offset: int64[m], offset of the record that closed the window
         source_partition: the input partition of all these records
-        labels: the k labels
+        labels: the k labels, all different
         model: `name@version` of the bundle
         bundle_digest: its digest, for the header
 
     Raises:
         ValueError: if a probability is not finite or outside [0, 1]; nothing wrong may be published
     """
-    rounded = _rounded(probabilities, model)
-    constant_headers = _constant_headers(source_partition, bundle_digest)
-    outgoing: list[Outgoing] = []
-    columns = zip(
-        device_id.tolist(),
-        start_ms.tolist(),
-        rounded.tolist(),
-        probabilities.argmax(axis=1).tolist(),
-        (measured / WINDOW_SLOTS).tolist(),
-        longest_gap_ms.tolist(),
-        by_silence.tolist(),
-        source_offset.tolist(),
-        strict=True,
-    )
-    for device, start, row, best, coverage, gap, silent, offset in columns:
-        value = to_json(
-            {
-                "device_id": device.decode(),
-                "window_start": start,
-                "window_end": start + WINDOW_MS,
-                "activity": labels[best],
-                "confidence": row[best],
-                "probabilities": dict(zip(labels, row, strict=True)),
-                "coverage": coverage,
-                "longest_gap_ms": gap,
-                "closed_by": "silence" if silent else "time",
-                "model": model,
-            }
-        )
-        outgoing.append((device, value, [*constant_headers, (SOURCE_OFFSET_HEADER, b"%d" % offset)]))
-    return outgoing
+    rows, width = device_id.shape
+    columns = (id_size, start_ms, probabilities, measured, longest_gap_ms, by_silence, source_offset)
+    if any(len(column) != rows for column in columns):
+        raise ValueError(f"columns of {[len(column) for column in columns]} rows for {rows} windows")
+    if probabilities.shape[1] != len(labels):
+        raise ValueError(f"probabilities of {probabilities.shape[1]} labels, and there are {len(labels)}")
+    texts, places, most = _texts(tuple(labels), model, source_partition, bundle_digest)
+    content = np.empty(rows * (most + width * label_kernel.BYTES_AN_ID_BYTE), np.uint8)  # most of it never touched
+    begins = np.empty(rows + 1, np.int64)
+    end = label_kernel.write_activities(device_id, *columns, texts, places, content, begins)
+    if end < 0:
+        raise _unsound(probabilities, -1 - end, model)
+    return Bodies(content[:end], begins)
 
 
 def encode_text_labels(
@@ -101,7 +85,7 @@ def encode_text_labels(
     labels: Sequence[str],
     model: str,
     bundle_digest: str,
-) -> list[Outgoing]:
+) -> Bodies:
     """Encode the labels of m texts of one input partition, byte for byte as `TextLabel` would.
 
     Probabilities are rounded, and `confidence` and `label` chosen, as for activities.
@@ -133,20 +117,56 @@ def encode_text_labels(
             }
         )
         outgoing.append((text_id, value, [*constant_headers, (SOURCE_OFFSET_HEADER, b"%d" % offset)]))
-    return outgoing
+    return pack(outgoing)
 
 
 def _rounded(probabilities: NDArray[np.float32], model: str) -> NDArray[np.float64]:
     rounded = probabilities.astype(np.float64).round(PROBABILITY_DECIMALS)
     sound = ((rounded >= 0) & (rounded <= 1)).all(axis=1)
     if not sound.all():
-        row = int(np.argmin(sound))
-        raise ValueError(
-            f"{model} gave frame {row} of the batch the probabilities {probabilities[row].tolist()}, "
-            "which are not all in [0, 1]; nothing of this batch may be published"
-        )
+        raise _unsound(probabilities, int(np.argmin(sound)), model)
     return rounded
+
+
+def _unsound(probabilities: NDArray[np.float32], row: int, model: str) -> ValueError:
+    return ValueError(
+        f"{model} gave frame {row} of the batch the probabilities {probabilities[row].tolist()}, "
+        "which are not all in [0, 1]; nothing of this batch may be published"
+    )
 
 
 def _constant_headers(source_partition: int, bundle_digest: str) -> list[tuple[str, bytes]]:
     return [(SOURCE_PARTITION_HEADER, b"%d" % source_partition), (BUNDLE_DIGEST_HEADER, bundle_digest.encode())]
+
+
+@functools.lru_cache(maxsize=1024)
+def _texts(
+    labels: tuple[str, ...], model: str, source_partition: int, bundle_digest: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+    """Return what the labels of a partition's windows have in common, as `write_activities` takes it.
+
+    And the most bytes that a body takes beside those of its id.
+    """
+    names = [to_json(label) for label in labels]
+    tail = b',"model":' + to_json(model) + b"}"
+    headers = bytearray()
+    write_headers(headers, [*_constant_headers(source_partition, bundle_digest), (SOURCE_OFFSET_HEADER, b"")])
+    fixed = [
+        b'{"device_id":"',
+        b'","window_start":',
+        b',"window_end":',
+        b'},"coverage":',
+        b',"longest_gap_ms":',
+        b',"closed_by":"time"' + tail,
+        b',"closed_by":"silence"' + tail,
+        bytes(headers[:-1]),  # without the length of the offset
+    ]
+    activities = [b',"activity":' + name + b',"confidence":' for name in names]
+    probabilities = [(b"," if k else b',"probabilities":{') + name + b":" for k, name in enumerate(names)]
+    coverages = [to_json(slots / WINDOW_SLOTS) for slots in range(WINDOW_SLOTS + 1)]
+    pieces = [*fixed, *coverages, *activities, *probabilities]
+    texts = np.frombuffer(bytearray(b"".join(pieces)), np.uint8)
+    places = np.array([0, *itertools.accumulate(map(len, pieces))], np.int64)
+    longest = sum(map(len, fixed + probabilities)) + max(map(len, activities)) + max(map(len, coverages))
+    numbers = label_kernel.BYTES_OF_NUMBERS + (len(labels) + 1) * label_kernel.BYTES_A_PROBABILITY
+    return texts, places, longest + numbers

@@ -12,8 +12,10 @@ from typing import Any
 import kafka
 from kafka.errors import KafkaError
 
-from ingest.connection import connect
+from ingest.bulk import BulkProducer, refuse_other_versions
+from ingest.connection import IngestError, connect
 from ingest.dead_letters import NullableValues
+from ingest.label_kernel import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +44,14 @@ def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> None:
         producer._closed = True  # or it raises again when it is collected
 
 
-def open_producer(
-    *, bootstrap_servers: str, client_id: str, idempotent: bool = True, **settings: Any
-) -> kafka.KafkaProducer:
+def open_producer(*, bootstrap_servers: str, client_id: str, idempotent: bool = True, **settings: Any) -> BulkProducer:
     """Connect a producer that sends at once what it is given, in order and, if idempotent, without repeats.
 
-    Raises IngestError when no broker answers.
+    Raises IngestError when no broker answers, and for a kafka-python that it can't be made of.
     """
-    return connect(
-        kafka.KafkaProducer,
+    warm_up()  # a second where nothing is cached, which the first labels would wait for
+    producer: BulkProducer = connect(
+        BulkProducer,
         bootstrap_servers,
         client_id=client_id,
         acks="all",
@@ -63,3 +64,9 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
+    try:
+        refuse_other_versions(producer)
+    except IngestError:
+        close_producer(producer, 0.0)
+        raise
+    return producer

@@ -13,12 +13,15 @@ Errors:
     └── FencedError        nobody knows how it ended, or another has taken over: this producer is of no use any more
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
+from ingest.bodies import Bodies
+from ingest.bulk import Sending
 from ingest.connection import IngestError
 from ingest.producer import close_producer, open_producer
 
@@ -87,12 +90,13 @@ class Transactions:
 
         Raises RefusedError for what is too large for any broker, FencedError for all else.
         """
-        try:
+        with _translated(topic):
             return self._producer.send(topic, **message)
-        except MessageSizeTooLargeError as error:
-            raise RefusedError(f"{topic}: {error}") from error
-        except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
-            raise FencedError(f"can't send to {topic}: {error}") from error
+
+    def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
+        """Send records to a partition within it, in their order; return their common future. Raises as `send`."""
+        with _translated(partition.topic):
+            return self._producer.send_bodies(partition, bodies, timestamp_ms)
 
     def await_sends(self, futures: Sequence[Any]) -> None:
         """Wait until all of these sends are acknowledged.
@@ -141,3 +145,13 @@ class Transactions:
             call(*arguments)
         except KafkaError as error:
             raise FencedError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _translated(topic: str) -> Iterator[None]:
+    try:
+        yield
+    except MessageSizeTooLargeError as error:
+        raise RefusedError(f"{topic}: {error}") from error
+    except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
+        raise FencedError(f"can't send to {topic}: {error}") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
 from ingest.decode import warm_up as warm_up_decoding
+from ingest.label_kernel import warm_up_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
@@ -25,6 +26,7 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
         warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
         warm_up_windowing()
+        warm_up_activities()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(source, read, windower(), windows, streams)
 

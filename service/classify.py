@@ -21,6 +21,7 @@ from rich.text import Text
 from inference.bundle import find_bundle, load_bundle
 from inference.core import Result
 from inference.lanes import Lane
+from ingest.bodies import unpack
 from ingest.contract import WINDOW_MS
 from ingest.decode import Readings, decode
 from ingest.record_columns import Records
@@ -117,7 +118,7 @@ def _labels(kind: Kind, lane: Lane, block: Block) -> list[Label]:
     answers = _Answers()
     lane.submit(block.frames, answers)  # nothing else waits in the lane, so there is room for any block
     lane.drain(ANSWER_S)
-    messages = [message for result in answers for _, message, _ in kind.say(result, block, 0)]
+    messages = [message for result in answers for _, message, _ in unpack(kind.say(result, block, 0))]
     return [Label(message, json.loads(message)) for message in messages]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import kafka
 from kafka.errors import KafkaError
 
+from ingest.bulk import BulkProducer
 from ingest.consumer import Handover, Hearing, open_consumer
 from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
@@ -51,7 +52,7 @@ class Clients:
         """Make ready to read back what was said."""
         return LabelsReader(bootstrap_servers=self._servers, group_id=self._settings.group_id, client_id=self._name)
 
-    def open_labels(self) -> kafka.KafkaProducer:
+    def open_labels(self) -> BulkProducer:
         """Open the idempotent producer."""
         return open_producer(bootstrap_servers=self._servers, client_id=self._name)
 

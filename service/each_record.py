@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.core import Result
+from ingest.bodies import Bodies
 from ingest.labels import encode_text_labels
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
-from service.kind import Block, Label, Stream
+from service.kind import Block, Stream
 
 
 class Items(Protocol):
@@ -79,7 +80,7 @@ class EachRecord(Stream, Generic[Decoded]):
             yield Block(self._frame(items, rows), timestamps[rows], Rows(items.ids[rows], offsets[rows]))
 
 
-def say(result: Result, block: Block, source: int) -> list[Label]:
+def say(result: Result, block: Block, source: int) -> Bodies:
     """Write the labels of the items that a result is about."""
     rows = slice(result.start, result.stop)
     columns: Rows = block.columns

@@ -11,13 +11,14 @@ from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from inference.core import Result
+from ingest.bodies import Bodies
 from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.delivery.graves import Graves
-from service.kind import Block, Label, Stream
-from service.metrics import WindowMetrics
+from service.kind import Block, Stream
+from service.metrics import WindowMetrics, observe_all
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
 
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
@@ -112,10 +113,11 @@ class EachWindow(Stream):
         """Return how many devices have an open window."""
         return len(self._windower)
 
-    def labelled(self, block: Block, row: int, at: float) -> None:
-        """Count the window, and note how long its wearer has waited."""
-        self._metrics.windows["labelled"].inc()
-        self._metrics.window_age.observe(max(0.0, at - (block.columns.start_ms[row] + WINDOW_MS) / 1000))
+    def labelled(self, block: Block, rows: slice, at: float) -> None:
+        """Count the windows, and note how long their wearers have waited."""
+        ages = at - (block.columns.start_ms[rows] + WINDOW_MS) / 1000
+        self._metrics.windows["labelled"].inc(len(ages))
+        observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
     def __contains__(self, device_id: bytes) -> bool:
         return device_id in self._windower
@@ -175,13 +177,14 @@ def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
         return None
 
 
-def say(result: Result, block: Block, source: int) -> list[Label]:
+def say(result: Result, block: Block, source: int) -> Bodies:
     """Write the labels of the windows that a result is about."""
     manifest = result.bundle.manifest
     rows = slice(result.start, result.stop)
     frames: Frames = block.columns
     return encode_activities(
-        device_id=np.array(frames.device_ids(), dtype=object)[rows],
+        device_id=frames.device_id[rows],
+        id_size=frames.id_size[rows],
         start_ms=frames.start_ms[rows],
         labels=manifest.labels,
         probabilities=result.probabilities,

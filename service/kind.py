@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.core import Result
+from ingest.bodies import Bodies
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.delivery.said import Identity
@@ -92,12 +93,11 @@ class Stream:
     def found_said(self, count: int) -> None:
         """Take note that so many closed windows, or the like, have been said already."""
 
-    def labelled(self, block: Block, row: int, at: float) -> None:
-        """Take note that Kafka has a row's label, at this epoch second; called on the producer's thread."""
+    def labelled(self, block: Block, rows: slice, at: float) -> None:
+        """Take note that Kafka has the labels of these rows, at this epoch second; called on the producer's thread."""
 
 
 OpenStream = Callable[[TopicPartition], Stream]
-Label = tuple[bytes, bytes, list[tuple[str, bytes]]]  # key, value, headers
 
 
 class Prepare(Protocol):
@@ -110,8 +110,11 @@ class Prepare(Protocol):
 class Say(Protocol):
     """Writes the labels of some rows of a block, in their order."""
 
-    def __call__(self, result: Result, block: Block, source: int, /) -> Sequence[Label]:
-        """``result`` has the rows and their probabilities; ``source`` is the input partition."""
+    def __call__(self, result: Result, block: Block, source: int, /) -> Bodies:
+        """``result`` has the rows and their probabilities; ``source`` is the input partition.
+
+        ``ingest.bodies.pack`` makes its answer of keys, values and headers.
+        """
 
 
 class Identify(Protocol):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -20,6 +22,8 @@ STAGES = ("decode", "window", "queue", "inference", "publish")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
 OUTCOMES = ("success", "failure")
+# Fewer than so many amounts are sooner observed one by one: 10 microseconds for any number of them, 2 for each.
+WORTH_COUNTING = 5
 TRANSACTION_ENDS = ("committed", "aborted", "fenced")
 
 
@@ -168,6 +172,21 @@ class WorkerMetrics:
         """Return the worker's own histogram, with the labels given."""
         family = self._families.get(Histogram, name, documentation, tuple(label), buckets=buckets)
         return family.labels(self.worker, *label.values())
+
+
+def observe_all(histogram: Histogram, amounts: NDArray[np.float64]) -> None:
+    """Observe each of float64[n] in a histogram, in one go."""
+    if len(amounts) < WORTH_COUNTING:
+        for amount in amounts.tolist():
+            histogram.observe(amount)
+        return
+    of_bounds = np.bincount(
+        np.searchsorted(histogram._upper_bounds, amounts), minlength=len(histogram._upper_bounds)
+    ).tolist()
+    histogram._sum.inc(float(amounts.sum()))
+    for bucket, count in zip(histogram._buckets, of_bounds, strict=True):
+        if count:
+            bucket.inc(count)
 
 
 class WindowMetrics:

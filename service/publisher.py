@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from inference.core import Result
-from service.delivery.message import Message
-from service.delivery.protocol import Delivery, Label, Ticket
+from service.delivery.protocol import Delivery, Labels, Ticket
 from service.kind import Kind
-from service.metrics import WorkerMetrics
+from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
@@ -66,27 +67,26 @@ class Publisher(threading.Thread):
             return [item for item in items if item is not None]
 
     def _publish(self, items: list[tuple[Result, float]]) -> None:
-        labels: list[Label] = []
+        labels: list[Labels] = []
         for result, delivered_at in items:
             ticket: Ticket = result.ticket
             if ticket.owner.alive:  # else predictions of an older assignment
-                labels += self._encode(result, ticket, delivered_at)
+                labels.append(self._encode(result, ticket, delivered_at))
         if labels:
             self._delivery.say(labels)
 
-    def _encode(self, result: Result, ticket: Ticket, delivered_at: float) -> list[Label]:
-        metrics, output = self._metrics, ticket.owner.output.partition
+    def _encode(self, result: Result, ticket: Ticket, delivered_at: float) -> Labels:
         self._count_batch(result)
-        chosen = result.probabilities.argmax(axis=1)
-        labels = []
-        for row, (key, value, headers) in enumerate(
-            self._kind.say(result, ticket.block, ticket.owner.source.partition)
-        ):
-            metrics.predictions[self._labels[chosen[row]]].inc()
-            metrics.confidence.observe(result.probabilities[row, chosen[row]])
-            message = Message(output.topic, output.partition, key, value, headers)
-            labels.append(Label(message, ticket, result.start + row, delivered_at))
-        return labels
+        bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
+        self._count_labels(result)
+        return Labels(bodies, ticket, result.start, delivered_at)
+
+    def _count_labels(self, result: Result) -> None:
+        metrics, chosen = self._metrics, result.probabilities.argmax(axis=1)
+        for label, count in enumerate(np.bincount(chosen).tolist()):
+            if count:
+                metrics.predictions[self._labels[label]].inc(count)
+        observe_all(metrics.confidence, result.probabilities.max(axis=1).astype(np.float64))
 
     def _count_batch(self, result: Result) -> None:
         metrics = self._metrics

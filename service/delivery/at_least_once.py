@@ -15,13 +15,14 @@ import kafka
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import MemberState, TopicPartition
 
+from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
 from ingest.producer import close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
 from service.delivery.message import Message
 from service.delivery.partition import Partition
-from service.delivery.protocol import Label, Offsets, give_up, seal_all
+from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class AtLeastOnce:
         assignment: Assignment,
         metrics: WorkerMetrics,
         *,
-        open_labels: Callable[[], kafka.KafkaProducer],
+        open_labels: Callable[[], BulkProducer],
         open_letters: Callable[[], kafka.KafkaProducer],
         commit_interval_s: float,
     ) -> None:
@@ -63,21 +64,21 @@ class AtLeastOnce:
 
     # -- labels: the publisher's thread
 
-    def say(self, labels: Sequence[Label]) -> None:
+    def say(self, labels: Sequence[Labels]) -> None:
         """Send labels."""
-        for label in labels:
-            owner = label.ticket.owner
-            self._note_in_flight(owner, 1)
+        for piece in labels:
+            owner = piece.owner
+            self._note_in_flight(owner, len(piece))
             if not owner.alive:  # asked after it is noted: who lets a dead one go sees either
-                self._note_in_flight(owner, -1)
+                self._note_in_flight(owner, -len(piece))
                 continue
             try:
-                future = self._producer.send(label.message.topic, **label.message.fields())
+                future = self._producer.send_bodies(piece.output, piece.bodies, int(1000 * time.time()))
             except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
-                self._label_refused(owner, error)
+                self._labels_refused(piece, error)
                 continue
-            future.add_callback(self._label_arrived, label)
-            future.add_errback(self._label_refused, owner)
+            future.add_callback(self._labels_arrived, piece)
+            future.add_errback(self._labels_refused, piece)
 
     def turn(self) -> float:
         """Replace a producer that refuses everything since Kafka refused one record for good."""
@@ -96,15 +97,15 @@ class AtLeastOnce:
         failed, self._producer = self._producer, replacement
         close_producer(failed, 0.0)
 
-    def _label_arrived(self, label: Label, metadata: Any) -> None:
-        label.ticket.owner.output.reached(metadata.offset)
-        label.arrived(self._metrics)
-        label.ticket.owner.ledger.acknowledge(label.ticket.segment)
-        self._note_in_flight(label.ticket.owner, -1)
+    def _labels_arrived(self, piece: Labels, last_offset: int) -> None:
+        piece.owner.output.reached(last_offset)
+        piece.arrived(self._metrics)
+        piece.acknowledged()
+        self._note_in_flight(piece.owner, -len(piece))
 
-    def _label_refused(self, owner: Partition, error: Exception) -> None:
-        self.failed.append((owner, error))
-        self._note_in_flight(owner, -1)
+    def _labels_refused(self, piece: Labels, error: Exception) -> None:
+        self.failed.append((piece.owner, error))
+        self._note_in_flight(piece.owner, -len(piece))
 
     def _note_in_flight(self, owner: Partition, labels: int) -> None:
         with self._lock:

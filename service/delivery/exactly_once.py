@@ -20,15 +20,15 @@ from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
 from service.delivery.message import Message
 from service.delivery.partition import Partition
-from service.delivery.protocol import Label, Offsets, give_up, seal_all
+from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-# A transaction ends when it is this old or holds so many labels. Shorter ones cost throughput, longer ones latency,
-# for a read-committed reader sees a label only when its transaction has ended.
+# A transaction ends when it is this old or holds so many labels, the last piece of them whole. Shorter ones cost
+# throughput, longer ones latency, for a read-committed reader sees a label only when its transaction has ended.
 GATHER_S = 0.005
-MOST_LABELS = 2000
+MOST_LABELS = 20_000
 IDLE_S = 0.5
 REOPEN_S = 1.0
 # After an abort: the group learns of what has changed by a heartbeat.
@@ -41,8 +41,11 @@ class _Attempt:
 
     group: ConsumerGroupMetadata
     began_at: float
-    labels: list[Label] = field(default_factory=list)
+    labels: list[Labels] = field(default_factory=list)
     futures: list[Any] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.labels))
 
 
 class ExactlyOnce:
@@ -66,7 +69,7 @@ class ExactlyOnce:
         self._transactions: Transactions | None = open_transactions()
         self._reopen_at = 0.0
         self._begin_at = 0.0
-        self._unsent: list[Label] = []
+        self._unsent: list[Labels] = []
         self._attempt: _Attempt | None = None
         self._commit_at = time.monotonic()
         self._hurried = threading.Event()
@@ -74,7 +77,7 @@ class ExactlyOnce:
 
     # -- the publisher's thread
 
-    def say(self, labels: Sequence[Label]) -> None:
+    def say(self, labels: Sequence[Labels]) -> None:
         """Take labels; the next turn sends them."""
         self._unsent += labels
 
@@ -93,7 +96,7 @@ class ExactlyOnce:
     def _advance(self) -> None:
         now, hurried = time.monotonic(), self._hurried.is_set()
         self._hurried.clear()
-        self._unsent = [label for label in self._unsent if label.ticket.owner.alive]
+        self._unsent = [piece for piece in self._unsent if piece.owner.alive]
         idle_commit = hurried or now >= self._commit_at
         if idle_commit:
             self._commit_at = now + self._interval_s
@@ -104,7 +107,7 @@ class ExactlyOnce:
             return
         self._send_unsent(attempt)
         age_s = now - attempt.began_at
-        if idle_commit or age_s >= GATHER_S or len(attempt.labels) >= MOST_LABELS:
+        if idle_commit or age_s >= GATHER_S or len(attempt) >= MOST_LABELS:
             self._end(attempt)
 
     def _wait_s(self) -> float:
@@ -126,16 +129,17 @@ class ExactlyOnce:
             self._attempt = _Attempt(group, time.monotonic())
 
     def _send_unsent(self, attempt: _Attempt) -> None:
-        room = MOST_LABELS - len(attempt.labels)
-        sending, self._unsent = self._unsent[:room], self._unsent[room:]
-        attempt.labels += sending  # before they are sent: whatever happens, an abort finds them
-        self._writing = {label.ticket.owner for label in attempt.labels}
-        for label in sending:
-            attempt.futures.append(self._send(label.message))
-
-    def _send(self, message: Message) -> Any:
         assert self._transactions is not None
-        return self._transactions.send(message.topic, **message.fields())
+        room, pieces = MOST_LABELS - len(attempt), 0
+        while pieces < len(self._unsent) and room > 0:
+            room -= len(self._unsent[pieces])
+            pieces += 1
+        sending, self._unsent = self._unsent[:pieces], self._unsent[pieces:]
+        attempt.labels += sending  # before they are sent: whatever happens, an abort finds them
+        self._writing = {piece.owner for piece in attempt.labels}
+        for piece in sending:
+            now_ms = int(1000 * time.time())
+            attempt.futures.append(self._transactions.send_bodies(piece.output, piece.bodies, now_ms))
 
     # -- the end of a transaction
 
@@ -146,23 +150,23 @@ class ExactlyOnce:
             self._transactions.await_sends(attempt.futures)
         except RefusedError as error:
             raise FencedError(f"a label is too large for its topic: {error}") from error
-        for label, future in zip(attempt.labels, attempt.futures, strict=True):
-            label.ticket.owner.output.reached(future.value.offset)
-            label.ticket.owner.ledger.acknowledge(label.ticket.segment)
+        for piece, future in zip(attempt.labels, attempt.futures, strict=True):
+            piece.owner.output.reached(future.value)
+            piece.acknowledged()
         committed = False
         try:
             committed = self._commit(attempt)
         finally:
             if not committed:
-                for label in attempt.labels:
-                    label.ticket.owner.ledger.acknowledge(label.ticket.segment, -1)
+                for piece in attempt.labels:
+                    piece.taken_back()
 
     def _commit(self, attempt: _Attempt) -> bool:
         assert self._transactions is not None
         due = self._due()
         points = {partition: point for partition, (point, _) in due.items()}
         self._send_letters([letter for _, letters in due.values() for letter in letters])
-        writing = {label.ticket.owner for label in attempt.labels}
+        writing = {piece.owner for piece in attempt.labels}
         if not all(partition.alive for partition in writing | points.keys()):
             raise AbortableError("a partition has gone to another worker")
         offsets = {partition.source: partition.as_commit(point) for partition, point in points.items()}
@@ -179,8 +183,8 @@ class ExactlyOnce:
             self._assignment.committed(partition, point)
         self._commit_at = time.monotonic() + self._interval_s
         self._forget_attempt()
-        for label in attempt.labels:
-            label.arrived(self._metrics)
+        for piece in attempt.labels:
+            piece.arrived(self._metrics)
         return True
 
     def _due(self) -> dict[Partition, tuple[Point, list[Message]]]:
@@ -197,7 +201,7 @@ class ExactlyOnce:
         futures = []
         for letter in letters:
             try:
-                futures.append((letter, self._send(letter)))
+                futures.append((letter, self._transactions.send(letter.topic, **letter.fields())))
             except RefusedError:
                 self._give_up(letter)
         for letter, future in futures:

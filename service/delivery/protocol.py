@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from inference.core import Result
+from ingest.bodies import Bodies
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.dead_letters import ConsumedRecord, dead_letter
 from ingest.rejections import Rejection
@@ -20,7 +22,7 @@ from service.delivery.ledger import Segment
 from service.delivery.message import Message
 from service.delivery.partition import Partition
 from service.kind import Block
-from service.metrics import WorkerMetrics
+from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +43,45 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Label:
-    """A label on its way: what is sent, the row of the block that it is about, and when it was ready."""
+class Labels:
+    """Labels on their way: what is sent, the rows of the block that they are about, and when they were ready.
 
-    message: Message
+    They are of one result, hence of one input partition, go to one of the output, and share their fate.
+    """
+
+    bodies: Bodies
     ticket: Ticket
-    row: int
+    start: int
     ready_at: float
 
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @property
+    def owner(self) -> Partition:
+        """Whose labels they are."""
+        return self.ticket.owner
+
+    @property
+    def output(self) -> TopicPartition:
+        """Where they go."""
+        return self.ticket.owner.output.partition
+
+    def acknowledged(self) -> None:
+        """Note that Kafka has them."""
+        self.owner.ledger.acknowledge(self.ticket.segment, len(self))
+
+    def taken_back(self) -> None:
+        """Note that Kafka hasn't, after all."""
+        self.owner.ledger.acknowledge(self.ticket.segment, -len(self))
+
     def arrived(self, metrics: WorkerMetrics) -> None:
-        """Note that it is there for everyone to read."""
-        now = time.time()
-        metrics.stages["publish"].observe(time.monotonic() - self.ready_at)
-        source_timestamp_ms = self.ticket.block.source_timestamp_ms[self.row]
-        if source_timestamp_ms >= 0:
-            metrics.end_to_end.observe(max(0.0, now - source_timestamp_ms / 1000))
-        self.ticket.owner.stream.labelled(self.ticket.block, self.row, now)
+        """Note that they are there for everyone to read."""
+        now, rows = time.time(), slice(self.start, self.start + len(self))
+        observe_all(metrics.stages["publish"], np.full(len(self), time.monotonic() - self.ready_at))
+        timestamps = self.ticket.block.source_timestamp_ms[rows]
+        observe_all(metrics.end_to_end, np.maximum(now - timestamps[timestamps >= 0] / 1000, 0.0))
+        self.owner.stream.labelled(self.ticket.block, rows, now)
 
 
 class Delivery(Protocol):
@@ -67,7 +92,7 @@ class Delivery(Protocol):
 
     failed: collections.deque[tuple[Partition, Exception]]
 
-    def say(self, labels: Sequence[Label]) -> None:
+    def say(self, labels: Sequence[Labels]) -> None:
         """Take labels; called on the publisher's thread."""
 
     def turn(self) -> float:

@@ -1,22 +1,36 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
+from ingest import label_kernel
+from ingest.bodies import Outgoing, unpack
 from ingest.contract import ActivityLabel, TextLabel
-from ingest.labels import Outgoing, encode_activities, encode_text_labels
+from ingest.labels import encode_activities, encode_text_labels
+from tests.ingest.label_reference import activities
 
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 
 
-def encode(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
-    """Labels of windows of one device, some columns given."""
+def columns_of(ids: Sequence[bytes]) -> dict[str, Any]:
+    """Device ids as columns; what follows an id in its row is no part of it."""
+    padded = b"".join(device_id.ljust(128, b"?") for device_id in ids)
+    return {
+        "device_id": np.frombuffer(bytearray(padded), np.uint8).reshape(len(ids), 128),
+        "id_size": np.array([len(device_id) for device_id in ids], np.int32),
+    }
+
+
+def arguments(probabilities: list[list[float]], **columns: Any) -> dict[str, Any]:
+    """What is encoded of windows of one device, some columns given."""
     m = len(probabilities)
     defaults: dict[str, Any] = {
-        "device_id": np.array([b"phone-17"] * m, object),
+        **columns_of([b"phone-17"] * m),
         "start_ms": np.arange(m) * 2000 + 1_700_000_000_750,
         "measured": np.full(m, 80, np.int32),
         "longest_gap_ms": np.full(m, 50, np.int32),
@@ -26,8 +40,13 @@ def encode(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
         "labels": LABELS,
         "model": "har-cnn@1.0.0",
         "bundle_digest": "sha256:ab12",
+        "probabilities": np.array(probabilities, np.float32),
     }
-    return encode_activities(**defaults | columns, probabilities=np.array(probabilities, np.float32))
+    return defaults | columns
+
+
+def encode(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
+    return unpack(encode_activities(**arguments(probabilities, **columns)))
 
 
 def test_a_label_says_what_the_contract_says() -> None:
@@ -53,23 +72,8 @@ def test_a_label_says_what_the_contract_says() -> None:
 
 
 def test_no_windows_have_no_labels() -> None:
-    columns = {"device_id": np.array([], object), "probabilities": np.empty((0, 6), np.float32)}
-    empty = np.array([], np.int64)
-    assert (
-        encode_activities(
-            **columns,
-            start_ms=empty,
-            measured=empty.astype(np.int32),
-            longest_gap_ms=empty.astype(np.int32),
-            by_silence=empty.astype(bool),
-            source_offset=empty,
-            source_partition=0,
-            labels=LABELS,
-            model="m@1",
-            bundle_digest="d",
-        )
-        == []
-    )
+    columns = arguments([]) | {"probabilities": np.empty((0, 6), np.float32)}
+    assert unpack(encode_activities(**columns)) == []
 
 
 def test_probabilities_keep_six_decimals_and_confidence_is_the_largest_of_them() -> None:
@@ -120,7 +124,7 @@ def test_labels_are_byte_for_byte_what_the_model_writes(
     ids, slots, rows, measured, gaps, silent, offsets = (list(column) for column in zip(*windows, strict=True))
     outgoing = encode(
         rows,
-        device_id=np.array([text.encode() for text in ids], object),
+        **columns_of([text.encode() for text in ids]),
         start_ms=np.array(slots, np.int64) * 50,
         measured=np.array(measured, np.int32),
         longest_gap_ms=np.array(gaps, np.int32) * 50,
@@ -148,6 +152,78 @@ def test_labels_are_byte_for_byte_what_the_model_writes(
         assert ("source-offset", str(offsets[k]).encode()) in headers
 
 
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.integers(0, 6), st.integers(1, 9))
+def test_labels_are_byte_for_byte_what_the_slow_way_writes(data: st.DataObject, m: int, k: int) -> None:
+    """Headers and their order as well, at the ends of all ranges."""
+
+    def column(elements: st.SearchStrategy[Any], dtype: type) -> Any:
+        return np.array(data.draw(st.lists(elements, min_size=m, max_size=m)), dtype)
+
+    ids = [text.encode()[:128] for text in data.draw(st.lists(st.text(max_size=140), min_size=m, max_size=m))]
+    ids = [device_id.decode(errors="ignore").encode() for device_id in ids]
+    near_zero = st.floats(-(2.0**-22), 2.0**-15, width=32)
+    probability = st.one_of(near_zero, st.floats(0, 1, width=32), st.sampled_from([-0.0, 1.0, 1 - 2**-24, 1e-5]))
+    row = st.lists(probability, min_size=k, max_size=k)
+    given_columns: dict[str, Any] = {
+        **columns_of(ids),
+        "start_ms": column(st.integers(-(2**53), 2**53), np.int64),
+        "probabilities": np.array(data.draw(st.lists(row, min_size=m, max_size=m)), np.float32).reshape(m, k),
+        "measured": column(st.integers(0, 80), np.int32),
+        "longest_gap_ms": column(st.integers(50, 2**31 - 1), np.int32),
+        "by_silence": column(st.booleans(), bool),
+        "source_offset": column(st.integers(0, 2**63 - 1), np.int64),
+        "source_partition": data.draw(st.integers(0, 2**31 - 1)),
+        "labels": data.draw(st.lists(TEXTS, min_size=k, max_size=k, unique=True)),
+        "model": data.draw(TEXTS),
+        "bundle_digest": data.draw(TEXTS),
+    }
+    encoded = encode_activities(**given_columns)
+    assert unpack(encoded) == activities(**given_columns)
+    assert encoded.begins[-1] == len(encoded.content)
+
+
+def test_each_probability_is_written_as_the_model_writes_it() -> None:
+    """All 1,000,001 of them: those below 0.00001 have an exponent."""
+    millionths = np.arange(1_000_001)
+    out = np.empty(9, np.uint8)
+    for k, value in enumerate((millionths / 1e6).tolist()):
+        assert out[: label_kernel._millionths(out, 0, k, False)].tobytes() == to_json(value)
+
+
+def test_each_character_of_an_id_is_written_as_the_model_writes_it() -> None:
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(characters), 32):
+        text = "".join(characters[start : start + 32])
+        device_id, out = np.frombuffer(bytearray(text.encode()), np.uint8), np.empty(6 * 128, np.uint8)
+        end = label_kernel._string(out, 0, device_id, 0, len(device_id))
+        assert b'"' + out[:end].tobytes() + b'"' == to_json(text)
+
+
+def test_a_label_of_very_many_classes_has_its_length_before_it() -> None:
+    """Three bytes of it, where two are left free for the usual."""
+    labels = [f"a class with a long name, number {number}" for number in range(1000)]
+    columns = arguments([[0.001] * 1000] * 3, labels=labels)
+    assert unpack(encode_activities(**columns)) == activities(**columns)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id_size": [129]}, {"id_size": [-1]}, {"measured": [81]}, {"measured": [-1]}, {"id_size": [1, 1]}]
+)
+def test_columns_that_would_be_read_beyond_their_ends_are_refused(wrong: dict[str, list[int]]) -> None:
+    columns = {name: np.array(values, np.int32) for name, values in wrong.items()}
+    with pytest.raises(ValueError, match=r"columns of|longer than its column"):
+        encode([[0.5, 0.5, 0, 0, 0, 0]], **columns)
+
+
+def test_probabilities_of_other_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="of 5 labels, and there are 6"):
+        encode([[0.5, 0.5, 0, 0, 0]])
+
+
 def encode_texts(probabilities: list[list[float]], **columns: Any) -> list[Outgoing]:
     """Labels of texts, some columns given."""
     m = len(probabilities)
@@ -160,7 +236,7 @@ def encode_texts(probabilities: list[list[float]], **columns: Any) -> list[Outgo
         "bundle_digest": "sha256:ab12",
     }
     rows = np.array(probabilities, np.float32).reshape(m, -1 if m else 2)
-    return encode_text_labels(**defaults | columns, probabilities=rows)
+    return unpack(encode_text_labels(**defaults | columns, probabilities=rows))
 
 
 def test_a_text_label_says_what_the_contract_says() -> None:

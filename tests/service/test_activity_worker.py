@@ -93,14 +93,15 @@ def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(open_
     assert block.frames.shape == (len(block.columns.start_ms), 80, 3)
 
 
-def test_a_label_that_kafka_has_counts_its_window_and_how_long_its_wearer_waited(
+def test_labels_that_kafka_has_count_their_windows_and_how_long_their_wearers_waited(
     open_stream: OpenStream, counted: Callable[..., float]
 ) -> None:
     stream = open_stream(FIRST)
     (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]
-    stream.labelled(block, 0, (block.columns.start_ms[0] + 4000) / 1000 + 1.5)
-    assert counted("windows_total", outcome="labelled") == 1
-    assert counted("window_age_seconds_sum") == pytest.approx(1.5, abs=1e-3)
+    stream.labelled(block, slice(1, 3), (block.columns.start_ms[1] + 4000) / 1000 + 3.5)
+    assert counted("windows_total", outcome="labelled") == 2
+    assert counted("window_age_seconds_count") == 2
+    assert counted("window_age_seconds_sum") == pytest.approx(3.5 + 1.5, abs=1e-3)
 
 
 def test_records_that_are_refused_are_returned_with_their_reasons(open_stream: OpenStream) -> None:

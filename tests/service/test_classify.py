@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inference.bundle import Bundle, infer_plainly, served_module
+from ingest.bodies import unpack
 from ingest.contract import ActivityLabel, TextLabel
 from ingest.labels import encode_text_labels
 from service.classify import LabelledReadings, classify_readings, classify_texts, text_table
@@ -54,7 +55,7 @@ def readings(path: Path, folder: Path, **changes: object) -> LabelledReadings:
 
 def test_texts_get_the_labels_that_a_worker_would_publish(words_bundle: Bundle, text_settings: TextSettings) -> None:
     framer = Framer(parse_rules(words_bundle.manifest.framing), words_bundle.vocabulary)
-    published = encode_text_labels(
+    bodies = encode_text_labels(
         ids=[str(number).encode() for number in range(1, len(TEXTS) + 1)],
         labels=words_bundle.manifest.labels,
         probabilities=infer_plainly(served_module(words_bundle), framer.frame(TEXTS)),
@@ -63,6 +64,7 @@ def test_texts_get_the_labels_that_a_worker_would_publish(words_bundle: Bundle, 
         source_offset=np.arange(len(TEXTS)),
         bundle_digest=words_bundle.digest,
     )
+    published = unpack(bodies)
     labels = classify_texts(texts_of_words(TEXTS), text_settings, INFERENCE).labels
     assert len(labels) == len(published)
     for label, (_, message, _) in zip(labels, published, strict=True):

@@ -3,7 +3,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 
 from inference.models import Model
 from ingest.rejections import Reason
@@ -14,6 +18,7 @@ from service.metrics import (
     PartitionReading,
     WindowMetrics,
     WorkerMetrics,
+    observe_all,
 )
 from tests.inference.bundles import constant_bundle
 
@@ -127,3 +132,23 @@ def test_only_the_model_that_serves_is_shown_and_only_loads_are_counted(tmp_path
     ]
     loads = {"worker": "activity", "outcome": "success"}
     assert registry.get_sample_value("stridecast_model_loads_total", loads) == 1
+
+
+@given(st.lists(st.floats(0, 40) | st.sampled_from(END_TO_END_BUCKETS), max_size=40))
+def test_observing_many_at_once_is_observing_them_one_by_one(amounts: list[float]) -> None:
+    """At the very bounds of the buckets as well."""
+    pages = []
+    for at_once in (True, False):
+        registry = CollectorRegistry()
+        histogram = Histogram("seconds", "", registry=registry, buckets=END_TO_END_BUCKETS)
+        if at_once:
+            observe_all(histogram, np.array(amounts, np.float64))
+        else:
+            for amount in amounts:
+                histogram.observe(amount)
+        (family,) = registry.collect()
+        pages.append([(sample.name, sample.labels, sample.value) for sample in family.samples][:-1])
+    *buckets, (_, _, total) = pages[0]
+    *wanted, (_, _, wanted_total) = pages[1]
+    assert buckets == wanted
+    assert total == pytest.approx(wanted_total)

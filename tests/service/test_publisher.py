@@ -5,23 +5,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from inference.core import Result
-from service.delivery.protocol import Label, Ticket
+from ingest.bodies import Bodies, pack
+from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Kind
+from service.metrics import Families, WorkerMetrics
 from service.publisher import Publisher
 from service.settings import TextSettings
-from tests.service.delivery.doors import make_metrics, make_partition
+from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
 
 class FakeDelivery:
     """Keeps labels, and counts turns."""
 
     def __init__(self) -> None:
-        self.said: list[Label] = []
+        self.said: list[Labels] = []
         self.turns = 0
 
-    def say(self, labels: Sequence[Label]) -> None:
+    def say(self, labels: Sequence[Labels]) -> None:
         self.said += labels
 
     def turn(self) -> float:
@@ -29,8 +32,8 @@ class FakeDelivery:
         return 0.01
 
 
-def say(result: Result, block: Block, source: int) -> list[tuple[bytes, bytes, list[Any]]]:
-    return [(b"key", b"%d" % row, []) for row in range(result.start, result.stop)]
+def say(result: Result, block: Block, source: int) -> Bodies:
+    return pack((b"key", b"%d" % row, []) for row in range(result.start, result.stop))
 
 
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
@@ -58,8 +61,27 @@ def test_what_was_put_before_the_end_is_published() -> None:
     publisher.start()
     publisher.close(10.0)
     assert publisher.error is None
-    assert [label.message.value for label in delivery.said] == [b"0", b"1", b"0"]
+    assert [values_in(labels.bodies) for labels in delivery.said] == [[b"0", b"1"], [b"0"]]
     assert delivery.turns >= 1
+
+
+def test_labels_are_counted_by_name_and_by_how_sure_they_are() -> None:
+    registry, delivery, partition = CollectorRegistry(), FakeDelivery(), make_partition()
+    metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=["good", "bad"])
+    publisher = Publisher(delivery, KIND, ["good", "bad"], metrics)  # type: ignore[arg-type]
+    result = result_for(partition, 3)
+    result.probabilities = np.array([[0.25, 0.75], [0.9, 0.1], [0.21, 0.79]], np.float32)
+    publisher.put(result)
+    publisher.start()
+    publisher.close(10.0)
+    found = [
+        registry.get_sample_value("stridecast_predictions_total", {"worker": "text", "label": label})
+        for label in ("good", "bad")
+    ]
+    assert found == [1, 2]
+    named = {"worker": "text"}
+    assert registry.get_sample_value("stridecast_prediction_confidence_ratio_bucket", named | {"le": "0.8"}) == 2
+    assert registry.get_sample_value("stridecast_prediction_confidence_ratio_count", named) == 3
 
 
 def test_results_of_an_older_assignment_are_dropped() -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from inference.core import Core, Trouble
 from inference.devices import Device, DeviceMemoryError
 from inference.models import Model
+from ingest.bodies import pack
 from service import run as running
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
@@ -31,7 +32,7 @@ class FakeWorker:
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.name, TextSettings(), lambda *_: pytest.fail("it is never made ready"), lambda *_: [])
+        return Kind(self.name, TextSettings(), lambda *_: pytest.fail("it is never made ready"), lambda *_: pack([]))
 
     def run(self, stop: threading.Event) -> None:
         self.threads.add(threading.current_thread().name)

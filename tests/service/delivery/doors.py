@@ -1,5 +1,6 @@
 """What delivery leans on, as far as its unit tests need it: partitions, labels, an assignment without a consumer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -8,11 +9,12 @@ import numpy as np
 from kafka.structs import ConsumerGroupMetadata, MemberState, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from ingest.bodies import Bodies, pack, unpack
 from ingest.rejections import Reason
 from service.delivery.ledger import Point, Segment
 from service.delivery.message import Message
 from service.delivery.partition import Output, Partition
-from service.delivery.protocol import Label, Ticket
+from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Stream
 from service.metrics import Families, WorkerMetrics
 
@@ -62,22 +64,29 @@ def make_letter(value: bytes = b"bad") -> Message:
     return Message("dead", None, b"", value, [])
 
 
-def owe(partition: Partition, count: int, position: int) -> list[Label]:
-    """Have a partition owe labels of the records before a position, and take a snapshot there."""
+def owe(partition: Partition, count: int, position: int) -> list[Labels]:
+    """Have a partition owe labels of the records before a position, and take a snapshot there; a piece a label."""
     labels = promise(partition, count)
     partition.position = position
     partition.seal()
     return labels
 
 
-def promise(partition: Partition, count: int) -> list[Label]:
+def promise(partition: Partition, count: int) -> list[Labels]:
     segment: Segment = partition.ledger.promise(count)
     block = Block(np.zeros((count, 1)), np.full(count, -1), None)
     ticket = Ticket(block, partition, segment, lambda _: None)
-    return [
-        Label(Message("labels", partition.source.partition, b"key", b"%d" % row, []), ticket, row, 0.0)
-        for row in range(count)
-    ]
+    return [Labels(pack([(b"key", b"%d" % row, [])]), ticket, row, 0.0) for row in range(count)]
+
+
+def together(labels: Sequence[Labels]) -> Labels:
+    """Make one piece of several that stand one behind the other in a block."""
+    bodies = pack(record for piece in labels for record in unpack(piece.bodies))
+    return dataclasses.replace(labels[0], bodies=bodies)
+
+
+def values_in(bodies: Bodies) -> list[bytes]:
+    return [value for _, value, _ in unpack(bodies)]
 
 
 def values(messages: Sequence[Message]) -> list[bytes | None]:

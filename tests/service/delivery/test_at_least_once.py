@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.future import Future
-from kafka.structs import MemberState
+from kafka.structs import MemberState, TopicPartition
 
+from ingest.bodies import Bodies
 from ingest.connection import IngestError
 from service.delivery import at_least_once
 from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
@@ -20,6 +21,8 @@ from tests.service.delivery.doors import (
     make_partition,
     owe,
     promise,
+    together,
+    values_in,
 )
 
 INTERVAL_S = 1.0
@@ -29,7 +32,7 @@ class FakeProducer:
     """Keeps what is sent, with its future."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[bytes, Any]] = []
+        self.sent: list[tuple[list[bytes], Any]] = []
         self.refuses: Exception | None = None
         self.failed = self.closed = False
         self._transaction_manager = SimpleNamespace(has_fatal_error=lambda: self.failed)
@@ -37,13 +40,20 @@ class FakeProducer:
     def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
         if self.refuses:
             raise self.refuses
-        future = Future()
-        self.sent.append((value, future))
-        return future
+        return self._keep([value])
 
-    def acknowledge(self, offset: int = 200) -> None:
+    def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Any:
+        if self.refuses:
+            raise self.refuses
+        return self._keep(values_in(bodies))
+
+    def _keep(self, values: list[bytes]) -> Any:
+        self.sent.append((values, Future()))
+        return self.sent[-1][1]
+
+    def acknowledge(self, last_offset: int = 200) -> None:
         for _, future in self.sent:
-            future.success(SimpleNamespace(offset=offset))
+            future.success(last_offset)
         self.sent.clear()
 
     def refuse(self, error: Exception) -> None:
@@ -73,7 +83,7 @@ def make(assignment: FakeAssignment, *labels: FakeProducer, letters: FakeProduce
     return AtLeastOnce(
         assignment,  # type: ignore[arg-type]
         make_metrics(),
-        open_labels=open_labels,
+        open_labels=open_labels,  # type: ignore[arg-type]
         open_letters=lambda: letters or FakeProducer(),
         commit_interval_s=INTERVAL_S,
     )
@@ -167,11 +177,23 @@ def test_a_partition_is_let_go_when_none_of_its_labels_may_still_land(arrives: b
     assert delivery.let_go({partition.source})
 
 
+def test_labels_of_a_result_are_sent_together_and_each_is_accounted_for(clock: Clock) -> None:
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    labels = owe(partition, 3, position=10)
+    delivery.say([together(labels[:2]), labels[2]])
+    assert [values for values, _ in producer.sent] == [[b"0", b"1"], [b"2"]]
+    producer.sent.pop(0)[1].success(201)
+    assert (partition.ledger.owed, delivery.let_go({partition.source})) == (1, False)
+    producer.acknowledge()
+    assert (partition.ledger.owed, delivery.let_go({partition.source})) == (0, True)
+
+
 def test_what_is_acknowledged_says_where_the_output_ends() -> None:
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(partition), producer)
     delivery.say(promise(partition, 1))
-    producer.acknowledge(offset=300)
+    producer.acknowledge(last_offset=300)
     assert partition.output.end == 301
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
+from ingest.bodies import Bodies
 from ingest.connection import IngestError
 from ingest.transactions import AbortableError, FencedError, RefusedError
 from service.delivery import exactly_once
@@ -22,6 +23,8 @@ from tests.service.delivery.doors import (
     make_partition,
     owe,
     promise,
+    together,
+    values_in,
 )
 
 INTERVAL_S = 1.0
@@ -45,10 +48,16 @@ class FakeTransactions:
         self.open = []
 
     def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
+        return self._keep([value])
+
+    def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Any:
+        return self._keep(values_in(bodies))
+
+    def _keep(self, values: list[bytes]) -> Any:
         assert self.open is not None
-        self.open.append(value)
-        self._end += 1
-        return SimpleNamespace(value=SimpleNamespace(offset=self._end - 1), is_too_large=value in self.too_large)
+        self.open += values
+        self._end += len(values)
+        return SimpleNamespace(value=self._end - 1, is_too_large=not set(values).isdisjoint(self.too_large))
 
     def await_sends(self, futures: Sequence[Any]) -> None:
         if any(future.is_too_large for future in futures):
@@ -127,6 +136,18 @@ def test_a_transaction_gathers_labels_for_a_moment_and_no_more_of_them_than_its_
     assert (len(sent), offsets[0].offset) == (MOST_LABELS, 10)
     gather(delivery, clock)
     assert (len(transactions.commits[1][0]), transactions.commits[1][1][0].offset) == (1, 20)
+
+
+def test_the_labels_of_a_result_stay_together_and_count_one_by_one(clock: Clock) -> None:
+    partition, transactions = make_partition(), FakeTransactions()
+    delivery = make(FakeAssignment(partition), transactions)
+    first, second = owe(partition, 2 * MOST_LABELS, position=10), owe(partition, 1, position=20)
+    delivery.say([together(first), *second])
+    delivery.turn()
+    [(sent, offsets, _)] = transactions.commits
+    assert (len(sent), offsets[0].offset) == (2 * MOST_LABELS, 10)
+    assert partition.output.end == 200 + 2 * MOST_LABELS
+    assert partition.ledger.owed == 1
 
 
 def test_a_partition_that_is_labelled_has_its_position_in_the_transaction_though_it_has_not_changed(

@@ -1,0 +1,305 @@
+"""Records sent by the hundred, through kafka-python's own sender: no object, call or future a record.
+
+`KafkaProducer.send` takes 40 microseconds a record. Here whole pieces of records are put into the accumulator at once,
+as their bodies (``ingest/bodies.py``), in batches that are kafka-python's own but for what they hold. All else is left
+to it: sequence numbers, transactions, retries, timeouts, and splitting what a topic finds too large. While a batch
+waits for its turn (one of a partition is on its way at any time), the next pieces join it.
+
+It leans on parts of kafka-python (3.0.12) that it doesn't document; `refuse_other_versions` looks for them.
+"""
+
+import bisect
+import threading
+from typing import Any
+
+import kafka
+import numpy as np
+from kafka.errors import IllegalStateError, KafkaTimeoutError
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.producer.producer_batch import ProducerBatch
+from kafka.record.default_records import DefaultRecordBatchBuilder
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+from kafka.structs import TopicPartition
+
+from ingest.bodies import Bodies
+from ingest.connection import IngestError
+from ingest.label_kernel import BYTES_OF_A_HEAD, write_records
+
+# Of bodies in a batch. Well below what a topic takes by default (1 MiB); five or six hundred labels.
+BATCH_BYTES = 256 * 1024
+_HEADER_BYTES = DefaultRecordBatchBuilder.HEADER_STRUCT.size
+_UNKNOWN = -1  # where a batch that is there lies, which a broker that has seen it before may not remember
+
+
+class Sending(FutureProduceResult):  # type: ignore[misc]
+    """Records on their way: done when Kafka has them all, with the last one's offset, or -1 where it isn't known.
+
+    It has failed when all of them have ended, and one or more of them badly: with the first error.
+    """
+
+    __slots__ = ("_counting", "_error", "_last_offset", "_left")
+
+    def __init__(self, partition: TopicPartition, records: int) -> None:
+        super().__init__(partition)
+        self._counting = threading.Lock()
+        self._left = records
+        self._last_offset = _UNKNOWN
+        self._error: Exception | None = None
+
+    def get(self, timeout: float | None = None) -> int:
+        """Wait for its end, so many seconds; return the last record's offset, or raise what it failed with."""
+        if not self.wait(timeout):
+            raise KafkaTimeoutError(f"no answer for {timeout} s")
+        if self.exception is not None:
+            raise self.exception
+        return int(self.value)
+
+    def acknowledged(self, records: int, last_offset: int) -> None:
+        """Take note that Kafka has some of the records."""
+        self._end(records, last_offset, None)
+
+    def refused(self, records: int, error: Exception) -> None:
+        """Take note that some of the records failed."""
+        self._end(records, _UNKNOWN, error)
+
+    def _end(self, records: int, last_offset: int, error: Exception | None) -> None:
+        with self._counting:
+            self._left -= records
+            self._last_offset = max(self._last_offset, last_offset)
+            self._error = self._error or error
+            if self._left:
+                return
+        if self._error is None:
+            self.success(self._last_offset)
+        else:
+            self.failure(self._error)
+
+
+class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
+    """A KafkaProducer that also takes records by the piece; uncompressed."""
+
+    def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
+        """Send records to a partition, in their order and behind all that was sent to it before; wait for nothing.
+
+        Raises as `send` does: KafkaError, or ValueError for a partition that the topic doesn't have.
+        """
+        if self._closed:
+            raise IllegalStateError("the producer is closed")
+        largest = int(np.diff(bodies.begins).max()) if len(bodies) else 0
+        self._ensure_valid_record_size(largest + BYTES_OF_A_HEAD + _HEADER_BYTES)
+        if self._metadata.partitions_for_topic(partition.topic) is None:
+            self._wait_on_metadata(partition.topic, self.config["max_block_ms"])
+        if self._partition(partition.topic, partition.partition, None, None, None, None) is None:
+            raise ValueError(f"there is no topic {partition.topic}")
+        manager = self._transaction_manager
+        if manager is not None and manager.is_transactional():
+            manager.maybe_add_partition_to_transaction(partition)
+        sending = Sending(partition, len(bodies))
+        if not len(bodies):
+            return sending.success(_UNKNOWN)  # type: ignore[no-any-return]
+        self._append(partition, bodies, timestamp_ms, sending)
+        self._sender.wakeup()
+        return sending
+
+    def _append(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int, sending: Sending) -> None:
+        """Put records into the partition's last batch, if it has room, and into new ones behind it."""
+        accumulator = self._accumulator
+        accumulator._appends_in_progress.increment()
+        try:
+            with accumulator._tp_lock(partition):
+                if accumulator._closed:
+                    raise IllegalStateError("the producer is closed")
+                waiting = accumulator._batches[partition]
+                row = 0
+                if waiting and isinstance(waiting[-1].records, BulkRecords):
+                    row = waiting[-1].records.take(bodies, row, timestamp_ms, sending)
+                while row < len(bodies):
+                    records = BulkRecords()
+                    row = records.take(bodies, row, timestamp_ms, sending)
+                    batch = ProducerBatch(partition, records)
+                    batch.produce_future.add_callback(records.answered)
+                    batch._record_futures = _FuturesOfASplit(batch.produce_future, records)
+                    waiting.append(batch)
+                    accumulator._incomplete.add(batch)
+        finally:
+            accumulator._appends_in_progress.decrement()
+
+
+class _Stretch:
+    """Records `start` to `stop` of a piece, which stand in their batch from `first` on."""
+
+    __slots__ = ("bodies", "first", "sending", "start", "stop", "timestamp_ms")
+
+    def __init__(self, bodies: Bodies, start: int, stop: int, first: int, timestamp_ms: int, sending: Sending) -> None:
+        self.bodies = bodies
+        self.start = start
+        self.stop = stop
+        self.first = first
+        self.timestamp_ms = timestamp_ms
+        self.sending = sending
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class BulkRecords:
+    """What a batch holds, in the place of kafka-python's `MemoryRecordsBuilder`; its lock is the partition's."""
+
+    __slots__ = ("_buffer", "_bytes", "_count", "_is_transactional", "_stretches", "base_sequence", "producer_epoch",
+                 "producer_id")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.producer_id = self.producer_epoch = self.base_sequence = -1
+        self._is_transactional = False
+        self._stretches: list[_Stretch] = []
+        self._count = 0
+        self._bytes = 0  # of bodies
+        self._buffer: memoryview | None = None  # when it is closed
+
+    def take(self, bodies: Bodies, row: int, timestamp_ms: int, sending: Sending) -> int:
+        """Take the records from a row on for which there is room, the first one at least; return the row after them."""
+        if self._buffer is not None:
+            return row
+        begin = int(bodies.begins[row])
+        stop = int(np.searchsorted(bodies.begins, begin + BATCH_BYTES - self._bytes, "right")) - 1
+        if not self._count:
+            stop = max(stop, row + 1)
+        if stop <= row:
+            return row
+        self._stretches.append(_Stretch(bodies, row, stop, self._count, timestamp_ms, sending))
+        self._count += stop - row
+        self._bytes += int(bodies.begins[stop]) - begin
+        return stop
+
+    def answered(self, result: tuple[int | None, int | None, Any]) -> None:
+        """Take in how the batch ended: as kafka-python tells the futures of its records."""
+        base_offset, _, error_of = result
+        for stretch in self._stretches:
+            if error_of is not None:
+                stretch.sending.refused(len(stretch), error_of(stretch.first))
+            elif base_offset is None or base_offset < 0:
+                stretch.sending.acknowledged(len(stretch), _UNKNOWN)
+            else:
+                stretch.sending.acknowledged(len(stretch), base_offset + stretch.first + len(stretch) - 1)
+
+    def sending_of(self, index: int) -> Sending:
+        """Return what a record of the batch was sent with."""
+        return self._stretches[bisect.bisect(self._stretches, index, key=lambda stretch: stretch.first) - 1].sending
+
+    # -- what kafka-python asks of it
+
+    def append(self, timestamp: int | None, key: Any, value: Any, headers: Any = None) -> None:
+        """Refuse a single record: it begins a batch of its own behind this one."""
+
+    def set_producer_state(
+        self, producer_id: int, producer_epoch: int, base_sequence: int, is_transactional: bool
+    ) -> None:
+        """Take the batch's place in the sequence; it keeps it when it is sent again."""
+        if self._buffer is not None:
+            raise IllegalStateError("a batch that has left keeps its sequence number")
+        self.producer_id, self.producer_epoch, self.base_sequence = producer_id, producer_epoch, base_sequence
+        self._is_transactional = is_transactional
+
+    def close(self) -> None:
+        """Write the batch; from now on it takes no more."""
+        if self._buffer is None:
+            self._buffer = self._write()
+
+    def _write(self) -> memoryview:
+        batch = np.empty(self.size_in_bytes(), np.uint8)
+        times = [stretch.timestamp_ms for stretch in self._stretches]
+        end = _HEADER_BYTES
+        for stretch in self._stretches:
+            bodies, delta = stretch.bodies, stretch.timestamp_ms - times[0]
+            place = (stretch.start, stretch.stop, stretch.first, delta)
+            end = write_records(batch, end, bodies.content, bodies.begins, *place)
+        header = DefaultRecordBatchBuilder(
+            2, 0, self._is_transactional, self.producer_id, self.producer_epoch, self.base_sequence, 0
+        )
+        header._buffer = batch.data[:end]
+        header._first_timestamp, header._max_timestamp = times[0], max(times)
+        header._last_offset, header._num_records = self._count - 1, self._count
+        header.write_header()
+        return header._buffer  # type: ignore[no-any-return]
+
+    def buffer(self) -> memoryview:
+        """Return the batch as it goes to Kafka."""
+        assert self._buffer is not None
+        return self._buffer
+
+    def records(self) -> MemoryRecords:
+        """Return the batch as kafka-python reads it."""
+        return MemoryRecords(self.buffer())
+
+    def size_in_bytes(self) -> int:
+        """Return the batch's size; before it is closed, at most that."""
+        if self._buffer is not None:
+            return len(self._buffer)
+        return int(_HEADER_BYTES + self._bytes + self._count * BYTES_OF_A_HEAD)
+
+    def compression_rate(self) -> float:
+        """Nothing is compressed."""
+        return 1.0
+
+    def is_full(self) -> bool:
+        """It may leave at once, though more may join it until it does."""
+        return True
+
+    def next_offset(self) -> int:
+        """Return how many records there are."""
+        return self._count
+
+
+class _FuturesOfASplit:
+    """The futures of a batch's records, made when kafka-python asks for them: when it splits the batch.
+
+    It binds them to the smaller batches, and never answers the whole one.
+    """
+
+    def __init__(self, produce_future: FutureProduceResult, records: BulkRecords) -> None:
+        self._produce_future = produce_future
+        self._records = records
+
+    def __len__(self) -> int:
+        return self._records.next_offset()
+
+    def __getitem__(self, index: int) -> FutureRecordMetadata:
+        sending = self._records.sending_of(index)
+        future = FutureRecordMetadata(self._produce_future, index, None, None, -1, -1, -1)
+        future.add_callback(lambda metadata: sending.acknowledged(1, metadata.offset))
+        future.add_errback(lambda error: sending.refused(1, error))
+        return future
+
+
+def refuse_other_versions(producer: kafka.KafkaProducer) -> None:
+    """Raise IngestError for a kafka-python without the parts that are leant on here."""
+    batch = ProducerBatch(TopicPartition("", 0), BulkRecords())
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 0)
+    leant_on = [
+        (producer, "_closed"),
+        (producer, "_metadata"),
+        (producer, "_sender"),
+        (producer, "_transaction_manager"),
+        (producer, "_ensure_valid_record_size"),
+        (producer, "_partition"),
+        (producer, "_wait_on_metadata"),
+        (producer._accumulator, "_appends_in_progress"),
+        (producer._accumulator, "_batches"),
+        (producer._accumulator, "_closed"),
+        (producer._accumulator, "_incomplete"),
+        (producer._accumulator, "_tp_lock"),
+        (batch, "produce_future"),
+        (batch, "_record_futures"),
+        (FutureRecordMetadata, "rebind"),
+        *(
+            (builder, name)
+            for name in ("_buffer", "_first_timestamp", "_max_timestamp", "_last_offset", "_num_records")
+        ),
+        *((BulkRecords, name) for name in dir(MemoryRecordsBuilder) if not name.startswith("_") and name != "skip"),
+    ]
+    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
+    if missing:
+        raise IngestError(
+            f"kafka-python {kafka.__version__} has no {', '.join(missing)}, or asks for it: "
+            "install the version in constraints.txt"
+        )
