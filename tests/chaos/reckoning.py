@@ -29,14 +29,15 @@ def reckon(
     silent: bool = False,
     expected: Expected | None = None,
     allowed: Collection[Identity] = (),
+    allowed_letters: Expected | None = None,
     anywhere: bool = False,
     duplicates_at_most: int | None = None,
 ) -> Reckoning:
     """Wait until all that was expected has come, let the workers finish, read the rest, count and judge.
 
     Nothing may be missing or wrong in either mode, but labels that are ``allowed`` may be there or not, whatever they
-    say. ``anywhere`` lets labels lie in any partition. Exactly once nothing may come twice; at least once labels may,
-    as often as ``duplicates_at_most``, or any number of times.
+    say, and so may the dead letters of ``allowed_letters``. ``anywhere`` lets labels lie in any partition. Exactly once
+    nothing may come twice; at least once labels may, as often as ``duplicates_at_most``, or any number of times.
     """
     wanted = stage.expected(sent, silent=silent) if expected is None else expected
     outputs = None if anywhere else stage.outputs
@@ -51,7 +52,7 @@ def reckon(
         letters.read_to_the_end()
         counted = Reckoning(
             tally_labels(stage.kind, labels.messages, wanted, outputs=outputs, allowed=allowed),
-            tally_letters(letters.messages, wanted),
+            tally_letters(letters.messages, wanted, allowed_letters),
         )
     for tally in (counted.labels, counted.letters):
         report(str(tally))
