@@ -160,6 +160,21 @@ def test_a_topic_of_small_messages_takes_labels_in_smaller_batches(broker: Broke
     assert read_numbers(broker, name, 60) == list(range(60))
 
 
+def test_a_transaction_on_a_topic_of_small_messages_is_committed_whole(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    name = topic(max_message_bytes="2000")
+    where = TopicPartition(name, 0)
+    with transacting(broker) as transactions:
+        transactions.begin()
+        sendings = [transactions.send_bodies(where, numbered(0, 20, size=1200), 1000)]
+        sendings.append(transactions.send_bodies(where, numbered(20, 30), 1000))
+        transactions.await_sends(sendings)
+        group = ConsumerGroupMetadata(f"group-{name}", -1, "", None, MemberState.UNJOINED)
+        transactions.commit({where: OffsetAndMetadata(1, "", -1)}, group)
+    assert read_numbers(broker, name, 30) == list(range(30))
+
+
 def test_one_label_that_is_too_large_for_its_topic_fails_and_the_others_are_there(
     broker: Broker, topic: Callable[..., str]
 ) -> None:
