@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.architectures.har import HarCnn
+from inference.architectures.har import HarCnn, HarCnnArguments
 from inference.architectures.layers import ConvRelu
 from inference.compiled import first_call
 from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
@@ -48,6 +48,11 @@ class WinogradHarCnn(nn.Module):
             features = np.concatenate(list(self._pool.map(_Workspace.answer, self._workspaces, shares)))
         logits: Tensor = self.output(torch.from_numpy(features))
         return logits
+
+
+def warm_up() -> None:
+    """Compile, or load what has been compiled and cached."""
+    WinogradHarCnn(HarCnn(HarCnnArguments()), threads=1)
 
 
 class _Layers:
