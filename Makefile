@@ -80,5 +80,5 @@ $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	else $(UV) pip install --compile-bytecode --require-hashes -r constraints.txt; fi && \
 	$(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@echo "Compiling the hot path, once."
-	@$(BIN)/python -c "import ingest.decode as d, ingest.record_places as r, windowing as w; d.warm_up(); r.warm_up(); w.warm_up(); w.Framer(w.TextRules(tokens='words', html=False, length=1, keep='last'), ['a'])"
+	@$(BIN)/python -m service.hot_path
 	@touch $@

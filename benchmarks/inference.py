@@ -1,31 +1,34 @@
 """Frames (windows or texts) per second of each way to run each network, and what the core around it adds.
 
-    python -m benchmarks.inference [--device cpu cuda] [--threads 1 2] [--batch 1 8 64 256] [--bundle har-cnn]
-        [--network text-cnn glove-cnn conv lstm gru deep-bilstm [--length 256] [--words 256]]
+    python -m benchmarks.inference [--device cpu cuda] [--threads 1 2] [--batch 1 16 64 256 1024] [--bundle har-cnn]
+        [--network text-cnn glove-cnn conv lstm gru deep-bilstm [--length 256] [--words 256]] [--no-core]
 
 Bundles are given by name or folder. The text networks of `--network` have random weights and 20,000 words: speed does
 not depend on what was learnt.
 
-The engines stand beside the same network called as it is (`plain`) and, on the CPU, frozen by the deprecated
-`torch.jit` (`frozen`). Each figure is the median of the calls within `--seconds`: frames a second and ms by the clock,
-and in brackets the ms of CPU, which a busy machine disturbs less. The core is measured twice: saturated by blocks of
-frames, and at fixed rates, from submission to delivery.
+The engines stand beside the same network called as it is (`plain`) and take turns with it, round by round, for
+`--seconds` each. Figures are the median of the turns, frames a second and in brackets ms a batch, and the best, which a
+busy machine has disturbed least. On one thread of a CPU they are of CPU time, else by the clock. GFLOP/s are of the
+best turn and of the network as it is defined, however many of them an engine is content with; the share is of the best
+matrix product at the engine's precision in the same run. The core is measured twice: saturated by blocks of frames, and
+at fixed rates, from submission to delivery.
 """
 
 import argparse
 import datetime
+import functools
 import os
 import platform
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from inference.architectures import build
 from inference.bundle import (
@@ -39,8 +42,9 @@ from inference.bundle import (
     save_bundle,
     served_module,
 )
+from inference.choice import cpu_title
 from inference.core import Core, Lane, Result
-from inference.devices import Device, DeviceError, choose_device
+from inference.devices import Device, DeviceError, Engine, EngineName, answer, choose_device, cpu
 from inference.models import load_model
 
 Call = Callable[[int], object]
@@ -60,14 +64,15 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", nargs="+", default=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 2, 8, 64, 256])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16, 64, 256, 1024])
     parser.add_argument("--rate", nargs="+", type=int, default=[50, 250, 1000], help="frames/s offered to the core")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--bundle", nargs="*", default=[], help="names or folders; har-cnn if nothing is named")
     parser.add_argument("--network", nargs="*", default=[], choices=NETWORKS, help="text networks, untrained")
     parser.add_argument("--length", type=int, default=256, help="of the frames of --network")
     parser.add_argument("--words", type=int, default=8192, help="of each text, unless its frame is shorter")
+    parser.add_argument("--core", action=argparse.BooleanOptionalAction, default=True, help="measure the core, too")
     options = parser.parse_args()
     bundles = [load_bundle(find_bundle(name)) for name in options.bundle or ([] if options.network else ["har-cnn"])]
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,11 +81,14 @@ def main() -> None:
     for bundle in bundles:
         print(f"\n{bundle.title}, {sum(tensor.numel() for tensor in bundle.weights.values()):,} parameters")
         frames = example(bundle, max(*options.batch, 256), options.words)
+        work = operations(bundle, frames[:1])
+        print(f"{work / 1e6:.1f} MFLOP a frame")
         for name in options.device:
             for threads in options.threads if name == "cpu" else options.threads[:1]:
                 print(f"{name}, {threads} thread(s)" if name == "cpu" else f"{torch.cuda.get_device_name()}")
-                measure_engines(bundle, frames, name, threads, options.batch, options.seconds)
-                measure_core(bundle, frames, choose_device(name, threads=threads), options.rate, options.seconds)
+                measure_engines(bundle, frames, name, threads, options.batch, options.seconds, work)
+                if options.core:
+                    measure_core(bundle, frames, choose_device(name, threads=threads), options.rate, options.seconds)
 
 
 def untrained(name: str, length: int, folder: Path) -> Bundle:
@@ -100,48 +108,97 @@ def untrained(name: str, length: int, folder: Path) -> Bundle:
 
 
 def describe_machine() -> None:
-    print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "numpy"))
+    print(f"{platform.platform()}, {cpu_title()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    versions = ", ".join(f"{package} {installed(package)}" for package in ("torch", "numpy", "numba", "openvino"))
     print(f"Python {platform.python_version()}, {versions}, {torch.backends.cpu.get_cpu_capability()}")
 
 
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+def operations(bundle: Bundle, frame: np.ndarray) -> int:
+    """Multiplications and additions of the convolutions and dense layers."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        served_module(bundle)(torch.from_numpy(frame))
+    return int(counter.get_total_flops())
+
+
 def measure_engines(
-    bundle: Bundle, frames: np.ndarray, name: str, threads: int, batches: list[int], seconds: float
+    bundle: Bundle, frames: np.ndarray, name: str, threads: int, batches: list[int], seconds: float, work: int
 ) -> None:
-    print(f"  {'':18}" + "".join(f"{f'batch {batch}':>28}" for batch in batches))
-    for label, call in contenders(bundle, frames, name, threads).items():
-        cells = []
-        for batch in batches:
-            took, cpu = np.median(durations(call, batch, seconds), axis=0)
-            cells.append(f"{batch / took:9,.0f}/s {1e3 * took:7.3f} ({1e3 * cpu:6.3f}) ms")
-        print(f"  {label:18}" + "".join(f"{cell:>28}" for cell in cells), flush=True)
+    calls = contenders(bundle, frames, name, threads)
+    clock = time.process_time if name == "cpu" and threads == 1 else time.perf_counter
+    peaks = {precision: peak(name, precision, clock) for precision in ("float32", "bfloat16")}
+    print(f"  a matrix product: {', '.join(f'{each} {peaks[each]:,.0f} GFLOP/s' for each in peaks if peaks[each])}")
+    for batch in batches:
+        took = take_turns(calls, batch, seconds, clock)
+        for label, call in calls.items():
+            median, best = float(np.median(took[label])), min(took[label])
+            flops = batch * work / 1e9 / best
+            share = f", {flops / peaks[call[1]]:.0%} of the peak" if peaks[call[1]] else ""
+            print(
+                f"  batch {batch:5}  {label:20}{batch / median:10,.0f}/s ({1e3 * median:8.3f} ms), at best"
+                f"{batch / best:10,.0f}/s, {flops:7,.1f} GFLOP/s{share}",
+                flush=True,
+            )
 
 
-def durations(call: Call, batch: int, seconds: float) -> list[tuple[float, float]]:
-    """Seconds by the clock and of CPU of each call."""
-    for _ in range(3):
-        call(batch)
-    took: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while len(took) < 5 or time.perf_counter() < end:
-        begun, cpu = time.perf_counter(), time.process_time()
-        call(batch)
-        took.append((time.perf_counter() - begun, time.process_time() - cpu))
+def take_turns(
+    calls: dict[str, tuple[Call, str]], batch: int, seconds: float, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each call of each contender."""
+    took: dict[str, list[float]] = {label: [] for label in calls}
+    for call, _ in calls.values():
+        for _ in range(3):
+            call(batch)
+    end = time.perf_counter() + seconds * len(calls)
+    while time.perf_counter() < end or len(next(iter(took.values()))) < 5:
+        for label, (call, _) in calls.items():
+            begun = clock()
+            call(batch)
+            took[label].append(clock() - begun)
     return took
 
 
-def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, Call]:
-    calls = {"plain float32": plain(bundle, frames, name)}
-    if name == "cpu":
-        calls["frozen float32"] = frozen(bundle, frames)
-    for precision in ("float32", "bfloat16"):
-        try:
-            device = choose_device(name, precision, threads=threads)  # type: ignore[arg-type]
-        except DeviceError as error:
-            print(f"  {precision}: {error}")
-        else:
-            calls[f"engine {precision}"] = engine(bundle, frames, device)
+def peak(name: str, precision: str, clock: Callable[[], float]) -> float:
+    """GFLOP/s of the largest matrix products; 0 where the device would emulate them."""
+    if name == "cpu" and precision == "bfloat16" and not cpu._has_native_bfloat16():
+        return 0.0
+    best = 0.0
+    for size in (512, 1024, 2048):
+        a, b = (torch.randn(size, size, device=name).to(getattr(torch, precision)) for _ in range(2))
+        for _ in range(6):
+            begun = clock()
+            torch.mm(a, b)
+            if name == "cuda":
+                torch.cuda.synchronize()
+            best = max(best, 2e-9 * size**3 / (clock() - begun))
+    return best
+
+
+def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, tuple[Call, str]]:
+    """Each way to run a bundle, with its precision."""
+    calls = {"plain float32": (plain(bundle, frames, name), "float32")}
+    engines: list[EngineName] = ["winograd", "openvino", "pytorch"] if name == "cpu" else ["pytorch"]
+    for engine in engines:
+        for precision in ("float32", "bfloat16"):
+            try:
+                device = choose_device(name, precision, threads=threads, engine=engine)  # type: ignore[arg-type]
+                model = load_model(bundle, device, len(frames))
+            except DeviceError as error:
+                print(f"  {engine} {precision}: {error}")
+            else:
+                if model.way in ("", engine):
+                    calls[f"{engine} {precision}"] = (functools.partial(served, model.engine, frames), precision)
     return calls
+
+
+def served(engine: Engine, frames: np.ndarray, batch: int) -> object:
+    return answer(engine, frames[:batch], batch)
 
 
 def plain(bundle: Bundle, frames: np.ndarray, name: str) -> Call:
@@ -150,30 +207,6 @@ def plain(bundle: Bundle, frames: np.ndarray, name: str) -> Call:
     def call(batch: int) -> object:
         with torch.inference_mode():
             return module(torch.from_numpy(frames[:batch]).to(name)).cpu().numpy()
-
-    return call
-
-
-def frozen(bundle: Bundle, frames: np.ndarray) -> Call:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(served_module(bundle), torch.from_numpy(frames[:1]))  # type: ignore[no-untyped-call]
-        module = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
-
-    def call(batch: int) -> object:
-        with torch.inference_mode():
-            return module(torch.from_numpy(frames[:batch])).numpy()
-
-    return call
-
-
-def engine(bundle: Bundle, frames: np.ndarray, device: Device) -> Call:
-    engine = load_model(bundle, device, len(frames)).engine
-
-    def call(batch: int) -> object:
-        engine.staging(0)[:batch] = frames[:batch]
-        engine.launch(0, batch)
-        return engine.collect(0)
 
     return call
 

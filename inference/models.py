@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden, served_module
-from inference.devices import Device, Engine
+from inference.bundle import Bundle, BundleError, GoldenError, ManifestError, Precision, check_golden, served_module
+from inference.choice import Choice, Choosing, Way
+from inference.devices import Device, DeviceError, Engine, answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,24 +20,50 @@ class Model:
     device: str
     """What metrics call where it runs: `cpu` or `cuda`."""
     max_batch: int
+    choice: Choice | None = None
+    """For a device that has several ways: which there are, the one taken among them."""
+    way: str = ""
+    """The engine of the way that was taken."""
+    passed_over: tuple[str, ...] = ()
+    """Why better ways were not taken."""
 
 
 def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
-    """Load `bundle` at the first of the device's precisions at which it reproduces its golden answers.
+    """Load `bundle` in the device's best way, or at its first precision, that reproduces its golden answers.
 
     Raises `GoldenError`, of the last one tried, if there is none; and `DeviceError`.
     """
+    if isinstance(device, Choosing):
+        return _load_one_way(bundle, device.choose(bundle, max_batch), max_batch)
     refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
     for precision in device.precisions:
-        wanted = bundle.manifest.input
-        engine = device.load(served_module(bundle), precision, wanted.shape, wanted.dtype, max_batch)
         try:
-            check_golden(bundle, functools.partial(_infer, engine, max_batch), precision)
+            engine = _load(bundle, device, precision, max_batch)
         except GoldenError as error:
             refusal = error
         else:
             return Model(bundle, precision, engine, device.name, max_batch)
     raise refusal
+
+
+def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
+    refusals: list[tuple[Way, BundleError | DeviceError]] = []
+    for way in choice.ways:
+        try:
+            engine = _load(bundle, way, way.precision, max_batch)
+        except (GoldenError, DeviceError) as error:
+            refusals.append((way, error))
+        else:
+            passed_over = tuple(f"{refused.engine} at {refused.precision}: {error}" for refused, error in refusals)
+            return Model(bundle, way.precision, engine, way.name, max_batch, choice, way.engine, passed_over)
+    raise refusals[-1][1]
+
+
+def _load(bundle: Bundle, device: Device, precision: Precision, max_batch: int) -> Engine:
+    wanted = bundle.manifest.input
+    engine = device.load(served_module(bundle), precision, wanted.shape, wanted.dtype, max_batch)
+    check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), precision)
+    return engine
 
 
 def refuse_other_frames(old: Bundle, new: Bundle) -> None:
@@ -59,13 +82,3 @@ def _other(what: str, old: Bundle, new: Bundle) -> ManifestError:
     return ManifestError(
         f"{new.title} has another {what} than {old.title}, which it would replace: start a new worker with it"
     )
-
-
-def _infer(engine: Engine, max_batch: int, frames: NDArray[Any]) -> NDArray[np.float32]:
-    answers = []
-    for start in range(0, len(frames), max_batch):
-        part = frames[start : start + max_batch]
-        engine.staging(0)[: len(part)] = part
-        engine.launch(0, len(part))
-        answers.append(engine.collect(0))
-    return np.concatenate(answers)

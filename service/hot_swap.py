@@ -7,6 +7,7 @@ from pathlib import Path
 from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, BundleError, load_bundle
 from inference.devices import DeviceError
 from inference.lanes import CoreError, Lane
+from service import engines
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class HotSwap(threading.Thread):
         else:
             self._metrics.model_loaded(self._lane.model)
             log.info("%s (%.12s) serves in the place of %s", bundle.title, bundle.digest, serving.title)
+            engines.tell(self._lane.model)
 
 
 def signature(folder: Path) -> Signature:

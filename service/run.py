@@ -23,7 +23,7 @@ from inference.bundle import SHIPPED, find_bundle, load_bundle
 from inference.core import Core, Trouble
 from inference.devices import choose_device
 from ingest.rejections import Reason
-from service import http, logs
+from service import engines, http, logs
 from service.device_watch import watched
 from service.hot_swap import HotSwap
 from service.kind import Kind
@@ -33,8 +33,6 @@ from service.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Measured: on a CPU the rate is flat from 8 on, and a larger batch only takes longer.
-MAX_BATCH = {"cpu": 64, "cuda": 1024}
 # Python's default of 5 ms lets a busy thread hold up the hand-over of a batch by that much, several times a label.
 SWITCH_INTERVAL_S = 0.0005
 WATCH_S = 0.5
@@ -85,7 +83,7 @@ def open_worker(
     )
     open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
     lane = core.open(bundle, functools.partial(note_trouble, metrics))
-    log.info("%s passed its golden check on %s at %s", bundle.title, lane.model.device, lane.model.precision)
+    engines.tell(lane.model)
     metrics.model_loaded(lane.model)
     return Worker(kind, settings, open_stream, lane, metrics), HotSwap(folder, lane, metrics)
 
@@ -134,11 +132,17 @@ def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
 @contextmanager
 def open_core(settings: InferenceSettings) -> Iterator[Core]:
     """Start a core on the device of the settings, and watch it; close it in the end."""
-    device = choose_device(settings.device, settings.precision, threads=settings.threads)
+    device = choose_device(
+        settings.device,
+        settings.precision,
+        threads=settings.threads,
+        engine=settings.engine,
+        measurement=engines.measurement(settings.threads),
+    )
     falls_back = settings.fallback == "cpu" and device.name != "cpu"
     core = Core(
         device,
-        max_batch=settings.max_batch or MAX_BATCH[device.name],
+        max_batch=settings.max_batch or engines.MAX_BATCH[device.name],
         capacity=settings.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),

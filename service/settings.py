@@ -119,7 +119,12 @@ class InferenceSettings(Group):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto is float32 on a CPU, and on a GPU the fastest that passes the golden check"
+        "auto", description="auto takes the fastest that passes the golden check"
+    )
+    engine: Literal["auto", "winograd", "openvino", "pytorch"] = Field(
+        "auto",
+        description="what a CPU computes with; auto measures at the first start, for a second; "
+        "models that the engine doesn't know are PyTorch's",
     )
     max_batch: int | None = Field(
         None, ge=1, le=65536, description="most frames in one batch; 64 on a CPU and 1024 on a GPU without it"

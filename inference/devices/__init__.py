@@ -10,13 +10,19 @@ Errors:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from inference.bundle import Precision
+
+if TYPE_CHECKING:
+    from inference.choice import Measurement
+
+EngineName = Literal["winograd", "openvino", "pytorch"]
+"""What a CPU can compute with; see `cpu`."""
 
 SLOTS = 2
 """Batches that an engine holds at once: one that runs and one that is being prepared."""
@@ -72,13 +78,26 @@ class Device(Protocol):
         """Prepare and warm an engine for frames of `shape` and `dtype`; `module` is the engine's from then on."""
 
 
+def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.float32]:
+    """Answer frames (n, *shape) through one slot of an engine, in batches of at most `max_batch`."""
+    answers = []
+    for start in range(0, len(frames), max_batch):
+        part = frames[start : start + max_batch]
+        engine.staging(0)[: len(part)] = part
+        engine.launch(0, len(part))
+        answers.append(engine.collect(0))
+    return np.concatenate(answers)
+
+
 def choose_device(
     name: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision | Literal["auto"] = "auto",
     *,
     threads: int = 1,
+    engine: EngineName | Literal["auto"] = "auto",
+    measurement: Measurement | None = None,
 ) -> Device:
-    """Return the device of the settings; `auto` takes a GPU where there is one. `threads` is for the CPU.
+    """Return the device of the settings; `auto` takes a GPU where there is one. The rest is for the CPU alone.
 
     Raises `DeviceError`.
     """
@@ -87,4 +106,4 @@ def choose_device(
 
     if name == "cuda" or (name == "auto" and cuda.is_available()):
         return cuda.CudaDevice(precision)
-    return cpu.CpuDevice(precision, threads)
+    return cpu.CpuDevice(precision, threads, engine, measurement)

@@ -6,24 +6,52 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from inference.bundle import BundleSummary, describe_bundles
-from service.settings import Command
+from inference.bundle import BundleSummary, describe_bundles, load_bundle
+from inference.choice import Memory, cpu_title, memories
+from inference.devices import choose_device
+from inference.models import load_model
+from service import engines
+from service.settings import Command, InferenceSettings
 
 
 class Options(Command):
-    """List bundles and what they promise: those that ship, or those in the folders given."""
+    """List bundles and what they promise: those that ship, or those in the folders given.
+
+    Where a CPU can serve a bundle with several engines, it also lists what has been measured of them on this machine.
+    """
 
     bundles: list[Path] = Field(default=[], description="folders of bundles; the shipped ones without it")
+    measure: bool = Field(
+        default=False, description="measure the engines now, with the settings of inference, even if they have been"
+    )
+    inference: InferenceSettings = Field(default_factory=InferenceSettings)
 
 
 def run(options: Options) -> None:
     """Print each bundle."""
     console = Console()
     for summary in describe_bundles(options.bundles or None):
+        if options.measure:
+            _measure(summary.folder, options.inference)
         console.print(_table(summary))
         console.print(
             f"  folder  {summary.folder}\n", soft_wrap=True, highlight=False, markup=False
         )  # to be copied whole
+        for memory in memories(load_bundle(summary.folder), engines.default_folder()):
+            circumstances = f"{memory.key['threads']} thread(s), batches of {memory.key['max_batch']}"
+            console.print(f"  measured on {cpu_title()}, {circumstances}", soft_wrap=True, highlight=False)
+            console.print(_engines(memory), "")
+
+
+def _measure(folder: Path, settings: InferenceSettings) -> None:
+    device = choose_device(
+        settings.device,
+        settings.precision,
+        threads=settings.threads,
+        engine=settings.engine,
+        measurement=engines.measurement(settings.threads, anew=True),
+    )
+    engines.tell(load_model(load_bundle(folder), device, settings.max_batch or engines.MAX_BATCH[device.name]))
 
 
 def _table(summary: BundleSummary) -> Table:
@@ -36,4 +64,16 @@ def _table(summary: BundleSummary) -> Table:
     for name, value in summary.metrics.items():
         table.add_row(name.replace("_", " "), f"{value:.3f}")
     table.add_row("digest", summary.digest[:12])  # as logs have it
+    return table
+
+
+def _engines(memory: Memory) -> Table:
+    table = Table()
+    table.add_column("engine", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
+    table.add_column("frames/s", justify="right")
+    table.add_column("ms for one", justify="right")
+    for each in memory.measured:
+        speeds = ("refused", each.refusal) if each.refusal else (f"{each.frames_per_s:,.0f}", f"{each.single_ms:.2f}")
+        table.add_row(each.engine, each.precision, *speeds)
     return table

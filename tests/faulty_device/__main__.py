@@ -73,7 +73,7 @@ def never_return() -> None:
     ctypes.CDLL(None).pause()
 
 
-def choose_faulty(name: str, *_: str, threads: int) -> Device:
+def choose_faulty(name: str, *_: str, threads: int, **__: object) -> Device:
     """Give the faulty device, and the CPU itself where that is asked for."""
     return choose_device("cpu", threads=threads) if name == "cpu" else FaultyDevice()
 

@@ -33,10 +33,10 @@ def people(count: int, seed: int = 1) -> np.ndarray:
     return frames.astype(np.float32)
 
 
-def decided_network(seed: int = 0) -> nn.Module:
+def decided_network(seed: int = 0, **arguments: int) -> nn.Module:
     """The HAR network with random weights large enough that its answers differ from frame to frame."""
     torch.manual_seed(seed)
-    return decide(build("har-cnn"))
+    return decide(build("har-cnn", **arguments))
 
 
 def har_description(**changes: Any) -> Description:

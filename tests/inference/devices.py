@@ -1,5 +1,7 @@
 """The devices that a test may ask for; where there is none, it is skipped with the reason."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -17,4 +19,16 @@ BOTH = [
     ),
     pytest.param("cuda", "float32", marks=gpu),
     pytest.param("cuda", "bfloat16", marks=gpu),
+]
+
+needs_bfloat16 = pytest.mark.skipif(not cpu._has_native_bfloat16(), reason="this CPU has no bfloat16 of its own")
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'stridecast[openvino]'"
+)
+ENGINES = [
+    pytest.param("winograd", "float32"),
+    pytest.param("pytorch", "float32"),
+    pytest.param("pytorch", "bfloat16", marks=needs_bfloat16),
+    pytest.param("openvino", "float32", marks=needs_openvino),
+    pytest.param("openvino", "bfloat16", marks=[needs_openvino, needs_bfloat16]),
 ]

@@ -1,0 +1,246 @@
+"""Which of several ways to serve a bundle is the fastest on this machine: measured once, and remembered.
+
+A way is measured only if it reproduces the bundle's golden answers at its own precision. All that do take turns with
+full batches and single frames of the golden input, and the quickest turn of each counts, which a busy machine
+disturbs least.
+What was measured is kept in a file for each processor, versions, architecture and settings; without a place to keep
+it, or with one that can't be read or written, it is measured at each start. The golden answers are checked at each
+load in any case, by whoever loads.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import llvmlite.binding
+import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from inference.bundle import Bundle, GoldenError, Precision, check_golden, served_module
+from inference.devices import Device, DeviceError, Engine, answer
+
+SECONDS = 1.0
+"""What the turns of all ways may take together; `ROUNDS` of them take place in any case."""
+ROUNDS = 3
+
+# A lower precision must pay: its answers lie further from the golden ones, though within what the bundle allows.
+WORTH_PRECISION = 1.1
+FILE_LIMIT = 1 << 16
+PACKAGES = ("stridecast", "torch", "numpy", "numba", "openvino")
+
+
+class Way(Device, Protocol):
+    """A device with one engine and one precision."""
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+
+    @property
+    def precision(self) -> Precision:
+        """The one."""
+
+
+class Measured(BaseModel):
+    """A way to serve: `frames_per_s` in full batches, `single_ms` for one frame; or why it can't, and zeros."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    engine: str
+    precision: Precision
+    frames_per_s: float = 0.0
+    single_ms: float = 0.0
+    refusal: str = ""
+
+    @property
+    def title(self) -> str:
+        """The engine and its precision."""
+        return f"{self.engine} at {self.precision}"
+
+    @property
+    def worth(self) -> float:
+        """What ways are compared by."""
+        return self.frames_per_s * (WORTH_PRECISION if self.precision == "float32" else 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The ways to serve a bundle, the best first; what was `measured`, if anything; and how it was kept."""
+
+    ways: Sequence[Way]
+    measured: Sequence[Measured] = ()
+    remembered: bool = False
+    """Whether it had been measured before."""
+    note: str = ""
+    """Why it could not be kept for the next start."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A device that has several ways to serve a bundle."""
+
+    def choose(self, bundle: Bundle, max_batch: int) -> Choice:
+        """Return them, the best first."""
+
+
+class Memory(BaseModel):
+    """What was measured: under which circumstances, and for which bundle of the architecture among them."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    key: dict[str, JsonValue]
+    bundle_digest: str
+    measured: list[Measured]
+
+    def holds_for(self, key: dict[str, JsonValue], bundle: Bundle) -> bool:
+        """Tell whether it holds; what was refused for one bundle may be good for another, and isn't settled by it."""
+        refused = any(each.refusal for each in self.measured)
+        return self.key == key and (not refused or self.bundle_digest == bundle.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How to measure: by a clock that gives seconds; and the folder to remember in, if any.
+
+    `anew` leaves what is in the folder unread. What this process has measured itself, it remembers without.
+    """
+
+    clock: Callable[[], float]
+    folder: Path | None = None
+    anew: bool = False
+    memories: dict[str, Memory] = field(default_factory=dict)
+
+
+def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, measurement: Measurement) -> Choice:
+    """Return `ways` by what is remembered of them, or else by a measurement; refused ones are left out.
+
+    The last of `ways` stays the last resort whatever it was measured at.
+    """
+    key = _key(bundle, ways, max_batch, threads)
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = measurement.folder / f"{name}.json" if measurement.folder is not None else None
+    found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
+    remembered, note = found is not None and found.holds_for(key, bundle), ""
+    if found is None or not remembered:
+        measured = measure(bundle, ways, max_batch, measurement.clock)
+        found = Memory(key=key, bundle_digest=bundle.digest, measured=measured)
+        if any(not each.refusal for each in measured):
+            measurement.memories[name] = found
+            note = remember(path, found) if path is not None else ""
+    by_name = {(way.engine, way.precision): way for way in ways}
+    best_first = sorted((each for each in found.measured if not each.refusal), key=lambda each: -each.worth)
+    chosen = [by_name[each.engine, each.precision] for each in best_first]
+    return Choice([*chosen, *(way for way in ways[-1:] if way not in chosen)], found.measured, remembered, note)
+
+
+def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]) -> list[Measured]:
+    """Measure each way that reproduces the golden answers; the result is in the order of `ways`."""
+    found: dict[int, Measured] = {}
+    engines: dict[int, Engine] = {}
+    for index, way in enumerate(ways):
+        try:
+            engines[index] = _load(bundle, way, max_batch)
+        except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
+            told = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
+            found[index] = Measured(engine=way.engine, precision=way.precision, refusal=told or type(error).__name__)
+    golden = bundle.manifest.golden_frames()
+    frames = np.resize(golden, (max_batch, *golden.shape[1:]))
+    full, single = dict.fromkeys(engines, float("inf")), dict.fromkeys(engines, float("inf"))
+    rounds, end = 0, clock() + SECONDS
+    while engines and (rounds < ROUNDS or clock() < end):
+        rounds += 1
+        for index, engine in engines.items():
+            full[index] = min(full[index], _duration(engine, frames, clock))
+            single[index] = min(single[index], _duration(engine, frames[:1], clock))
+    for index in engines:
+        rate = max_batch / max(full[index], 1e-9)
+        engine_name, precision = ways[index].engine, ways[index].precision
+        found[index] = Measured(
+            engine=engine_name, precision=precision, frames_per_s=rate, single_ms=1e3 * single[index]
+        )
+    return [found[index] for index in range(len(ways))]
+
+
+def recall(path: Path) -> Memory | None:
+    """Read what was measured; None if it wasn't, or can't be read."""
+    try:
+        with path.open("rb") as file:
+            return Memory.model_validate_json(file.read(FILE_LIMIT))
+    except (OSError, ValidationError):
+        return None
+
+
+def memories(bundle: Bundle, folder: Path | None) -> list[Memory]:
+    """Return what has been measured on this processor for bundles of this one's architecture."""
+    found = [recall(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
+    here = {"cpu": cpu_title(), "architecture": bundle.manifest.architecture.model_dump(mode="json")}
+    return [memory for memory in found if memory is not None and here.items() <= memory.key.items()]
+
+
+def remember(path: Path, memory: Memory) -> str:
+    """Write what was measured, whole or not at all; return why it can't be, or nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            whole = Path(scratch) / path.name
+            whole.write_text(memory.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            whole.replace(path)
+    except OSError as error:
+        return f"{path.parent} can't be written ({error.strerror or error}), so each start measures again"
+    return ""
+
+
+def _load(bundle: Bundle, way: Way, max_batch: int) -> Engine:
+    wanted = bundle.manifest.input
+    engine = way.load(served_module(bundle), way.precision, wanted.shape, wanted.dtype, max_batch)
+    check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), way.precision)
+    return engine
+
+
+def _duration(engine: Engine, frames: Any, clock: Callable[[], float]) -> float:
+    begun = clock()
+    answer(engine, frames, len(frames))
+    return clock() - begun
+
+
+def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> dict[str, JsonValue]:
+    """What a measurement depends on; of a bundle, its architecture alone."""
+    return {
+        "cpu": cpu_title(),
+        "cores": os.cpu_count(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "architecture": bundle.manifest.architecture.model_dump(mode="json"),
+        "ways": [f"{way.engine} {way.precision}" for way in ways],
+        "max_batch": max_batch,
+        "threads": threads,
+    }
+
+
+@functools.cache
+def cpu_title() -> str:
+    """What this machine's processor is called, by its maker and by its compilers."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return f"{model} ({llvmlite.binding.get_host_cpu_name()})"
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

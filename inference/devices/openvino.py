@@ -1,0 +1,107 @@
+"""`har-cnn` by OpenVINO, where it is installed: what is fastest on CPUs with matrix units, in bfloat16.
+
+The graph is written here rather than converted from PyTorch's: no tracing at start, and none of the converter's
+reports to its maker. It is only imported where it is wanted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from inference.architectures.har import HarCnn
+from inference.architectures.layers import ConvRelu
+from inference.bundle import Precision
+from inference.devices import SLOTS, DeviceError, Engine
+from inference.served import Served
+
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def missing() -> str:
+    """Say what to install if OpenVINO is not; empty if it is."""
+    if importlib.util.find_spec("openvino") is not None:
+        return ""
+    return "the engine openvino needs the package of that name: pip install 'stridecast[openvino]'"
+
+
+def load(
+    module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int, threads: int
+) -> Engine:
+    """Compile the graph of `module`, which answers by a `HarCnn`, for any batch size.
+
+    Raises `DeviceError`.
+    """
+    import openvino
+
+    if not (isinstance(module, Served) and isinstance(module.network, HarCnn)):
+        raise DeviceError("the engine openvino serves har-cnn alone: choose engine auto or pytorch")
+    settings = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # the core it would take is the one where records are read
+    }
+    try:
+        compiled = openvino.Core().compile_model(_graph(module, module.network, shape), "CPU", settings)
+    except RuntimeError as error:
+        said = str(error).strip().rpartition("\n")[2]
+        raise DeviceError(f"OpenVINO can't serve this network here: {said}; choose engine auto or pytorch") from error
+    return OpenVinoEngine(compiled, shape, dtype, max_batch)
+
+
+class OpenVinoEngine:
+    """A compiled graph and two arrays, which it reads where they are; the work is done in `collect`."""
+
+    def __init__(self, compiled: Any, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
+        from openvino import Tensor
+
+        self._tensor = Tensor
+        self._staging = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
+        self._request = compiled.create_infer_request()
+        self._frames = [0] * SLOTS
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's input array."""
+        return self._staging[slot]
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Note the batch."""
+        self._frames[slot] = frames
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Classify the batch; the answers are copied out of the request's memory."""
+        frames = self._staging[slot][: self._frames[slot]]
+        self._request.set_input_tensor(self._tensor(frames, shared_memory=True))
+        self._request.infer()
+        answers: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
+        return answers
+
+
+def _graph(served: Served, network: HarCnn, shape: tuple[int, ...]) -> Any:
+    import openvino
+    from openvino import opset13 as ops
+
+    def constant(values: Any) -> Any:
+        return ops.constant(np.asarray(values, np.float32))
+
+    def convolution(x: Any, layer: ConvRelu) -> Any:
+        sums = ops.convolution(x, constant(layer.weight.detach()), [1], [0], [0], [1])
+        return ops.relu(ops.add(sums, constant(layer.bias.detach().reshape(1, -1, 1))))
+
+    frames = x = ops.parameter([-1, *shape], np.float32)
+    if served.normalises:
+        x = ops.multiply(ops.subtract(x, constant(served.mean)), constant(served.scale))
+    x = ops.transpose(x, ops.constant(np.array([0, 2, 1])))
+    x = convolution(convolution(x, network.conv1), network.conv2)
+    x = ops.max_pool(x, [3], [1], [0], [0], [3]).output(0)
+    x = convolution(convolution(x, network.conv3), network.conv4)
+    x = ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False)
+    x = ops.matmul(x, constant(network.output.weight.detach()), transpose_a=False, transpose_b=True)
+    x = ops.add(x, constant(network.output.bias.detach()))
+    return openvino.Model([ops.softmax(ops.multiply(x, constant(served.sharpness)), 1)], [frames], "har-cnn")

@@ -1,0 +1,137 @@
+"""The HAR network by the compiled kernels of `kernels`, in float32: what is fastest where a CPU multiplies no matrices.
+
+A handful of frames is taken through all layers at once, so that what they hand on stays in the cache.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.architectures.har import HarCnn, HarCnnArguments
+from inference.architectures.layers import ConvRelu
+from inference.compiled import first_call
+from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
+
+# A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
+FRAMES = 12
+POOL = 3
+REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
+
+
+class WinogradHarCnn(nn.Module):
+    """A `HarCnn` that multiplies less. `threads` share a batch.
+
+    Input and output as `HarCnn`'s; the difference is that of a few roundings.
+    """
+
+    def __init__(self, network: HarCnn, threads: int) -> None:
+        super().__init__()
+        self.output = network.output
+        self._layers = _Layers(network)
+        self._workspaces = [_Workspace(self._layers) for _ in range(threads)]
+        self._pool = ThreadPoolExecutor(threads, "winograd") if threads > 1 else None
+        example = torch.zeros(1, *network.frame_shape)
+        first_call(lambda: self(example), entries=len(ENTRIES))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (n, classes) of `frames`."""
+        values = frames.contiguous().view(len(frames), -1).numpy()
+        if self._pool is None or len(values) <= FRAMES:
+            features = self._workspaces[0].answer(values)
+        else:
+            shares = np.array_split(values, len(self._workspaces))
+            features = np.concatenate(list(self._pool.map(_Workspace.answer, self._workspaces, shares)))
+        logits: Tensor = self.output(torch.from_numpy(features))
+        return logits
+
+
+def warm_up() -> None:
+    """Compile, or load what has been compiled and cached."""
+    WinogradHarCnn(HarCnn(HarCnnArguments()), threads=1)
+
+
+class _Layers:
+    """The weights as the kernels read them, and how many rows each layer takes and gives.
+
+    A layer may write rows that are beyond what the network knows: they come of zeros, or of one another, and only
+    those that are beyond it, too, come of them.
+    """
+
+    def __init__(self, network: HarCnn) -> None:
+        slots, self.axes = network.frame_shape
+        pooled = (slots - 2 * REACH) // POOL
+        self.answers = pooled - 2 * REACH
+        self.tiles = (-(-pooled * POOL // 6), -(-(pooled - REACH) // 6), -(-self.answers // 2))
+        self.heights = (
+            max(self.tiles[0] * 6 + REACH, ROWS),
+            max(self.tiles[1] * 6 + REACH, self.tiles[0] * 2),
+            max(self.tiles[2] * 2 + REACH, self.tiles[1] * 6),
+            self.tiles[2] * 2,
+        )
+        self.read = min(slots - REACH, self.heights[0])
+        first, *others = (network.conv1, network.conv2, network.conv3, network.conv4)
+        self.first = pack_dense(_weight(first), _bias(first))
+        self.filters = [pack_filter(_weight(layer), outputs) for layer, outputs in zip(others, (6, 6, 2), strict=True)]
+        self.biases = [_bias(layer) for layer in others]
+        self.channels = [layer.out_channels for layer in (first, *others)]
+
+
+class _Workspace:
+    """Room for what is between the layers, for one thread."""
+
+    def __init__(self, layers: _Layers) -> None:
+        self._layers = layers
+        sizes = zip(layers.heights, layers.channels, strict=True)
+        self._rows = [np.zeros(FRAMES * height * channels, np.float32) for height, channels in sizes]
+        rows = [-(-FRAMES * tiles // ROWS) * ROWS for tiles in layers.tiles]
+        points = [outputs + TAPS - 1 for outputs in (6, 6, 2)]
+        pairs = list(zip(rows, points, layers.channels, layers.channels[1:], strict=False))
+        self._at_points = np.zeros(max(n * p * 2 * channels for n, p, channels, _ in pairs), np.float32)
+        self._products = np.zeros(max(n * p * vectors(out) * LANES for n, p, _, out in pairs), np.float32)
+
+    def answer(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The last layer's rows, averaged: (n, slots * axes) to (n, channels)."""
+        features = np.empty((len(values), self._layers.channels[-1]), np.float32)
+        for start in range(0, len(values), FRAMES):
+            some = values[start : start + FRAMES]
+            self._pass_on(some)
+            last = self._rows[3].reshape(FRAMES, -1, self._layers.channels[-1])
+            np.mean(last[: len(some), : self._layers.answers], axis=1, out=features[start : start + len(some)])
+        return features
+
+    def _pass_on(self, values: NDArray[np.float32]) -> None:
+        layers, rows, frames = self._layers, self._rows, len(values)
+        flat, channels = values.reshape(-1), layers.channels
+        for frame in range(frames):
+            at, to = frame * values.shape[1], frame * layers.heights[0] * channels[0]
+            taps = (REACH + 1) * layers.axes
+            dense(flat, at, layers.axes, taps, layers.first, layers.read, rows[0], to, channels[0])
+        for layer, (outputs, pool) in enumerate(((6, POOL), (6, 1), (2, 1))):
+            convolve(
+                rows[layer],
+                layers.heights[layer],
+                channels[layer],
+                outputs,
+                pool,
+                layers.filters[layer],
+                layers.biases[layer],
+                frames,
+                layers.tiles[layer],
+                self._at_points,
+                self._products,
+                rows[layer + 1],
+                layers.heights[layer + 1],
+            )
+
+
+def _weight(layer: ConvRelu) -> NDArray[np.float32]:
+    return layer.weight.detach().numpy()
+
+
+def _bias(layer: ConvRelu) -> NDArray[np.float32]:
+    return layer.bias.detach().numpy()

@@ -1,0 +1,55 @@
+"""How the engine of a CPU is chosen, and what is told of it."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from inference.choice import Measured, Measurement
+from inference.models import Model
+
+log = logging.getLogger(__name__)
+
+# Measured: on a CPU the rate is flat from 12 frames on, and a larger batch only takes longer.
+MAX_BATCH = {"cpu": 64, "cuda": 1024}
+
+
+def measurement(threads: int, *, anew: bool = False) -> Measurement:
+    """Return how engines of so many threads are measured; `anew`, even if they have been on this machine.
+
+    One thread is measured by its CPU time, which doesn't count what a busy machine makes it wait.
+    """
+    return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew)
+
+
+def default_folder() -> Path | None:
+    """`$XDG_CACHE_HOME/stridecast/engines`, with `~/.cache` where the variable is not set; None without a home."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # an image may have neither
+        return None
+    return base / "stridecast" / "engines"
+
+
+def tell(model: Model) -> None:
+    """Log on what a model serves, and what else there was to choose from."""
+    by = f", by {model.way}" if model.way else ""
+    log.info("%s passed its golden check on %s at %s%s", model.bundle.title, model.device, model.precision, by)
+    for reason in model.passed_over:
+        log.warning("%s is not served by %s", model.bundle.title, reason)
+    choice = model.choice
+    if choice is None or not choice.measured:
+        return
+    for each in choice.measured:
+        if each.refusal:
+            log.warning("%s is not served by %s: %s", model.bundle.title, each.title, each.refusal)
+    when = "before" if choice.remembered else "just now"
+    speeds = "; ".join(describe(each) for each in choice.measured if not each.refusal)
+    log.info("engines for %s, measured %s: %s", model.bundle.title, when, speeds)
+    if choice.note:
+        log.warning("what was measured is not kept: %s", choice.note)
+
+
+def describe(measured: Measured) -> str:
+    """One way to serve in a few words."""
+    return f"{measured.title} {measured.frames_per_s:,.0f} frames/s, {measured.single_ms:.2f} ms for one"

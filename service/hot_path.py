@@ -1,0 +1,25 @@
+"""Compiles what is compiled of the hot path into its caches: `python -m service.hot_path`, once, when it is installed.
+
+Whatever isn't there by then is compiled when a worker starts, which takes it some seconds longer.
+"""
+
+import inference.devices.winograd
+import ingest.decode
+import ingest.label_kernel
+import ingest.record_places
+import windowing
+
+
+def compile_hot_path() -> None:
+    """Call each compiled function once."""
+    inference.devices.winograd.warm_up()
+    ingest.decode.warm_up()
+    ingest.label_kernel.warm_up()
+    ingest.label_kernel.warm_up_activities()
+    ingest.record_places.warm_up()
+    windowing.warm_up()
+    windowing.Framer(windowing.TextRules(tokens="words", html=False, length=1, keep="last"), ["a"])
+
+
+if __name__ == "__main__":
+    compile_hot_path()

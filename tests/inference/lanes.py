@@ -1,0 +1,25 @@
+"""`python -m tests.inference.lanes avx512f`: the kernels as they are for a processor with that feature, or `none`.
+
+The compiler breaks vectors that are too wide for the processor at hand into ones that fit.
+"""
+
+import sys
+from unittest import mock
+
+import llvmlite.binding
+import numba
+import numpy as np
+
+from inference.bundle import infer_plainly
+from tests.inference.bundles import decided_network
+
+numba.njit(lambda: 0)  # by now Numba knows what it compiles for
+features = {"avx512f": {"avx512f": True}, "none": {}}[sys.argv[1]]
+with mock.patch.object(llvmlite.binding, "get_host_cpu_features", return_value=features):
+    from inference.devices import kernels, winograd
+
+network = decided_network().eval().requires_grad_(False)
+frames = np.random.default_rng(0).normal(0, 1, (14, 80, 3)).astype(np.float32)
+fast = winograd.WinogradHarCnn(network, 1)  # type: ignore[arg-type]
+difference = np.abs(infer_plainly(fast, frames) - infer_plainly(network, frames)).max()
+print(kernels.LANES, "well" if difference < 1e-4 else difference)

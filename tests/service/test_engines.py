@@ -1,0 +1,100 @@
+"""How the choice of an engine reaches those who run a worker."""
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from inference.bundle import Bundle
+from inference.choice import Choice, Measured
+from inference.devices import choose_device
+from inference.models import Model, load_model
+from service import engines
+from service.cli import main
+from service.settings import ServiceSettings, SettingsError, load
+from tests.inference.bundles import constant_bundle, har_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return constant_bundle(tmp_path / "bundle")
+
+
+def test_what_is_measured_is_kept_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert engines.default_folder() == Path("/elsewhere/stridecast/engines")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert engines.default_folder() == Path("/home/somebody/.cache/stridecast/engines")
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert engines.default_folder() is None
+
+
+def test_one_thread_is_measured_by_its_own_time_and_several_by_the_clock() -> None:
+    assert engines.measurement(1).clock is time.process_time
+    assert engines.measurement(2).clock is time.perf_counter
+
+
+def test_the_log_says_what_serves_and_why_nothing_else_does(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    measured = [
+        Measured(engine="fast", precision="float32", frames_per_s=12345.6, single_ms=0.25),
+        Measured(engine="odd", precision="bfloat16", refusal="it misses its golden answers"),
+    ]
+    choice = Choice([], measured, remembered=True, note="/cache can't be written")
+    model = Model(bundle, "float32", None, "cpu", 64, choice, "fast", ("quick at float32: it is gone",))  # type: ignore[arg-type]
+    engines.tell(model)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "constant@1 passed its golden check on cpu at float32, by fast"),
+        ("WARNING", "constant@1 is not served by quick at float32: it is gone"),
+        ("WARNING", "constant@1 is not served by odd at bfloat16: it misses its golden answers"),
+        ("INFO", "engines for constant@1, measured before: fast at float32 12,346 frames/s, 0.25 ms for one"),
+        ("WARNING", "what was measured is not kept: /cache can't be written"),
+    ]
+
+
+def test_a_device_without_a_choice_is_told_as_ever(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    engines.tell(Model(bundle, "bfloat16", None, "cuda", 64))  # type: ignore[arg-type]
+
+    assert caplog.messages == ["constant@1 passed its golden check on cuda at bfloat16"]
+
+
+def test_models_measures_when_it_is_asked_to_and_lists_what_has_been_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = har_bundle(tmp_path / "har").folder
+    assert main(["models", "--bundles", str(folder)]) == 0
+    assert "measured on" not in capsys.readouterr().out
+
+    assert main(["models", "--measure", "--inference.max-batch", "4", "--bundles", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert ", 1 thread(s), batches of 4" in shown
+    assert "winograd" in shown
+    assert "pytorch" in shown
+
+    assert main(["models", "--bundles", str(folder)]) == 0
+    assert ", 1 thread(s), batches of 4" in capsys.readouterr().out
+
+
+def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ServiceSettings, ["--inference.engine", "onnx"], "stridecast test")
+    said = str(caught.value)
+    assert said.startswith("inference.engine = 'onnx': input should be 'auto', 'winograd', 'openvino' or 'pytorch'")
+
+
+def test_the_engine_of_the_settings_serves(tmp_path: Path) -> None:
+    settings = load(ServiceSettings, ["--inference.engine", "pytorch"], "stridecast test").inference
+    bundle = har_bundle(tmp_path / "har")
+    assert load_model(bundle, choose_device("cpu", settings.precision, engine=settings.engine), 2).way == "pytorch"
