@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import llvmlite.binding
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from inference.bundle import Bundle, GoldenError, Precision, check_golden, served_module
@@ -228,14 +228,14 @@ def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> d
 
 @functools.cache
 def cpu_title() -> str:
-    """What this machine's processor is called, by its maker and by its compilers."""
+    """What this machine's processor is called, and the instructions that PyTorch finds there."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    return f"{model} ({llvmlite.binding.get_host_cpu_name()})"
+    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 @functools.cache
