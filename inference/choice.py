@@ -102,8 +102,10 @@ class Memory(BaseModel):
     bundle_digest: str
     measured: list[Measured]
 
-    def holds_for(self, key: dict[str, JsonValue], bundle: Bundle) -> bool:
+    def holds_for(self, key: dict[str, JsonValue], ways: Sequence[Way], bundle: Bundle) -> bool:
         """Tell whether it holds; what was refused for one bundle may be good for another, and isn't settled by it."""
+        if [(each.engine, each.precision) for each in self.measured] != [(way.engine, way.precision) for way in ways]:
+            return False
         refused = any(each.refusal for each in self.measured)
         return self.key == key and (not refused or self.bundle_digest == bundle.digest)
 
@@ -130,7 +132,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = measurement.folder / f"{name}.json" if measurement.folder is not None else None
     found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
-    remembered, note = found is not None and found.holds_for(key, bundle), ""
+    remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
         measured = measure(bundle, ways, max_batch, measurement.clock)
         found = Memory(key=key, bundle_digest=bundle.digest, measured=measured)
