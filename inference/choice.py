@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import llvmlite.binding
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from inference.bundle import Bundle, GoldenError, Precision, check_golden, served_module
@@ -102,8 +102,10 @@ class Memory(BaseModel):
     bundle_digest: str
     measured: list[Measured]
 
-    def holds_for(self, key: dict[str, JsonValue], bundle: Bundle) -> bool:
+    def holds_for(self, key: dict[str, JsonValue], ways: Sequence[Way], bundle: Bundle) -> bool:
         """Tell whether it holds; what was refused for one bundle may be good for another, and isn't settled by it."""
+        if [(each.engine, each.precision) for each in self.measured] != [(way.engine, way.precision) for way in ways]:
+            return False
         refused = any(each.refusal for each in self.measured)
         return self.key == key and (not refused or self.bundle_digest == bundle.digest)
 
@@ -130,7 +132,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = measurement.folder / f"{name}.json" if measurement.folder is not None else None
     found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
-    remembered, note = found is not None and found.holds_for(key, bundle), ""
+    remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
         measured = measure(bundle, ways, max_batch, measurement.clock)
         found = Memory(key=key, bundle_digest=bundle.digest, measured=measured)
@@ -228,14 +230,14 @@ def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> d
 
 @functools.cache
 def cpu_title() -> str:
-    """What this machine's processor is called, by its maker and by its compilers."""
+    """What this machine's processor is called, and the instructions that PyTorch finds there."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    return f"{model} ({llvmlite.binding.get_host_cpu_name()})"
+    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 @functools.cache

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from inference.bundle import Bundle, BundleError, GoldenError, ManifestError, Precision, check_golden, served_module
+from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden, served_module
 from inference.choice import Choice, Choosing, Way
-from inference.devices import Device, DeviceError, Engine, answer
+from inference.devices import Device, Engine, answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +47,11 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
 
 
 def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
-    refusals: list[tuple[Way, BundleError | DeviceError]] = []
+    refusals: list[tuple[Way, Exception]] = []
     for way in choice.ways:
         try:
             engine = _load(bundle, way, way.precision, max_batch)
-        except (GoldenError, DeviceError) as error:
+        except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
             refusals.append((way, error))
         else:
             passed_over = tuple(f"{refused.engine} at {refused.precision}: {error}" for refused, error in refusals)

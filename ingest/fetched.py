@@ -24,6 +24,7 @@ from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import calc_crc32c
+from numpy.typing import NDArray
 
 from ingest.record_columns import Records
 from ingest.record_places import (
@@ -112,7 +113,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             if asked_for.any():
                 self._begun = True
                 return piece[int(asked_for.argmax()) :]  # type: ignore[no-any-return]
-            self.next_fetch_offset = int(piece.offset[-1]) + 1
+            self.next_fetch_offset = max(self.fetch_offset, int(piece.offset[-1]) + 1)
         return None
 
     def _maybe_skip_record(self, _piece: Records) -> bool:
@@ -122,16 +123,16 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         """Yield the records that the isolation level allows; at the end `next_fetch_offset` passes the last batch."""
         raw = bytes(records._buffer)  # itself, where it is bytes
         view = np.frombuffer(raw, np.uint8)
-        at, last, sound, room = 0, -1, -1, min(PIECE, len(raw) // SHORTEST_RECORD)
+        at, last, sound = 0, -1, -1
+        places = _room_for(min(PIECE, len(raw) // SHORTEST_RECORD))
         while True:
-            places = np.empty((COLUMNS, room), np.int64)
             found, at, last_found, size, why = find_batches(view, at, sound, self._must_tell_apart, places)
             if last_found >= 0:
                 last, self.leader_epoch = last_found, _number(raw, last_found + EPOCH_AT)
             if found:
-                yield self._counted(Records(raw, places[:, :found]), size)
+                yield self._counted(Records(raw, places[:, :found].copy()), size)
             if why == FULL:
-                room = max(room, _number(raw, at + COUNT_AT))
+                places = _room_for(max(places.shape[1], _number(raw, at + COUNT_AT)))
             elif why == UNCHECKED and _is_sound(raw, at):
                 sound = at
             elif why == DONE or (batch := _batch_at(records, at)) is None:
@@ -178,6 +179,10 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
     def _contains_abort_marker(self, batch: Any) -> bool:
         return batch.records_count > 0 and bool(super()._contains_abort_marker(batch))
+
+
+def _room_for(records: int) -> NDArray[np.int64]:
+    return np.empty((COLUMNS, records), np.int64)
 
 
 def _number(raw: bytes, at: int, size: int = 4) -> int:
@@ -235,7 +240,7 @@ def _next_piece(batch: Any) -> tuple[Records, int]:
     base, step = batch.first_timestamp, 1
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
         base, step = batch.max_timestamp, 0
-    places = np.empty((COLUMNS, wanted), np.int64)
+    places = _room_for(wanted)
     raw = np.frombuffer(batch._buffer, np.uint8)
     found, batch._pos, size = find_records(raw, batch._pos, batch.base_offset, base, step, places)
     batch._next_record_index += found

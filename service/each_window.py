@@ -127,9 +127,7 @@ class EachWindow(Stream):
         devices = readings.device_ids()
         buried_until = {device: self._graves.last_record(device) for device in set(devices)}
         last = np.fromiter(map(buried_until.__getitem__, devices), np.int64, len(devices))
-        rows = records.offset[readings.record] > last
-        columns = ("id_at", "id_end", "timestamp_ms", "xyz", "record")
-        return dataclasses.replace(readings, **{name: getattr(readings, name)[rows] for name in columns})
+        return readings[records.offset[readings.record] > last]
 
     def _windows(self, records: Records, readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
         offsets = records.offset[readings.record]
@@ -171,6 +169,8 @@ class _Start(msgspec.Struct):
 
 def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
     """Read the identity of a label: its device, which is the record's key, and its window's start."""
+    if record.key is None:
+        return None
     try:
         return record.key, msgspec.json.decode(record.value, type=_Start).window_start
     except (msgspec.DecodeError, TypeError):

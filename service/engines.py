@@ -63,7 +63,7 @@ def tell(model: Model) -> None:
         return
     for each in choice.measured:
         if each.refusal:
-            log.warning("%s is not served by %s: %s", model.bundle.title, each.title, each.refusal)
+            log.warning("%s is not served by %s: %s", model.bundle.title, each.title, " ".join(each.refusal.split()))
     when = "before" if choice.remembered else "just now"
     speeds = "; ".join(describe(each) for each in choice.measured if not each.refusal)
     log.info("engines for %s, measured %s: %s", model.bundle.title, when, speeds)

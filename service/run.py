@@ -21,7 +21,7 @@ from prometheus_client import (
 
 from inference.bundle import SHIPPED, find_bundle, load_bundle
 from inference.core import Core, Trouble
-from inference.devices import choose_device
+from inference.devices import Device, choose_device, winograd
 from ingest.rejections import Reason
 from service import engines, http, logs
 from service.device_watch import watched
@@ -146,7 +146,7 @@ def open_core(settings: InferenceSettings) -> Iterator[Core]:
         capacity=settings.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),
-        fallback=choose_device("cpu", threads=settings.threads) if falls_back else None,
+        fallback=_fallback(settings) if falls_back else None,
     )
     core.start()
     with watched(core, settings.deadline_s):
@@ -154,6 +154,12 @@ def open_core(settings: InferenceSettings) -> Iterator[Core]:
             yield core
         finally:
             core.close()
+
+
+def _fallback(settings: InferenceSettings) -> Device:
+    """Make ready, before it is needed: to compile then would keep every worker waiting."""
+    winograd.warm_up()
+    return choose_device("cpu", threads=settings.threads)
 
 
 @contextmanager

@@ -5,7 +5,12 @@ import os
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # A machine with a GPU may have only what the tests of inference need, and no Kafka client.
 with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):

@@ -143,13 +143,14 @@ class Windower:
         self._table = device_table.new_table(_SMALLEST_CAPACITY)
         self._free = np.arange(_SMALLEST_CAPACITY - 1, -1, -1, dtype=np.int64)  # a stack, of which so many are left:
         self._left = _SMALLEST_CAPACITY
+        self._active = 0
         self._sheet = _new_sheet(max_frames)
         self._ages = Ages(idle_timeout_s)
         self._reached = -1
 
     def __len__(self) -> int:
         """Return the number of active devices."""
-        return len(self._free) - self._left
+        return self._active
 
     def __contains__(self, device_id: bytes) -> bool:
         return self._row_of(device_id) != device_table.FREE
@@ -311,6 +312,7 @@ class Windower:
                 break
             self._grow()
         new = np.concatenate(joined) if joined else _NO_ROWS
+        self._active += len(new)
         if len(new):
             self._rings.newest_ms[new] = kernels.NEVER
             self._rings.strayed[new] = kernels.NEVER
@@ -336,6 +338,7 @@ class Windower:
         self._rings.oldest[rows] = kernels.NOTHING
         self._free[self._left : self._left + len(rows)] = rows
         self._left += len(rows)
+        self._active -= len(rows)
 
     def _row_of(self, device_id: bytes) -> int:
         if len(device_id) > device_table.LONGEST_ID:

@@ -197,9 +197,9 @@ def _pack(module: nn.Module, precision: Precision, _: int) -> nn.Module:
 
 
 def _multiply_less(module: nn.Module, _: Precision, threads: int) -> nn.Module:
-    from inference.devices.winograd import WinogradHarCnn  # late: texts need no compiler
-
     try:
+        from inference.devices.winograd import WinogradHarCnn  # late: texts need no compiler
+
         replace_layers(module, HarCnn, lambda network: WinogradHarCnn(network, threads))
     except Exception as error:  # whatever a compiler may say of a processor that it doesn't know
         raise DeviceError(f"the engine winograd can't be compiled here: {error}; choose engine pytorch") from error

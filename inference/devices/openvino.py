@@ -1,12 +1,14 @@
 """`har-cnn` by OpenVINO, where it is installed: what is fastest on CPUs with matrix units, in bfloat16.
 
-The graph is written here rather than converted from PyTorch's: no tracing at start, and none of the converter's
-reports to its maker. It is only imported where it is wanted.
+The graph is written here rather than converted from PyTorch's, so that nothing is traced at start. The package is only
+imported where it is wanted, and without the one that reports its use to its maker.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from inference.bundle import Precision
 from inference.devices import SLOTS, DeviceError, Engine
 from inference.served import Served
 
+REPORTER = "openvino_telemetry"
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -36,8 +39,6 @@ def load(
 
     Raises `DeviceError`.
     """
-    import openvino
-
     if not (isinstance(module, Served) and isinstance(module.network, HarCnn)):
         raise DeviceError("the engine openvino serves har-cnn alone: choose engine auto or pytorch")
     settings = {
@@ -48,20 +49,19 @@ def load(
         "ENABLE_CPU_PINNING": False,  # the core it would take is the one where records are read
     }
     try:
-        compiled = openvino.Core().compile_model(_graph(module, module.network, shape), "CPU", settings)
-    except RuntimeError as error:
+        package = _import()
+        compiled = package.Core().compile_model(_graph(package, module, module.network, shape), "CPU", settings)
+    except (RuntimeError, ImportError, OSError) as error:
         said = str(error).strip().rpartition("\n")[2]
         raise DeviceError(f"OpenVINO can't serve this network here: {said}; choose engine auto or pytorch") from error
-    return OpenVinoEngine(compiled, shape, dtype, max_batch)
+    return OpenVinoEngine(package, compiled, shape, dtype, max_batch)
 
 
 class OpenVinoEngine:
     """A compiled graph and two arrays, which it reads where they are; the work is done in `collect`."""
 
-    def __init__(self, compiled: Any, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
-        from openvino import Tensor
-
-        self._tensor = Tensor
+    def __init__(self, package: Any, compiled: Any, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
+        self._tensor = package.Tensor
         self._staging = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
         self._request = compiled.create_infer_request()
         self._frames = [0] * SLOTS
@@ -83,9 +83,20 @@ class OpenVinoEngine:
         return answers
 
 
-def _graph(served: Served, network: HarCnn, shape: tuple[int, ...]) -> Any:
-    import openvino
-    from openvino import opset13 as ops
+def _import() -> Any:
+    """Import OpenVINO, which would send an event to its maker at that, but does without the package that sends it."""
+    there = sys.modules.get(REPORTER)
+    sys.modules[REPORTER] = None  # type: ignore[assignment]  # stands for one that can't be imported
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[REPORTER]
+        if there is not None:
+            sys.modules[REPORTER] = there
+
+
+def _graph(package: Any, served: Served, network: HarCnn, shape: tuple[int, ...]) -> Any:
+    ops = package.opset13
 
     def constant(values: Any) -> Any:
         return ops.constant(np.asarray(values, np.float32))
@@ -104,4 +115,4 @@ def _graph(served: Served, network: HarCnn, shape: tuple[int, ...]) -> Any:
     x = ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False)
     x = ops.matmul(x, constant(network.output.weight.detach()), transpose_a=False, transpose_b=True)
     x = ops.add(x, constant(network.output.bias.detach()))
-    return openvino.Model([ops.softmax(ops.multiply(x, constant(served.sharpness)), 1)], [frames], "har-cnn")
+    return package.Model([ops.softmax(ops.multiply(x, constant(served.sharpness)), 1)], [frames], "har-cnn")

@@ -37,7 +37,7 @@ def run(options: Options) -> None:
             f"  folder  {summary.folder}\n", soft_wrap=True, highlight=False, markup=False
         )  # to be copied whole
         for memory in memories(load_bundle(summary.folder), engines.default_folder()):
-            circumstances = f"{memory.key['threads']} thread(s), batches of {memory.key['max_batch']}"
+            circumstances = f"{memory.key.get('threads')} thread(s), batches of {memory.key.get('max_batch')}"
             console.print(f"  measured on {cpu_title()}, {circumstances}", soft_wrap=True, highlight=False)
             console.print(_engines(memory), "")
 

@@ -99,9 +99,9 @@ class AtLeastOnce:
 
     def _labels_arrived(self, piece: Labels, last_offset: int) -> None:
         piece.owner.output.reached(last_offset)
-        piece.arrived(self._metrics)
         piece.acknowledged()
         self._note_in_flight(piece.owner, -len(piece))
+        piece.arrived(self._metrics)  # the last: nothing depends on it
 
     def _labels_refused(self, piece: Labels, error: Exception) -> None:
         self.failed.append((piece.owner, error))

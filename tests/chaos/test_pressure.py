@@ -27,7 +27,10 @@ MORE_DESCRIPTORS = 4
 def test_a_producer_ten_times_faster_than_the_worker_does_not_make_it_grow(
     make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
 ) -> None:
-    """The worker classifies one frame at a time, with a short queue; what it has no room for stays in Kafka."""
+    """The worker classifies one frame at a time, with a short queue; what it has no room for stays in Kafka.
+
+    On a slow machine that takes so long that the devices have fallen silent by the end.
+    """
     stage = make_stage(delivery=delivery, inference__max_batch="1", inference__queue_frames="64")
     with stage.fleet() as fleet:
         fleet.start(0)
@@ -40,7 +43,9 @@ def test_a_producer_ten_times_faster_than_the_worker_does_not_make_it_grow(
             working_s = time.monotonic() - began
         report(f"sent in {sending_s:.0f} s, worked off in {working_s:.0f} s")
         _judge(watch, report)
-        reckon(stage, fleet, sent, report, duplicates_at_most=0)
+        wanted = stage.expected(sent)
+        by_silence = stage.expected(sent, silent=True).labels.keys() - wanted.labels.keys()
+        reckon(stage, fleet, sent, report, expected=wanted, allowed=by_silence, duplicates_at_most=0)
 
 
 def _large_chunks(seed: int) -> Iterator[Record]:

@@ -285,6 +285,21 @@ def test_a_file_of_other_circumstances_under_the_right_name_is_not_believed(
     assert not choose(pairs, three(clock), 8, 1, Measurement(clock, tmp_path)).remembered
 
 
+@pytest.mark.parametrize("engines", [[], ["another"]])
+def test_a_file_that_tells_of_other_ways_is_measured_over(
+    pairs: Bundle, clock: Clock, tmp_path: Path, engines: list[str]
+) -> None:
+    choose(pairs, three(clock), 8, 1, Measurement(clock, tmp_path))
+    (file,) = tmp_path.glob("*.json")
+    content = json.loads(file.read_text())
+    content["measured"] = [content["measured"][0] | {"engine": engine} for engine in engines]
+    file.write_text(json.dumps(content))
+
+    found = choose(pairs, three(clock), 8, 1, Measurement(clock, tmp_path))
+    assert not found.remembered
+    assert len(found.measured) == 3
+
+
 def test_a_folder_that_cannot_be_written_costs_a_measurement_at_each_start_and_says_so(
     pairs: Bundle, clock: Clock, tmp_path: Path
 ) -> None:

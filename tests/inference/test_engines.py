@@ -248,6 +248,18 @@ def test_openvino_refuses_a_network_that_it_has_no_graph_for(tmp_path: Path) -> 
 
 
 @needs_openvino
+def test_openvino_is_imported_without_the_package_that_reports_its_use() -> None:
+    """Merely imported, it sends an event to its maker and leaves a folder in the user's home, unless told not to."""
+    script = (
+        "import sys; from inference.devices import choose_device; from inference.models import load_model; "
+        "from inference.bundle import load_bundle, find_bundle; "
+        "load_model(load_bundle(find_bundle('har-cnn')), choose_device('cpu', engine='openvino'), 1); "
+        "sys.exit(any(name.startswith('openvino_telemetry') for name in sys.modules) or 'openvino' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@needs_openvino
 def test_openvino_is_not_imported_where_it_is_not_wanted() -> None:
     script = (
         "import sys; from inference.devices import choose_device; from inference.models import load_model; "

@@ -146,6 +146,14 @@ def test_a_batch_of_many_pieces_is_read_whole_whatever_its_codec(codec: int) -> 
     ]
 
 
+def test_pieces_hold_no_more_than_what_they_found() -> None:
+    """Of records too large for a batch of two, one poll held fifty times what it had fetched."""
+    content = b"".join(Batch([record(0, b"x" * 5000)], offset).written for offset in range(50))
+    taken = list(open_records(PartitionRecords, content).take(50))
+    assert sum(len(piece) for piece in taken) == 50
+    assert sum((piece.places if piece.places.base is None else piece.places.base).nbytes for piece in taken) < 10_000
+
+
 def test_a_batch_is_begun_in_its_middle() -> None:
     part = open_records(PartitionRecords, Batch([record(n, b"%d" % n) for n in range(5)], 10).written, 13)
     assert [each.value for each in one_by_one(part.take(1))] == [b"3"]

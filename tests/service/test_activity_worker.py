@@ -9,6 +9,7 @@ from inference.bundle import Bundle
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
+from service.each_window import identify
 from service.kind import OpenStream, WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
@@ -102,6 +103,14 @@ def test_labels_that_kafka_has_count_their_windows_and_how_long_their_wearers_wa
     assert counted("windows_total", outcome="labelled") == 2
     assert counted("window_age_seconds_count") == 2
     assert counted("window_age_seconds_sum") == pytest.approx(3.5 + 1.5, abs=1e-3)
+
+
+def test_a_label_that_names_no_device_is_nobodys() -> None:
+    """Whoever writes one into the output topic could end the worker that reads it back."""
+    value = b'{"window_start": 1700000000000}'
+    assert identify(HandMade(value, b"phone"), 5) == (b"phone", 1_700_000_000_000)
+    assert identify(HandMade(value, None), 5) is None
+    assert identify(HandMade(None, b"phone"), 5) is None
 
 
 def test_records_that_are_refused_are_returned_with_their_reasons(open_stream: OpenStream) -> None:
