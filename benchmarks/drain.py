@@ -26,6 +26,7 @@ from benchmarks.latency import OUTPUT, cpu_seconds, start_loop, start_worker
 from inference.architectures import build
 from inference.bundle import ArchitectureChoice, Description, Input, Training, find_bundle, load_bundle, save_bundle
 from service.broker import Broker
+from service.processes import resident_bytes
 
 LOOPS = ("confluent-kafka", "kafka-python")
 WARM_UP = 100_000
@@ -70,7 +71,7 @@ def measure(contender: str, model: str, bundle: str, options: argparse.Namespace
             before, began, spent = output.labels(), time.time(), cpu_seconds(process.pid)
             process.send_signal(signal.SIGCONT)
             cpu, ended = output.settled(process.pid)
-            megabytes = resident(process.pid)
+            megabytes = resident_bytes(process.pid) / 1e6
         finally:
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGTERM)
@@ -106,12 +107,6 @@ class Output:
             if now != count:
                 count, cpu, last = now, cpu_seconds(pid), time.time()
         return cpu, last
-
-
-def resident(pid: int) -> float:
-    """Return a process's memory in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def constant_bundle(folder: Path) -> str:

@@ -24,6 +24,7 @@ import confluent_kafka
 import numpy as np
 
 from service.broker import Broker
+from service.processes import cpu_seconds as cpu_seconds
 from service.topics import TopicSpec, ensure_topics
 
 INPUT, OUTPUT, DEAD = "accelerometer", "activities", "accelerometer.dead-letters"
@@ -128,11 +129,6 @@ def send(bootstrap_servers: str, devices: int, seconds: float) -> None:
             client.poll(0)
             time.sleep(TICK_S)
     client.flush(30)
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def read(bootstrap_servers: str, topic: str) -> list[confluent_kafka.Message]:

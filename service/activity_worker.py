@@ -1,7 +1,8 @@
 """The activity worker: accelerometer records in, what each device's wearer is doing out."""
 
+import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from inference.bundle import Bundle
 from ingest.decode import Readings, decode
@@ -28,18 +29,22 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         warm_up_windowing()
         warm_up_activities()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
-        return lambda source: EachWindow(source, read, windower(), windows, streams)
-
-    def read(records: Records) -> tuple[Readings, Sequence[Rejection]]:
-        scale = STANDARD_GRAVITY if settings.unit == "g" else 1.0
-        return decode(records, max_ahead_ms=int(1000 * settings.max_ahead_s), scale=scale)
-
-    def windower() -> Windower:
-        return Windower(
-            lateness_slots=settings.lateness_slots,
-            max_gap_ms=settings.max_gap_ms,
-            idle_timeout_s=settings.idle_timeout_s,
-        )
+        return lambda source: EachWindow(source, decoder(settings), windower(settings), windows, streams)
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"
     return Kind("activity", settings, prepare, say, counts="devices", identify=identify, rules=rules)
+
+
+def decoder(settings: ActivitySettings) -> Callable[[Records], tuple[Readings, Sequence[Rejection]]]:
+    """Return what decodes records by the settings."""
+    scale = STANDARD_GRAVITY if settings.unit == "g" else 1.0
+    return functools.partial(decode, max_ahead_ms=int(1000 * settings.max_ahead_s), scale=scale)
+
+
+def windower(settings: ActivitySettings) -> Windower:
+    """Return the rings of a partition that has no devices yet."""
+    return Windower(
+        lateness_slots=settings.lateness_slots,
+        max_gap_ms=settings.max_gap_ms,
+        idle_timeout_s=settings.idle_timeout_s,
+    )

@@ -499,15 +499,20 @@ def run_broker(
     Raises BrokerError or ArtifactError.
     """
     folder = data_dir or default_data_dir()
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with suppress(KeyboardInterrupt), interrupted_once():
         fetch_kafka(cache)
         _tell(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
         with Broker(folder, port=port, heap=heap, cache=cache) as broker:
             print(broker.bootstrap_servers, flush=True)
             broker.wait()
-    except KeyboardInterrupt:
-        pass
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT raise KeyboardInterrupt; those that follow find what is being stopped already."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

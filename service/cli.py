@@ -23,6 +23,7 @@ COMMANDS = {
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
     "classify": ("service.commands.classify", "label texts, or a file of readings, without Kafka"),
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings, or on labelled texts"),
+    "bench": ("service.commands.bench", "measure this machine, and say how many devices it carries"),
     "models": ("service.commands.models", "list bundles and what they promise"),
 }
 
@@ -44,6 +45,8 @@ EXPECTED = (
     "ReplayError",
     "ClassifyError",
     "DemoError",
+    "ChildWorkerError",
+    "BenchError",
 )
 
 

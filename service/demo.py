@@ -10,19 +10,12 @@ import collections
 import http.client
 import json
 import math
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +28,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service import guard
 from service.broker import Broker, BrokerError, fetch_kafka
+from service.child_worker import ChildWorker, ChildWorkerError, running_worker
 from service.commands.topics import specs
 from service.replay import Replay, ReplayError
-from service.settings import Settings, environment
+from service.settings import Settings
 from service.synthesiser import SyntheticFleet
 from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4
-READY_WITHIN_S = 90.0
-WORKER_GRACE_S = 25.0
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
 SENDER_GRACE_S = 3.0
@@ -141,41 +132,17 @@ def quantile(buckets: list[tuple[float, float]], share: float) -> float:
     return math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class DemoWorker:
-    """The worker's process (its guard), the address of its HTTP port, and its log."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    log: Path
-
-    def check(self) -> None:
-        """Raise DemoError if the worker has ended."""
-        status = self.process.poll()
-        if status is None:
-            return
-        # The guard says 128 + n for signal n.
-        how = signal.Signals(status - 128).name if status > 128 else f"status {status}"
-        raise DemoError(f"the worker ended ({how}); its log ends with: {self.last_words()}")
-
-    def last_words(self) -> str:
-        """Return the last line of the log that is more than information, else the last line."""
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if not re.match(r'\S+ \S+ INFO |\{.*"level": "info"', line)]
-        return (telling or lines or ["it said nothing"])[-1][:300]
-
-
 def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: int, stop: threading.Event) -> None:
     """Run until `seconds` have passed since the first reading was sent, or `stop` is set.
 
-    Raises DemoError where a part fails or no label arrived, and whatever the broker and the topics raise.
+    Raises DemoError where a part fails or no label arrived, and whatever the broker, the topics and the worker raise.
     """
     console = Console()
     console.print("Stridecast demo: Apache Kafka, the activity worker and synthetic devices, all on this machine.")
     fetch_kafka()
     try:
         board = _run_parts(settings, devices, seconds, seed, stop, console)
-    except (BrokerError, TopicError, ReplayError, DemoError):
+    except (BrokerError, TopicError, ReplayError, ChildWorkerError, DemoError):
         # What stops us may stop our parts as well, and a moment earlier.
         if not stop.wait(TOLD_WITHIN_S):
             raise
@@ -202,37 +169,10 @@ def _run_parts(
                 return play(settings, broker, worker, fleet, seconds, stop, console)
 
 
-@contextmanager
-def running_worker(
-    settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event
-) -> Iterator[DemoWorker]:
-    """Start the worker as a process of its own; give it when it is ready."""
-    port = _free_port()
-    flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
-    command = [sys.executable, "-m", "service", "worker", "activity", *flags]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(WORKER_GRACE_S), *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for us; we end the worker when we have read its last labels
-            env={**os.environ, **environment(settings)},
-        )
-    worker = DemoWorker(process, f"http://127.0.0.1:{port}", log)
-    try:
-        _wait_until_ready(worker, stop)
-        yield worker
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(WORKER_GRACE_S + 5)
-
-
 def play(
     settings: Settings,
     broker: Broker,
-    worker: DemoWorker,
+    worker: ChildWorker,
     fleet: SyntheticFleet,
     seconds: float | None,
     stop: threading.Event,
@@ -240,7 +180,7 @@ def play(
 ) -> Board:
     """Send the devices' readings and show the labels as they arrive.
 
-    Raises DemoError or BrokerDied as soon as a part has ended.
+    Raises DemoError, ChildWorkerError or BrokerDied as soon as a part has ended.
     """
     servers = broker.bootstrap_servers
     replay = Replay(fleet, bootstrap_servers=servers, topic=settings.activity.input_topic, seconds=seconds)
@@ -363,22 +303,3 @@ def _share(board: Board) -> str:
 
 def _ms(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.0f} ms"
-
-
-def _wait_until_ready(worker: DemoWorker, stop: threading.Event) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        worker.check()
-        try:
-            with urllib.request.urlopen(f"{worker.url}/readyz", timeout=2):
-                return
-        except (OSError, http.client.HTTPException):
-            if stop.wait(0.1):
-                raise DemoError("stopped before the worker was ready") from None
-    raise DemoError(f"the worker did not get ready in {READY_WITHIN_S:g} s: {worker.last_words()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from inference.choice import Measured, Measurement
+from inference.devices import Device, choose_device
 from inference.models import Model
+from service.settings import InferenceSettings
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,25 @@ def measurement(threads: int, *, anew: bool = False) -> Measurement:
     One thread is measured by its CPU time, which doesn't count what a busy machine makes it wait.
     """
     return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew)
+
+
+def device_of(settings: InferenceSettings, *, anew: bool = False) -> Device:
+    """Return the device of the settings; `anew` measures a CPU's engines even if they have been on this machine.
+
+    Raises DeviceError.
+    """
+    return choose_device(
+        settings.device,
+        settings.precision,
+        threads=settings.threads,
+        engine=settings.engine,
+        measurement=measurement(settings.threads, anew=anew),
+    )
+
+
+def max_batch_of(settings: InferenceSettings, device: Device) -> int:
+    """Return the most frames in a batch, of the settings or by default."""
+    return settings.max_batch or MAX_BATCH[device.name]
 
 
 def default_folder() -> Path | None:

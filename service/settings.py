@@ -326,7 +326,7 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
         if _is_group(field):
             yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
         else:
-            yield prefix + name, field
+            yield prefix + (field.alias or name), field
 
 
 def _settings_of(command: type[BaseModel]) -> set[str]:

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from inference.bundle import BundleSummary, describe_bundles, load_bundle
 from inference.choice import Memory, cpu_title, memories
-from inference.devices import choose_device
 from inference.models import load_model
 from service import engines
 from service.settings import Command, InferenceSettings
@@ -44,14 +43,8 @@ def run(options: Options) -> None:
 
 
 def _measure(folder: Path, settings: InferenceSettings) -> None:
-    device = choose_device(
-        settings.device,
-        settings.precision,
-        threads=settings.threads,
-        engine=settings.engine,
-        measurement=engines.measurement(settings.threads, anew=True),
-    )
-    engines.tell(load_model(load_bundle(folder), device, settings.max_batch or engines.MAX_BATCH[device.name]))
+    device = engines.device_of(settings, anew=True)
+    engines.tell(load_model(load_bundle(folder), device, engines.max_batch_of(settings, device)))
 
 
 def _table(summary: BundleSummary) -> Table:

@@ -55,7 +55,7 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
     assert "--config FILE" in shown
     options = importlib.import_module(COMMANDS[name][0]).Options
     for option, field in options.model_fields.items():
-        flag = "--" + option.replace("_", "-")
+        flag = "--" + (field.alias or option).replace("_", "-")
         if field.default_factory:
             names = [f"{flag}.{each}".replace("_", "-") for each in field.annotation.model_fields]
         else:

@@ -1,0 +1,102 @@
+"""A worker as a process of its own, under a guard that ends it when this process dies, however it dies.
+
+ChildWorkerError    the worker ended, or did not get ready; the text says what its log says last
+"""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import guard
+from service.settings import Settings, environment
+
+READY_WITHIN_S = 90.0
+GRACE_S = 25.0
+
+
+class ChildWorkerError(Exception):
+    """The worker ended, or did not get ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildWorker:
+    """The worker's process (its guard), the address of its HTTP port, and its log."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def check(self) -> None:
+        """Raise ChildWorkerError if the worker has ended."""
+        status = self.process.poll()
+        if status is None:
+            return
+        # The guard says 128 + n for signal n.
+        how = signal.Signals(status - 128).name if status > 128 else f"status {status}"
+        raise ChildWorkerError(f"the worker ended ({how}); its log ends with: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last line of the log that is more than information, else the last line."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if not re.match(r'\S+ \S+ INFO |\{.*"level": "info"', line)]
+        return (telling or lines or ["it said nothing"])[-1][:300]
+
+
+@contextmanager
+def running_worker(
+    settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event, *, grace_s: float = GRACE_S
+) -> Iterator[ChildWorker]:
+    """Start an activity worker; give it when it is ready.
+
+    In the end it is asked to end, and killed if it has not after `grace_s` seconds. Raises ChildWorkerError.
+    """
+    port = _free_port()
+    flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
+    command = [sys.executable, "-m", "service", "worker", "activity", *flags]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(grace_s), *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for us; we end the worker when we are done with it
+            env={**os.environ, **environment(settings)},
+        )
+    worker = ChildWorker(process, f"http://127.0.0.1:{port}", log)
+    try:
+        _wait_until_ready(worker, stop)
+        yield worker
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(grace_s + 5)
+
+
+def _wait_until_ready(worker: ChildWorker, stop: threading.Event) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        worker.check()
+        try:
+            with urllib.request.urlopen(f"{worker.url}/readyz", timeout=2):
+                return
+        except (OSError, http.client.HTTPException):
+            if stop.wait(0.1):
+                raise ChildWorkerError("stopped before the worker was ready") from None
+    raise ChildWorkerError(f"the worker did not get ready in {READY_WITHIN_S:g} s: {worker.last_words()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
