@@ -131,8 +131,9 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 last, self.leader_epoch = last_found, _number(raw, last_found + EPOCH_AT)
             if found:
                 yield self._counted(Records(raw, places[:, :found].copy()), size)
-            if why == FULL:
-                places = _room_for(max(places.shape[1], _number(raw, at + COUNT_AT)))
+            if why == FULL:  # a batch that says it has more records than bytes is for others to refuse
+                wanted = min(_number(raw, at + COUNT_AT), (len(raw) - at) // SHORTEST_RECORD)
+                places = _room_for(max(places.shape[1], wanted))
             elif why == UNCHECKED and _is_sound(raw, at):
                 sound = at
             elif why == DONE or (batch := _batch_at(records, at)) is None:

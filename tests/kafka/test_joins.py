@@ -12,6 +12,7 @@ from kafka.structs import MemberState, TopicPartition
 
 from ingest.consumer import Handover, Hearing, open_consumer
 from service.broker import Broker
+from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
 
 SESSION_S = 2.0
@@ -146,7 +147,7 @@ def test_a_member_reads_on_while_a_join_waits_for_another(broker: Broker, topic:
                 send(producer(broker.bootstrap_servers), name, [(b"key", b"%d" % number, [])], partition=held.partition)
                 came: list[bytes] = []
                 while not came:
-                    came += [record.value for record in reading.poll(timeout_ms=50).get(held, [])]
+                    came += [record.value for record in one_by_one(reading.poll(timeout_ms=50).get(held, []))]
                 assert came == [b"%d" % number]
                 assert reading.group_metadata().state == MemberState.REBALANCING
     finally:

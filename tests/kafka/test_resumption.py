@@ -11,6 +11,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.consumer import MAX_POLL_RECORDS, Handover, Hearing, open_consumer
 from service.broker import Broker
+from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
 
 Message = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]
@@ -71,7 +72,7 @@ def test_a_partition_paused_while_others_are_read_to_their_ends_goes_on_when_it_
     seen: Counter[TopicPartition] = Counter()
 
     def take(polled: dict[TopicPartition, list[Any]]) -> None:
-        seen.update({partition: len(records) for partition, records in polled.items()})
+        seen.update({partition: len(one_by_one(records)) for partition, records in polled.items()})
 
     poll_until(consumer, lambda: bool(seen), take)
     (paused,) = seen
@@ -95,7 +96,7 @@ def test_partitions_paused_and_resumed_at_every_turn_give_every_record_once_in_o
     def take(polled: dict[TopicPartition, list[Any]]) -> None:
         nonlocal turns
         for partition, records in polled.items():
-            seen[partition] += [record.offset for record in records]
+            seen[partition] += [record.offset for record in one_by_one(records)]
             consumer.pause(partition)
         turns += 1
         if turns % 3 == 0:

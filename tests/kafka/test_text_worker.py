@@ -384,7 +384,7 @@ def test_a_flood_of_texts_does_not_keep_the_activities_waiting(
     make_both: Callable[..., Both], sentences: Bundle, tmp_path: Path
 ) -> None:
     both = make_both()
-    texts = [(f"text-{number}", text) for number, text in enumerate(some_texts(20_000))]
+    texts = [(f"text-{number}", text) for number, text in enumerate(some_texts(60_000))]
     readings = fleet(60)
     seen_before_the_end_of_the_flood = []
     with running_worker(tmp_path / "log", *both.flags, kind="all") as worker:
@@ -483,6 +483,7 @@ def test_labels_that_their_topic_refuses_are_tried_again_until_it_takes_them_whi
 def test_metrics_and_health_tell_the_two_workers_apart(make_both: Callable[..., Both], tmp_path: Path) -> None:
     both = make_both(1)
     with running_worker(tmp_path / "log", *both.flags, kind="all") as worker:
+        wait_for_partitions(worker, both, 1)
         assert (worker.get("/livez"), worker.get("/readyz")) == ((200, "ok\n"), (200, "ok\n"))
         assert worker.metric("stridecast_model_info", worker="activity", name="tiny-har") == 1
         assert worker.metric("stridecast_model_info", worker="text", name="tiny-text") == 1
