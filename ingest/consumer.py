@@ -20,6 +20,7 @@ import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecords
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.assignor import HonestAssignor
@@ -260,6 +261,9 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._fetcher, "_handle_fetch_response"),
         (consumer._fetcher, "PartitionRecords"),
         (consumer._fetcher.PartitionRecords, "_unpack_records"),
+        (consumer._fetcher.PartitionRecords, "_maybe_skip_record"),
+        (consumer._fetcher.PartitionRecords, "_maybe_raise_next_inline_exception"),
+        *((MemoryRecords, name) for name in ("_buffer", "_pos", "_next_slice", "_cache_next")),
         (consumer._fetcher.PartitionRecords, "_consume_aborted_transactions_up_to"),
         (consumer._fetcher.PartitionRecords, "_contains_abort_marker"),
         (consumer._fetcher.PartitionRecords, "_is_batch_aborted"),
