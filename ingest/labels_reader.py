@@ -1,4 +1,4 @@
-"""Reads back what was said: labels of the output topic, read committed, up to where it ended when asked.
+"""Reads back what was said: labels and dead letters, read committed, up to where their topics ended when asked.
 
 The end is asked for read-uncommitted: the markers of a transaction's offsets can land before the markers of its
 labels, so that labels which a commit relies on may still look open.
@@ -13,7 +13,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import connect
 from ingest.consumer import fetch_position
-from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.fetched import PartitionRecords
 from ingest.record_columns import FetchedRecord, Records
 
@@ -21,6 +21,8 @@ TIMEOUT_MS = 3_000
 # Of a commit that an open transaction may change: whoever waits for it waits alone, so it is asked for again later.
 COMMIT_TIMEOUT_MS = 500
 MAX_POLL_RECORDS = 4000
+# Of the consumer that asks for one record's time: a first batch comes whole, however large, and no other is wanted.
+ONE_BATCH_BYTES = 1
 
 
 class LabelsReader:
@@ -41,7 +43,11 @@ class LabelsReader:
             **shared,
         )
         self._uncommitted: kafka.KafkaConsumer = connect(
-            kafka.KafkaConsumer, bootstrap_servers, client_id=f"{client_id}-ends", **shared
+            kafka.KafkaConsumer,
+            bootstrap_servers,
+            client_id=f"{client_id}-ends",
+            max_partition_fetch_bytes=ONE_BATCH_BYTES,
+            **shared,
         )
         for consumer in (self._committed, self._uncommitted):
             consumer._fetcher.PartitionRecords = PartitionRecords
@@ -109,7 +115,10 @@ class LabelsReader:
 
 
 def source_of(record: Any) -> tuple[int, int] | None:
-    """Return the input partition and offset that a label's headers name; None where they don't."""
+    """Return the input partition and offset that the headers of a label or a dead letter name; None where they don't.
+
+    The last of a name counts, as in Kafka's ``lastHeader``: a letter's record may have been one itself.
+    """
     partition = offset = None
     for name, value in record.headers:
         if name == SOURCE_PARTITION_HEADER:
@@ -117,6 +126,12 @@ def source_of(record: Any) -> tuple[int, int] | None:
         elif name == SOURCE_OFFSET_HEADER:
             offset = _number(value)
     return None if partition is None or offset is None else (partition, offset)
+
+
+def topic_of(letter: Any) -> str | None:
+    """Return the input topic that a dead letter's headers name; None where they don't."""
+    topics = [value for name, value in letter.headers if name == SOURCE_TOPIC_HEADER and value is not None]
+    return topics[-1].decode(errors="replace") if topics else None
 
 
 def _number(value: bytes | None) -> int | None:

@@ -75,9 +75,12 @@ class Feed:
         partition.work = itertools.chain(replayed, self._timed(self._unsaid(partition, blocks, silent=False)))
         for rejection in rejections:
             metrics.rejected[rejection.reason].inc()
-        if rejections:
-            topic = self._dead_letter_topic
-            letters = [letter_of(records[refused.record], refused, source, topic) for refused in rejections]
+        letters = [
+            letter_of(records[refused.record], refused, source, self._dead_letter_topic)
+            for refused in rejections
+            if int(records.offset[refused.record]) not in partition.reported
+        ]
+        if letters:
             self._delivery.reject(letters, partition)
 
     def _unsaid(self, partition: Partition, blocks: Iterator[Block], *, silent: bool) -> Iterator[Block]:

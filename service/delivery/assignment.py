@@ -80,11 +80,12 @@ class Assignment:
         for warning in plan.warnings:
             log.warning("%s: %s", names({source}), warning)
         log.info(
-            "took %s: position %d, reading from %d, %d labels known",
+            "took %s: position %d, reading from %d, %d labels and %d dead letters known",
             names({source}),
             plan.position,
             plan.rewind_to,
             len(found.said),
+            len(found.reported),
         )
         self._hearing.forget({source})
         stream = self._open_stream(source)
@@ -96,6 +97,7 @@ class Assignment:
             position=plan.rewind_to,
             live_from=plan.position,
             said=Said(found.said),
+            reported=found.reported,
             committed_before=found.committed,
             rules=self._rules,
             aloud=plan.aloud,

@@ -1,6 +1,6 @@
 """One input partition, for as long as it is assigned to this worker."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -32,7 +32,8 @@ class Partition:
     """An assigned partition. Its object stands for this assignment, the epoch: what outlives it is dropped.
 
     Records before ``live_from`` only rebuild what was open; before it nothing is committed, and ``aloud`` tells
-    whether what closes there is said all the same, unless it has been.
+    whether what closes there is said all the same, unless it has been. ``reported`` are records, by offset, whose dead
+    letters are there already.
     """
 
     source: TopicPartition
@@ -43,6 +44,7 @@ class Partition:
     ledger: Ledger = field(default_factory=Ledger)
     committed_before: OffsetAndMetadata = None  # as it was found; made up where there was none
     said: Said = field(default_factory=Said)
+    reported: Collection[int] = ()
     rules: str = ""
     aloud: bool = False
     alive: bool = True

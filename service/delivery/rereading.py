@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.labels_reader import LabelsReader, source_of
+from ingest.labels_reader import LabelsReader, source_of, topic_of
 from service.delivery.partition import Output
 from service.delivery.recovery import Labels, Place, Plan, plan
 from service.delivery.said import ELSEWHERE, Identity, Mark
@@ -26,6 +26,8 @@ POLL_MS = 50
 IDLE_S = 1.0
 RETRY_S = 0.5
 WAITING_LONG_S = 10.0
+# A dead letter has its record's timestamp: how much older than a record before it another one may say that it is.
+LETTER_SKEW_MS = 60_000
 
 
 @dataclass(slots=True, eq=False)
@@ -43,18 +45,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """All that is needed to begin."""
+    """All that is needed to begin; ``reported`` are the records, by offset, whose dead letters are there already."""
 
     request: Request
     plan: Plan
     output: Output
     said: dict[Identity, Mark]
+    reported: set[int]
     committed: OffsetAndMetadata | None  # None where there is no commit, or one that can't stand beside labels
 
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """One newcomer whose labels are being read: how far, of which partitions of the output, each with its end."""
+    """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end."""
 
     request: Request
     plan: Plan
@@ -63,6 +66,7 @@ class _Reading:
     positions: dict[TopicPartition, int]
     ends: dict[TopicPartition, int]
     said: dict[Identity, Mark] = field(default_factory=dict)
+    reported: set[int] = field(default_factory=set)
 
     @property
     def done(self) -> bool:
@@ -207,6 +211,9 @@ class Rereading(threading.Thread):
             labels = None  # no record yet, so no label of one
         positions, ends = self._ranges(reader, source, labels, own, outputs)
         own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
+        if planned.labels is not None and planned.position < end:
+            letters = self._letter_ranges(reader, source, planned.position)
+            positions, ends = positions | letters[0], ends | letters[1]
         output = Output(own, outputs, own_end)
         if committed is not None and (committed.offset != planned.position or not committed.metadata):
             # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
@@ -235,14 +242,35 @@ class Rereading(threading.Thread):
         found = reader.offsets_at(partitions, timestamp)
         return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
 
+    def _letter_ranges(
+        self, reader: LabelsReader, source: TopicPartition, position: int
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return from where and up to where dead letters may lie of records that are still to be read.
+
+        Kafka has been seen to answer with a commit of half an hour ago, right after it came back. Labels make up for
+        that; a record that was rejected since is known by its dead letter.
+        """
+        topic = self._kind.settings.dead_letter_topic
+        partitions = [TopicPartition(topic, number) for number in range(reader.partitions_of(topic))]
+        bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
+        ends = {partition: end for partition, (start, end) in bounds.items() if start < end}
+        timestamp = reader.time_of(source, position) if ends else None
+        if timestamp is None:
+            return {}, {}
+        found = reader.offsets_at(ends, timestamp - LETTER_SKEW_MS)
+        positions = {partition: at for partition, at in found.items() if at is not None}
+        return positions, {partition: ends[partition] for partition in positions}
+
     def _read(self) -> None:
         """Read on, and hand over what has been read to its end."""
         for reading in [reading for reading in self._readings if reading.done]:
             self._readings.remove(reading)
-            self.found.append(Found(reading.request, reading.plan, reading.output, reading.said, reading.committed))
+            self.found.append(
+                Found(reading.request, reading.plan, reading.output, reading.said, reading.reported, reading.committed)
+            )
         if self._reader is None:
             return
-        # Newcomers whose labels share a partition of the output are read together, from the first of their places.
+        # Newcomers whose labels or letters share a partition are read together, from the first of their places.
         wanted: dict[TopicPartition, int] = {}
         for reading in self._readings:
             for partition, position in reading.positions.items():
@@ -255,8 +283,8 @@ class Rereading(threading.Thread):
         if not wanted:
             return
         records, reached = self._reader.poll(POLL_MS)
-        for partition, labels in records.items():
-            self._take_labels(partition, labels)
+        for partition, found in records.items():
+            self._take(partition, found)
         if any([reading.move_on(reached) for reading in self._readings]):
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > WAITING_LONG_S:
@@ -264,23 +292,33 @@ class Rereading(threading.Thread):
             log.warning("%s: labels are waited for: is a transaction open on their output?", sources)
             self._begin_again()  # the output may have been made anew, and end sooner
 
-    def _take_labels(self, partition: TopicPartition, labels: Sequence[Any]) -> None:
-        """Give labels of a partition of the output to those whose they are."""
+    def _take(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        """Give labels, or dead letters, to those whose they are."""
         readings = {
             reading.request.source.partition: reading for reading in self._readings if partition in reading.positions
         }
-        for record in labels:
+        for record in records:
             source = source_of(record)
             reading = None if source is None else readings.get(source[0])
             if source is None or reading is None:
                 continue
             if not reading.positions[partition] <= record.offset < reading.ends[partition]:
                 continue
-            identity = self._kind.identify(record, source[1])
-            if identity is not None:
-                place = record.offset if partition == reading.output.partition else ELSEWHERE
-                reading.said[identity] = Mark(place, source[1])
-                self._metrics.reread.inc()
+            if partition.topic != reading.output.partition.topic:
+                self._take_letter(reading, record, source[1])
+            else:
+                self._take_label(reading, partition, record, source[1])
+
+    def _take_letter(self, reading: _Reading, record: Any, offset: int) -> None:
+        if offset >= reading.plan.position and topic_of(record) == reading.request.source.topic:
+            reading.reported.add(offset)
+
+    def _take_label(self, reading: _Reading, partition: TopicPartition, record: Any, offset: int) -> None:
+        identity = self._kind.identify(record, offset)
+        if identity is not None:
+            place = record.offset if partition == reading.output.partition else ELSEWHERE
+            reading.said[identity] = Mark(place, offset)
+            self._metrics.reread.inc()
 
     def _begin_again(self) -> None:
         """Look everything up anew: what was asked for before may no longer hold."""

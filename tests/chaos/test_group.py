@@ -123,6 +123,28 @@ def test_commits_of_a_version_that_nobody_knows_are_told_of_and_cost_at_most_wha
         reckon(stage, fleet, sent, report, expected=Expected(sure, whole.letters), allowed=allowed)
 
 
+def test_a_commit_of_long_ago_that_kafka_answers_with_again_has_nothing_said_twice(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """Kafka 4.4 did, after a kill: it had begun to load the group's commits three times over."""
+    stage = make_stage(delivery=delivery)
+    records = messy_devices(seed, partitions=PARTITIONS, devices=3, seconds=16, speed=4)
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        load = stage.load(records)
+        time.sleep(4)
+        stale = committed(stage)
+        sent = load.wait()
+        positions_once_they_pass(stage, len(sent))
+        assert fleet.stop(0) == [0]
+        commit(stage, stale)
+        fleet.start(0)
+        positions_once_they_pass(stage, len(sent))
+        counted = reckon(stage, fleet, sent, report, duplicates_at_most=0)
+        assert counted.letters.duplicate == []
+        assert sum(position for position, _ in stale.values()) < len(sent) / 2
+
+
 def positions_once_they_pass(stage: Stage, records: int, *, within_s: float = 60) -> dict[int, int]:
     """Wait until so many records lie before the committed positions."""
     deadline = time.monotonic() + within_s

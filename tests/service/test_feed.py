@@ -113,6 +113,12 @@ def test_reading_pauses_while_many_bytes_of_dead_letters_are_on_their_way(monkey
     assert not partition.paused
 
 
+def test_a_record_that_has_a_dead_letter_gets_no_other() -> None:
+    delivery, partition = FakeDelivery(), make_partition(RefuseAll(), reported={1})
+    make_feed(FakeLane(), partition, delivery).take(partition, records(0, 1, 2))
+    assert [dict(letter.headers)["source-offset"] for letter in delivery.letters] == [b"0", b"2"]
+
+
 class Numbered(Stream):
     """Makes a frame of each record; every frame is one that a device's silence closes, where that is asked for."""
 

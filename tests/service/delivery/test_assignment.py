@@ -55,7 +55,7 @@ def make(asked: list[Request]) -> Assignment:
 def found(request: Request, **plan: Any) -> Found:
     planned = Plan(**{"position": 50, "rewind_to": 40, "labels": None, **plan})
     output = Output(TopicPartition("labels", 0), 1, end=100)
-    return Found(request, planned, output, {b"said": Mark(70, 45)}, None)
+    return Found(request, planned, output, {b"said": Mark(70, 45)}, {60}, None)
 
 
 def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
@@ -64,7 +64,7 @@ def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
     assignment.assigned({SOURCE})
     assignment.begin(found(asked[0]))
     partition = assignment.held[SOURCE]
-    assert (partition.position, partition.live_from, len(partition.said)) == (40, 50, 1)
+    assert (partition.position, partition.live_from, len(partition.said), partition.reported) == (40, 50, 1, {60})
     assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
     assert not assignment.awaits(asked[0])
 

@@ -4,23 +4,25 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
+from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
 from service.delivery import rereading
-from service.delivery.rereading import Found, Request, Rereading
+from service.delivery.rereading import LETTER_SKEW_MS, Found, Request, Rereading
 from service.kind import Kind
 from service.settings import TextSettings
 from tests.ingest.records import HandMade
 from tests.service.delivery.doors import make_metrics
 
-OUTPUT = TopicPartition("text-labels", 0)
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=lambda *_: [])  # type: ignore[arg-type]
+OUTPUT = TopicPartition(KIND.settings.output_topic, 0)
+DEAD = TopicPartition(KIND.settings.dead_letter_topic, 0)
 
 
 def source(number: int = 0) -> TopicPartition:
@@ -32,12 +34,18 @@ def label(of: int, record: int, offset: int) -> HandMade:
     return HandMade(b"{}", key=b"id", headers=headers, offset=offset)
 
 
+def letter(of: int, record: int, offset: int, *, topic: str = "texts") -> HandMade:
+    rejected = label(of, record, offset)
+    return replace(rejected, headers=[(SOURCE_TOPIC_HEADER, topic.encode()), *rejected.headers])
+
+
 class FakeReader:
-    """An output topic of one partition; gives five labels a poll, and notes in what order it is asked."""
+    """Labels and dead letters, a partition each; gives five labels a poll, and notes in what order it is asked."""
 
     def __init__(self) -> None:
         self.commits: dict[TopicPartition, OffsetAndMetadata | Exception] = {}
         self.labels: list[HandMade] = []
+        self.letters: list[HandMade] = []
         self.end = 0
         self.since: int | None = 0  # the label that is as late as any record
         self.asked: list[str] = []
@@ -55,6 +63,9 @@ class FakeReader:
         if partition == OUTPUT:
             self.asked.append("end of output")
             return 0, self.end
+        if partition == DEAD:
+            self.asked.append("end of dead letters")
+            return 0, len(self.letters)
         return 0, 1000
 
     def partitions_of(self, topic: str) -> int:
@@ -64,18 +75,20 @@ class FakeReader:
         return 7000
 
     def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
-        return dict.fromkeys(partitions, self.since if timestamp_ms == 7000 else None)
+        since = {7000: self.since, 7000 - LETTER_SKEW_MS: 0}.get(timestamp_ms)
+        return dict.fromkeys(partitions, since)
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:
         self.at = dict(positions)
 
     def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:
         self.polled()
-        coming = [record for record in self.labels if record.offset >= self.at[OUTPUT]][:5]
-        if not coming:
-            return {}, dict(self.at)
-        self.at[OUTPUT] = coming[-1].offset + 1
-        return {OUTPUT: coming}, dict(self.at)
+        for partition, records in ((OUTPUT, self.labels), (DEAD, self.letters)):
+            coming = [record for record in records if record.offset >= self.at.get(partition, 10**9)][:5]
+            if coming:
+                self.at[partition] = coming[-1].offset + 1
+                return {partition: coming}, dict(self.at)
+        return {}, dict(self.at)
 
     def close(self) -> None:
         self.asked.append("close")
@@ -146,7 +159,7 @@ def test_the_end_is_asked_for_when_the_commit_is_known() -> None:
     with running(reader) as thread:
         ask(thread)
         answers(thread)
-    assert reader.asked == ["commit of 0", "end of output", "close"]
+    assert reader.asked == ["commit of 0", "end of output", "end of dead letters", "close"]
 
 
 def test_without_a_commit_labels_are_read_from_the_time_of_the_first_record() -> None:
@@ -252,3 +265,25 @@ def test_labels_that_never_come_are_not_waited_for_for_ever(monkeypatch: pytest.
         ask(thread)
         [found] = answers(thread)
     assert records_of(found) == [100]
+
+
+def test_records_past_the_commit_that_have_a_dead_letter_are_known() -> None:
+    """Kafka came back from a kill with a commit of half an hour ago: 817 dead letters were written twice."""
+    reader = FakeReader()
+    reader.commit(0, position=90, labels_from=0)
+    reader.letters = [letter(offset % 2, 86 + offset, offset) for offset in range(12)]
+    reader.letters.append(letter(0, 98, 12, topic="images"))
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert found.reported == {90, 92, 94, 96}
+
+
+def test_after_an_operators_reset_dead_letters_are_written_again_like_labels() -> None:
+    reader = FakeReader()
+    reader.commits[source()] = OffsetAndMetadata(30, "", -1)
+    reader.letters = [letter(0, 40, 0)]
+    with running(reader) as thread:
+        ask(thread)
+        [found] = answers(thread)
+    assert found.reported == set()
