@@ -126,7 +126,7 @@ def test_commits_of_a_version_that_nobody_knows_are_told_of_and_cost_at_most_wha
 def test_a_commit_of_long_ago_that_kafka_answers_with_again_has_nothing_said_twice(
     make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
 ) -> None:
-    """Kafka 4.4 did, after a kill: it had begun to load the group's commits three times over."""
+    """Kafka 4.4 did, after a kill on a starved machine, where it had loaded the group's commits over and over."""
     stage = make_stage(delivery=delivery)
     records = messy_devices(seed, partitions=PARTITIONS, devices=3, seconds=16, speed=4)
     with stage.fleet() as fleet:
