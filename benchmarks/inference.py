@@ -42,9 +42,10 @@ from inference.bundle import (
     save_bundle,
     served_module,
 )
-from inference.choice import cpu_title
 from inference.core import Core, Lane, Result
-from inference.devices import Device, DeviceError, Engine, EngineName, answer, choose_device, cpu
+from inference.device_choice import choose_device
+from inference.devices import Device, DeviceError, Engine, EngineName, answer, cpu
+from inference.engine_choice import cpu_title
 from inference.models import load_model
 
 Call = Callable[[int], object]

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 
 from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden, served_module
-from inference.choice import Choice, Choosing, Way
 from inference.devices import Device, Engine, answer
+from inference.engine_choice import Choice, Choosing, Way
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,9 +31,9 @@ from rich.text import Text
 from service.broker import Broker, BrokerError, fetch_kafka
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
 from service.commands.topics import specs
-from service.replay import Replay, ReplayError
+from service.replay.run import Replay, ReplayError
+from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
-from service.synthesiser import SyntheticFleet
 from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4

@@ -5,8 +5,9 @@ import os
 import time
 from pathlib import Path
 
-from inference.choice import Measured, Measurement
-from inference.devices import Device, choose_device
+from inference.device_choice import choose_device
+from inference.devices import Device
+from inference.engine_choice import Measured, Measurement
 from inference.models import Model
 from service.settings import InferenceSettings
 

@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 
 from inference.bundle import Bundle, find_bundle, infer_plainly, load_bundle, served_module
-from service.fleet import Readings
-from service.synthesiser import BLEND_MS, SyntheticFleet
+from service.replay.fleet import Readings
+from service.replay.synthesiser import BLEND_MS, SyntheticFleet
 from training.scores import Scores, score
 from windowing import SLOT_MS, WINDOW_SLOTS, cut
 

@@ -21,7 +21,8 @@ from prometheus_client import (
 
 from inference.bundle import SHIPPED, find_bundle, load_bundle
 from inference.core import Core, Trouble
-from inference.devices import Device, choose_device, winograd
+from inference.device_choice import choose_device
+from inference.devices import Device, winograd
 from ingest.rejections import Reason
 from service import engines, http, logs
 from service.device_watch import watched

@@ -1,6 +1,6 @@
-"""Fits the figures of the synthetic people (`service/synthetic_people.json`) to recorded ones.
+"""Fits the figures of the synthetic people (`service/replay/synthetic_people.json`) to recorded ones.
 
-    python -m training.fit_synthesiser WISDM_FILE MOTIONSENSE_FILE [--out service/synthetic_people.json]
+    python -m training.fit_synthesiser WISDM_FILE MOTIONSENSE_FILE [--out service/replay/synthetic_people.json]
 
 reads users 1 to 28 of WISDM (29 to 36 are the test set, and nothing here may know them) and everybody in
 MotionSense. What goes into the table are figures over people: means, a few principal components and spreads.
@@ -75,7 +75,7 @@ def main() -> None:
     """Read the files named on the command line, fit, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, default=Path("service/synthetic_people.json"))
+    parser.add_argument("--out", type=Path, default=Path("service/replay/synthetic_people.json"))
     options = parser.parse_args()
     files = read_files(options.data)
     recordings = [recording for file in files for recording in file.recordings if _may_be_used(recording)]

@@ -10,16 +10,13 @@ Errors:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from inference.bundle import Precision
-
-if TYPE_CHECKING:
-    from inference.choice import Measurement
 
 EngineName = Literal["winograd", "openvino", "pytorch"]
 """What a CPU can compute with; see `cpu`."""
@@ -87,23 +84,3 @@ def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.f
         engine.launch(0, len(part))
         answers.append(engine.collect(0))
     return np.concatenate(answers)
-
-
-def choose_device(
-    name: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Precision | Literal["auto"] = "auto",
-    *,
-    threads: int = 1,
-    engine: EngineName | Literal["auto"] = "auto",
-    measurement: Measurement | None = None,
-) -> Device:
-    """Return the device of the settings; `auto` takes a GPU where there is one. The rest is for the CPU alone.
-
-    Raises `DeviceError`.
-    """
-    # Late, so that the CUDA part is only read where it is used, and since both modules need this one's names.
-    from inference.devices import cpu, cuda
-
-    if name == "cuda" or (name == "auto" and cuda.is_available()):
-        return cuda.CudaDevice(precision)
-    return cpu.CpuDevice(precision, threads, engine, measurement)

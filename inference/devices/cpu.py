@@ -1,4 +1,4 @@
-"""The CPU, in the caller's thread, by one of several engines; `choice` measures which is fastest on the processor.
+"""The CPU, in the caller's thread, by one of several engines; `engine_choice` measures which one is the fastest.
 
     winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
     openvino    `har-cnn` in float32 or bfloat16, where the package is installed (`openvino`)
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from inference.architectures.har import HarCnn
 from inference.architectures.layers import ConvRelu
 from inference.bundle import PRECISIONS, Bundle, Precision, served_module
-from inference.choice import Choice, Measurement, choose
 from inference.devices import SLOTS, DeviceError, Engine, EngineName, openvino
 from inference.devices.replace import replace_layers
 from inference.devices.texts import speed_up_texts
+from inference.engine_choice import Choice, Measurement, choose
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
 # load makes over and over, are met before serving.

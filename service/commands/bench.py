@@ -26,7 +26,7 @@ class Options(Settings):
 def run(options: Options) -> None:
     """Measure, and tell."""
     with interrupted_once():
-        from service.bench import run_bench, show, write_json  # PyTorch comes with it
+        from service.bench.run import run_bench, show, write_json  # PyTorch comes with it
 
         report = run_bench(options, options.seconds)
         if options.as_json:

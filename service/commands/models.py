@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import BundleSummary, describe_bundles, load_bundle
-from inference.choice import Memory, cpu_title, memories
+from inference.engine_choice import Memory, cpu_title, memories
 from inference.models import load_model
 from service import engines
 from service.settings import Command, InferenceSettings

@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.replay import SYNTHETIC, Replay, Sending, open_fleet, replay
-from service.replay_messages import Form
-from service.replay_texts import TextReplay
+from service.replay.messages import Form
+from service.replay.run import SYNTHETIC, Replay, Sending, open_fleet, replay
+from service.replay.texts import TextReplay
 from service.run import stop_on_signals
 from service.settings import SettingsError, TopicSettings
 

@@ -18,7 +18,8 @@ from torch import nn
 
 import service.run
 from inference.bundle import Precision
-from inference.devices import Device, DeviceLostError, DeviceMemoryError, Engine, choose_device
+from inference.device_choice import choose_device
+from inference.devices import Device, DeviceLostError, DeviceMemoryError, Engine
 from service.cli import main
 
 NEVER = 1 << 60

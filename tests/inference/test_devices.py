@@ -8,7 +8,8 @@ import torch
 
 from inference.bundle import Bundle, check_golden, infer_plainly, served_module
 from inference.core import Core, Result
-from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, choose_device, cpu, cuda
+from inference.device_choice import choose_device
+from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, cpu, cuda
 from inference.devices.cuda import LadderEngine, ladder
 from inference.models import load_model
 from tests.inference.bundles import people

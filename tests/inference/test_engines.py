@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from inference.bundle import ArchitectureChoice, Bundle, Input, infer_plainly, save_bundle, served_module
-from inference.choice import Measurement
 from inference.core import Core
-from inference.devices import DeviceError, Engine, EngineName, answer, choose_device, cpu, openvino
+from inference.device_choice import choose_device
+from inference.devices import DeviceError, Engine, EngineName, answer, cpu, openvino
+from inference.engine_choice import Measurement
 from inference.models import load_model
 from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.inference.devices import ENGINES, needs_openvino
@@ -251,7 +252,7 @@ def test_openvino_refuses_a_network_that_it_has_no_graph_for(tmp_path: Path) -> 
 def test_openvino_is_imported_without_the_package_that_reports_its_use() -> None:
     """Merely imported, it sends an event to its maker and leaves a folder in the user's home, unless told not to."""
     script = (
-        "import sys; from inference.devices import choose_device; from inference.models import load_model; "
+        "import sys; from inference.device_choice import choose_device; from inference.models import load_model; "
         "from inference.bundle import load_bundle, find_bundle; "
         "load_model(load_bundle(find_bundle('har-cnn')), choose_device('cpu', engine='openvino'), 1); "
         "sys.exit(any(name.startswith('openvino_telemetry') for name in sys.modules) or 'openvino' not in sys.modules)"
@@ -262,7 +263,7 @@ def test_openvino_is_imported_without_the_package_that_reports_its_use() -> None
 @needs_openvino
 def test_openvino_is_not_imported_where_it_is_not_wanted() -> None:
     script = (
-        "import sys; from inference.devices import choose_device; from inference.models import load_model; "
+        "import sys; from inference.device_choice import choose_device; from inference.models import load_model; "
         "from inference.bundle import load_bundle, find_bundle; "
         "load_model(load_bundle(find_bundle('har-cnn')), choose_device('cpu'), 1); sys.exit('openvino' in sys.modules)"
     )

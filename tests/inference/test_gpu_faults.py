@@ -19,7 +19,8 @@ from torch import nn
 
 from inference.bundle import Bundle, Precision, infer_plainly, served_module
 from inference.core import Core, Trouble
-from inference.devices import DeviceError, DeviceMemoryError, Engine, choose_device, cuda
+from inference.device_choice import choose_device
+from inference.devices import DeviceError, DeviceMemoryError, Engine, cuda
 from inference.models import load_model
 from tests.inference.bundles import people
 from tests.inference.devices import needs_cuda
@@ -129,7 +130,7 @@ PROGRAM = """
     import numpy as np, torch
     from inference.bundle import infer_plainly, load_bundle, served_module
     from inference.core import Core
-    from inference.devices import choose_device
+    from inference.device_choice import choose_device
     from service.device_watch import watched
     from tests.inference.bundles import people
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from inference.bundle import load_bundle
-from inference.devices import choose_device
+from inference.device_choice import choose_device
 from inference.models import load_model
 from tests.inference.bundles import text_bundle
 

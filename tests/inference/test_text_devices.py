@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from inference.architectures import build
 from inference.bundle import Bundle, infer_plainly, served_module
 from inference.core import Core
-from inference.devices import choose_device, cpu, texts
+from inference.device_choice import choose_device
+from inference.devices import cpu, texts
 from inference.devices.texts import (
     TableGloveCnn,
     TableTextCnn,

@@ -15,11 +15,11 @@ from rich.console import Console
 from ingest.decode import decode
 from ingest.texts import decode_texts
 from service.broker import Broker
-from service.fleet import RecordedFleet
-from service.replay import Replay, ReplayError, replay
-from service.replay_messages import Form
-from service.replay_texts import TextReplay
-from service.synthesiser import SyntheticFleet
+from service.replay.fleet import RecordedFleet
+from service.replay.messages import Form
+from service.replay.run import Replay, ReplayError, replay
+from service.replay.synthesiser import SyntheticFleet
+from service.replay.texts import TextReplay
 from training.datasets import Recording
 
 MakeTopic = Callable[..., str]

@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from service.demo import Board, Rates, view
-from service.replay import Replay
-from service.synthesiser import SyntheticFleet
+from service.replay.run import Replay
+from service.replay.synthesiser import SyntheticFleet
 
 
 def _shown(devices: int, height: int) -> list[str]:

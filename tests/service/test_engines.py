@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from inference.bundle import Bundle
-from inference.choice import Choice, Measured
-from inference.devices import choose_device
+from inference.device_choice import choose_device
+from inference.engine_choice import Choice, Measured
 from inference.models import Model, load_model
 from service import engines
 from service.cli import main

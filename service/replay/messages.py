@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ingest.contract import BINARY_HEADER, BINARY_VERSION, MAX_RATE_HZ
-from service.fleet import GOLDEN_RATIO, Fleet, Readings
+from service.replay.fleet import GOLDEN_RATIO, Fleet, Readings
 
 
 class Form(enum.StrEnum):

@@ -9,10 +9,10 @@ import pytest
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from ingest.decode import Readings as Decoded
 from ingest.decode import decode
-from service.fleet import Fleet, Readings, RecordedFleet
-from service.replay import Replay, ReplayError, Summary, open_fleet
-from service.replay_messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
-from service.synthesiser import SyntheticFleet
+from service.replay.fleet import Fleet, Readings, RecordedFleet
+from service.replay.messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
+from service.replay.run import Replay, ReplayError, Summary, open_fleet
+from service.replay.synthesiser import SyntheticFleet
 from training.datasets import Recording
 
 ORIGIN_MS = 1_700_000_000_000

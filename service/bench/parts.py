@@ -21,12 +21,12 @@ from ingest.record_columns import Records
 from ingest.record_places import COLUMNS, find_records
 from service import engines
 from service.activity_worker import decoder, windower
-from service.bench_figures import FormFigures, InferenceFigures, Parts
+from service.bench.figures import FormFigures, InferenceFigures, Parts
 from service.each_window import say
 from service.kind import Block, check_input
-from service.replay_messages import Form, Messages, packer
+from service.replay.messages import Form, Messages, packer
+from service.replay.synthesiser import SyntheticFleet
 from service.settings import ActivitySettings, InferenceSettings
-from service.synthesiser import SyntheticFleet
 from windowing import WINDOW_SLOTS, Frames, Windower
 from windowing import warm_up as warm_up_windowing
 

@@ -1,6 +1,6 @@
 """What a replay sends: devices, what they measured and when, and what their wearers really did.
 
-`RecordedFleet` plays recordings of real people; `service.synthesiser.SyntheticFleet` makes people up.
+`RecordedFleet` plays recordings of real people; `service.replay.synthesiser.SyntheticFleet` makes people up.
 """
 
 import re

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from service.fleet import Readings
+from service.replay.fleet import Readings
 from training.datasets import ACTIVITIES
 
 RATE_HZ = 20
@@ -143,7 +143,7 @@ class SyntheticFleet:
 def figures() -> dict[str, Any]:
     """The table that was fitted to recorded people."""
     table: dict[str, Any] = json.loads(
-        importlib.resources.files("service").joinpath("synthetic_people.json").read_text()
+        importlib.resources.files("service.replay").joinpath("synthetic_people.json").read_text()
     )
     return table
 

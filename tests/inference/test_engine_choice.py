@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from inference import choice
+from inference import engine_choice
 from inference.bundle import Bundle, GoldenError, Precision
-from inference.choice import Choice, Measurement, choose, measure, memories
 from inference.devices import DeviceError, Engine
+from inference.engine_choice import Choice, Measurement, choose, measure, memories
 from inference.models import load_model
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import Clock
@@ -227,9 +227,9 @@ def test_what_was_measured_under_other_circumstances_is_not_used(
         case "ways":
             ways = ways[1:]
         case "cpu":
-            monkeypatch.setattr(choice, "cpu_title", lambda: "another processor")
+            monkeypatch.setattr(engine_choice, "cpu_title", lambda: "another processor")
         case "version":
-            monkeypatch.setattr(choice, "_version", lambda package: f"the next {package}")
+            monkeypatch.setattr(engine_choice, "_version", lambda package: f"the next {package}")
         case _:
             bundle = constant_bundle(tmp_path / "bundle", shape=(4,))
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.bench import _progress, _size, assumptions, show, this_machine
-from service.bench_drain import MOST_SAMPLES
-from service.bench_figures import (
+from service.bench.drain import MOST_SAMPLES
+from service.bench.figures import (
     Drained,
     FormFigures,
     InferenceFigures,
@@ -25,9 +24,10 @@ from service.bench_figures import (
     report_of,
     rounded,
 )
+from service.bench.run import _progress, _size, assumptions, show, this_machine
 from service.cli import main
 from service.processes import child_of, cpu_seconds, resident_bytes, usable_cores
-from service.replay_messages import Form
+from service.replay.messages import Form
 from tests.inference.bundles import constant_bundle
 
 MACHINE = Machine(cpu="a processor", cores=4, load=0.1, python="3.11.7", stridecast="0.1.0")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from inference.bundle import find_bundle, load_bundle
-from service.fleet import Readings
 from service.recognition import recognise
-from service.synthesiser import SyntheticFleet, figures
+from service.replay.fleet import Readings
+from service.replay.synthesiser import SyntheticFleet, figures
 from training.datasets import ACTIVITIES
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.fleet import RecordedFleet
+from service.replay.fleet import RecordedFleet
 from training.datasets import OTHER_ACTIVITY, Recording
 
 

@@ -27,15 +27,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingest.bodies import pack
 from ingest.bulk import BulkProducer
 from ingest.producer import close_producer, open_producer
-from service.bench_figures import Drained, Whole
-from service.bench_parts import CHUNK_MS, DEVICES, SENT_AFTER_MS, Tell, outgoing_of
+from service.bench.figures import Drained, Whole
+from service.bench.parts import CHUNK_MS, DEVICES, SENT_AFTER_MS, Tell, outgoing_of
 from service.broker import Broker
 from service.child_worker import ChildWorker, running_worker
 from service.commands.topics import PARTITIONS, specs
 from service.processes import child_of, cpu_seconds, resident_bytes
-from service.replay_messages import Form, packer
+from service.replay.messages import Form, packer
+from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
-from service.synthesiser import SyntheticFleet
 from service.topics import ensure_topics
 
 MOST_SAMPLES = 1_000_000

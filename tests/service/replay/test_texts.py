@@ -4,8 +4,8 @@ import pytest
 
 from service.cli import main
 from service.offline import ClassifyError
-from service.replay import ReplayError
-from service.replay_texts import TextReplay
+from service.replay.run import ReplayError
+from service.replay.texts import TextReplay
 
 
 def replayed(path: Path, rate: float = 10.0, *, repeat: bool = False, seconds: float | None = None) -> TextReplay:

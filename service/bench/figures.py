@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.replay_messages import Form
+from service.replay.messages import Form
 from windowing import SLOT_MS, STRIDE_SLOTS
 
 HEADROOM = 0.3

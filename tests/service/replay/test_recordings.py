@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.fleet import Fleet
-from service.replay import open_fleet
+from service.replay.fleet import Fleet
+from service.replay.run import open_fleet
 
 pytestmark = pytest.mark.recordings
 

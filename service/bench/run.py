@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from inference.choice import cpu_title
+from inference.engine_choice import cpu_title
 from service import processes
-from service.bench_drain import MOST_SAMPLES, Size, measure_whole
-from service.bench_figures import (
+from service.bench.drain import MOST_SAMPLES, Size, measure_whole
+from service.bench.figures import (
     NAMES,
     READINGS_A_SECOND,
     STAGES,
@@ -29,10 +29,10 @@ from service.bench_figures import (
     report_of,
     rounded,
 )
-from service.bench_parts import CHUNK_MS, Tell, measure_parts
+from service.bench.parts import CHUNK_MS, Tell, measure_parts
 from service.broker import JavaMissing, fetch_kafka, find_java
 from service.broker_artifacts import ArtifactError
-from service.replay_messages import Form
+from service.replay.messages import Form
 from service.settings import Settings
 
 STEPS = 12

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
-from service.fleet import Fleet, RecordedFleet
-from service.replay_messages import Form, Messages, packer
-from service.synthesiser import SyntheticFleet
+from service.replay.fleet import Fleet, RecordedFleet
+from service.replay.messages import Form, Messages, packer
+from service.replay.synthesiser import SyntheticFleet
 from service.topics import TopicError, TopicSpec, inspect_topics
 from training.datasets import read_file
 from training.files import DataError
