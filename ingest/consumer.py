@@ -6,8 +6,7 @@ watermark has been processed since. Silence is judged against that, never agains
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
 of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``fetched``, ``assignor``,
-``pacing``, ``rejoining`` and ``resumption``, which mend it. ``open_consumer`` refuses a version that lacks those
-parts.
+``pacing``, ``rejoining`` and ``resumption``, which mend it; ``kafka_python`` says which versions have them.
 """
 
 import collections
@@ -19,13 +18,12 @@ from typing import Any
 import kafka
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import KafkaError, OffsetOutOfRangeError
-from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.memory_records import MemoryRecords
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.assignor import HonestAssignor
-from ingest.connection import IngestError, connect
+from ingest.connection import connect
 from ingest.fetched import PartitionRecords
+from ingest.kafka_python import refuse_other_versions
 from ingest.pacing import wait_a_little
 from ingest.record_places import warm_up
 from ingest.rejoining import end_what_was_begun, read_on_while_joining
@@ -220,7 +218,7 @@ def open_consumer(
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
         max_poll_records=MAX_POLL_RECORDS,
     )
-    _refuse_other_versions(consumer)
+    refuse_other_versions(consumer)
     warm_up()  # a second where nothing is cached, which the first poll would wait for
     handover.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions
@@ -241,45 +239,6 @@ def fetch_position(consumer: kafka.KafkaConsumer, partition: TopicPartition) -> 
     """
     state = consumer._subscription.assignment.get(partition)
     return None if state is None or state.position is None else int(state.position.offset)
-
-
-def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
-    leant_on = [
-        (consumer, "_net"),
-        (consumer, "_subscription"),
-        (consumer._subscription, "assigned_partitions"),
-        (consumer._coordinator, "_commit_offsets_sync_async"),
-        (consumer._coordinator, "poll"),
-        (consumer._coordinator, "time_to_next_poll"),
-        (consumer._coordinator, "need_rejoin"),
-        (consumer._coordinator, "rejoining"),
-        (consumer._coordinator, "reset_generation"),
-        (consumer._coordinator, "join_group_async"),
-        (consumer._coordinator, "_join_task"),
-        (consumer._coordinator, "_on_join_complete_async"),
-        (consumer._coordinator, "_enable_heartbeat"),
-        (consumer._fetcher, "_handle_fetch_response"),
-        (consumer._fetcher, "PartitionRecords"),
-        (consumer._fetcher.PartitionRecords, "_unpack_records"),
-        (consumer._fetcher.PartitionRecords, "_maybe_skip_record"),
-        (consumer._fetcher.PartitionRecords, "_maybe_raise_next_inline_exception"),
-        *((MemoryRecords, name) for name in ("_buffer", "_pos", "_next_slice", "_cache_next")),
-        (consumer._fetcher.PartitionRecords, "_consume_aborted_transactions_up_to"),
-        (consumer._fetcher.PartitionRecords, "_contains_abort_marker"),
-        (consumer._fetcher.PartitionRecords, "_is_batch_aborted"),
-        (DefaultRecordBatch, "_buffer"),
-        (DefaultRecordBatch, "_pos"),
-        (DefaultRecordBatch, "_next_record_index"),
-        (DefaultRecordBatch, "_read_msg"),
-        (consumer._fetcher, "fetched_records"),
-        (consumer._fetcher, "_next_partition_records"),
-        (consumer._fetcher, "_paused_partition_records"),
-    ]
-    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
-    if missing:
-        raise IngestError(
-            f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
-        )
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
