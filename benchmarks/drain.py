@@ -1,35 +1,44 @@
 """End to end through Apache Kafka: what a backlog of single samples costs to label, beside two plain loops.
 
-    python -m benchmarks.drain [--samples 1000000] [--devices 500] [--rounds 1]
+    python -m benchmarks.drain [--samples 1000000] [--devices 500 100000] [--processes 1 2] [--json FILE]
 
 Each contender first drains a small backlog, which compiles, imports and warms everything; then it is stopped (SIGSTOP)
 while the measured one is written, and let go. Counted are its CPU-seconds, of all its threads, and the wall seconds
 from there to its last label. `constant` answers every window alike: it is the pipeline without its model. The plain
 loops do less: no event time, no gaps, no late readings, no dead letters, no recovery.
+
+Several processes of a contender share the partitions as a group, and a machine's cores: on a small one that shows what
+a process costs, not what it gains.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
-import platform
 import signal
 import subprocess
 import tempfile
 import time
-from importlib import metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import numpy as np
 
 from benchmarks.delivery import PARTITIONS, make_topics, send_backlog
 from benchmarks.latency import OUTPUT, cpu_seconds, start_loop, start_worker
+from benchmarks.record import Record, machine
 from inference.architectures import build
 from inference.bundle import ArchitectureChoice, Description, Input, Training, find_bundle, load_bundle, save_bundle
 from service.broker import Broker
 from service.processes import resident_bytes
 
 LOOPS = ("confluent-kafka", "kafka-python")
+PACKAGES = ("kafka-python", "confluent-kafka", "msgspec", "numba", "numpy", "torch")
 WARM_UP = 100_000
+WARM_UP_EACH = 90  # of a device: its first window has closed
 QUIET_S = 4.0
 SESSION_S = 60  # a stopped member must not be expelled
 
@@ -37,55 +46,97 @@ SESSION_S = 60  # a stopped member must not be expelled
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--samples", type=int, default=1_000_000)
-    parser.add_argument("--devices", type=int, default=500)
+    parser.add_argument("--devices", type=int, nargs="+", default=[500])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--contenders", nargs="+", default=["stridecast", *LOOPS], choices=["stridecast", *LOOPS])
     parser.add_argument("--models", nargs="+", default=["constant", "har-cnn"], help="bundles")
+    parser.add_argument("--json", type=Path, help="a file for what was found")
     options = parser.parse_args()
-    packages = ("kafka-python", "confluent-kafka", "msgspec", "numba", "numpy", "torch")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(f"{options.samples:,} samples of {options.devices:,} devices, {PARTITIONS} partitions\n")
-    print(f"{'':18}{'model':>12}{'CPU-s a million':>17}{'samples/s':>12}{'labels':>9}{'MB':>7}")
+    record = Record(options.json, machine(PACKAGES))
+    print(f"{record.machine}\n{options.samples:,} samples, {PARTITIONS} partitions\n")
+    columns = f"{'CPU-s a million':>17}{'samples/s':>11}{'labels':>9}{'MB':>7}"
+    print(f"{'':18}{'model':>10}{'devices':>9}{'processes':>11}{columns}")
     with tempfile.TemporaryDirectory() as folder:
         bundles = {name: constant_bundle(Path(folder)) if name == "constant" else name for name in options.models}
-        for _ in range(options.rounds):
-            for model, bundle in bundles.items():
-                for contender in options.contenders:
-                    measure(contender, model, bundle, options)
+        turns = itertools.product(
+            range(options.rounds), options.devices, options.processes, bundles, options.contenders
+        )
+        for _, devices, processes, model, contender in turns:
+            setting = Setting(contender, model, bundles[model], devices, processes, options.samples)
+            row = measure(setting)
+            record.add(row)
+            print(
+                f"{contender:18}{model:>10}{devices:9,}{processes:11}{row['CPU-s a million']:17.2f}"
+                f"{row['samples/s']:11,.0f}{row['labels']:9,}{row['MB']:7.0f}",
+                flush=True,
+            )
 
 
-def measure(contender: str, model: str, bundle: str, options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Setting:
+    """Who drains what, with which bundle, by how many processes."""
+
+    contender: str
+    model: str
+    bundle: str
+    devices: int
+    processes: int
+    samples: int
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Let it drain a backlog, once it is warm; return a row."""
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
-        make_topics(broker.bootstrap_servers)
-        process = start(contender, broker.bootstrap_servers, Path(folder) / "log", bundle)
-        output = Output(broker.bootstrap_servers)
-        try:
-            span_s = options.samples / options.devices / 20
+        servers = broker.bootstrap_servers
+        make_topics(servers)
+        with contextlib.ExitStack() as running:
+            group = [
+                start(setting, servers, Path(folder) / f"log-{number}", running) for number in range(setting.processes)
+            ]
+            output = Output(servers)
+            span_s = setting.samples / setting.devices / 20
             earlier = time.time() - span_s - 1
-            warm_up = max(WARM_UP, 130 * options.devices)
-            send_backlog(broker.bootstrap_servers, options.devices, warm_up, until=earlier)
-            output.settled(process.pid)
-            process.send_signal(signal.SIGSTOP)
-            send_backlog(broker.bootstrap_servers, options.devices, options.samples, until=earlier + span_s + 1)
-            before, began, spent = output.labels(), time.time(), cpu_seconds(process.pid)
-            process.send_signal(signal.SIGCONT)
-            cpu, ended = output.settled(process.pid)
-            megabytes = resident_bytes(process.pid) / 1e6
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-        cost, rate = 1e6 * (cpu - spent) / options.samples, options.samples / (ended - began)
-        labels = output.labels() - before
-        print(f"{contender:18}{model:>12}{cost:17.2f}{rate:12,.0f}{labels:9,}{megabytes:7.0f}", flush=True)
+            send_backlog(servers, setting.devices, max(WARM_UP, WARM_UP_EACH * setting.devices), until=earlier)
+            output.settled(group)
+            signal_all(group, signal.SIGSTOP)
+            send_backlog(servers, setting.devices, setting.samples, until=earlier + span_s + 1)
+            before, began, spent = output.labels(), time.time(), sum(map(cpu_seconds, group))
+            signal_all(group, signal.SIGCONT)
+            cpu, ended = output.settled(group)
+            return {
+                "contender": setting.contender,
+                "model": setting.model,
+                "devices": setting.devices,
+                "processes": setting.processes,
+                "samples": setting.samples,
+                "CPU-s a million": 1e6 * (cpu - spent) / setting.samples,
+                "samples/s": setting.samples / (ended - began),
+                "labels": output.labels() - before,
+                "MB": sum(map(resident_bytes, group)) / 1e6,
+            }
 
 
-def start(contender: str, bootstrap_servers: str, log: Path, bundle: str) -> subprocess.Popen[bytes]:
-    if contender == "stridecast":
-        flags = ("--activity.bundle", bundle, "--kafka.session-timeout-s", str(SESSION_S))
-        return start_worker(bootstrap_servers, log, contender, *flags)
-    return start_loop(bootstrap_servers, log, contender, "--bundle", bundle)
+def start(setting: Setting, servers: str, log: Path, running: contextlib.ExitStack) -> int:
+    """Start one process, which ends when ``running`` is left; return its id."""
+    if setting.contender == "stridecast":
+        flags = ("--activity.bundle", setting.bundle, "--kafka.session-timeout-s", str(SESSION_S))
+        process = start_worker(servers, log, setting.contender, *flags)
+    else:
+        process = start_loop(servers, log, setting.contender, "--bundle", setting.bundle)
+    running.callback(end, process)
+    return process.pid
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+
+
+def signal_all(pids: Sequence[int], which: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, which)
 
 
 class Output:
@@ -98,14 +149,14 @@ class Output:
         partitions = [confluent_kafka.TopicPartition(OUTPUT, number) for number in range(PARTITIONS)]
         return sum(self._client.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
 
-    def settled(self, pid: int) -> tuple[float, float]:
-        """Wait until no more labels come; return the process's CPU-seconds and the time when the last one came."""
-        count, cpu, last = self.labels(), cpu_seconds(pid), time.time()
+    def settled(self, pids: Sequence[int]) -> tuple[float, float]:
+        """Wait until no more labels come; return the processes' CPU-seconds and the time when the last one came."""
+        count, cpu, last = self.labels(), sum(map(cpu_seconds, pids)), time.time()
         while time.time() - last < QUIET_S or not count:
             time.sleep(0.02)
             now = self.labels()
             if now != count:
-                count, cpu, last = now, cpu_seconds(pid), time.time()
+                count, cpu, last = now, sum(map(cpu_seconds, pids)), time.time()
         return cpu, last
 
 

@@ -1,6 +1,6 @@
 """Real-time latency: devices at 20 Hz in single-sample JSON, from broker clock to broker clock.
 
-    python -m benchmarks.latency --devices 500 --seconds 60 --beside kafka-python confluent-kafka
+    python -m benchmarks.latency --devices 500 1000 --seconds 60 --beside kafka-python confluent-kafka
 
 Starts Apache Kafka and one worker; a producer of another client library (librdkafka) sends. Both topics are stamped
 by the broker (LogAppendTime), so a label's latency is its timestamp minus that of the record that closed its window.
@@ -9,20 +9,20 @@ by the broker (LogAppendTime), so a label's latency is its timestamp minus that 
 import argparse
 import itertools
 import multiprocessing
-import os
-import platform
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import numpy as np
 
+from benchmarks.record import Record, machine
 from service.broker import Broker
 from service.processes import cpu_seconds as cpu_seconds
 from service.topics import TopicSpec, ensure_topics
@@ -33,22 +33,26 @@ TICK_S = 0.005
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--devices", type=int, default=500)
+    parser.add_argument("--devices", type=int, nargs="+", default=[500])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--warm-up", type=float, default=10, help="seconds at the start that are not counted")
     parser.add_argument(
         "--beside", nargs="*", choices=["kafka-python", "confluent-kafka"], default=[], help="plain loops"
     )
+    parser.add_argument("--json", type=Path, help="a file for what was found")
     options = parser.parse_args()
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kafka-python", "numba", "numpy", "torch"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(f"{options.devices} devices at 20 Hz for {options.seconds:g} s, the first {options.warm_up:g} s not counted")
-    for contender in ["stridecast", *options.beside]:
-        measure(contender, options)
+    record = Record(options.json, machine(("kafka-python", "confluent-kafka", "numba", "numpy", "torch")))
+    print(f"{record.machine}\ndevices at 20 Hz for {options.seconds:g} s, the first {options.warm_up:g} s not counted")
+    for devices, contender in itertools.product(options.devices, ["stridecast", *options.beside]):
+        row = {"contender": contender, "devices": devices, **measure(contender, devices, options)}
+        record.add(row)
+        shown = "  ".join(f"{name} {row[name]:.0f}" for name in ("p50", "p90", "p99", "p99.9", "max"))
+        told = f"{contender:16} {devices:6,} devices  {row['labels']:7,} labels  latency ms {shown}"
+        print(f"{told}  CPU-seconds a million messages {row['CPU-s a million']:.1f}", flush=True)
 
 
-def measure(contender: str, options: argparse.Namespace) -> None:
+def measure(contender: str, devices: int, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
         stamped = {"message.timestamp.type": "LogAppendTime"}
         topics = [TopicSpec(name, options.partitions, stamped) for name in (INPUT, OUTPUT)]
@@ -57,13 +61,13 @@ def measure(contender: str, options: argparse.Namespace) -> None:
         process = start(broker.bootstrap_servers, Path(folder) / "log", contender)
         try:
             cpu_before = cpu_seconds(process.pid)
-            produce(broker.bootstrap_servers, options.devices, options.seconds)
+            produce(broker.bootstrap_servers, devices, options.seconds)
             cpu = cpu_seconds(process.pid) - cpu_before
             time.sleep(2)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-        report(broker.bootstrap_servers, contender, options, cpu)
+        return report(broker.bootstrap_servers, options.warm_up, cpu)
 
 
 def start_loop(bootstrap_servers: str, log: Path, client: str, *flags: str) -> subprocess.Popen[bytes]:
@@ -77,7 +81,7 @@ def start_loop(bootstrap_servers: str, log: Path, client: str, *flags: str) -> s
 
 
 def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> subprocess.Popen[bytes]:
-    port = 19464
+    port = free_port()
     command = [sys.executable, "-m", "service", "worker", "activity", "--kafka.bootstrap-servers", bootstrap_servers]
     with log.open("wb") as output:
         process = subprocess.Popen([*command, "--http.port", str(port), *flags], stdout=output, stderr=output)
@@ -90,6 +94,12 @@ def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> 
                 break
             time.sleep(0.1)
     raise SystemExit(f"the worker did not get ready:\n{log.read_text()}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def produce(bootstrap_servers: str, devices: int, seconds: float) -> None:
@@ -153,21 +163,18 @@ def read(bootstrap_servers: str, topic: str) -> list[confluent_kafka.Message]:
     return messages
 
 
-def report(bootstrap_servers: str, contender: str, options: argparse.Namespace, cpu: float) -> None:
+def report(bootstrap_servers: str, warm_up_s: float, cpu: float) -> dict[str, Any]:
     stamps = {(m.partition(), m.offset()): m.timestamp()[1] for m in read(bootstrap_servers, INPUT)}
-    count_from = min(stamps.values()) + 1000 * options.warm_up
+    count_from = min(stamps.values()) + 1000 * warm_up_s
     latencies = []
     for label in read(bootstrap_servers, OUTPUT):
         headers: dict[str, bytes] = dict(label.headers() or ())  # type: ignore[arg-type]
         closed = stamps[int(headers["source-partition"]), int(headers["source-offset"])]
         if closed >= count_from:
             latencies.append(label.timestamp()[1] - closed)
-    taken = np.array(latencies)
-    p50, p90, p99, p999 = np.percentile(taken, [50, 90, 99, 99.9])
-    print(
-        f"{contender:16} {len(taken)} labels  latency ms p50 {p50:.0f}  p90 {p90:.0f}  p99 {p99:.0f}  "
-        f"p99.9 {p999:.0f}  max {taken.max()}  CPU-seconds a million messages {1e6 * cpu / len(stamps):.1f}"
-    )
+    names, percentiles = ("p50", "p90", "p99", "p99.9", "max"), np.percentile(latencies, [50, 90, 99, 99.9, 100])
+    taken = dict(zip(names, percentiles.tolist(), strict=True))
+    return {"labels": len(latencies), **taken, "CPU-s a million": 1e6 * cpu / len(stamps)}
 
 
 if __name__ == "__main__":
