@@ -5,64 +5,94 @@ says where the parts of its records lie. What it is not sure of is taken apart b
 time: compression, transactions, checksums that don't fit. So is a record of which the compiled loops are not sure, and
 a batch of an old format: what is malformed is refused as kafka-python refuses it, at the same record.
 
-In three things that make it stand still for ever it is not followed:
+Where a client could make it stand still for ever, by what no broker checks, it is not followed:
 
 - It decodes a header's name while it walks through a batch: one byte that isn't UTF-8 raises in the middle of `poll`,
-  at the same record each time. The protocol calls the name a string and no broker checks it, so any client can write
-  one. Here such a name is read with its odd bytes escaped (`\\xff`).
+  at the same record each time. Here such a name is read with its odd bytes escaped (`\\xff`).
+- It reads a record's attributes as a varint, where they are a byte.
+- It believes the offset that a record says is its own: see `settle_offsets`.
+- It decompresses whatever comes of it, and raises what the codec raises. Here a batch that can't be decompressed is
+  passed over, and told of: see `decompression.py`.
 - After it has refused a batch, the next `poll` turns in a circle, for the partition is neither drained nor goes on.
   Here it is drained, hence fetched again, and refused again if it is still malformed.
 - It can't read a transaction's marker that compaction has emptied (Kafka keeps the last batch of a producer).
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
-from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.util import calc_crc32c
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+from kafka.record.util import calc_crc32c, decode_varint
+from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
-from ingest.record_columns import Records
+from ingest.decompression import Undecompressable, decompress
+from ingest.record_columns import Records, as_long
 from ingest.record_places import (
     CHECKED_FROM,
     COLUMNS,
     COUNT_AT,
     CRC_AT,
     DONE,
+    END,
     EPOCH_AT,
     FULL,
     LAST_DELTA_AT,
     LENGTH_AT,
     MAGIC_AT,
+    OFFSET,
     SHORTEST_RECORD,
     UNCHECKED,
     find_batches,
     find_records,
+    settle_offsets,
 )
+
+log = logging.getLogger(__name__)
 
 # Records found at once; a batch that has more is a piece of its own.
 PIECE = 4096
+# What one take gives at most, besides its first record: what comes of it is larger by several times.
+TAKE_BYTES = 32 << 20
 _ALL = 2**31
 
 
 class Taken:
-    """What one `take` gave: pieces, whose records kafka-python counts by `len`."""
+    """What one `take` gave: pieces, whose records kafka-python counts by `len`; as many as `wanted` once it is full."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
         self._pieces: list[Records] = []
         self._count = 0
+        self._bytes = 0
 
-    def add(self, piece: Records) -> None:
-        """Append a piece."""
-        self._pieces.append(piece)
-        self._count += len(piece)
+    def add(self, piece: Records) -> Records | None:
+        """Append a piece as far as there is room, a record at least; return the rest."""
+        begin, _ = piece.span
+        in_bytes = int(np.searchsorted(piece.places[END], begin + TAKE_BYTES - self._bytes, "right"))
+        room = min(max(in_bytes, 1), self._wanted - self._count, len(piece))
+        self._pieces.append(piece[:room])
+        self._count += room
+        self._bytes = TAKE_BYTES if in_bytes < len(piece) else self._bytes + int(piece.places[END, room - 1]) - begin
+        return piece[room:] if room < len(piece) else None
+
+    @property
+    def last(self) -> int:
+        """The offset of the last record."""
+        return int(self._pieces[-1].offset[-1])
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is to be added."""
+        return self._count >= self._wanted or self._bytes >= TAKE_BYTES
 
     def __len__(self) -> int:
-        return self._count
+        return self._wanted if self.full and self._wanted < _ALL else self._count
 
     def __iter__(self) -> Iterator[Records]:
         return iter(self._pieces)
@@ -71,16 +101,20 @@ class Taken:
 class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What a consumer's fetcher makes of one partition's part of a response: `fetcher.PartitionRecords`.
 
-    Its consumer has no deserializers, and its `poll` returns a list of `Records` for each partition.
+    Its consumer has no deserializers, and its `poll` returns a list of `Records` for each partition. Of records that
+    can't be read `tell` is told: whose they are, and how many.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, tell: Callable[[TopicPartition, int], None] = lambda *_: None, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
+        self._tell = tell
         self._rest: Records | None = None
         self._begun = False
 
     def take(self, n: int | None = None) -> Taken:
-        """Return the next records, at most `n`; raise CorruptRecordError, or what a codec raises, as kafka-python."""
+        """Return the next records, at most `n`; raise CorruptRecordError as kafka-python does."""
         try:
             self._maybe_raise_next_inline_exception()
             return self._take(_ALL if n is None else n)
@@ -89,13 +123,11 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             raise
 
     def _take(self, wanted: int) -> Taken:
-        taken = Taken()
+        taken = Taken(wanted)
         try:
-            while len(taken) < wanted and (piece := self._next_piece()) is not None:
-                room = wanted - len(taken)
-                self._rest = piece[room:] if room < len(piece) else None
-                taken.add(piece[:room])
-                self.next_fetch_offset = int(piece.offset[min(room, len(piece)) - 1]) + 1
+            while not taken.full and (piece := self._next_piece()) is not None:
+                self._rest = taken.add(piece)
+                self.next_fetch_offset = taken.last + 1
         except Exception as error:
             if not taken:
                 raise
@@ -160,8 +192,13 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             if self._is_hidden(batch):
                 self.next_fetch_offset = batch.next_offset
                 return
-        for piece, size in _pieces(batch):
-            yield self._counted(piece, size)
+        try:
+            for piece, size in _pieces(batch):
+                yield self._counted(piece, size)
+        except Undecompressable as error:
+            first, self.next_fetch_offset = batch.base_offset, batch.next_offset
+            log.error("%s[%d]: the records from %d to %d are passed over: %s", *tp, first, batch.next_offset - 1, error)
+            self._tell(tp, batch.next_offset - first)
 
     def _counted(self, piece: Records, size: int) -> Records:
         self.records_read += len(piece)
@@ -220,19 +257,31 @@ def _v1_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
 
 
 def _v2_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
-    """Yield what the compiled loop is sure of, and in between what kafka-python's iteration makes of the rest."""
-    iter(batch)  # decompresses
-    batch.__class__ = TolerantBatch
-    batch._buffer = bytes(batch._buffer)
+    """Yield what the compiled loop is sure of, and in between what is read of the rest one by one."""
+    _open(batch)
+    last_delta = batch.last_offset_delta
+    whole, floor = batch.records_count == last_delta + 1, as_long(batch.base_offset - 1)
     while True:
         piece, size = _next_piece(batch)
-        if len(piece):
-            yield piece, size
-        if len(piece) < PIECE:
+        if not len(piece):
             record = next(batch, None)
             if record is None:
                 return
-            yield Records.of([record]), record.size_in_bytes
+            piece, size = Records.of([record]), record.size_in_bytes
+        offsets = piece.offset.copy()
+        settle_offsets(offsets, as_long(batch.base_offset), last_delta, whole, floor)
+        piece.places[OFFSET] = offsets
+        floor = int(offsets[-1])
+        yield piece, size
+
+
+def _open(batch: Any) -> None:
+    """Decompress a batch, once, and let `next` go through it as `TolerantBatch` does."""
+    content = batch._buffer[batch._pos :]
+    if not batch._decompressed and batch.compression_type != batch.CODEC_NONE:
+        content = decompress(batch.compression_type, content)
+    batch._buffer, batch._pos, batch._decompressed = bytes(content), 0, True
+    batch.__class__ = TolerantBatch
 
 
 def _next_piece(batch: Any) -> tuple[Records, int]:
@@ -249,30 +298,37 @@ def _next_piece(batch: Any) -> tuple[Records, int]:
 
 
 class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """A batch that any header name can be read from; used where the compiled loop was not sure."""
+    """A batch whose records are read one by one as the protocol guide says, any header name among them."""
 
     __slots__ = ()
 
-    def _read_msg(self, *arguments: Any) -> Any:
-        try:
-            return super()._read_msg(*arguments)
-        except UnicodeDecodeError:  # nothing has moved yet: the position is set when a record has been read whole
-            strict: bytes = self._buffer
-            self._buffer: bytes = _EscapingBuffer(strict)  # type: ignore[misc]
-            try:
-                return super()._read_msg(*arguments)
-            finally:
-                self._buffer = strict  # type: ignore[misc]
+    def _read_msg(self, *_arguments: Any) -> DefaultRecord:
+        """Read one record; ValueError and IndexError become a CorruptRecordError in ``__next__``."""
+        raw, base, kind = self._buffer, self.first_timestamp, self.timestamp_type
+        size, start = decode_varint(raw, self._pos)
+        timestamp, at = decode_varint(raw, start + 1)  # after the attributes, a byte that means nothing
+        if kind == self.LOG_APPEND_TIME:
+            base, timestamp = self.max_timestamp, 0
+        offset, at = decode_varint(raw, at)
+        key, at = _nullable(raw, at)
+        value, at = _nullable(raw, at)
+        count, at = decode_varint(raw, at)
+        if count < 0:
+            raise ValueError(f"{count} headers")
+        headers = []
+        for _ in range(count):
+            name, at = _nullable(raw, at)
+            if name is None:
+                raise ValueError("a header without a name")
+            content, at = _nullable(raw, at)
+            headers.append((name.decode(errors="backslashreplace"), content))
+        if at - start != size:
+            raise ValueError(f"a record of {size} bytes has {at - start}")
+        self._pos: int = at  # type: ignore[misc]
+        return DefaultRecord(size, self.base_offset + offset, base + timestamp, kind, key, value, headers)
 
 
-class _EscapingBuffer(bytes):
-    """A batch's bytes, whose slices can be decoded whatever they hold."""
-
-    def __getitem__(self, key: Any) -> Any:
-        part = super().__getitem__(key)
-        return _EscapedText(part) if isinstance(key, slice) else part
-
-
-class _EscapedText(bytes):
-    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
-        return super().decode(encoding, "backslashreplace")
+def _nullable(raw: bytes, at: int) -> tuple[bytes | None, int]:
+    """Read bytes behind their number, None for a negative one; return where they end by their own account."""
+    size, at = decode_varint(raw, at)
+    return (None, at) if size < 0 else (raw[at : at + size], at + size)

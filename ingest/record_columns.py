@@ -68,7 +68,7 @@ class Records(Sequence[FetchedRecord]):
         raw, row = [], 0
         at = 0
         for piece in pieces:
-            first, last = piece._span()
+            first, last = piece.span
             raw.append(piece.raw[first:last])
             moved = places[_PARTS, row : row + len(piece)]
             moved[moved >= 0] += at - first
@@ -78,7 +78,7 @@ class Records(Sequence[FetchedRecord]):
 
     @property
     def offset(self) -> NDArray[np.int64]:
-        """int64[n], never decreasing as Kafka writes them."""
+        """int64[n], never decreasing."""
         offset: NDArray[np.int64] = self.places[OFFSET]
         return offset
 
@@ -87,6 +87,14 @@ class Records(Sequence[FetchedRecord]):
         """int64[n], Kafka's, in epoch ms."""
         timestamp: NDArray[np.int64] = self.places[TIMESTAMP]
         return timestamp
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where the bytes of the records begin and end: they lie in their order."""
+        if not len(self):
+            return 0, 0
+        first = self.places[KEY, 0] if self.places[KEY, 0] >= 0 else self.places[KEY_END, 0]
+        return int(first), int(self.places[END, -1])
 
     def __len__(self) -> int:
         return int(self.places.shape[1])
@@ -114,13 +122,6 @@ class Records(Sequence[FetchedRecord]):
             timestamps,
             offsets,
         )
-
-    def _span(self) -> tuple[int, int]:
-        """Return where the bytes of the records begin and end: they lie in their order."""
-        if not len(self):
-            return 0, 0
-        first = self.places[KEY, 0] if self.places[KEY, 0] >= 0 else self.places[KEY_END, 0]
-        return int(first), int(self.places[END, -1])
 
 
 def as_long(number: int) -> int:

@@ -162,10 +162,9 @@ def _records(
         if start < 0 or size < 0 or size > stop - start:
             break
         end = start + size
-        _, after = _varint(raw, start, stop)  # the attributes, which mean nothing; kafka-python takes them for a varint
-        if after < 0:
+        if size == 0:
             break
-        timestamp, after = _varint(raw, after, stop)
+        timestamp, after = _varint(raw, start + 1, stop)  # after the attributes, a byte that means nothing
         if after < 0:
             break
         offset, after = _varint(raw, after, stop)
@@ -189,6 +188,35 @@ def _records(
         row += 1
         at = end
     return found, at, sizes
+
+
+@part
+def _settle_offsets(
+    offsets: Int64s, row: int, stop: int, base_offset: int, last_delta: int, whole: bool, floor: int
+) -> None:
+    """Put right the offsets from `row` to `stop`. See `settle_offsets`."""
+    last = base_offset + max(last_delta, 0)
+    for place in range(row, stop):
+        floor = floor + 1 if whole else max(floor, base_offset, min(offsets[place], last))
+        offsets[place] = floor
+
+
+@entry
+def settle_offsets(offsets: Int64s, base_offset: int, last_delta: int, whole: bool, floor: int) -> None:
+    """Put right the offsets of a batch's records, which brokers don't check: they rise, and stay within the batch.
+
+    A batch that is `whole` has as many records as offsets, which are theirs one after the other whatever they say.
+    Compaction leaves fewer, and each says which one is its own: none is before the one before it, or after the last.
+
+    Args:
+        offsets: int64[n], of some records of a batch, one after the other.
+        base_offset: the batch's first offset.
+        last_delta: how far its last one is from there.
+        whole: whether it has as many records as offsets.
+        floor: the offset of the record before the first of these; `base_offset` - 1 for none.
+
+    """
+    _settle_offsets(offsets, 0, len(offsets), base_offset, last_delta, whole, floor)
 
 
 @entry
@@ -268,6 +296,8 @@ def find_batches(
         got, reached, size = _records(raw, at + HEAD, end, base, timestamp, step, places, found, count)
         if got < count or reached != end:
             return found, at, last, sizes, ODD
+        last_delta = _number(raw, at + LAST_DELTA_AT, 4)
+        _settle_offsets(places[OFFSET], found, found + count, base, last_delta, count == last_delta + 1, base - 1)
         last, first_epoch = at, epoch
         found += count
         sizes += size
@@ -278,6 +308,7 @@ def warm_up() -> None:
     """Compile the loops, or load them from their cache, so that the first record needn't wait for it."""
     first_call(lambda: find_records(_NOTHING, 0, 0, 0, 1, np.empty((COLUMNS, 1), np.int64)))
     first_call(lambda: find_batches(_NOTHING, 0, -1, False, np.empty((COLUMNS, 1), np.int64)))
+    first_call(lambda: settle_offsets(np.empty(0, np.int64), 0, 0, True, -1))
 
 
 _NOTHING: Final = np.frombuffer(b"", np.uint8)

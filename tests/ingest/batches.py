@@ -1,7 +1,7 @@
 """Record batches by the protocol guide, right or wrong in any of their parts."""
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,9 +9,11 @@ import crc32c
 from kafka import codec
 from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.util import decode_varint
 from kafka.structs import TopicPartition
 
-from ingest.fetched import TolerantBatch
+from ingest.decompression import Undecompressable, decompress
 from ingest.record_columns import Records, as_long
 
 CONTROL, TRANSACTIONAL, APPEND_TIME = 0x20, 0x10, 0x08
@@ -76,6 +78,8 @@ class Batch:
     count: int | None = None
     damage: dict[int, int] = field(default_factory=dict)
     """What to XOR which bytes with, from the attributes on, before the checksum is made."""
+    trailer: bytes = b""
+    """What follows the compressed records."""
 
     @property
     def written(self) -> bytes:
@@ -93,6 +97,7 @@ class Batch:
                 len(self.records) if self.count is None else self.count,
             )
             + encode(b"".join(self.records))
+            + self.trailer
         )
         for at, change in self.damage.items():
             body[at % len(body)] ^= change
@@ -111,24 +116,82 @@ def at(batch: Batch, base_offset: int) -> Batch:
 
 
 class Reference(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """kafka-python's own reading, mended where otherwise it would stand still for ever."""
+    """kafka-python's own reading, mended where a client could make it stand still for ever."""
 
     def __init__(self, fetch_offset: int, partition: Any, records: Any, **options: Any) -> None:
-        super().__init__(fetch_offset, partition, _Tolerant(records), **options)
+        super().__init__(fetch_offset, partition, _Mended(records), **options)
 
     def _contains_abort_marker(self, batch: Any) -> bool:
         return batch.records_count > 0 and bool(super()._contains_abort_marker(batch))
 
 
-class _Tolerant:
+class _Mended:
     def __init__(self, records: Any) -> None:
         self._records = records
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        if batch is not None and batch.magic == 2 and not batch.is_control_batch:
-            batch.__class__ = TolerantBatch
-        return batch
+        return batch if batch is None or batch.magic != 2 or batch.is_control_batch else _MendedBatch(batch)
+
+
+class _MendedBatch:
+    """A batch whose offsets rise; it is empty if it can't be decompressed."""
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        batch = self._batch
+        content = bytes(batch._buffer[batch._pos :])
+        if batch.compression_type:
+            try:
+                content = decompress(batch.compression_type, content)
+            except Undecompressable:
+                return
+        batch._buffer, batch._pos, batch._decompressed = content, 0, True
+        batch.__class__ = _TolerantBatch
+        last, whole = (
+            batch.base_offset + max(batch.last_offset_delta, 0),
+            batch.records_count == batch.last_offset_delta + 1,
+        )
+        floor = batch.base_offset
+        for index, read in enumerate(batch):
+            floor = batch.base_offset + index if whole else max(floor, min(as_long(read.offset), last))
+            parts = read.timestamp, read.timestamp_type, read.key, read.value, read.headers
+            yield type(read)(read.size_in_bytes, floor, *parts)
+
+
+class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
+    """A batch that any header name can be read from, and whose attributes are a byte, whichever."""
+
+    __slots__ = ()
+
+    def _read_msg(self, *arguments: Any) -> Any:
+        raw = bytearray(self._buffer)
+        _, start = decode_varint(raw, self._pos)
+        raw[start] = 0
+        strict = self._buffer
+        self._buffer: bytes = _EscapingBuffer(raw)  # type: ignore[misc]
+        try:
+            return super()._read_msg(*arguments)
+        finally:
+            self._buffer = strict  # type: ignore[misc]
+
+
+class _EscapingBuffer(bytes):
+    """A batch's bytes, whose slices can be decoded whatever they hold."""
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        return _EscapedText(part) if isinstance(key, slice) else part
+
+
+class _EscapedText(bytes):
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -140,7 +203,13 @@ class Aborted:
 
 
 def open_records(
-    kind: type[Any], content: bytes, fetch_offset: int = 0, *, aborted: Sequence[Aborted] = (), isolation_level: int = 0
+    kind: type[Any],
+    content: bytes,
+    fetch_offset: int = 0,
+    *,
+    aborted: Sequence[Aborted] = (),
+    isolation_level: int = 0,
+    **options: Any,
 ) -> Any:
     return kind(
         fetch_offset,
@@ -148,6 +217,7 @@ def open_records(
         MemoryRecords(content),
         isolation_level=isolation_level,
         aborted_transactions=list(aborted),
+        **options,
     )
 
 

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.memory_records import MemoryRecordsBuilder
 
+from ingest import fetched
 from ingest.fetched import PIECE, PartitionRecords
 from tests.ingest.batches import (
     APPEND_TIME,
     COMMITTED,
     CONTROL,
     ENCODE,
+    SOURCE,
     TRANSACTIONAL,
     Aborted,
     Batch,
@@ -231,3 +233,68 @@ def test_messages_of_the_old_formats_are_read(magic: int, timestamp: int, codec:
     said, error = read(open_records(PartitionRecords, bytes(builder.buffer())))
     assert error == ""
     assert said[0][0] == [(0, timestamp, b"key", b"a", []), (1, timestamp, b"key", None, [])]
+
+
+@pytest.mark.parametrize("codec", [0, 1], ids=["plain", "gzip"])
+@pytest.mark.parametrize("deltas", [(1, 0), (-3, 1), (0, 2**31 - 2), (0, 0), (2**61, -(2**61))])
+def test_offsets_that_a_client_made_up_are_put_right(deltas: tuple[int, int], codec: int) -> None:
+    """No broker checks them in what isn't compressed: rows that went back ended the worker, at each start again."""
+    content = Batch([record(delta, b"") for delta in deltas], 5, attributes=codec).written
+    content += Batch([record(0, b"next")], 7).written
+    said, error = read(open_records(PartitionRecords, content, 5), takes=[1])
+    assert error == ""
+    assert [(taken[0][0], position) for taken, position, _ in said[:-2] if taken] == [(5, 6), (6, 7), (7, 8)]
+
+
+def test_after_compaction_offsets_are_the_records_own_as_far_as_they_rise_within_the_batch() -> None:
+    deltas, kept = [1, 0, 4, 3, 99, -2], [11, 11, 14, 14, 18, 18]
+    for attributes in (0, 1):
+        content = Batch([record(delta, b"") for delta in deltas], 10, last_delta=8, attributes=attributes).written
+        part = open_records(PartitionRecords, content, 10)
+        assert [each.offset for each in one_by_one(part.take(9))] == kept
+        assert part.next_fetch_offset == 19
+
+
+def test_attributes_are_a_byte_whatever_its_bits() -> None:
+    """As a varint, which kafka-python reads, the byte was two, and the record a wrong one or none at all."""
+    odd = bytearray(record(0, b"value", b"k"))
+    odd[1] = 0x80
+    for attributes in (0, 1):
+        part = open_records(PartitionRecords, Batch([bytes(odd)], attributes=attributes).written)
+        assert [(each.offset, each.key, each.value) for each in one_by_one(part.take(9))] == [(0, b"k", b"value")]
+
+
+def test_what_follows_the_end_of_gzip_is_left_alone() -> None:
+    """Kafka takes it, and `gzip` refused it at each poll."""
+    content = Batch([record(0, b"value")], attributes=1, trailer=b"garbage!").written
+    assert [each.value for each in one_by_one(open_records(PartitionRecords, content).take(9))] == [b"value"]
+
+
+def test_a_batch_that_cannot_be_decompressed_is_passed_over_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    told = []
+    bad = Batch([record(0, b"a"), record(1, b"b")], 10, attributes=1, damage={60: 1, 61: 1, 62: 1}).written
+    content = Batch([record(0, b"before")], 9).written + bad + Batch([record(0, b"after")], 12).written
+    part = open_records(PartitionRecords, content, 9, tell=lambda *what: told.append(what))
+    assert [(each.offset, each.value) for each in one_by_one(part.take(9))] == [(9, b"before"), (12, b"after")]
+    assert told == [(SOURCE, 2)]
+    assert "topic[0]: the records from 10 to 11 are passed over: gzip refuses it" in caplog.text
+
+
+def test_the_position_passes_a_batch_that_cannot_be_decompressed_at_the_end() -> None:
+    bad = Batch([record(0, b"a")], 10, attributes=1, damage={60: 1, 61: 1, 62: 1}).written
+    part = open_records(PartitionRecords, bad, 10)
+    assert one_by_one(part.take(9)) == []
+    assert part.next_fetch_offset == 11
+
+
+def test_one_take_gives_no_more_bytes_than_a_worker_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four thousand records were taken, however large: of compressed chunks that was gigabytes."""
+    monkeypatch.setattr(fetched, "TAKE_BYTES", 1000)
+    for attributes in (0, 1):
+        records = [record(n, b"x" * size) for n, size in enumerate([10, 400, 400, 400, 5000, 10])]
+        part = open_records(PartitionRecords, Batch(records, attributes=attributes).written)
+        taken = []
+        while part and (some := part.take(100)):
+            assert len(some) in (100, sum(map(len, some)))  # kafka-python is told that a full one has all it asked for
+            taken.append([each.offset for each in one_by_one(some)])
+        assert taken == [[0, 1, 2], [3], [4], [5]]
