@@ -10,6 +10,7 @@ of sending), the sleep of its IO loop, and the commit that is done when it is. S
 """
 
 import collections
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -55,6 +56,7 @@ class Hearing:
         self._high_watermarks: dict[TopicPartition, int] = {}
         self._heard_until: dict[TopicPartition, float] = {}
         self._last_answer: float | None = None
+        self._unreadable = 0
         # Whose fetch was refused because its records have expired; who tells of it takes it out.
         self.expired: set[TopicPartition] = set()
 
@@ -99,6 +101,17 @@ class Hearing:
     def high_watermark(self, partition: TopicPartition) -> int | None:
         """Return the end of the log as the last response had it."""
         return self._high_watermarks.get(partition)
+
+    def note_unreadable(self, _partition: TopicPartition, records: int) -> None:
+        """Take in that records were passed over."""
+        with self._lock:
+            self._unreadable += records
+
+    def take_unreadable(self) -> int:
+        """Return how many records have been passed over since this was asked last."""
+        with self._lock:
+            taken, self._unreadable = self._unreadable, 0
+            return taken
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Drop what was heard of partitions that have gone."""
@@ -222,7 +235,7 @@ def open_consumer(
     warm_up()  # a second where nothing is cached, which the first poll would wait for
     handover.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions
-    consumer._fetcher.PartitionRecords = PartitionRecords
+    consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=hearing.note_unreadable)
     take_turns(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
     read_on_while_joining(consumer._coordinator, consumer._subscription)

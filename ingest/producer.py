@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaError
+from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError
 
 from ingest.bulk import BulkProducer, refuse_other_versions
 from ingest.connection import IngestError, connect
@@ -18,6 +18,9 @@ from ingest.dead_letters import NullableValues
 from ingest.label_kernel import warm_up
 
 log = logging.getLogger(__name__)
+
+REFUSED_FOR_GOOD = (MessageSizeTooLargeError, InvalidRecordError)
+"""What Kafka says of a record that its topic will never take: too large, or without a key where that compacts."""
 
 DELIVERY_TIMEOUT_MS = 60_000
 # The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.

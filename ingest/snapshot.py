@@ -54,7 +54,7 @@ def decode(metadata: str, position: int) -> Snapshot | Foreign:
     snapshot: Snapshot | Foreign
     try:
         snapshot = msgspec.json.decode(metadata, type=Snapshot)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         snapshot = _decode_foreign(metadata)
     else:
         if snapshot.v != VERSION:
@@ -67,5 +67,5 @@ def decode(metadata: str, position: int) -> Snapshot | Foreign:
 def _decode_foreign(metadata: str) -> Foreign:
     try:
         return msgspec.json.decode(metadata, type=Foreign)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise SnapshotError(f"{metadata[:200]!r} is no snapshot: {error}") from None

@@ -9,7 +9,8 @@ Errors:
 
     TransactionError
     ├── AbortableError     the transaction must be aborted; another may succeed, with the group's metadata taken anew
-    │   └── RefusedError   likewise, and by another producer: a topic takes no record of this size
+    │   └── RefusedError   likewise, and by another producer: a topic takes no such record
+    │       └── StaleError of a timestamp so far from its own clock
     └── FencedError        nobody knows how it ended, or another has taken over: this producer is of no use any more
 """
 
@@ -17,13 +18,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import CommitFailedError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from ingest.bodies import Bodies
 from ingest.bulk import Sending
 from ingest.connection import IngestError
-from ingest.producer import close_producer, open_producer
+from ingest.producer import REFUSED_FOR_GOOD, close_producer, open_producer
 
 # Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
 RETRY_BACKOFF_MS = 5
@@ -38,10 +39,14 @@ class AbortableError(TransactionError):
 
 
 class RefusedError(AbortableError):
-    """A topic takes no record of this size.
+    """A topic takes no such record, mostly for its size.
 
     After it kafka-python counts on with sequence numbers that the broker has never seen, and is refused all else.
     """
+
+
+class StaleError(RefusedError):
+    """A topic takes no record whose timestamp is so far from its own clock (``message.timestamp.before.max.ms``)."""
 
 
 class FencedError(TransactionError):
@@ -101,13 +106,15 @@ class Transactions:
     def await_sends(self, futures: Sequence[Any]) -> None:
         """Wait until all of these sends are acknowledged.
 
-        Raises RefusedError where a topic takes no record of a size, FencedError for all else: the fate of a send is
-        unknown then.
+        Raises RefusedError where a topic takes no such record, FencedError for all else: the fate of a send is unknown
+        then.
         """
         for future in futures:
             try:
                 future.get(timeout=self._deadline_s)
-            except MessageSizeTooLargeError as error:
+            except InvalidTimestampError as error:
+                raise StaleError(str(error)) from error
+            except REFUSED_FOR_GOOD as error:
                 raise RefusedError(str(error)) from error
             except KafkaError as error:
                 raise FencedError(f"a send failed: {error}") from error
@@ -151,7 +158,7 @@ class Transactions:
 def _translated(topic: str) -> Iterator[None]:
     try:
         yield
-    except MessageSizeTooLargeError as error:
+    except REFUSED_FOR_GOOD as error:
         raise RefusedError(f"{topic}: {error}") from error
     except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
         raise FencedError(f"can't send to {topic}: {error}") from error

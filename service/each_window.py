@@ -154,8 +154,7 @@ class EachWindow(Stream):
         metrics.windows["incomplete"].inc(step.incomplete)
         metrics.dropped["superseded"].inc(step.superseded)
         metrics.dropped["late"].inc(len(step.late))
-        for late_ms in step.late:
-            metrics.lateness.observe(late_ms / 1000)
+        observe_all(metrics.lateness, step.late / 1000)
         self._graves.came_back(step.new_devices)
         for device_id in step.new_devices:
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
@@ -173,7 +172,7 @@ def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
         return None
     try:
         return record.key, msgspec.json.decode(record.value, type=_Start).window_start
-    except (msgspec.DecodeError, TypeError):
+    except (msgspec.DecodeError, TypeError, RecursionError):
         return None
 
 

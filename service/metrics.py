@@ -116,6 +116,7 @@ class WorkerMetrics:
         self.rebalances = self.counter("rebalances", "Times that partitions came or went.")
         self.commits = self.counters("commits", "Commits of offsets.", outcome=OUTCOMES)
         self.recovered = self.counter("recovered_records", "Records replayed to rebuild what was open.")
+        self.unreadable = self.counter("unreadable_records", "Records passed over: their batch can't be decompressed.")
         self.expired = self.counter("expired_records", "Records that expired before they were read.")
         self.reread = self.counter("reread_labels", "Labels read back to know what has been said.")
         self.recovery = self.histogram(

@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, LogTruncationError
 from kafka.structs import MemberState, TopicPartition
 
 from inference.core import Lane
@@ -183,6 +183,10 @@ class Worker:
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Records]]:
         try:
             return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
+        except LogTruncationError as error:  # an unclean election (KIP-320)
+            for partition in self._assignment.among(set(error.divergent_offsets)):
+                self._assignment.start_over(partition, f"its log was cut off ({error})")
+            return {}
         except KafkaError as error:
             self._look_after_threads()  # a rebalance's callback may have failed for their failure
             if not error.retriable:

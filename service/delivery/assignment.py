@@ -155,6 +155,7 @@ class Assignment:
 
     def follow(self) -> None:
         """Move the positions beyond control records and aborted ones, which no poll returns."""
+        self._metrics.unreadable.inc(self._hearing.take_unreadable())
         for partition in self:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.errors import InvalidTimestampError, KafkaError
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
-from ingest.producer import close_producer, has_failed
+from ingest.producer import REFUSED_FOR_GOOD, close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
 from service.delivery.message import Message
@@ -58,6 +58,7 @@ class AtLeastOnce:
         # Of the dead letters on their way; the worker's own thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
         self._letter_bytes = 0
+        self._stamp_letters = False  # their topic takes no such old timestamps as their records'
         self._reopen_at = 0.0
         self._lock = threading.Lock()
         self._in_flight: collections.Counter[Partition] = collections.Counter()  # labels; belongs to the lock
@@ -120,10 +121,13 @@ class AtLeastOnce:
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
             try:
-                future = self._letter_producer.send(letter.topic, **letter.fields())
+                fields = letter.fields(stamped_anew=self._stamp_letters)
+                future = self._letter_producer.send(letter.topic, **fields)
             except (KafkaError, ValueError) as error:
                 self._letter_refused(letter, partition, segment, error)
-                continue
+                if isinstance(error, REFUSED_FOR_GOOD):
+                    continue
+                return  # the partition is recovered; each of the others might wait as long as this one for its topic
             future.add_callback(lambda _: partition.ledger.acknowledge(segment))
             future.add_errback(functools.partial(self._letter_refused, letter, partition, segment))
             self._letters.append((future, letter.size))
@@ -136,9 +140,10 @@ class AtLeastOnce:
         return self._letter_bytes
 
     def _letter_refused(self, letter: Message, partition: Partition, segment: Segment, error: Exception) -> None:
-        """Have the partition recovered; but what is too large would be refused for ever, and is given up."""
-        if isinstance(error, MessageSizeTooLargeError):
-            give_up(letter, self._metrics)
+        """Have the partition recovered; but what would be refused for ever is given up."""
+        self._stamp_letters |= isinstance(error, InvalidTimestampError)
+        if isinstance(error, REFUSED_FOR_GOOD):
+            give_up(letter, error, self._metrics)
             partition.ledger.acknowledge(segment)
         else:
             self._metrics.dead_letter_failures.inc()

@@ -15,7 +15,7 @@ from typing import Any
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError, Transactions
+from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError, Transactions
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
 from service.delivery.message import Message
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 # throughput, longer ones latency, for a read-committed reader sees a label only when its transaction has ended.
 GATHER_S = 0.005
 MOST_LABELS = 20_000
+# Dead letters go one by one, about 10,000 a second, and those of a segment together.
+MOST_LETTERS = 5_000
 IDLE_S = 0.5
 REOPEN_S = 1.0
 # After an abort: the group learns of what has changed by a heartbeat.
@@ -73,6 +75,8 @@ class ExactlyOnce:
         self._attempt: _Attempt | None = None
         self._commit_at = time.monotonic()
         self._hurried = threading.Event()
+        self._had_letters: dict[Partition, int] = {}
+        self._stamp_letters = False  # their topic takes no such old timestamps as their records'
         self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
 
     # -- the publisher's thread
@@ -188,31 +192,45 @@ class ExactlyOnce:
         return True
 
     def _due(self) -> dict[Partition, tuple[Point, list[Message]]]:
-        """Return what may be committed of each partition, and the letters that go with it."""
-        found = {partition: partition.ledger.due() for partition in self._assignment if partition.alive}
-        return {partition: due for partition, due in found.items() if due is not None}
+        """Return what may be committed of each partition, and the letters that go with it, not too many at once.
+
+        Whose letters were many begins last the next time.
+        """
+        found, room = dict[Partition, tuple[Point, list[Message]]](), MOST_LETTERS
+        for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
+            due = partition.ledger.due(room) if partition.alive else None
+            if due is not None:
+                found[partition] = due
+                room = max(0, room - len(due[1]))
+        self._had_letters = {partition: len(letters) for partition, (_, letters) in found.items()}
+        return found
 
     def _send_letters(self, letters: Sequence[Message]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
 
-        One that is too large ends the transaction, for Kafka tells only then: the others are sent again without it.
+        One that is refused ends the transaction, for Kafka tells only then: the others are sent again without it; or
+        all of them with other timestamps, if that is why.
         """
         assert self._transactions is not None
         futures = []
         for letter in letters:
             try:
-                futures.append((letter, self._transactions.send(letter.topic, **letter.fields())))
-            except RefusedError:
-                self._give_up(letter)
+                fields = letter.fields(stamped_anew=self._stamp_letters)
+                futures.append((letter, self._transactions.send(letter.topic, **fields)))
+            except RefusedError as error:
+                self._give_up(letter, error)
         for letter, future in futures:
             try:
                 self._transactions.await_sends([future])
-            except RefusedError:
-                self._give_up(letter)
+            except StaleError:
+                self._stamp_letters = True
+                raise
+            except RefusedError as error:
+                self._give_up(letter, error)
                 raise
 
-    def _give_up(self, letter: Message) -> None:
-        give_up(letter, self._metrics)
+    def _give_up(self, letter: Message, error: Exception) -> None:
+        give_up(letter, error, self._metrics)
         for partition in self._assignment:
             partition.ledger.drop_letters([letter])
 

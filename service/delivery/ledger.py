@@ -92,15 +92,19 @@ class Ledger:
         due = self.due()
         return None if due is None else due[0]
 
-    def due(self) -> tuple[Point, list[Message]] | None:
+    def due(self, most_letters: int | None = None) -> tuple[Point, list[Message]] | None:
         """Return the newest snapshot that may be committed, and the letters kept back that must be out with it.
 
-        Both at once, for a quiet snapshot taken in between would take the letters along.
+        Both at once, for a quiet snapshot taken in between would take the letters along. A snapshot that would bring
+        the letters beyond the most is left for the next time, unless it is the first with letters and there is room.
         """
         with self._lock:
             newest, letters = None, list[Message]()
             for segment, point in self._sealed:
                 if segment.owed:
+                    break
+                many = most_letters is not None and len(letters) + len(segment.letters) > most_letters
+                if many and segment.letters and (letters or most_letters == 0):
                     break
                 newest = point
                 letters += segment.letters

@@ -5,6 +5,9 @@ from typing import Any
 
 from ingest.dead_letters import NULL
 
+OBJECTS = 500
+"""Bytes of the objects that a message is made of, about."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
@@ -19,15 +22,16 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
+        """Bytes of it in memory, about."""
+        headers = sum(len(name) + len(content) for name, content in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + OBJECTS
 
-    def fields(self) -> dict[str, Any]:
-        """Return all but the topic as a producer's ``send`` takes it."""
+    def fields(self, *, stamped_anew: bool) -> dict[str, Any]:
+        """Return all but the topic as a producer's ``send`` takes it; without a timestamp of its own if so asked."""
         return {
             "key": self.key,
             "value": NULL if self.value is None else self.value,
             "headers": self.headers,
             "partition": self.partition,
-            "timestamp_ms": self.timestamp_ms,
+            "timestamp_ms": None if stamped_anew else self.timestamp_ms,
         }

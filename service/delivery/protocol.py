@@ -136,8 +136,8 @@ def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartiti
     return Message(topic, None, letter.key, letter.value, letter.headers, letter.timestamp)
 
 
-def give_up(letter: Message, metrics: WorkerMetrics) -> None:
-    """Count and name a dead letter that is larger than its topic takes, and stays where it is, in the input topic."""
+def give_up(letter: Message, error: Exception, metrics: WorkerMetrics) -> None:
+    """Count and name a dead letter that its topic will never take, and stays where it is, in the input topic."""
     metrics.dead_letter_failures.inc()
     told = {name: value.decode(errors="replace") for name, value in letter.headers if name in PLACE_HEADERS}
-    log.error("a rejected record is too large for %s: %s", letter.topic, told)
+    log.error("%s takes no such record (%s): %s", letter.topic, error, told)

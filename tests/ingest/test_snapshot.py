@@ -25,7 +25,16 @@ def test_of_another_versions_snapshot_the_rewind_point_is_known(metadata: str) -
 
 @pytest.mark.parametrize(
     "metadata",
-    ["", "not JSON", "[]", '{"v":1}', '{"v":2,"rewind_to":-1}', '{"v":1,"rewind_to":101}', '{"v":1,"rewind_to":1.5}'],
+    [
+        "",
+        "not JSON",
+        "[]",
+        '{"v":1}',
+        '{"v":2,"rewind_to":-1}',
+        '{"v":1,"rewind_to":101}',
+        '{"v":1,"rewind_to":1.5}',
+        "[" * 4000,
+    ],
 )
 def test_what_is_no_snapshot_is_refused(metadata: str) -> None:
     with pytest.raises(SnapshotError):

@@ -111,6 +111,7 @@ def test_a_label_that_names_no_device_is_nobodys() -> None:
     assert identify(HandMade(value, b"phone"), 5) == (b"phone", 1_700_000_000_000)
     assert identify(HandMade(value, None), 5) is None
     assert identify(HandMade(None, b"phone"), 5) is None
+    assert identify(HandMade(b'{"a":' + b"[" * 20_000, b"phone"), 5) is None  # somebody else's, among the labels
 
 
 def test_records_that_are_refused_are_returned_with_their_reasons(open_stream: OpenStream) -> None:

@@ -101,7 +101,7 @@ class RefuseAll(Stream):
 
 def test_reading_pauses_while_many_bytes_of_dead_letters_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only their number was bounded: 16,384 texts of a megabyte each would have filled the memory first."""
-    monkeypatch.setattr(feed, "MAX_LETTER_BYTES", 2500)
+    monkeypatch.setattr(feed, "MAX_LETTER_BYTES", 4700)
     delivery, partition = FakeDelivery(), make_partition(RefuseAll())
     worker_feed = make_feed(FakeLane(), partition, delivery)
     worker_feed.take(partition, records(0, 1, size=1000))

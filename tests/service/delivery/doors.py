@@ -60,8 +60,8 @@ def make_metrics() -> WorkerMetrics:
     return WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
 
 
-def make_letter(value: bytes = b"bad") -> Message:
-    return Message("dead", None, b"", value, [])
+def make_letter(value: bytes = b"bad", timestamp_ms: int | None = None) -> Message:
+    return Message("dead", None, b"", value, [], timestamp_ms)
 
 
 def owe(partition: Partition, count: int, position: int) -> list[Labels]:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.future import Future
 from kafka.structs import MemberState, TopicPartition
 
@@ -34,10 +34,12 @@ class FakeProducer:
     def __init__(self) -> None:
         self.sent: list[tuple[list[bytes], Any]] = []
         self.refuses: Exception | None = None
+        self.stamps: list[int | None] = []  # of the dead letters
         self.failed = self.closed = False
         self._transaction_manager = SimpleNamespace(has_fatal_error=lambda: self.failed)
 
-    def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
+    def send(self, topic: str, *, value: bytes, timestamp_ms: int | None, **message: Any) -> Any:
+        self.stamps.append(timestamp_ms)
         if self.refuses:
             raise self.refuses
         return self._keep([value])
@@ -219,7 +221,7 @@ def test_a_dead_letter_delays_the_position_behind_its_record_until_it_is_acknowl
     delivery.reject([make_letter()], partition)
     partition.position = 10
     partition.seal()
-    assert (partition.ledger.committable(), delivery.letter_bytes_waiting()) == (None, 3)
+    assert (partition.ledger.committable(), delivery.letter_bytes_waiting()) == (None, make_letter().size)
     letters.acknowledge()
     point = partition.ledger.committable()
     assert point is not None
@@ -232,6 +234,27 @@ def test_a_dead_letter_that_is_too_large_is_given_up() -> None:
     delivery.reject([make_letter()], partition)
     letters.refuse(MessageSizeTooLargeError())
     assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_dead_letters_whose_topic_refuses_old_timestamps_are_sent_again_with_new_ones() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    letters.refuse(InvalidTimestampError())
+    assert len(delivery.failed) == 1  # its partition is recovered, and the record rejected again
+    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    assert letters.stamps == [7, None]
+
+
+def test_of_many_dead_letters_whose_topic_is_gone_one_is_waited_for() -> None:
+    """Each send waited ten seconds for it: with a poll's worth of them the worker stood still for hours."""
+    partition, letters = make_partition(), FakeProducer()
+    letters.refuses = KafkaTimeoutError()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()] * 100, partition)
+    assert len(letters.stamps) == 1
+    assert list(delivery.failed) == [(partition, letters.refuses)]
+    assert partition.ledger.owed == 100
 
 
 def test_a_dead_letter_that_fails_otherwise_has_its_partition_recovered() -> None:

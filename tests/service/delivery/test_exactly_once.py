@@ -9,7 +9,7 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartiti
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError
+from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError
 from service.delivery import exactly_once
 from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
 from service.delivery.partition import Partition
@@ -36,6 +36,8 @@ class FakeTransactions:
     def __init__(self, *fates: Exception) -> None:
         self.fates = list(fates)
         self.too_large: list[bytes] = []
+        self.refuses_old = False
+        self.stamps: list[int | None] = []
         self.open: list[bytes] | None = None  # values sent
         self.commits: list[tuple[list[bytes], dict[int, OffsetAndMetadata], ConsumerGroupMetadata]] = []
         self.aborted: list[list[bytes]] = []
@@ -47,8 +49,11 @@ class FakeTransactions:
         assert self.open is None
         self.open = []
 
-    def send(self, topic: str, *, value: bytes, **message: Any) -> Any:
-        return self._keep([value])
+    def send(self, topic: str, *, value: bytes, timestamp_ms: int | None, **message: Any) -> Any:
+        self.stamps.append(timestamp_ms)
+        future = self._keep([value])
+        future.is_old = self.refuses_old and timestamp_ms is not None
+        return future
 
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Any:
         return self._keep(values_in(bodies))
@@ -57,11 +62,14 @@ class FakeTransactions:
         assert self.open is not None
         self.open += values
         self._end += len(values)
-        return SimpleNamespace(value=self._end - 1, is_too_large=not set(values).isdisjoint(self.too_large))
+        is_too_large = not set(values).isdisjoint(self.too_large)
+        return SimpleNamespace(value=self._end - 1, is_too_large=is_too_large, is_old=False)
 
     def await_sends(self, futures: Sequence[Any]) -> None:
         if any(future.is_too_large for future in futures):
             raise RefusedError("too large")
+        if any(future.is_old for future in futures):
+            raise StaleError("too old")
 
     def commit(self, offsets: Any, group: ConsumerGroupMetadata) -> None:
         assert self.open is not None
@@ -241,7 +249,7 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     delivery.reject([make_letter()], partition)
     partition.position = 20
     partition.seal()
-    assert delivery.letter_bytes_waiting() == 3
+    assert delivery.letter_bytes_waiting() == make_letter().size
     delivery.say([first])
     gather(delivery, clock)
     assert [sent for sent, _, _ in transactions.commits] == [[b"0"]]
@@ -282,6 +290,41 @@ def test_a_dead_letter_that_is_too_large_is_given_up_and_the_others_go_by_anothe
     [(sent, offsets, _)] = second.commits
     assert (sent, offsets[0].offset) == ([b"bad"], 10)
     assert not delivery.failed
+
+
+def test_dead_letters_whose_topic_refuses_old_timestamps_get_new_ones(clock: Clock) -> None:
+    """Each of them, and every partition, was tried again for ever."""
+    first, second, partition = FakeTransactions(), FakeTransactions(), make_partition()
+    first.refuses_old = second.refuses_old = True
+    delivery = make(FakeAssignment(partition), first, second)
+    delivery.reject([make_letter(b"1", timestamp_ms=7), make_letter(b"2", timestamp_ms=7)], partition)
+    partition.position = 10
+    delivery.commit()
+    for _ in range(2):
+        clock.now += 2 * INTERVAL_S
+        delivery.turn()
+    assert [sent for sent, _, _ in second.commits] == [[b"1", b"2"]]
+    assert (first.stamps, second.stamps, list(delivery.failed)) == ([7, 7], [None, None], [])
+
+
+def test_a_transaction_takes_a_bounded_number_of_dead_letters_of_all_partitions_in_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog in a schema that nobody reads was more than one transaction has time for, again and again."""
+    monkeypatch.setattr(exactly_once, "MOST_LETTERS", 3)
+    partitions, transactions = [make_partition(0), make_partition(1)], FakeTransactions()
+    delivery = make(FakeAssignment(*partitions), transactions)
+    for turn in range(3):
+        for partition in partitions:
+            delivery.reject([make_letter(b"%d" % partition.source.partition)] * 2, partition)
+            partition.position = 10 * (turn + 1)
+            partition.seal()
+    for _ in range(7):
+        clock.now += 2 * INTERVAL_S
+        delivery.turn()
+    committed = [[offsets[number].offset for number in (0, 1)] for _, offsets, _ in transactions.commits]
+    assert committed == [[10, 10], [20, 20], [30, 30]]
+    assert [len(sent) for sent, _, _ in transactions.commits] == [4, 4, 4]
 
 
 def test_no_transaction_begins_without_membership(clock: Clock) -> None:
