@@ -9,8 +9,8 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,13 @@ import pytest
 from inference.architectures import build
 from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
 from ingest.contract import ActivityLabel
+from ingest.decompression import LARGEST
 from service.broker import Broker
 from service.topics import admin_client
+from tests.ingest.batches import Batch, record
 from tests.kafka.expected import expected_windows, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
-from tests.kafka.raw_client import batch, produce_raw, record
+from tests.kafka.raw_client import produce_raw
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.windowing.reference import Reading, Window
 from training.datasets import Recording, read_file
@@ -280,20 +282,36 @@ def test_a_dead_letter_too_large_for_its_topic_harms_no_other_record(stage: Call
         assert worker.terminate() == 0
 
 
-def test_a_header_whose_name_is_not_utf8_does_not_stop_the_worker(stage: Callable[..., Stage]) -> None:
-    """kafka-python 3.0.12 refuses to read such a record: the worker met it again at every start, and died of it."""
+def odd_batches(value: bytes) -> Iterator[Batch]:
+    """What Kafka takes of any client, and what ended a worker once, again at each start."""
+    yield Batch([record(0, value, headers=[(b"\xff\xfe", b"")])])
+    yield Batch([record(1, value), record(0, value)])
+    yield Batch([record(-3, value), record(1, value)])
+    yield Batch([record(0, value), record(2**31 - 2, value)])
+    strange = bytearray(record(0, value, b"k"))
+    strange[2] = 0x80  # the attributes, behind a size of two bytes
+    yield Batch([bytes(strange)])
+    yield Batch([record(0, value)], attributes=1, trailer=b"garbage!")
+    yield Batch([record(0, bytes(LARGEST + 1))], attributes=4)
+
+
+def test_what_no_broker_checks_does_not_stop_the_worker(stage: Callable[..., Stage]) -> None:
     here = stage()
     readings = walk("phone", 12, seed=6)
-    windows = expected_windows([[reading] for reading in readings])
     odd = sample(readings[100])[1]
     assert odd is not None
-    with running_worker(here.log, *here.flags):
+    batches = list(odd_batches(odd))
+    again = sum(len(batch.records) for batch in batches[:-1])
+    records = [[reading] for reading in readings]
+    windows = expected_windows([*records[:100], *[records[100]] * again, [], *records[101:]])
+    with running_worker(here.log, *here.flags) as worker:
         here.send([sample(reading) for reading in readings[:100]])
-        produce_raw(
-            here.broker.bootstrap_servers, here.input, batch([record(0, odd, [(b"\xff\xfe", b"")])], START_MS + 60_000)
-        )
+        for batch in batches:
+            stamped = replace(batch, first_timestamp=START_MS + 60_000, max_timestamp=START_MS + 60_000)
+            produce_raw(here.broker.bootstrap_servers, here.input, stamped.written)
         here.send([sample(reading) for reading in readings[101:]])
         check_labels(here, here.labels(len(windows)), windows)
+        assert worker.metric("stridecast_unreadable_records_total") == 1
 
 
 def test_a_worker_stopped_mid_stream_and_started_again_loses_no_window_and_says_none_twice(

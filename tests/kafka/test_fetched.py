@@ -14,9 +14,9 @@ from kafka.structs import TopicPartition
 
 from ingest.fetched import PartitionRecords
 from service.broker import Broker
-from tests.ingest.batches import plain
+from tests.ingest.batches import Batch, plain, record
 from tests.kafka.outside_client import producer, send
-from tests.kafka.raw_client import batch, produce_raw, record
+from tests.kafka.raw_client import produce_raw
 
 Message = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]
 
@@ -165,7 +165,9 @@ def test_a_header_name_that_is_not_utf8_is_escaped_and_its_neighbours_are_read(
     produce_raw(
         broker.bootstrap_servers,
         name,
-        batch([record(0, b"before", [(b"fine", b"1")]), record(1, b"odd", odd), record(2, b"after", [])]),
+        Batch(
+            [record(0, b"before", headers=[(b"fine", b"1")]), record(1, b"odd", headers=odd), record(2, b"after")]
+        ).written,
     )
     with pytest.raises(
         CorruptRecordError, match="UnicodeDecodeError"

@@ -1,6 +1,6 @@
 """What is asked of Kafka before a partition is read on, of Apache Kafka itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from kafka.structs import TopicPartition
@@ -8,7 +8,13 @@ from kafka.structs import TopicPartition
 from ingest.labels_reader import LabelsReader
 from service.broker import Broker
 from service.topics import admin_client
-from tests.kafka.raw_client import batch, produce_raw, record
+from tests.ingest.batches import Batch, record
+from tests.kafka.raw_client import produce_raw
+
+
+def batch(timestamp_ms: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    record_of_it = record(0, b"v", headers=headers)
+    return Batch([record_of_it], first_timestamp=timestamp_ms, max_timestamp=timestamp_ms).written
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def test_the_time_of_a_record_is_told_whatever_its_headers_are_called(
 ) -> None:
     """One such record where a worker was to begin ended it, at each start again."""
     name = topic()
-    produce_raw(broker.bootstrap_servers, name, batch([record(0, b"v", [(b"\xff", b"")])], timestamp_ms=7000))
+    produce_raw(broker.bootstrap_servers, name, batch(7000, [(b"\xff", b"")]))
     source = TopicPartition(name, 0)
     assert reader.time_of(source, 0) == 7000
     assert reader.time_of(source, 1) is None
@@ -35,8 +41,8 @@ def test_all_that_has_a_timestamp_is_as_late_as_a_record_without_one(
     broker: Broker, topic: Callable[..., str], reader: LabelsReader
 ) -> None:
     name = topic()
-    produce_raw(broker.bootstrap_servers, name, batch([record(0, b"v", [])], timestamp_ms=-1))
-    produce_raw(broker.bootstrap_servers, name, batch([record(0, b"v", [])], timestamp_ms=7000))
+    produce_raw(broker.bootstrap_servers, name, batch(-1))
+    produce_raw(broker.bootstrap_servers, name, batch(7000))
     source = TopicPartition(name, 0)
     assert reader.time_of(source, 0) == -1
     assert reader.offsets_at([source], -1) == {source: 1}
