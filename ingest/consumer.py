@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
-MAX_POLL_RECORDS = 4000
+MAX_POLL_RECORDS = 20_000
 # New partitions of the topic are noticed within this.
 METADATA_MAX_AGE_MS = 30_000
 _REMEMBERED_FETCHES = 4096

@@ -13,7 +13,7 @@ from service.settings import InferenceSettings
 log = logging.getLogger(__name__)
 
 # Measured: on a CPU the rate is flat from 12 frames on, and a larger batch only takes longer.
-MAX_BATCH = {"cpu": 64, "cuda": 1024}
+MAX_BATCH = {"cpu": 256, "cuda": 1024}
 
 
 def measurement(threads: int, *, anew: bool = False) -> Measurement:
