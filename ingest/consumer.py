@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
+# What a poll, a block of windows and a request with their labels cost is mostly by the piece. A poll takes up no more
+# partitions when it has so many records, and of each at most so many: half a second of work, where each is an odd one.
 MAX_POLL_RECORDS = 20_000
 # New partitions of the topic are noticed within this.
 METADATA_MAX_AGE_MS = 30_000
@@ -226,6 +228,7 @@ def open_consumer(
     assignor.held = consumer._subscription.assigned_partitions
     consumer._fetcher.PartitionRecords = PartitionRecords
     take_turns(consumer._fetcher)
+    _take_whole_responses(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
     read_on_while_joining(consumer._coordinator, consumer._subscription)
     wait_a_little(consumer._coordinator)
@@ -272,6 +275,7 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (DefaultRecordBatch, "_next_record_index"),
         (DefaultRecordBatch, "_read_msg"),
         (consumer._fetcher, "fetched_records"),
+        (consumer._fetcher, "_append"),
         (consumer._fetcher, "_next_partition_records"),
         (consumer._fetcher, "_paused_partition_records"),
     ]
@@ -280,6 +284,14 @@ def _refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         raise IngestError(
             f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
         )
+
+
+def _take_whole_responses(fetcher: Any) -> None:
+    """Don't cut a partition's response where a poll is nearly full: both pieces would cost as much as the whole."""
+    append = fetcher._append
+    fetcher._append = lambda drained, part, max_records, update_offsets: append(
+        drained, part, max(max_records, MAX_POLL_RECORDS), update_offsets
+    )
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
