@@ -8,6 +8,8 @@ from typing import Any
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
+from ingest.receiving import receive_in_place
+
 BOOTSTRAP_TIMEOUT_MS = 10_000
 
 
@@ -16,7 +18,7 @@ class IngestError(Exception):
 
 
 def make_client(client: Callable[..., Any], **settings: Any) -> Any:
-    """Make one of kafka-python's clients, and close what is half made where that fails.
+    """Make one of kafka-python's clients, which receives in place, and close what is half made where that fails.
 
     kafka-python (3.0.12) leaves the half's sockets, selector and IO thread behind: a thousand descriptors in an hour
     of trying. Raises what it raises.
@@ -25,6 +27,7 @@ def make_client(client: Callable[..., Any], **settings: Any) -> Any:
 
     def remembered(**half_settings: Any) -> KafkaNetClient:
         halves.append(KafkaNetClient(**half_settings))
+        receive_in_place(halves[-1]._manager)
         return halves[-1]
 
     try:

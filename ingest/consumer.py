@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
-MAX_POLL_RECORDS = 4000
+# What a poll, a block of windows and a request with their labels cost is mostly by the piece. A poll takes up no more
+# partitions when it has so many records, and of each at most so many: half a second of work, where each is an odd one.
+MAX_POLL_RECORDS = 20_000
 # New partitions of the topic are noticed within this.
 METADATA_MAX_AGE_MS = 30_000
 _REMEMBERED_FETCHES = 4096
@@ -237,6 +239,7 @@ def open_consumer(
     assignor.held = consumer._subscription.assigned_partitions
     consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=hearing.note_unreadable)
     take_turns(consumer._fetcher)
+    _take_whole_responses(consumer._fetcher)
     end_what_was_begun(consumer._coordinator)
     read_on_while_joining(consumer._coordinator, consumer._subscription)
     wait_a_little(consumer._coordinator)
@@ -252,6 +255,14 @@ def fetch_position(consumer: kafka.KafkaConsumer, partition: TopicPartition) -> 
     """
     state = consumer._subscription.assignment.get(partition)
     return None if state is None or state.position is None else int(state.position.offset)
+
+
+def _take_whole_responses(fetcher: Any) -> None:
+    """Don't cut a partition's response where a poll is nearly full: both pieces would cost as much as the whole."""
+    append = fetcher._append
+    fetcher._append = lambda drained, part, max_records, update_offsets: append(
+        drained, part, max(max_records, MAX_POLL_RECORDS), update_offsets
+    )
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:

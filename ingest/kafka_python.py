@@ -45,6 +45,7 @@ def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (DefaultRecordBatch, "_next_record_index"),
         (DefaultRecordBatch, "_read_msg"),
         (consumer._fetcher, "fetched_records"),
+        (consumer._fetcher, "_append"),
         (consumer._fetcher, "_next_partition_records"),
         (consumer._fetcher, "_paused_partition_records"),
     ]

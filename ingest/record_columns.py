@@ -65,6 +65,8 @@ class Records(Sequence[FetchedRecord]):
         if len(pieces) == 1:
             return pieces[0]
         places = np.concatenate([piece.places for piece in pieces], axis=1)
+        if all(piece.raw is pieces[0].raw for piece in pieces):  # of one response
+            return Records(pieces[0].raw, places)
         raw, row = [], 0
         at = 0
         for piece in pieces:

@@ -15,6 +15,10 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
+# Labels of records that are so old already are gathered so long: few large requests to Kafka cost less than many.
+BEHIND_S = 1.0
+GATHER_S = 0.05
+
 
 class Publisher(threading.Thread):
     """Encodes results as labels in the order in which they come, as many as have come at once."""
@@ -57,7 +61,14 @@ class Publisher(threading.Thread):
             self.join(timeout_s)
 
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
-        """Wait for results; return all that are there."""
+        """Wait for results; return all that are there, or will be in a moment where that delays nobody."""
+        items = self._drain(wait_s)
+        if items and all(_is_behind(result) for result, _ in items):
+            time.sleep(GATHER_S)
+            items += self._drain(0.0)
+        return items
+
+    def _drain(self, wait_s: float) -> list[tuple[Result, float]]:
         items = []
         try:
             items.append(self._results.get(timeout=wait_s) if wait_s > 0 else self._results.get_nowait())
@@ -95,3 +106,9 @@ class Publisher(threading.Thread):
             metrics.stages["inference"].observe(result.inference_s)
             metrics.batch_frames.observe(result.batch_frames)
             metrics.batches[result.reason].inc()
+
+
+def _is_behind(result: Result) -> bool:
+    """Tell whether what a result is about came to Kafka a while ago: there is a backlog, or a device fell silent."""
+    newest_ms: int = result.ticket.block.source_timestamp_ms[result.start : result.stop].max()
+    return newest_ms < 1000 * (time.time() - BEHIND_S)

@@ -127,7 +127,7 @@ class InferenceSettings(Group):
         "models that the engine doesn't know are PyTorch's",
     )
     max_batch: int | None = Field(
-        None, ge=1, le=65536, description="most frames in one batch; 64 on a CPU and 1024 on a GPU without it"
+        None, ge=1, le=65536, description="most frames in one batch; 256 on a CPU and 1024 on a GPU without it"
     )
     queue_frames: int = Field(4096, ge=1, le=1 << 20, description="frames that may wait before reading pauses")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of one batch")

@@ -1,10 +1,12 @@
 """What the publisher makes of results, without Kafka or a core."""
 
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from inference.core import Result
@@ -12,7 +14,7 @@ from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Kind
 from service.metrics import Families, WorkerMetrics
-from service.publisher import Publisher
+from service.publisher import BEHIND_S, Publisher
 from service.settings import TextSettings
 from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
@@ -22,10 +24,12 @@ class FakeDelivery:
 
     def __init__(self) -> None:
         self.said: list[Labels] = []
+        self.at_once: list[int] = []
         self.turns = 0
 
     def say(self, labels: Sequence[Labels]) -> None:
         self.said += labels
+        self.at_once.append(len(labels))
 
     def turn(self) -> float:
         self.turns += 1
@@ -39,8 +43,10 @@ def say(result: Result, block: Block, source: int) -> Bodies:
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
 
 
-def result_for(partition: Any, rows: int) -> Any:
-    ticket = Ticket(Block(np.zeros(rows), np.zeros(rows), None), partition, partition.ledger.promise(rows), print)
+def result_for(partition: Any, rows: int, age_s: float = 0.0) -> Any:
+    source_timestamp_ms = np.full(rows, int(1000 * (time.time() - age_s)))
+    block = Block(np.zeros(rows), source_timestamp_ms, None)
+    ticket = Ticket(block, partition, partition.ledger.promise(rows), print)
     probabilities = np.full((rows, 1), 1.0, np.float32)
     return SimpleNamespace(
         ticket=ticket, start=0, stop=rows, probabilities=probabilities, queue_s=0.0, opens_batch=False
@@ -92,3 +98,25 @@ def test_results_of_an_older_assignment_are_dropped() -> None:
     publisher.start()
     publisher.close(10.0)
     assert delivery.said == []
+
+
+def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = FakeDelivery()
+    publisher, partition = make_publisher(delivery), make_partition()
+    came_meanwhile = [result_for(partition, 2, 2 * BEHIND_S), result_for(partition, 3)]
+    monkeypatch.setattr("time.sleep", lambda _: list(map(publisher.put, came_meanwhile)))
+    publisher.put(result_for(partition, 1, 2 * BEHIND_S))
+    publisher._publish(publisher._take(0.0))
+    assert delivery.at_once == [3]
+    assert [len(labels) for labels in delivery.said] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ages_s", [[0.0], [2 * BEHIND_S, 0.0]])
+def test_a_fresh_label_waits_for_nothing(monkeypatch: pytest.MonkeyPatch, ages_s: list[float]) -> None:
+    delivery = FakeDelivery()
+    publisher, partition = make_publisher(delivery), make_partition()
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    for age_s in ages_s:
+        publisher.put(result_for(partition, 1, age_s))
+    publisher._publish(publisher._take(0.0))
+    assert delivery.at_once == [len(ages_s)]

@@ -1,0 +1,148 @@
+"""Responses off a socket, however they come in pieces: the same as kafka-python's own transport makes of them."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka.errors import KafkaConnectionError
+from kafka.net.transport import KafkaTCPTransport
+from kafka.protocol.consumer import FetchRequest, FetchResponse
+from kafka.protocol.parser import KafkaProtocol
+
+from ingest.receiving import READ_BYTES, Frame, receive_in_place
+
+VERSION = 12
+_Topic = FetchResponse.FetchableTopicResponse
+_Partition = _Topic.PartitionData
+
+
+class Manager:
+    """Builds transports over one half of a pair of sockets, as a client's manager does over connections."""
+
+    def __init__(self) -> None:
+        self.here, there = socket.socketpair()
+        there.setblocking(False)
+        self._there = there
+
+    async def _build_transport(self, _node: str, timeout_at: float | None = None) -> KafkaTCPTransport:
+        return KafkaTCPTransport(None, self._there, host="host")
+
+
+class Receiver:
+    """A transport with the parser of its connection; `received` are the responses so far."""
+
+    def __init__(self, *, in_place: bool, requests: int) -> None:
+        manager = Manager()
+        if in_place:
+            receive_in_place(manager)
+        building = manager._build_transport("node", timeout_at=1.0)
+        with pytest.raises(StopIteration) as built:
+            building.send(None)
+        self.transport: Any = built.value.value
+        self.here = manager.here
+        self.parser = KafkaProtocol(client_id="test", receive_message_max_bytes=1 << 24)
+        self.transport._protocol = self
+        self.received: list[Any] = []
+        for _ in range(requests):
+            self.parser.send_request(FetchRequest(version=VERSION, max_wait_ms=0, min_bytes=0, topics=[]))
+
+    def take(self) -> KafkaConnectionError | None:
+        """Take in what is there, as the transport's loop does."""
+        data, error = self.transport._sock_recv()
+        if error is None:
+            self.received += self.parser.receive_bytes(data)
+        return error
+
+    def close(self) -> None:
+        self.here.close()
+        self.transport._sock.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver(in_place=True, requests=2)
+    yield made
+    made.close()
+
+
+def response(number: int, records: bytes) -> bytes:
+    partition = _Partition(
+        partition_index=3, error_code=0, high_watermark=9, last_stable_offset=9, log_start_offset=0, records=records
+    )
+    topics = [("topic", [partition])]
+    made = FetchResponse(version=VERSION, throttle_time_ms=0, error_code=0, session_id=7, responses=topics)
+    made.with_header(correlation_id=number)
+    return bytes(made.encode(framed=True, header=True))
+
+
+def contents(receiver: Receiver) -> list[tuple[int, bytes]]:
+    return [(number, one.responses[0].partitions[0].records) for number, one in receiver.received]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 100, READ_BYTES - 100, READ_BYTES + 1, 300_000]), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(0, 700_000), max_size=12),
+    by_the_end=st.lists(st.sampled_from([-2, -1, 0, 1, 2, 3, 4, 5]), max_size=4),
+)
+def test_responses_are_the_same_however_they_come(sizes: list[int], cuts: list[int], by_the_end: list[int]) -> None:
+    sent = [response(number, bytes([number]) * size) for number, size in enumerate(sizes, 1)]
+    ends = [sum(map(len, sent[: number + 1])) for number in range(len(sent))]
+    stream = b"".join(sent)
+    cuts = sorted({cut for cut in [*cuts, *(end + by for end in ends for by in by_the_end)] if 0 < cut < len(stream)})
+    ways = [Receiver(in_place=in_place, requests=len(sizes)) for in_place in (True, False)]
+    for way in ways:
+        for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            for at in range(begin, end, 50_000):  # what a pair of sockets surely holds
+                way.here.sendall(stream[at : min(end, at + 50_000)])
+                assert way.take() is None
+        for _ in range(len(sizes)):
+            assert way.take() is None
+        way.close()
+    assert contents(ways[0]) == contents(ways[1]) == [(n, bytes([n]) * size) for n, size in enumerate(sizes, 1)]
+
+
+def test_a_large_response_goes_from_the_socket_into_its_frame(receiver: Receiver) -> None:
+    sent = response(1, b"x" * 100_000)
+    receiver.here.sendall(sent[:20])
+    receiver.take()
+    receiver.here.sendall(sent[20:-1])
+    assert receiver.transport._sock_recv() == (b"", None)
+    frame = receiver.parser._rbuffer
+    assert isinstance(frame, Frame)
+    assert bytes(frame[:-1]) == sent[4:-1]
+    receiver.here.sendall(sent[-1:])
+    assert receiver.transport._sock_recv() == (sent[-1:], None)
+
+
+def test_what_is_decoded_outlives_its_frame(receiver: Receiver) -> None:
+    for number in (1, 2):
+        receiver.here.sendall(response(number, bytes([number]) * 90_000))
+        receiver.take()
+        receiver.take()
+    assert [type(records) for _, records in contents(receiver)] == [bytes, bytes]
+    assert contents(receiver) == [(1, b"\1" * 90_000), (2, b"\2" * 90_000)]
+
+
+@pytest.mark.parametrize("came", [0, 3, 20, 5_000])
+def test_a_connection_that_the_other_end_closes_is_an_error(receiver: Receiver, came: int) -> None:
+    receiver.here.sendall(response(1, b"x" * 9_000)[:came])
+    if came:
+        assert receiver.take() is None
+    receiver.here.close()
+    error = receiver.take()
+    assert isinstance(error, KafkaConnectionError)
+    assert "disconnected" in str(error)
+
+
+def test_a_connection_that_breaks_is_an_error(receiver: Receiver) -> None:
+    receiver.transport._sock.close()
+    assert isinstance(receiver.take(), KafkaConnectionError)
+
+
+def test_nothing_to_read_is_no_error(receiver: Receiver) -> None:
+    assert receiver.take() is None
+    assert receiver.received == []
