@@ -60,6 +60,8 @@ class EachWindow(Stream):
         """Close the windows of devices that have been silent up to ``heard_until``."""
         while True:
             step = self._windower.fall_silent(heard_until)
+            if not step.forgotten:
+                return
             self._graves.bury(
                 step.forgotten, step.first_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
             )

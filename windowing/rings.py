@@ -94,6 +94,7 @@ _NO_FRAMES = Frames(
 )
 
 
+_NOBODY_SILENT = Step(_NO_FRAMES)
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
@@ -231,6 +232,9 @@ class Windower:
         moment = heard_until - self._idle_timeout_s
         bound = self._ages.processed_by(moment)
         silent = np.flatnonzero(self._rings.oldest < (kernels.NOTHING if bound is None else bound))
+        if not len(silent):  # nearly always
+            self._ages.forget_until(moment)
+            return _NOBODY_SILENT
         done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
         rows = silent[:done]
         forgotten = self._ids(rows)

@@ -22,7 +22,7 @@ from service.delivery.ledger import Segment
 from service.delivery.message import Message
 from service.delivery.partition import Partition
 from service.kind import Block
-from service.metrics import WorkerMetrics, observe_all
+from service.metrics import WorkerMetrics, observe_all, observe_times
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Labels:
     def arrived(self, metrics: WorkerMetrics) -> None:
         """Note that they are there for everyone to read."""
         now, rows = time.time(), slice(self.start, self.start + len(self))
-        observe_all(metrics.stages["publish"], np.full(len(self), time.monotonic() - self.ready_at))
+        observe_times(metrics.stages["publish"], time.monotonic() - self.ready_at, len(self))
         timestamps = self.ticket.block.source_timestamp_ms[rows]
         observe_all(metrics.end_to_end, np.maximum(now - timestamps[timestamps >= 0] / 1000, 0.0))
         self.owner.stream.labelled(self.ticket.block, rows, now)

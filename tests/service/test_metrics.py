@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.metrics import (
     WindowMetrics,
     WorkerMetrics,
     observe_all,
+    observe_times,
 )
 from tests.inference.bundles import constant_bundle
 
@@ -134,21 +136,37 @@ def test_only_the_model_that_serves_is_shown_and_only_loads_are_counted(tmp_path
     assert registry.get_sample_value("stridecast_model_loads_total", loads) == 1
 
 
-@given(st.lists(st.floats(0, 40) | st.sampled_from(END_TO_END_BUCKETS), max_size=40))
+amounts_of_seconds = st.floats(0, 40) | st.sampled_from(END_TO_END_BUCKETS)
+
+
+def shown_after(observe: Callable[[Histogram], object]) -> tuple[list[Any], float]:
+    registry = CollectorRegistry()
+    observe(Histogram("seconds", "", registry=registry, buckets=END_TO_END_BUCKETS))
+    (family,) = registry.collect()
+    *buckets, (_, _, total) = [(sample.name, sample.labels, sample.value) for sample in family.samples][:-1]
+    return buckets, total
+
+
+def one_by_one(amounts: list[float]) -> tuple[list[Any], float]:
+    def observe(histogram: Histogram) -> None:
+        for amount in amounts:
+            histogram.observe(amount)
+
+    return shown_after(observe)
+
+
+@given(st.lists(amounts_of_seconds, max_size=40))
 def test_observing_many_at_once_is_observing_them_one_by_one(amounts: list[float]) -> None:
     """At the very bounds of the buckets as well."""
-    pages = []
-    for at_once in (True, False):
-        registry = CollectorRegistry()
-        histogram = Histogram("seconds", "", registry=registry, buckets=END_TO_END_BUCKETS)
-        if at_once:
-            observe_all(histogram, np.array(amounts, np.float64))
-        else:
-            for amount in amounts:
-                histogram.observe(amount)
-        (family,) = registry.collect()
-        pages.append([(sample.name, sample.labels, sample.value) for sample in family.samples][:-1])
-    *buckets, (_, _, total) = pages[0]
-    *wanted, (_, _, wanted_total) = pages[1]
+    buckets, total = shown_after(lambda histogram: observe_all(histogram, np.array(amounts, np.float64)))
+    wanted, wanted_total = one_by_one(amounts)
+    assert buckets == wanted
+    assert total == pytest.approx(wanted_total)
+
+
+@given(amounts_of_seconds, st.integers(0, 40))
+def test_observing_the_same_many_times_at_once_is_observing_it_each_time(amount: float, times: int) -> None:
+    buckets, total = shown_after(lambda histogram: observe_times(histogram, amount, times))
+    wanted, wanted_total = one_by_one([amount] * times)
     assert buckets == wanted
     assert total == pytest.approx(wanted_total)
