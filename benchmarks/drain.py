@@ -95,6 +95,7 @@ def measure(setting: Setting) -> dict[str, Any]:
                 start(setting, servers, Path(folder) / f"log-{number}", running) for number in range(setting.processes)
             ]
             output = Output(servers)
+            running.callback(output.close)
             span_s = setting.samples / setting.devices / 20
             earlier = time.time() - span_s - 1
             send_backlog(servers, setting.devices, max(WARM_UP, WARM_UP_EACH * setting.devices), until=earlier)
@@ -148,6 +149,9 @@ class Output:
     def labels(self) -> int:
         partitions = [confluent_kafka.TopicPartition(OUTPUT, number) for number in range(PARTITIONS)]
         return sum(self._client.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
+
+    def close(self) -> None:
+        self._client.close()
 
     def settled(self, pids: Sequence[int]) -> tuple[float, float]:
         """Wait until no more labels come; return the processes' CPU-seconds and the time when the last one came."""

@@ -134,7 +134,12 @@ def send(bootstrap_servers: str, devices: int, seconds: float) -> None:
                     continue
                 stamp = int(1000 * (begin + due[device]))
                 value = f'{{"device_id":"{ids[device]}","timestamp":{stamp},{values[(beat * 7 + device) % 997]}'
-                client.produce(INPUT, value, key=ids[device])
+                while True:
+                    try:
+                        client.produce(INPUT, value, key=ids[device])
+                        break
+                    except BufferError:  # the broker is behind
+                        client.poll(0.1)
             at = max(at, until)
             client.poll(0)
             time.sleep(TICK_S)
