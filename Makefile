@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos chaos-ci soak check format lock clean
+.PHONY: help setup demo test deploy-tools dashboards chaos chaos-ci soak check format lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(CURDIR)/.tools/bin/uv
 UV_ENV = PYTHONPATH= VIRTUAL_ENV=$(CURDIR)/$(VENV)
-CODE := ingest windowing inference service training benchmarks tests
+CODE := ingest windowing inference service training benchmarks deploy tests
 CUDA_PACKAGES := torch|triton|nvidia-|cuda-
 
 help:  ## this list
@@ -23,6 +23,16 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+# Its service discoveries but DNS and files are left out: they are most of what there is to compile (minutes, once).
+PROMETHEUS := github.com/prometheus/prometheus/cmd
+deploy-tools:  ## Prometheus, promtool and a check of dashboards into .build/bin, for tests/deploy; needs Go
+	@command -v go >/dev/null || { echo "Go 1.26 builds these tools, and is not on PATH: install it (https://go.dev)"; exit 1; }
+	cd tests/deploy/programs && go build -ldflags '-s -w' -tags remove_all_sd,enable_dns_sd -o $(CURDIR)/.build/bin/ \
+		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
+
+dashboards: setup  ## make Grafana's dashboards anew from deploy/dashboards
+	$(BIN)/python -m deploy.dashboards
 
 KILLS ?= 100
 SEED ?=
