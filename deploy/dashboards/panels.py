@@ -130,7 +130,8 @@ class Board:
 
 
 def _query(number: int, expression: str, legend: str) -> prometheus.Dataquery:
-    return prometheus.Dataquery().ref_id(chr(ord("A") + number)).expr(expression).legend_format(legend)
+    letter = chr(ord("A") + number)
+    return prometheus.Dataquery().datasource(SOURCE).ref_id(letter).expr(expression).legend_format(legend)
 
 
 def _link(uid: str, title: str) -> dashboards.DashboardLink:

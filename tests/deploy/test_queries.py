@@ -1,12 +1,14 @@
 """Every query of the dashboards and the alerts, on a real Prometheus that scrapes a real worker under load."""
 
 import re
+import subprocess
+import urllib.request
 
 import pytest
 import yaml
 
 from tests.deploy.boards import Query, boards, queries
-from tests.deploy.tools import ROOT
+from tests.deploy.tools import ROOT, tool
 from tests.deploy.watched import Prometheus
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -78,3 +80,11 @@ def test_prometheus_evaluates_all_rules(prometheus: Prometheus) -> None:
     assert {
         rule["name"]: rule.get("lastError") for group in groups for rule in group["rules"] if rule.get("lastError")
     } == {}
+
+
+def test_prometheus_own_check_finds_nothing_wrong_with_the_workers_page(prometheus: Prometheus) -> None:
+    (target,) = prometheus.get("/api/v1/targets")["activeTargets"]
+    with urllib.request.urlopen(target["scrapeUrl"], timeout=10) as response:
+        page = b"".join(line for line in response if b"stridecast_" in line)
+    checked = subprocess.run([tool("promtool"), "check", "metrics"], input=page, capture_output=True)
+    assert (checked.stderr, checked.returncode) == (b"", 0)

@@ -18,7 +18,8 @@ func check(file string) error {
 		return err
 	}
 	var found dashboard.Dashboard
-	if err := found.UnmarshalJSONStrict(text); err != nil {
+	// Where all is well it returns an empty list of errors, which is not nil.
+	if err := found.UnmarshalJSONStrict(text); err != nil && err.Error() != "" {
 		return err
 	}
 	return found.Validate()
