@@ -24,13 +24,6 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
-# Its service discoveries but DNS and files are left out: they are most of what there is to compile (minutes, once).
-PROMETHEUS := github.com/prometheus/prometheus/cmd
-deploy-tools:  ## Prometheus, promtool and a check of dashboards into .build/bin, for tests/deploy; needs Go
-	@command -v go >/dev/null || { echo "Go 1.26 builds these tools, and is not on PATH: install it (https://go.dev)"; exit 1; }
-	cd tests/deploy/programs && go build -ldflags '-s -w' -tags remove_all_sd,enable_dns_sd -o $(CURDIR)/.build/bin/ \
-		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
-
 dashboards: setup  ## make Grafana's dashboards anew from deploy/dashboards
 	$(BIN)/python -m deploy.dashboards
 
@@ -57,6 +50,17 @@ check: setup  ## lint, format and types
 format: setup  ## put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+deploy-tools: .build/bin/prometheus  ## what the tests of deploy/ run, built with Go from pinned sources
+
+# Prometheus, promtool and a check of dashboards. Service discoveries but DNS and files are left out: they are most of what
+# there is to compile, which takes minutes all the same, once.
+PROGRAMS := tests/deploy/programs
+PROMETHEUS := github.com/prometheus/prometheus/cmd
+.build/bin/prometheus: $(PROGRAMS)/go.mod $(PROGRAMS)/go.sum $(PROGRAMS)/check-grafana/main.go
+	cd $(PROGRAMS) && go build -ldflags '-s -w' -tags remove_all_sd,enable_dns_sd -o $(CURDIR)/.build/bin/ \
+		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
+	@touch $@
 
 lock: $(UV)  ## pin the newest versions, with hashes
 	$(UV) pip compile -q --upgrade --universal --generate-hashes --all-extras --no-emit-index-url \

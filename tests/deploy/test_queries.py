@@ -82,9 +82,21 @@ def test_prometheus_evaluates_all_rules(prometheus: Prometheus) -> None:
     } == {}
 
 
-def test_prometheus_own_check_finds_nothing_wrong_with_the_workers_page(prometheus: Prometheus) -> None:
+@pytest.fixture(scope="module")
+def page(prometheus: Prometheus) -> bytes:
+    """What the worker shows of its own on /metrics."""
     (target,) = prometheus.get("/api/v1/targets")["activeTargets"]
     with urllib.request.urlopen(target["scrapeUrl"], timeout=10) as response:
-        page = b"".join(line for line in response if b"stridecast_" in line)
+        return b"".join(line for line in response if b"stridecast_" in line)
+
+
+def test_prometheus_own_check_finds_nothing_wrong_with_the_workers_page(page: bytes) -> None:
     checked = subprocess.run([tool("promtool"), "check", "metrics"], input=page, capture_output=True)
     assert (checked.stderr, checked.returncode) == (b"", 0)
+
+
+def test_the_operators_page_tells_what_each_metric_means(page: bytes) -> None:
+    told = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    families = re.findall(r"^# TYPE (\w+) ", page.decode(), flags=re.MULTILINE)
+    assert len(families) > 30
+    assert [name for name in families if not re.search(rf"`{name}(_total)?[`{{]", told)] == []
