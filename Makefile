@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos chaos-ci soak check format lock clean
+.PHONY: help setup demo test deploy-tools dashboards chaos chaos-ci soak check format lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(CURDIR)/.tools/bin/uv
 UV_ENV = PYTHONPATH= VIRTUAL_ENV=$(CURDIR)/$(VENV)
-CODE := ingest windowing inference service training benchmarks tests
+CODE := ingest windowing inference service training benchmarks deploy tests
 CUDA_PACKAGES := torch|triton|nvidia-|cuda-
 
 help:  ## this list
@@ -23,6 +23,9 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+dashboards: setup  ## make Grafana's dashboards anew from deploy/dashboards
+	$(BIN)/python -m deploy.dashboards
 
 KILLS ?= 100
 SEED ?=
@@ -47,6 +50,17 @@ check: setup  ## lint, format and types
 format: setup  ## put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+deploy-tools: .build/bin/prometheus  ## what the tests of deploy/ run, built with Go from pinned sources
+
+# Prometheus, promtool and a check of dashboards. Service discoveries but DNS and files are left out: they are most of what
+# there is to compile, which takes minutes all the same, once.
+PROGRAMS := tests/deploy/programs
+PROMETHEUS := github.com/prometheus/prometheus/cmd
+.build/bin/prometheus: $(PROGRAMS)/go.mod $(PROGRAMS)/go.sum $(PROGRAMS)/check-grafana/main.go
+	cd $(PROGRAMS) && go build -ldflags '-s -w' -tags remove_all_sd,enable_dns_sd -o $(CURDIR)/.build/bin/ \
+		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
+	@touch $@
 
 lock: $(UV)  ## pin the newest versions, with hashes
 	$(UV) pip compile -q --upgrade --universal --generate-hashes --all-extras --no-emit-index-url \

@@ -252,6 +252,7 @@ class Worker:
         add, lane, counts = self._metrics.read_at_scrape, self._lane, self.kind.counts
         if counts is not None:
             add(f"active_{counts}", f"{counts.capitalize()} with an open window.", self._count_active)
+        add("ready", "1 once the model serves and the group has been joined.", lambda: self.live and self.joined)
         add("queue_frames", "Frames waiting for the device.", lambda: lane.queued)
         add("queue_capacity_frames", "Frames that may wait.", lambda: lane.capacity)
         self._metrics.read_partitions_at_scrape(self._assignment.read)

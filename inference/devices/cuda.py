@@ -40,6 +40,23 @@ def is_available() -> bool:
     return torch.cuda.is_available()
 
 
+def memory_reserved() -> int:
+    """Return the bytes of the GPU that PyTorch holds for this process; 0 where none is used.
+
+    PyTorch's own count, as is the size below: a driver that hangs is not asked.
+    """
+    return torch.cuda.memory_reserved() if _in_use() else 0
+
+
+def memory_total() -> int:
+    """Return the bytes of memory that the GPU has; 0 where none is used."""
+    return torch.cuda.get_device_properties(0).total_memory if _in_use() else 0
+
+
+def _in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def ladder(max_batch: int) -> tuple[int, ...]:
     """Return the batch sizes that get a graph: multiples of eight, each half again as large, up to `max_batch`.
 

@@ -280,6 +280,11 @@ def test_errors_that_are_not_the_gpus_stay_what_they_are() -> None:
         raise IndexError
 
 
+@pytest.mark.skipif(cuda.is_available(), reason="here other tests of this process use a GPU")
+def test_a_process_that_uses_no_gpu_holds_nothing_of_one() -> None:
+    assert (cuda.memory_reserved(), cuda.memory_total()) == (0, 0)
+
+
 # -- what needs CUDA
 
 
@@ -298,6 +303,13 @@ def test_auto_takes_the_gpu_and_the_golden_answers_hold_at_what_it_chose(har: Bu
         return model.engine.collect(0)
 
     check_golden(har, infer, model.precision)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_what_the_process_holds_of_the_gpu_is_counted(har: Bundle) -> None:
+    load_model(har, choose_device("cuda"), max_batch=64)
+    assert 0 < cuda.memory_reserved() < cuda.memory_total()
 
 
 @pytest.mark.gpu

@@ -1,0 +1,39 @@
+"""PromQL for the series of `service.metrics`, of the workers and instances that the dashboard's variables choose."""
+
+CHOSEN = 'worker=~"$worker", instance=~"$instance"'
+# Series of the process itself have no worker, and other programs have them as well.
+PROCESS = 'job=~"stridecast-.+", instance=~"$instance"'
+PER_SCRAPE = "$__rate_interval"
+# What of the labels within the objective's second alerts.yaml asks for.
+OBJECTIVE_S = 1.0
+
+
+def series(name: str, **labels: str) -> str:
+    """Return the selector of `stridecast_<name>` among what is chosen, with labels of these very values."""
+    matchers = [CHOSEN, *(f'{label}="{value}"' for label, value in labels.items())]
+    return f"stridecast_{name}{{{', '.join(matchers)}}}"
+
+
+def total(name: str, by: str = "worker") -> str:
+    """Return the sum of a gauge, by some labels."""
+    return f"sum by ({by}) ({series(name)})"
+
+
+def rate(name: str, by: str = "worker", **labels: str) -> str:
+    """Return how much a counter grows a second, by some labels."""
+    return f"sum by ({by}) (rate({series(name, **labels)}[{PER_SCRAPE}]))"
+
+
+def mean(histogram: str, by: str = "worker", **labels: str) -> str:
+    """Return the mean of what a histogram has observed between scrapes."""
+    return f"{rate(f'{histogram}_sum', by, **labels)} / {rate(f'{histogram}_count', by, **labels)}"
+
+
+def quantile(share: float, histogram: str, by: str = "worker", **labels: str) -> str:
+    """Return the quantile of what a histogram has observed between scrapes."""
+    return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', f'{by}, le', **labels)})"
+
+
+def quantile_ever(share: float, histogram: str, by: str = "worker") -> str:
+    """Return the quantile of all that a histogram has observed; for what is rare."""
+    return f"histogram_quantile({share:g}, {total(f'{histogram}_bucket', f'{by}, le')})"
