@@ -1,4 +1,4 @@
-"""Apache Kafka as its container starts it: the image's own program turns variables into settings, from the same jars."""
+"""Apache Kafka as its container starts it: the image's own program, from the same jars, turns variables to settings."""
 
 import os
 import socket
