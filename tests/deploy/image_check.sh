@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the image, and runs it as its containers run, where no Docker engine is: `make image-check`, as root. Podman does
 # it with runc, on the machine's own network; the base is Debian's, made by debootstrap, with the certificates that this
-# machine trusts. Takes 10 GB of disk and minutes; keeps the images stridecast-base and stridecast:check.
+# machine trusts. Takes 20 GB of disk and minutes; keeps the images stridecast-base and stridecast:check.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -51,7 +51,7 @@ fi
 cache=${UV_CACHE_DIR:-$HOME/.cache/uv}
 mkdir -p "$cache"
 image=localhost/stridecast:check
-podman build --format docker --network host --volume "$cache:/root/.cache/uv" \
+podman build --format docker --layers=false --network host --volume "$cache:/root/.cache/uv" \
     --build-arg BASE="$base" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" -f deploy/Dockerfile -t "$image" .
 printf '\nthe image has %s\n' "$(podman images --format '{{.Size}}' "$image")"
 

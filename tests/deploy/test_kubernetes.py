@@ -1,8 +1,11 @@
 """The Kubernetes manifests as an overlay gives them, held against Kubernetes' and KEDA's schemas and the program."""
 
+import os
+import re
 import subprocess
 import urllib.request
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -30,12 +33,12 @@ Manifest = dict[str, Any]
 @cache
 def manifests(overlay: str) -> dict[tuple[str, str], Manifest]:
     """What an overlay gives, by kind and name."""
-    done = subprocess.run(
-        [tool("kustomize"), "build", DEPLOY / "kubernetes/overlays" / overlay],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    return built(DEPLOY / "kubernetes/overlays" / overlay)
+
+
+def built(folder: Path) -> dict[tuple[str, str], Manifest]:
+    done = subprocess.run([tool("kustomize"), "build", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert not done.stderr
     return {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(done.stdout)}
 
@@ -164,3 +167,16 @@ def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
             assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
             device = environment(overlay, pods(overlay)[name]).get("STRIDECAST_INFERENCE__DEVICE")
             assert device == (None if overlay == "cpu" else "cuda")
+
+
+def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/").replace("<yours>", "mine")
+    (tmp_path / "kustomization.yaml").write_text(here)
+    found = built(tmp_path)
+    (settings,) = [manifest for (kind, _), manifest in found.items() if kind == "ConfigMap"]
+    assert settings["data"]["STRIDECAST_KAFKA__BOOTSTRAP_SERVERS"] == "mine:9092"
+    for name in WORKERS:
+        pod = found["Deployment", name]["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == "mine:cpu"
+        assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
