@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test deploy-tools dashboards chaos chaos-ci soak check format lock clean
+.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards image-check lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -14,12 +14,24 @@ CODE := ingest windowing inference service training benchmarks deploy tests
 CUDA_PACKAGES := torch|triton|nvidia-|cuda-
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(VENV)/.complete  ## install what is pinned into .venv
 
 demo: setup  ## broker, worker and replay for about a minute, with a live table
 	$(BIN)/stridecast demo --seconds 60
+
+# The stack's own variables, for instance COMPOSE_PROFILES, stand in deploy/.env.
+COMPOSE = $(if $(TORCH_INDEX),TORCH_INDEX="$(TORCH_INDEX)") docker compose -f deploy/compose.yaml $(if $(GPU),-f deploy/compose.gpu.yaml)
+up:  ## Kafka, both workers, devices, Prometheus and Grafana in Docker; TORCH_INDEX=... for a small image, GPU=1 for a GPU
+	$(COMPOSE) up --build --detach
+	@echo "Grafana: http://127.0.0.1:3000   the activity worker's live view: http://127.0.0.1:9464   Kafka: 127.0.0.1:9092"
+
+down:  ## stop and remove them; Kafka's topics and Prometheus' series stay (docker volume rm ... for those, too)
+	$(COMPOSE) --profile '*' down
+
+logs:  ## what they say
+	$(COMPOSE) --profile '*' logs --follow --tail 100
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
@@ -51,7 +63,14 @@ format: setup  ## put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-deploy-tools: .build/bin/prometheus  ## what the tests of deploy/ run, built with Go from pinned sources
+CHECKERS := tests/deploy/checkers
+deploy-tools: .build/bin/prometheus .build/bin/compose-spec .build/bin/kustomize  ## what the tests of deploy/ run, built with Go
+
+.build/bin/compose-spec: $(CHECKERS)/go.mod $(CHECKERS)/go.sum
+	cd $(CHECKERS) && go build -o $(CURDIR)/$@ github.com/compose-spec/compose-go/v2/cmd
+
+.build/bin/kustomize: $(CHECKERS)/go.mod $(CHECKERS)/go.sum
+	cd $(CHECKERS) && go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5
 
 # Prometheus, promtool and a check of dashboards. Service discoveries but DNS and files are left out: they are most of what
 # there is to compile, which takes minutes all the same, once.
@@ -61,6 +80,9 @@ PROMETHEUS := github.com/prometheus/prometheus/cmd
 	cd $(PROGRAMS) && go build -ldflags '-s -w' -tags remove_all_sd,enable_dns_sd -o $(CURDIR)/.build/bin/ \
 		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
 	@touch $@
+
+image-check: setup  ## build the image and run it, with podman, where no Docker is; as root
+	tests/deploy/image_check.sh
 
 lock: $(UV)  ## pin the newest versions, with hashes
 	$(UV) pip compile -q --upgrade --universal --generate-hashes --all-extras --no-emit-index-url \

@@ -12,6 +12,8 @@ GET_THEM = {
     "prometheus": "`make deploy-tools` builds it where Go is installed, or put Prometheus 3 on PATH",
     "promtool": "`make deploy-tools` builds it where Go is installed, or put Prometheus 3's on PATH",
     "check-grafana": "`make deploy-tools` builds it where Go is installed",
+    "compose-spec": "`make deploy-tools` builds it where Go is installed",
+    "kustomize": "`make deploy-tools` builds it where Go is installed, or put kustomize 5 on PATH",
 }
 
 

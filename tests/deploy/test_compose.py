@@ -1,0 +1,132 @@
+"""The compose file, held against its schema, the program's settings, and what is in this repository."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.broker_artifacts import KAFKA_VERSION
+from service.settings import HttpSettings, ServiceSettings
+from tests.deploy.composed import (
+    DEPLOY,
+    DOCKERFILE,
+    accepted,
+    image_environment,
+    mounts,
+    ours,
+    seconds,
+    services,
+)
+from tests.deploy.tools import ROOT, tool
+
+FOREIGN = sorted(services().keys() - ours().keys())
+MOUNTS = [
+    pytest.param(path, id=f"{name} {place}")
+    for name, service in services().items()
+    for place, path in mounts(service).items()
+]
+
+
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]], ids=["cpu", "gpu"])
+def test_docker_compose_would_load_the_files(files: list[str]) -> None:
+    """Docker Compose's own loader holds them against the specification's schema and looks for what doesn't fit."""
+    done = subprocess.run([tool("compose-spec"), *files], cwd=DEPLOY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_loader_would_refuse_a_mistake(tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("read_only:", "readonly:"))
+    done = subprocess.run([tool("compose-spec"), str(wrong)], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "readonly" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(ours()))
+def test_commands_and_variables_are_those_of_the_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = ours()[name]
+    settings = accepted(service["command"], {**image_environment(), **service["environment"]}, monkeypatch)
+    assert settings.kafka.bootstrap_servers == "kafka:19092"
+
+
+def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_program_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"]
+    assert changed.keys() == ours().keys()
+    for name, service in changed.items():
+        assert service["image"] == "stridecast:cuda"
+        assert ("deploy" in service) == name.endswith("-worker")
+        accepted(ours()[name]["command"], service.get("environment", {}), monkeypatch)
+
+
+@pytest.mark.parametrize("path", MOUNTS)
+def test_what_is_mounted_is_there(path: Path) -> None:
+    assert path.exists()
+
+
+def test_files_that_programs_are_told_of_lie_in_what_is_mounted() -> None:
+    prometheus, grafana = services()["prometheus"], services()["grafana"]
+    told = {
+        "prometheus": prometheus["command"][0].removeprefix("--config.file="),
+        "grafana": grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"],
+        "replay-texts": services()["replay-texts"]["command"][2],
+    }
+    for name, path in told.items():
+        places = mounts(services()[name])
+        place = next(place for place in places if path.startswith(f"{place}/"))
+        assert (places[place] / path.removeprefix(f"{place}/")).is_file(), path
+
+
+def test_prometheus_looks_for_the_workers_under_their_names() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    looked_for = {found for job in jobs for source in job["dns_sd_configs"] for found in source["names"]}
+    ports = {source["port"] for job in jobs for source in job["dns_sd_configs"]}
+    assert looked_for == {name for name in ours() if name.endswith("-worker")}
+    assert ports == {HttpSettings().port}
+
+
+def test_nothing_is_published_but_on_loopback() -> None:
+    published = [port for service in services().values() for port in service.get("ports", [])]
+    assert len(published) == 6
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published)
+    assert len({port.split(":")[1] for port in published}) == len(published)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_images_of_others_are_pinned(name: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", services()[name]["image"])
+
+
+def test_kafka_is_the_one_that_is_tested() -> None:
+    assert services()["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+@pytest.mark.parametrize("name", sorted(services()))
+def test_containers_may_do_little(name: str) -> None:
+    service = services()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    if name not in ("kafka", "kafka-ui"):
+        assert service["read_only"]
+
+
+@pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])
+def test_a_worker_may_take_longer_to_stop_than_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = accepted(ours()[name]["command"], ours()[name]["environment"], monkeypatch)
+    assert isinstance(settings, ServiceSettings)
+    assert seconds(ours()[name]["stop_grace_period"]) >= settings.shutdown_grace_s + 5
+
+
+def test_what_the_image_copies_is_there_and_is_let_through() -> None:
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    let_through = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert name == "." or name in let_through
+    assert all((ROOT / name).exists() for name in let_through)
+    for needed in re.findall(
+        r'"(\w+)"', re.findall(r"^packages = (.*)$", (ROOT / "pyproject.toml").read_text(), re.M)[0]
+    ):
+        assert needed in let_through
