@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards image-check lock clean
+.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards pictures image-check lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -35,6 +35,9 @@ logs:  ## what they say
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+pictures: setup  ## draw benchmarks/pictures from what benchmarks recorded
+	$(BIN)/python -m benchmarks.pictures
 
 dashboards: setup  ## make Grafana's dashboards anew from deploy/dashboards
 	$(BIN)/python -m deploy.dashboards

@@ -49,7 +49,7 @@ def draw_drain(figure: Figure, rows: Rows) -> None:
     left, right = figure.subplots(1, 2)
     bars(left, rows, "CPU-s a million", "CPU-seconds a million samples (less is better)", "{:.1f}")
     bars(right, rows, "samples/s", "samples a second, drained (more is better)", "{:,.0f}")
-    left.legend(fontsize=7, frameon=False)
+    right.legend(fontsize=7, frameon=False)
 
 
 def bars(axes: Axes, rows: Rows, figure_of: str, title: str, style: str) -> None:
