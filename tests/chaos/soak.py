@@ -27,7 +27,7 @@ from tests.chaos.load import Load, messy_devices
 from tests.chaos.proxy import Proxy
 from tests.chaos.reckoning import reckon
 from tests.chaos.stage import DELIVERIES, PARTITIONS, SESSION_TIMEOUT_S, Stage, open_stage
-from tests.chaos.vitals import Watch, growth
+from tests.chaos.vitals import Watch, growth, memory_course
 from tests.inference.bundles import har_bundle
 from tests.kafka.worker_process import free_port
 
@@ -176,6 +176,9 @@ def _judge(watch: Watch, console: Console) -> None:
         if grows and grown.lived_s >= TELLING_S:
             grew.append(f"{name} ({pid}): {grown}")
     console.print(table)
+    longest = max(watch.lives.values(), key=len)
+    told = " ".join(f"{megabytes:.0f}" for megabytes in memory_course(longest))
+    console.print(f"memory of the one that lived longest, in twelfths of its life: {told} MB", highlight=False)
     assert not grew, grew
 
 

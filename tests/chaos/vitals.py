@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -92,6 +92,13 @@ def growth(life: Iterable[Vitals], *, settled_s: float) -> Growth | None:
         last.descriptors - first.descriptors,
         seen[-1].at_s - seen[0].at_s,
     )
+
+
+def memory_course(life: Sequence[Vitals], parts: int = 12) -> list[float]:
+    """Return the median memory of each of so many parts of a life, in MB: a step looks other than a leak."""
+    size = max(1, len(life) // parts)
+    starts = range(0, min(size * parts, len(life)), size)
+    return [statistics.median(each.rss_mb for each in life[at : at + size]) for at in starts]
 
 
 def _median(seen: list[Vitals]) -> Vitals:
