@@ -29,8 +29,9 @@ from service.clients import GIVE_UP_S, Clients, leave
 from service.delivery.assignment import Assignment
 from service.delivery.at_least_once import AtLeastOnce
 from service.delivery.exactly_once import ExactlyOnce
+from service.delivery.looking_up import Request
 from service.delivery.protocol import Delivery
-from service.delivery.rereading import Request, Rereading
+from service.delivery.rereading import Rereading
 from service.feed import Feed
 from service.kind import Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics

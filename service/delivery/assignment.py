@@ -10,8 +10,9 @@ from kafka.structs import TopicPartition
 
 from ingest.consumer import Hearing, fetch_position
 from service.delivery.ledger import Point
+from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
-from service.delivery.rereading import Found, Request
+from service.delivery.rereading import Found
 from service.delivery.said import Said
 from service.kind import OpenStream
 from service.metrics import PartitionReading, WorkerMetrics

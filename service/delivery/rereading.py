@@ -5,17 +5,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
 from ingest.labels_reader import LabelsReader, source_of, topic_of
+from service.delivery.looking_up import Reading, Request, look_up
 from service.delivery.partition import Output
-from service.delivery.recovery import Labels, Place, Plan, plan
+from service.delivery.recovery import Plan
 from service.delivery.said import ELSEWHERE, Identity, Mark
 from service.kind import Kind
 from service.metrics import WorkerMetrics
@@ -26,21 +27,6 @@ POLL_MS = 50
 IDLE_S = 1.0
 RETRY_S = 0.5
 WAITING_LONG_S = 10.0
-# A dead letter has its record's timestamp: how much older than a record before it another one may say that it is.
-LETTER_SKEW_MS = 60_000
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A partition that has been assigned; its object stands for this assignment.
-
-    ``not_before`` and ``tell_at`` are the thread's own: when to look, and when to tell that there is nothing to see.
-    """
-
-    source: TopicPartition
-    not_before: float
-    asked_at: float
-    tell_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,34 +39,6 @@ class Found:
     said: dict[Identity, Mark]
     reported: set[int]
     committed: OffsetAndMetadata | None  # None where there is no commit, or one that can't stand beside labels
-
-
-@dataclass(slots=True, eq=False)
-class _Reading:
-    """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end."""
-
-    request: Request
-    plan: Plan
-    output: Output
-    committed: OffsetAndMetadata | None
-    positions: dict[TopicPartition, int]
-    ends: dict[TopicPartition, int]
-    said: dict[Identity, Mark] = field(default_factory=dict)
-    reported: set[int] = field(default_factory=set)
-
-    @property
-    def done(self) -> bool:
-        return all(self.positions[partition] >= end for partition, end in self.ends.items())
-
-    def move_on(self, reached: Mapping[TopicPartition, int]) -> bool:
-        """Take note of how far has been read; tell whether that is further than before."""
-        further = {
-            partition: reached[partition]
-            for partition, position in self.positions.items()
-            if reached.get(partition, position) > position
-        }
-        self.positions |= further
-        return bool(further)
 
 
 class Rereading(threading.Thread):
@@ -109,7 +67,7 @@ class Rereading(threading.Thread):
         self._metrics = metrics
         self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._waiting: list[Request] = []
-        self._readings: list[_Reading] = []
+        self._readings: list[Reading] = []
         self._reading_now: set[TopicPartition] = set()
         self._moved_at = 0.0
         self._reader: LabelsReader | None = None
@@ -183,7 +141,7 @@ class Rereading(threading.Thread):
             if self._reader is None:
                 self._reader = self._open_reader()
             try:
-                self._readings.append(self._look_up(self._reader, request))
+                self._readings.append(look_up(self._reader, self._kind.settings, self._kind.rules, request))
             except KafkaError as error:
                 # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
                 request.not_before = time.monotonic() + RETRY_S
@@ -193,73 +151,6 @@ class Rereading(threading.Thread):
                 return
             self._waiting.remove(request)
             self._reading_now = set()  # a newcomer may need labels that are behind those of the others
-
-    def _look_up(self, reader: LabelsReader, request: Request) -> _Reading:
-        source = request.source
-        committed = reader.committed(source)
-        start, end = reader.bounds(source, committed=True)
-        topic = self._kind.settings.output_topic
-        outputs = reader.partitions_of(topic)
-        if not outputs:
-            raise UnknownTopicOrPartitionError(f"{topic} is not there")
-        own = TopicPartition(topic, source.partition % outputs)
-        at = None if committed is None else (committed.offset, committed.metadata)
-        planned = plan(Place(at, start, end, own, outputs, self._kind.rules))
-        # The end is asked for after the commit was read: labels that the commit relies on are before it.
-        labels = planned.labels
-        if labels is not None and labels.offset is None and labels.since_offset >= end:
-            labels = None  # no record yet, so no label of one
-        positions, ends = self._ranges(reader, source, labels, own, outputs)
-        own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
-        if planned.labels is not None and planned.position < end:
-            letters = self._letter_ranges(reader, source, planned.position)
-            positions, ends = positions | letters[0], ends | letters[1]
-        output = Output(own, outputs, own_end)
-        if committed is not None and (committed.offset != planned.position or not committed.metadata):
-            # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
-            committed = None
-        return _Reading(request, planned, output, committed, positions, ends)
-
-    def _ranges(
-        self, reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return from where and up to where to read partitions of the output."""
-        if labels is None:
-            return {}, {}
-        partitions = [own] if labels.offset is not None else [own._replace(partition=p) for p in range(outputs)]
-        bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
-        ends = {partition: end for partition, (_, end) in bounds.items()}
-        if labels.offset is not None:
-            if labels.offset < bounds[own][0]:
-                log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
-            elif labels.offset > ends[own]:
-                log.warning("%s[%d] ends at %d, before %d: all its labels are read", *own, ends[own], labels.offset)
-                return {own: bounds[own][0]}, ends  # the topic was made anew
-            return {own: max(labels.offset, bounds[own][0])}, ends
-        timestamp = reader.time_of(source, labels.since_offset)
-        if timestamp is None:  # there is no record yet, so no label of one
-            return {}, {}
-        found = reader.offsets_at(partitions, timestamp)
-        return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
-
-    def _letter_ranges(
-        self, reader: LabelsReader, source: TopicPartition, position: int
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return from where and up to where dead letters may lie of records that are still to be read.
-
-        Kafka has been seen to answer with a commit of half an hour ago, right after it came back. Labels make up for
-        that; a record that was rejected since is known by its dead letter.
-        """
-        topic = self._kind.settings.dead_letter_topic
-        partitions = [TopicPartition(topic, number) for number in range(reader.partitions_of(topic))]
-        bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
-        ends = {partition: end for partition, (start, end) in bounds.items() if start < end}
-        timestamp = reader.time_of(source, position) if ends else None
-        if timestamp is None:
-            return {}, {}
-        found = reader.offsets_at(ends, timestamp - LETTER_SKEW_MS)
-        positions = {partition: at for partition, at in found.items() if at is not None}
-        return positions, {partition: ends[partition] for partition in positions}
 
     def _read(self) -> None:
         """Read on, and hand over what has been read to its end."""
@@ -309,11 +200,11 @@ class Rereading(threading.Thread):
             else:
                 self._take_label(reading, partition, record, source[1])
 
-    def _take_letter(self, reading: _Reading, record: Any, offset: int) -> None:
+    def _take_letter(self, reading: Reading, record: Any, offset: int) -> None:
         if offset >= reading.plan.position and topic_of(record) == reading.request.source.topic:
             reading.reported.add(offset)
 
-    def _take_label(self, reading: _Reading, partition: TopicPartition, record: Any, offset: int) -> None:
+    def _take_label(self, reading: Reading, partition: TopicPartition, record: Any, offset: int) -> None:
         identity = self._kind.identify(record, offset)
         if identity is not None:
             place = record.offset if partition == reading.output.partition else ELSEWHERE

@@ -9,9 +9,10 @@ from ingest.consumer import Hearing
 from service.delivery import assignment as module
 from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
+from service.delivery.looking_up import Request
 from service.delivery.partition import Output
 from service.delivery.recovery import Plan
-from service.delivery.rereading import Found, Request
+from service.delivery.rereading import Found
 from service.delivery.said import Mark
 from service.kind import Stream
 from tests.service.delivery.doors import Clock, make_metrics

@@ -14,7 +14,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
 from service.delivery import rereading
-from service.delivery.rereading import LETTER_SKEW_MS, Found, Request, Rereading
+from service.delivery.looking_up import LETTER_SKEW_MS, Request
+from service.delivery.rereading import Found, Rereading
 from service.kind import Kind
 from service.settings import TextSettings
 from tests.ingest.records import HandMade
