@@ -1,4 +1,4 @@
-"""One Prometheus and one worker under load for all queries; both end with the session."""
+"""One Prometheus and one worker under load for all queries; they end with these, for they take a core."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def prometheus_program() -> Path:
     return tool("prometheus")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prometheus(
     prometheus_program: Path, broker: Broker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
