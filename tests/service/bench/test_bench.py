@@ -157,9 +157,17 @@ def test_processes_are_seen_with_their_time_memory_and_children() -> None:
         pytest.skip("this system has no /proc")
     assert cpu_seconds(os.getpid()) > 0.1
     assert resident_bytes(os.getpid()) > 10_000_000
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        assert child_of(os.getpid()) == child.pid
-        assert child_of(child.pid) is None
+    # Not of this process, which may have a broker, too.
+    program = (
+        "import subprocess, sys\n"
+        "with subprocess.Popen([sys.executable, '-c', 'input()']) as child: print(child.pid, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert child_of(parent.pid) == child
+        assert child_of(child) is None
+        parent.communicate(b"\n")
 
 
 def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
