@@ -36,7 +36,7 @@ FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
 # What a poll, a block of windows and a request with their labels cost is mostly by the piece. A poll takes up no more
-# partitions when it has so many records, and of each at most so many: half a second of work, where each is an odd one.
+# partitions when it has so many records, and of each at most so many.
 MAX_POLL_RECORDS = 20_000
 # New partitions of the topic are noticed within this.
 METADATA_MAX_AGE_MS = 30_000

@@ -15,7 +15,8 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
-# Labels of records that are so old already are gathered so long: few large requests to Kafka cost less than many.
+# Labels of records that are so old already are gathered so long: few large requests to Kafka cost less than many. By
+# Kafka's timestamps: where a producer's clock is behind by more, its labels come so much later.
 BEHIND_S = 1.0
 GATHER_S = 0.05
 
@@ -61,7 +62,7 @@ class Publisher(threading.Thread):
             self.join(timeout_s)
 
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
-        """Wait for results; return all that are there, or will be in a moment where that delays nobody."""
+        """Wait for results; return all that are there, or will be in a moment where they are late anyway."""
         items = self._drain(wait_s)
         if items and all(_is_behind(result) for result, _ in items):
             time.sleep(GATHER_S)

@@ -168,6 +168,7 @@ class ExactlyOnce:
     def _commit(self, attempt: _Attempt) -> bool:
         assert self._transactions is not None
         due = self._due()
+        self._had_letters = {partition: len(letters) for partition, (_, letters) in due.items()}
         points = {partition: point for partition, (point, _) in due.items()}
         self._send_letters([letter for _, letters in due.values() for letter in letters])
         writing = {piece.owner for piece in attempt.labels}
@@ -194,7 +195,7 @@ class ExactlyOnce:
     def _due(self) -> dict[Partition, tuple[Point, list[Message]]]:
         """Return what may be committed of each partition, and the letters that go with it, not too many at once.
 
-        Whose letters were many begins last the next time.
+        Whose letters were many in the last transaction come last in the next.
         """
         found, room = dict[Partition, tuple[Point, list[Message]]](), MOST_LETTERS
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
@@ -202,7 +203,6 @@ class ExactlyOnce:
             if due is not None:
                 found[partition] = due
                 room = max(0, room - len(due[1]))
-        self._had_letters = {partition: len(letters) for partition, (_, letters) in found.items()}
         return found
 
     def _send_letters(self, letters: Sequence[Message]) -> None:

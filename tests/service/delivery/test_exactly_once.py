@@ -316,15 +316,15 @@ def test_a_transaction_takes_a_bounded_number_of_dead_letters_of_all_partitions_
     delivery = make(FakeAssignment(*partitions), transactions)
     for turn in range(3):
         for partition in partitions:
-            delivery.reject([make_letter(b"%d" % partition.source.partition)] * 2, partition)
+            delivery.reject([make_letter()] * 3, partition)
             partition.position = 10 * (turn + 1)
             partition.seal()
     for _ in range(7):
         clock.now += 2 * INTERVAL_S
         delivery.turn()
-    committed = [[offsets[number].offset for number in (0, 1)] for _, offsets, _ in transactions.commits]
-    assert committed == [[10, 10], [20, 20], [30, 30]]
-    assert [len(sent) for sent, _, _ in transactions.commits] == [4, 4, 4]
+    committed = [{number: at.offset for number, at in offsets.items()} for _, offsets, _ in transactions.commits]
+    assert committed == [{0: 10}, {1: 10}, {0: 20}, {1: 20}, {0: 30}, {1: 30}]
+    assert [len(sent) for sent, _, _ in transactions.commits] == [3] * 6
 
 
 def test_no_transaction_begins_without_membership(clock: Clock) -> None:

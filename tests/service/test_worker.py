@@ -1,0 +1,30 @@
+"""What the worker makes of errors of a poll, without Kafka: they come of clusters, and at moments, that no test has."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from kafka.errors import LogTruncationError
+from kafka.structs import TopicPartition
+
+from service.worker import Worker
+
+CUT, GONE = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
+
+
+def test_after_an_unclean_election_the_partitions_cut_off_are_recovered_and_the_worker_lives() -> None:
+    """kafka-python's error is not to be retried, and ended the worker."""
+    recovered: list[tuple[Any, str]] = []
+
+    def poll(timeout_ms: int) -> Any:
+        raise LogTruncationError({CUT: None, GONE: None})
+
+    held = {CUT: "the one that is held"}
+    assignment = SimpleNamespace(
+        among=lambda sources: [held[source] for source in sources & held.keys()],
+        start_over=lambda partition, why: recovered.append((partition, why)),
+    )
+    worker: Any = SimpleNamespace(_consumer=SimpleNamespace(poll=poll), _assignment=assignment)
+    assert Worker._poll(worker, 0.1) == {}
+    [(partition, why)] = recovered
+    assert partition == "the one that is held"
+    assert "cut off" in why
