@@ -12,8 +12,9 @@ Errors:
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ class Lane:
         self._accepted = 0
         self._answered = 0
         self._drainers = 0
+        self._gathers = False
 
     # -- for callers
 
@@ -161,8 +163,24 @@ class Lane:
             if not self._queue.offer(block):
                 return False
             self._accepted += len(frames)
-            self._shared.frames_came.notify()
+            if not self._gathers or self.fills_a_batch:
+                self._shared.frames_came.notify()
         return True
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Wake an idle core once for all that is submitted within, so that it leaves in one batch, or when one is full.
+
+        For one thread at a time; whoever else submits meanwhile may wait as long.
+        """
+        self._gathers = True
+        try:
+            yield
+        finally:
+            with self._shared.lock:
+                self._gathers = False
+                if self.queued:
+                    self._shared.frames_came.notify()
 
     def wait_for_room(self, frames: int, timeout_s: float) -> bool:
         """Wait until a block of so many frames would have room; False if it has none by then.

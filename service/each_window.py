@@ -153,10 +153,13 @@ class EachWindow(Stream):
 
     def _count(self, step: Step) -> None:
         metrics = self._metrics
-        metrics.windows["incomplete"].inc(step.incomplete)
-        metrics.dropped["superseded"].inc(step.superseded)
-        metrics.dropped["late"].inc(len(step.late))
-        observe_all(metrics.lateness, step.late / 1000)
+        if step.incomplete:
+            metrics.windows["incomplete"].inc(step.incomplete)
+        if step.superseded:
+            metrics.dropped["superseded"].inc(step.superseded)
+        if len(step.late):
+            metrics.dropped["late"].inc(len(step.late))
+            observe_all(metrics.lateness, step.late / 1000)
         self._graves.came_back(step.new_devices)
         for device_id in step.new_devices:
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.

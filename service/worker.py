@@ -30,6 +30,7 @@ from service.delivery.assignment import Assignment
 from service.delivery.at_least_once import AtLeastOnce
 from service.delivery.exactly_once import ExactlyOnce
 from service.delivery.looking_up import Request
+from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
 from service.delivery.rereading import Rereading
 from service.feed import Feed
@@ -40,6 +41,10 @@ from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
+# What a poll costs, with the fetch, the batch and the request to Kafka that come of it, is mostly by the piece. So where
+# records come all the time they gather for a moment, unless so many come at once that it doesn't matter.
+GATHER_S = 0.008
+GATHERED = 1000
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
 FINISH_POLL_S = 0.005
@@ -63,6 +68,7 @@ class Worker:
         self._lane = lane
         self._metrics = metrics
         self._last_poll = time.monotonic()
+        self._poll_at = 0.0
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
@@ -182,6 +188,7 @@ class Worker:
                 self._assignment.start_over(partition, f"a record of it could not be written ({error})")
 
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Records]]:
+        time.sleep(max(0.0, self._poll_at - time.monotonic()))
         try:
             return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
         except LogTruncationError as error:  # an unclean election (KIP-320)
@@ -199,18 +206,23 @@ class Worker:
     def _take(self, polled: dict[TopicPartition, list[Records]]) -> None:
         self._last_poll = time.monotonic()
         self._metrics.last_poll.set(time.time())
-        for source, pieces in polled.items():
-            partition = self._assignment.held.get(source)
-            if partition is None:
-                continue
-            records = Records.join(pieces)
-            first = int(records.offset[0])
-            if first < partition.position:
-                # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
-                self._assignment.start_over(partition, f"its log goes back to {first} from {partition.position}")
-            else:
-                self._assignment.tell_if_expired(partition, first)
-                self._feed.take(partition, records)
+        records = {source: Records.join(pieces) for source, pieces in polled.items()}
+        if 0 < sum(map(len, records.values())) < GATHERED:
+            self._poll_at = self._last_poll + GATHER_S
+        with self._lane.together():
+            for source, some in records.items():
+                partition = self._assignment.held.get(source)
+                if partition is not None:
+                    self._take_some(partition, some)
+
+    def _take_some(self, partition: Partition, records: Records) -> None:
+        first = int(records.offset[0])
+        if first < partition.position:
+            # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
+            self._assignment.start_over(partition, f"its log goes back to {first} from {partition.position}")
+        else:
+            self._assignment.tell_if_expired(partition, first)
+            self._feed.take(partition, records)
 
     def _settled(self, sources: set[TopicPartition]) -> bool:
         """Go on with these partitions' frames; tell whether nothing of them is owed any more."""

@@ -16,6 +16,7 @@ from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
 
 _MOST_LATENESS_SLOTS = 1200
 _SMALLEST_CAPACITY = 64
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,12 @@ class Step:
     consumed: int = 0
     more: bool = False
     incomplete: int = 0
-    late: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    late: Int64s = field(default_factory=lambda: _NO_ROWS)
     superseded: int = 0
     new_devices: list[bytes] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
-    first_records: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    last_records: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    first_records: Int64s = field(default_factory=lambda: _NO_ROWS)
+    last_records: Int64s = field(default_factory=lambda: _NO_ROWS)
     strayed: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
 
 
@@ -95,7 +96,6 @@ _NO_FRAMES = Frames(
 
 
 _NOBODY_SILENT = Step(_NO_FRAMES)
-_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class Windower:
@@ -216,7 +216,7 @@ class Windower:
             consumed=consumed,
             more=consumed < len(rows),
             incomplete=incomplete,
-            late=late_ms[:late].copy(),
+            late=late_ms[:late].copy() if late else _NO_ROWS,
             superseded=superseded,
             new_devices=self._ids(joined),
         )

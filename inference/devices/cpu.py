@@ -26,6 +26,7 @@ from inference.devices import SLOTS, DeviceError, Engine, EngineName, openvino
 from inference.devices.replace import replace_layers
 from inference.devices.texts import speed_up_texts
 from inference.engine_choice import Choice, Measurement, choose
+from inference.served import Served
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
 # load makes over and over, are met before serving.
@@ -111,9 +112,10 @@ class CpuWay:
         """Prepare and warm the engine."""
         if self.engine == "openvino":
             engine: Engine = openvino.load(module, precision, shape, dtype, max_batch, self.threads)
+        elif self.engine == "winograd":
+            engine = _load_winograd(module, max_batch, self.threads)
         else:
-            prepare = _multiply_less if self.engine == "winograd" else _pack
-            engine = CpuEngine(prepare(module, precision, self.threads), shape, dtype, max_batch)
+            engine = CpuEngine(_pack(module, precision), shape, dtype, max_batch)
         for frames in (*range(1, min(WARM_BATCHES, max_batch) + 1), max_batch):
             engine.launch(0, frames)
             engine.collect(0)
@@ -186,7 +188,7 @@ class LstmIn(nn.Module):
         return outputs.float(), state
 
 
-def _pack(module: nn.Module, precision: Precision, _: int) -> nn.Module:
+def _pack(module: nn.Module, precision: Precision) -> nn.Module:
     speed_up_texts(module)
     if _has_packed_convolution():
         replace_layers(module, ConvRelu, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
@@ -196,14 +198,15 @@ def _pack(module: nn.Module, precision: Precision, _: int) -> nn.Module:
     return module
 
 
-def _multiply_less(module: nn.Module, _: Precision, threads: int) -> nn.Module:
+def _load_winograd(module: nn.Module, max_batch: int, threads: int) -> Engine:
+    if not (isinstance(module, Served) and isinstance(module.network, HarCnn)):
+        raise DeviceError("the engine winograd serves har-cnn alone: choose engine auto or pytorch")
     try:
-        from inference.devices.winograd import WinogradHarCnn  # late: texts need no compiler
+        from inference.devices.winograd import WinogradEngine  # late: texts need no compiler
 
-        replace_layers(module, HarCnn, lambda network: WinogradHarCnn(network, threads))
+        return WinogradEngine(module, module.network, max_batch, threads)
     except Exception as error:  # whatever a compiler may say of a processor that it doesn't know
         raise DeviceError(f"the engine winograd can't be compiled here: {error}; choose engine pytorch") from error
-    return module
 
 
 def _serves(engine: EngineName, precision: Precision, module: nn.Module) -> bool:

@@ -1,21 +1,24 @@
 """The HAR network by the compiled kernels of `kernels`, in float32: what is fastest where a CPU multiplies no matrices.
 
-A handful of frames is taken through all layers at once, so that what they hand on stays in the cache.
+A handful of frames is taken through all layers at once, so that what they hand on stays in the cache. What is before
+and behind the kernels is NumPy's: for one frame, PyTorch's modules took half as long again as the kernels themselves.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from typing import Any
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from inference.architectures.har import HarCnn, HarCnnArguments
 from inference.architectures.layers import ConvRelu
 from inference.compiled import first_call
+from inference.devices import SLOTS
 from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
+from inference.served import Served
 
 # A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
 FRAMES = 12
@@ -23,31 +26,55 @@ POOL = 3
 REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
 
 
-class WinogradHarCnn(nn.Module):
-    """A `HarCnn` that multiplies less. `threads` share a batch.
+class WinogradEngine:
+    """A served `HarCnn` and two arrays; the work is done in `collect`, so that answers go out before it starts."""
 
-    Input and output as `HarCnn`'s; the difference is that of a few roundings.
-    """
+    def __init__(self, served: Served, network: HarCnn, max_batch: int, threads: int) -> None:
+        self._network = WinogradHarCnn(network, threads)
+        self._staging = [np.zeros((max_batch, *network.frame_shape), np.float32) for _ in range(SLOTS)]
+        self._standard = np.empty_like(self._staging[0])
+        self._mean, self._scale = (served.mean.numpy(), served.scale.numpy()) if served.normalises else (0.0, 1.0)
+        self._sharpness = np.float32(served.sharpness)
+        self._frames = [0] * SLOTS
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's input array."""
+        return self._staging[slot]
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Note the batch; there is nobody else to begin it."""
+        self._frames[slot] = frames
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Classify the batch."""
+        standard = self._standard[: self._frames[slot]]
+        np.subtract(self._staging[slot][: self._frames[slot]], self._mean, out=standard)
+        np.multiply(standard, self._scale, out=standard)
+        answers = self._network(standard)
+        answers *= self._sharpness
+        answers -= answers.max(axis=1, keepdims=True)
+        np.exp(answers, out=answers)
+        answers /= answers.sum(axis=1, keepdims=True)
+        return answers
+
+
+class WinogradHarCnn:
+    """A `HarCnn` that multiplies less. `threads` share a batch. The difference is that of a few roundings."""
 
     def __init__(self, network: HarCnn, threads: int) -> None:
-        super().__init__()
-        self.output = network.output
         self._layers = _Layers(network)
         self._workspaces = [_Workspace(self._layers) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, "winograd") if threads > 1 else None
-        example = torch.zeros(1, *network.frame_shape)
+        example = np.zeros((1, *network.frame_shape), np.float32)
         first_call(lambda: self(example), entries=len(ENTRIES))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits (n, classes) of `frames`."""
-        values = frames.contiguous().view(len(frames), -1).numpy()
+    def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32 (n, classes) of frames float32 (n, slots, axes)."""
+        values = np.ascontiguousarray(frames).reshape(len(frames), -1)
         if self._pool is None or len(values) <= FRAMES:
-            features = self._workspaces[0].answer(values)
-        else:
-            shares = np.array_split(values, len(self._workspaces))
-            features = np.concatenate(list(self._pool.map(_Workspace.answer, self._workspaces, shares)))
-        logits: Tensor = self.output(torch.from_numpy(features))
-        return logits
+            return self._workspaces[0].answer(values)
+        shares = np.array_split(values, len(self._workspaces))
+        return np.concatenate(list(self._pool.map(_Workspace.answer, self._workspaces, shares)))
 
 
 def warm_up() -> None:
@@ -79,6 +106,7 @@ class _Layers:
         self.filters = [pack_filter(_weight(layer), outputs) for layer, outputs in zip(others, (6, 6, 2), strict=True)]
         self.biases = [_bias(layer) for layer in others]
         self.channels = [layer.out_channels for layer in (first, *others)]
+        self.output = network.output.weight.detach().numpy().T.copy(), network.output.bias.detach().numpy()
 
 
 class _Workspace:
@@ -95,14 +123,18 @@ class _Workspace:
         self._products = np.zeros(max(n * p * vectors(out) * LANES for n, p, _, out in pairs), np.float32)
 
     def answer(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The last layer's rows, averaged: (n, slots * axes) to (n, channels)."""
-        features = np.empty((len(values), self._layers.channels[-1]), np.float32)
+        """The logits of frames: (n, slots * axes) to (n, classes)."""
+        layers = self._layers
+        weight, bias = layers.output
+        logits = np.empty((len(values), len(bias)), np.float32)
         for start in range(0, len(values), FRAMES):
             some = values[start : start + FRAMES]
             self._pass_on(some)
-            last = self._rows[3].reshape(FRAMES, -1, self._layers.channels[-1])
-            np.mean(last[: len(some), : self._layers.answers], axis=1, out=features[start : start + len(some)])
-        return features
+            last = self._rows[3].reshape(FRAMES, -1, layers.channels[-1])
+            features = last[: len(some), : layers.answers].mean(axis=1)
+            np.matmul(features, weight, out=logits[start : start + len(some)])
+        logits += bias
+        return logits
 
     def _pass_on(self, values: NDArray[np.float32]) -> None:
         layers, rows, frames = self._layers, self._rows, len(values)

@@ -67,19 +67,23 @@ class AtLeastOnce:
 
     def say(self, labels: Sequence[Labels]) -> None:
         """Send labels."""
-        for piece in labels:
-            owner = piece.owner
-            self._note_in_flight(owner, len(piece))
-            if not owner.alive:  # asked after it is noted: who lets a dead one go sees either
-                self._note_in_flight(owner, -len(piece))
-                continue
-            try:
-                future = self._producer.send_bodies(piece.output, piece.bodies, int(1000 * time.time()))
-            except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
-                self._labels_refused(piece, error)
-                continue
-            future.add_callback(self._labels_arrived, piece)
-            future.add_errback(self._labels_refused, piece)
+        with self._producer.together():
+            for piece in labels:
+                self._send(piece)
+
+    def _send(self, piece: Labels) -> None:
+        owner = piece.owner
+        self._note_in_flight(owner, len(piece))
+        if not owner.alive:  # asked after it is noted: who lets a dead one go sees either
+            self._note_in_flight(owner, -len(piece))
+            return
+        try:
+            future = self._producer.send_bodies(piece.output, piece.bodies, int(1000 * time.time()))
+        except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
+            self._labels_refused(piece, error)
+            return
+        future.add_callback(self._labels_arrived, piece)
+        future.add_errback(self._labels_refused, piece)
 
     def turn(self) -> float:
         """Replace a producer that refuses everything since Kafka refused one record for good."""

@@ -21,5 +21,5 @@ with mock.patch.object(llvmlite.binding, "get_host_cpu_features", return_value=f
 network = decided_network().eval().requires_grad_(False)
 frames = np.random.default_rng(0).normal(0, 1, (14, 80, 3)).astype(np.float32)
 fast = winograd.WinogradHarCnn(network, 1)  # type: ignore[arg-type]
-difference = np.abs(infer_plainly(fast, frames) - infer_plainly(network, frames)).max()
+difference = np.abs(fast(frames) - infer_plainly(network, frames)).max()
 print(kernels.LANES, "well" if difference < 1e-4 else difference)

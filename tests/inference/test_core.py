@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,35 @@ def test_frames_gather_while_the_device_is_busy_and_leave_together_when_it_is_fr
     assert rig.device.launches == [1, 3]
     assert [result.reason for result in results] == ["idle"] * 4
     assert [result.opens_batch for result in results] == [True, True, False, False]
+
+
+def test_what_is_submitted_together_leaves_in_one_batch_though_the_device_is_idle(rig: Rig) -> None:
+    with rig.lane.together():
+        rig.submit(1)
+        time.sleep(0.05)  # in which a core that had been told would have launched it
+        rig.submit(2, 3)
+    rig.device.finish()
+    rig.received.wait_for(2)
+
+    assert rig.device.launches == [3]
+
+
+def test_what_fills_a_batch_does_not_wait_for_what_is_submitted_together_with_it(rig: Rig) -> None:
+    with rig.lane.together():
+        rig.submit(*range(5))
+        rig.device.wait_for_launches(1)
+
+    assert rig.device.launches == [4]
+    rig.device.finish(2)
+    assert len(rig.received.wait_for(2)) == 2
+
+
+def test_a_core_is_woken_though_submitting_together_failed(rig: Rig) -> None:
+    with pytest.raises(ZeroDivisionError), rig.lane.together():
+        rig.submit(1)
+        raise ZeroDivisionError
+    rig.device.finish()
+    rig.received.wait_for(1)
 
 
 def test_a_full_batch_is_launched_behind_the_one_that_runs(rig: Rig) -> None:

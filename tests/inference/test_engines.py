@@ -202,7 +202,7 @@ def test_an_engine_that_cannot_be_compiled_leaves_its_place_to_the_next(
     def fail(*_: object) -> None:
         raise NotImplementedError("no such instruction")
 
-    monkeypatch.setattr("inference.devices.winograd.WinogradHarCnn", fail)
+    monkeypatch.setattr("inference.devices.winograd.WinogradEngine", fail)
     model = load_model(har, choose_device("cpu"), max_batch=2)
 
     assert model.way == "pytorch"
@@ -272,7 +272,7 @@ def test_openvino_is_not_imported_where_it_is_not_wanted() -> None:
 
 def test_onednn_packs_its_weights_once(har: Bundle) -> None:
     """It guessed a layout without the input's size, wrongly on processors without AVX512, and packed at each call."""
-    module = cpu._pack(served_module(har), "float32", 1)
+    module = cpu._pack(served_module(har), "float32")
     layers = [layer for layer in module.modules() if isinstance(layer, cpu.OneDnnConvRelu)]
     engine = cpu.CpuEngine(module, (80, 3), "float32", 4)
     answer(engine, people(1), 4)

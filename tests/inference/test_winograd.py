@@ -66,18 +66,16 @@ def test_sequences_of_every_length_are_answered_as_the_network_does(slots: int, 
     values = standard(FRAMES + 2, slots, axes)
 
     expected = infer_plainly(network, values)
-    np.testing.assert_allclose(infer_plainly(fast, values), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(fast(values), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_one_frame_is_answered_the_same_in_any_company() -> None:
     fast = WinogradHarCnn(network_of(), 1)
     values = standard(50, 80, 3)
-    together = infer_plainly(fast, values)
+    together = fast(values)
 
     for row in (0, 11, 12, 13, 49):
-        np.testing.assert_allclose(
-            infer_plainly(fast, values[row : row + 1]), together[row : row + 1], rtol=0, atol=1e-5
-        )
+        np.testing.assert_allclose(fast(values[row : row + 1]), together[row : row + 1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("slot", [0, 9, 40, 77])
@@ -86,7 +84,7 @@ def test_what_is_no_number_is_answered_as_such(slot: int) -> None:
     fast = WinogradHarCnn(network_of(), 1)
     values = standard(2, 80, 3)
     values[1, slot, 1] = np.nan
-    answers = infer_plainly(fast, values)
+    answers = fast(values)
 
     assert np.isfinite(answers[0]).all()
     assert np.isnan(answers[1]).all()
@@ -96,18 +94,16 @@ def test_what_is_no_number_is_answered_as_such(slot: int) -> None:
 def test_threads_share_a_batch(frames: int) -> None:
     network = network_of()
     values = standard(frames, 80, 3)
-    expected = infer_plainly(WinogradHarCnn(network, 1), values)
+    expected = WinogradHarCnn(network, 1)(values)
 
-    np.testing.assert_allclose(infer_plainly(WinogradHarCnn(network, 3), values), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(WinogradHarCnn(network, 3)(values), expected, rtol=0, atol=1e-5)
 
 
 def test_frames_that_are_not_contiguous_are_answered_too() -> None:
     network = network_of()
-    values = torch.from_numpy(standard(20, 80, 3))
-    with torch.inference_mode():
-        answers = WinogradHarCnn(network, 1)(values[::3])
+    values = standard(20, 80, 3)[::3]
 
-    np.testing.assert_allclose(answers.numpy(), infer_plainly(network, values[::3].numpy()), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(WinogradHarCnn(network, 1)(values), infer_plainly(network, values), rtol=0, atol=1e-4)
 
 
 def test_the_kernels_release_the_gil() -> None:

@@ -118,6 +118,22 @@ def test_what_is_sent_in_bulk_is_on_the_topic_with_its_headers_timestamps_and_of
     assert stamps == [0] * 2000 + [1] * 3 + [2]
 
 
+def test_what_is_sent_together_leaves_in_one_request(broker: Broker, topic: Callable[..., str]) -> None:
+    """A request costs as much for one label as for a hundred, and each call woke the sender."""
+    name = topic(3)
+    with opened(broker, idempotent=True) as producer:
+        for partition in range(3):
+            producer.send_bodies(TopicPartition(name, partition), numbered(0, 1), 1000).get(20)
+        requests, send = [], producer._sender._client.send
+        producer._sender._client.send = lambda *request, **how: requests.append(request) or send(*request, **how)
+        with producer.together():
+            first = producer.send_bodies(TopicPartition(name, 0), numbered(1, 2), 1000)
+            time.sleep(0.05)
+            second = producer.send_bodies(TopicPartition(name, 2), numbered(1, 2), 1000)
+        assert (first.get(20), second.get(20)) == (1, 1)
+    assert len(requests) == 1
+
+
 def test_a_transaction_holds_what_is_sent_in_bulk_and_singly_and_an_aborted_one_can_be_said_again(
     broker: Broker, topic: Callable[..., str]
 ) -> None:

@@ -23,7 +23,7 @@ def test_after_an_unclean_election_the_partitions_cut_off_are_recovered_and_the_
         among=lambda sources: [held[source] for source in sources & held.keys()],
         start_over=lambda partition, why: recovered.append((partition, why)),
     )
-    worker: Any = SimpleNamespace(_consumer=SimpleNamespace(poll=poll), _assignment=assignment)
+    worker: Any = SimpleNamespace(_consumer=SimpleNamespace(poll=poll), _assignment=assignment, _poll_at=0.0)
     assert Worker._poll(worker, 0.1) == {}
     [(partition, why)] = recovered
     assert partition == "the one that is held"

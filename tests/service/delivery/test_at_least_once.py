@@ -1,5 +1,6 @@
 """What is sent, committed and given up at least once, on producers that answer when they are told to."""
 
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +49,9 @@ class FakeProducer:
         if self.refuses:
             raise self.refuses
         return self._keep(values_in(bodies))
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _keep(self, values: list[bytes]) -> Any:
         self.sent.append((values, Future()))
