@@ -15,9 +15,8 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
-# Labels of records that are so old already are gathered so long: few large requests to Kafka cost less than many. By
-# Kafka's timestamps: where a producer's clock is behind by more, its labels come so much later.
-BEHIND_S = 1.0
+# Where batches are full there is a backlog, and labels are gathered so long: few large requests to Kafka cost less than
+# many.
 GATHER_S = 0.05
 
 
@@ -62,9 +61,9 @@ class Publisher(threading.Thread):
             self.join(timeout_s)
 
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
-        """Wait for results; return all that are there, or will be in a moment where they are late anyway."""
+        """Wait for results; return all that are there, or will be in a moment where there is a backlog."""
         items = self._drain(wait_s)
-        if items and all(_is_behind(result) for result, _ in items):
+        if items and all(result.reason == "full" for result, _ in items):
             time.sleep(GATHER_S)
             items += self._drain(0.0)
         return items
@@ -108,8 +107,3 @@ class Publisher(threading.Thread):
             metrics.batch_frames.observe(result.batch_frames)
             metrics.batches[result.reason].inc()
 
-
-def _is_behind(result: Result) -> bool:
-    """Tell whether what a result is about came to Kafka a while ago: there is a backlog, or a device fell silent."""
-    newest_ms: int = result.ticket.block.source_timestamp_ms[result.start : result.stop].max()
-    return newest_ms < 1000 * (time.time() - BEHIND_S)

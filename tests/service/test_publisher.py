@@ -1,6 +1,5 @@
 """What the publisher makes of results, without Kafka or a core."""
 
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inference.core import Result
+from inference.core import Reason, Result
 from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Kind
 from service.metrics import Families, WorkerMetrics
-from service.publisher import BEHIND_S, Publisher
+from service.publisher import Publisher
 from service.settings import TextSettings
 from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
@@ -43,13 +42,18 @@ def say(result: Result, block: Block, source: int) -> Bodies:
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
 
 
-def result_for(partition: Any, rows: int, age_s: float = 0.0) -> Any:
-    source_timestamp_ms = np.full(rows, int(1000 * (time.time() - age_s)))
-    block = Block(np.zeros(rows), source_timestamp_ms, None)
+def result_for(partition: Any, rows: int, reason: Reason = "idle") -> Any:
+    block = Block(np.zeros(rows), np.zeros(rows, np.int64), None)
     ticket = Ticket(block, partition, partition.ledger.promise(rows), print)
     probabilities = np.full((rows, 1), 1.0, np.float32)
     return SimpleNamespace(
-        ticket=ticket, start=0, stop=rows, probabilities=probabilities, queue_s=0.0, opens_batch=False
+        ticket=ticket,
+        start=0,
+        stop=rows,
+        probabilities=probabilities,
+        queue_s=0.0,
+        opens_batch=False,
+        reason=reason,
     )
 
 
@@ -103,20 +107,22 @@ def test_results_of_an_older_assignment_are_dropped() -> None:
 def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     delivery = FakeDelivery()
     publisher, partition = make_publisher(delivery), make_partition()
-    came_meanwhile = [result_for(partition, 2, 2 * BEHIND_S), result_for(partition, 3)]
+    came_meanwhile = [result_for(partition, 2, "full"), result_for(partition, 3)]
     monkeypatch.setattr("time.sleep", lambda _: list(map(publisher.put, came_meanwhile)))
-    publisher.put(result_for(partition, 1, 2 * BEHIND_S))
+    publisher.put(result_for(partition, 1, "full"))
     publisher._publish(publisher._take(0.0))
     assert delivery.at_once == [3]
     assert [len(labels) for labels in delivery.said] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("ages_s", [[0.0], [2 * BEHIND_S, 0.0]])
-def test_a_fresh_label_waits_for_nothing(monkeypatch: pytest.MonkeyPatch, ages_s: list[float]) -> None:
+@pytest.mark.parametrize("reasons", [["idle"], ["full", "idle"], ["drain"]])
+def test_a_label_waits_for_nothing_where_there_is_no_backlog(
+    monkeypatch: pytest.MonkeyPatch, reasons: list[Reason]
+) -> None:
     delivery = FakeDelivery()
     publisher, partition = make_publisher(delivery), make_partition()
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
-    for age_s in ages_s:
-        publisher.put(result_for(partition, 1, age_s))
+    for reason in reasons:
+        publisher.put(result_for(partition, 1, reason))
     publisher._publish(publisher._take(0.0))
-    assert delivery.at_once == [len(ages_s)]
+    assert delivery.at_once == [len(reasons)]
