@@ -29,6 +29,7 @@ from service.device_watch import watched
 from service.hot_swap import HotSwap
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
+from service.processes import share_arenas
 from service.settings import HttpSettings, InferenceSettings, ServiceSettings
 from service.worker import Worker
 
@@ -50,6 +51,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     logs.set_up(settings.log_format)
     folders = [find_bundle(kind.settings.bundle) for kind in kinds]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    share_arenas()
     health, registry = http.Health(), _registry()
     with _listening(settings.http, registry, health), _exit_on_sigterm(), open_core(settings.inference) as core:
         families = Families(registry)
