@@ -31,22 +31,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.architectures import build
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    Description,
-    Input,
-    Training,
-    find_bundle,
-    load_bundle,
-    save_bundle,
-    served_module,
-)
+from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Training, find_bundle, load_bundle
 from inference.core import Core, Lane, Result
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceError, Engine, EngineName, answer, cpu
 from inference.engine_choice import cpu_title
 from inference.models import load_model
+from inference.saving import save_bundle
+from inference.served import served_module
 
 Call = Callable[[int], object]
 
@@ -80,7 +72,7 @@ def main() -> None:
         bundles += [untrained(name, options.length, Path(scratch)) for name in options.network]
     describe_machine()
     for bundle in bundles:
-        print(f"\n{bundle.title}, {sum(tensor.numel() for tensor in bundle.weights.values()):,} parameters")
+        print(f"\n{bundle.title}, {sum(values.size for values in bundle.weights.values()):,} parameters")
         frames = example(bundle, max(*options.batch, 256), options.words)
         work = operations(bundle, frames[:1])
         print(f"{work / 1e6:.1f} MFLOP a frame")

@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 import torch
 
-from inference.bundle import find_bundle, infer_plainly, load_bundle, served_module
+from inference.bundle import find_bundle, load_bundle
+from inference.served import infer_plainly, served_module
 
 INPUT, OUTPUT, GROUP = "accelerometer", "activities", "plain-loop"
 

@@ -13,34 +13,28 @@ Errors: see `inference.manifest`; their names, and the manifest's parts, can be 
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
-import os
+import math
 import re
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import safetensors.torch
-import torch
+import safetensors
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from torch import Tensor, nn
 
 from inference import vocabulary
+from inference.architectures.arguments import TensorSpec
 from inference.manifest import (
-    PRECISIONS,
     ArchitectureChoice,
     BundleError,
     BundleNotFoundError,
     DataSet,
     Description,
-    Golden,
     GoldenError,
     Input,
     Manifest,
@@ -52,10 +46,8 @@ from inference.manifest import (
     VocabularyError,
     WeightsError,
 )
-from inference.served import Served
 
 __all__ = [
-    "PRECISIONS",
     "SHIPPED",
     "ArchitectureChoice",
     "Bundle",
@@ -77,10 +69,7 @@ __all__ = [
     "check_golden",
     "describe_bundles",
     "find_bundle",
-    "infer_plainly",
     "load_bundle",
-    "save_bundle",
-    "served_module",
     "shipped_bundles",
 ]
 
@@ -89,6 +78,9 @@ WEIGHTS_NAME = "weights.safetensors"
 VOCABULARY_NAME = "vocabulary.txt"
 MANIFEST_LIMIT = 1 << 20
 WEIGHTS_HEADER_LIMIT = 1 << 16
+HALVES: Final = {"F16": "float16", "BF16": "bfloat16"}
+"""What safetensors calls dtypes, and NumPy or PyTorch."""
+STORED_AS: Final = HALVES | {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
 SHIPPED = Path(__file__).parent / "bundles"
 
 
@@ -98,7 +90,8 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, NDArray[Any]]
+    """The architecture's tensors, in the size that they are served in."""
     vocabulary: tuple[str, ...]
     """The words with the ids 2, 3 and so on; empty where frames are not texts."""
     digest: str
@@ -117,9 +110,9 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest_bytes = _read(folder / MANIFEST_NAME, MANIFEST_LIMIT, ManifestError)
     manifest = _parse_manifest(manifest_bytes, folder / MANIFEST_NAME)
-    wanted = _state_on_meta(manifest)
-    limit = WEIGHTS_HEADER_LIMIT + sum(4 * tensor.numel() for tensor in wanted.values())
-    weights_bytes = _read(folder / WEIGHTS_NAME, limit, WeightsError)
+    wanted = _tensors_of(manifest.architecture)
+    sizes = (np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in wanted.values())
+    weights_bytes = _read(folder / WEIGHTS_NAME, WEIGHTS_HEADER_LIMIT + sum(sizes), WeightsError)
     weights = _parse_weights(weights_bytes, wanted, folder / WEIGHTS_NAME)
     vocabulary_bytes = b""
     words: tuple[str, ...] = ()
@@ -161,15 +154,6 @@ def shipped_bundles() -> list[Path]:
     return sorted(folder.parent for folder in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
 
 
-def served_module(bundle: Bundle) -> Served:
-    """The bundle's network in float32, ready to serve: frames (n, *shape) to probabilities (n, labels)."""
-    manifest = bundle.manifest
-    with torch.device("meta"):
-        network = manifest.architecture.build()
-    network.load_state_dict(bundle.weights, strict=True, assign=True)
-    return _serve(network, manifest)
-
-
 def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision) -> None:
     """Hold the answers of `infer`, which computes at `precision`, against the golden ones.
 
@@ -186,52 +170,6 @@ def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.floa
             f"more than the {tolerance:.2g} it allows: the weights do not belong to this manifest, or this "
             f"machine computes differently"
         )
-
-
-def save_bundle(
-    folder: Path,
-    network: nn.Module,
-    description: Description,
-    golden_frames: NDArray[Any],
-    *,
-    vocabulary: Sequence[str] = (),
-    half: Collection[str] = (),
-) -> Bundle:
-    """Write a bundle; its golden answers are what the weights, as stored, give `golden_frames` on the CPU in float32.
-
-    `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. `vocabulary`: for texts, the
-    words with the ids 2, 3 and so on. `half`: the tensors to store as float16. A bundle already at `folder` is
-    replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
-    Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
-    """
-    state = network.state_dict()
-    stored = _stored(state, half, folder)
-    served = {name: _checked(tensor, state[name], f"{folder.name}: tensor {name!r}") for name, tensor in stored.items()}
-    files = {WEIGHTS_NAME: safetensors.torch.save(stored)}
-    words_digest = None
-    if vocabulary or description.input.dtype == "int32":
-        files[VOCABULARY_NAME] = _render_vocabulary(vocabulary, description, folder)
-        words_digest = hashlib.sha256(files[VOCABULARY_NAME]).hexdigest()
-    manifest = _with_golden(description, served, golden_frames, words_digest)
-    files[MANIFEST_NAME] = (manifest.model_dump_json(indent=1) + "\n").encode()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        fresh = Path(scratch) / "new"
-        fresh.mkdir()
-        for name, content in files.items():
-            _write(fresh / name, content)
-        written = load_bundle(fresh)
-        check_golden(written, functools.partial(infer_plainly, served_module(written)), "float32")
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        fresh.rename(folder)
-    return dataclasses.replace(written, folder=folder)
-
-
-def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Answer `frames` by an ordinary call of `module` on the CPU: the reference of the devices."""
-    with torch.inference_mode():
-        return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +197,7 @@ def describe_bundles(folders: Sequence[Path] | None = None) -> list[BundleSummar
 def _summarise(bundle: Bundle) -> BundleSummary:
     manifest = bundle.manifest
     shape = " x ".join(str(size) for size in manifest.input.shape)
-    parameters = sum(tensor.numel() for tensor in bundle.weights.values())
+    parameters = sum(tensor.size for tensor in bundle.weights.values())
     return BundleSummary(
         name=manifest.name,
         version=manifest.version,
@@ -272,42 +210,6 @@ def _summarise(bundle: Bundle) -> BundleSummary:
     )
 
 
-def _serve(network: nn.Module, description: Description) -> Served:
-    normalisation = description.normalisation
-    mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
-    return Served(network, mean, std, description.temperature).eval().requires_grad_(False)
-
-
-def _stored(state: Mapping[str, Tensor], half: Collection[str], folder: Path) -> dict[str, Tensor]:
-    if unknown := set(half) - state.keys():
-        raise WeightsError(f"{folder.name}: tensor {min(unknown)!r}, to be stored in half, is not one of the network's")
-    stored = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    return {name: tensor.half() if name in half else tensor for name, tensor in stored.items()}
-
-
-def _with_golden(
-    description: Description, state: Mapping[str, Tensor], frames: NDArray[Any], vocabulary_sha256: str | None
-) -> Manifest:
-    with torch.device("meta"):
-        network = description.architecture.build()
-    network.load_state_dict(state, strict=True, assign=True)
-    frames = np.ascontiguousarray(frames, dtype=description.input.dtype)
-    limit = description.architecture.checked().input_limit
-    if limit is not None and not ((frames >= 0) & (frames < limit)).all():
-        raise ManifestError(f"golden_frames must be ids from 0 to {limit - 1}")
-    probabilities = infer_plainly(_serve(network, description), frames)
-    golden = Golden(
-        input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),
-        probabilities=tuple(tuple(map(_shortest, row)) for row in probabilities),
-    )
-    return Manifest.model_validate({**dict(description), "vocabulary_sha256": vocabulary_sha256, "golden": golden})
-
-
-def _shortest(value: np.generic) -> float:
-    """The double with the fewest digits that is `value` again as a float32; the manifest stays readable."""
-    return float(str(value))
-
-
 def _read(path: Path, limit: int, error: type[BundleError]) -> bytes:
     # A FIFO or a device node would block or never end.
     if not path.is_file():
@@ -317,13 +219,6 @@ def _read(path: Path, limit: int, error: type[BundleError]) -> bytes:
     if len(content) > limit:
         raise error(f"{path} is larger than the {limit:,} bytes that it can need")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _parse_manifest(content: bytes, path: Path) -> Manifest:
@@ -349,41 +244,41 @@ def _parse_vocabulary(content: bytes, ids: int, path: Path) -> tuple[str, ...]:
     return words
 
 
-def _render_vocabulary(words: Sequence[str], description: Description, folder: Path) -> bytes:
-    if description.input.dtype != "int32":
-        raise VocabularyError(f"{folder.name}: {description.architecture.name} takes no ids: leave out the vocabulary")
+def _tensors_of(architecture: ArchitectureChoice) -> Mapping[str, TensorSpec]:
+    """Names, shapes and dtypes of the tensors that the architecture needs, without memory for them."""
+    tensors = architecture.checked().tensors
+    if tensors is not None:
+        return tensors
+    from inference.served import tensors_of  # late: it is PyTorch that knows
+
+    return tensors_of(architecture)
+
+
+def _parse_weights(content: bytes, wanted: Mapping[str, TensorSpec], path: Path) -> Mapping[str, NDArray[Any]]:
     try:
-        return vocabulary.render(words)
-    except ValueError as error:
-        raise VocabularyError(f"{folder.name}: vocabulary: {error}") from None
-
-
-def _state_on_meta(manifest: Manifest) -> Mapping[str, Tensor]:
-    """Names and shapes of the tensors that the architecture needs, without memory for them."""
-    with torch.device("meta"):
-        state: Mapping[str, Tensor] = manifest.architecture.build().state_dict()
-    return state
-
-
-def _parse_weights(content: bytes, wanted: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
-    try:
-        found = safetensors.torch.load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
+        found = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from None
     if found.keys() != wanted.keys():
         name = min(found.keys() ^ wanted.keys())
         verdict = "is missing" if name in wanted else "is not one that the architecture has"
         raise WeightsError(f"{path}: tensor {name!r} {verdict}")
-    return {name: _checked(tensor, wanted[name], f"{path}: tensor {name!r}") for name, tensor in found.items()}
+    return {name: _as_array(tensor, wanted[name], f"{path}: tensor {name!r}") for name, tensor in found.items()}
 
 
-def _checked(tensor: Tensor, wanted: Tensor, where: str) -> Tensor:
-    if tensor.shape != wanted.shape:
-        raise WeightsError(f"{where} has shape {list(tensor.shape)}, the architecture needs {list(wanted.shape)}")
-    # Weights may be stored in half the size that they are served in.
-    halved = tensor.dtype in (torch.float16, torch.bfloat16) and wanted.is_floating_point()
-    if tensor.dtype != wanted.dtype and not halved:
-        raise WeightsError(f"{where} holds {tensor.dtype}, the architecture needs {wanted.dtype}")
-    if not bool(torch.isfinite(tensor).all()):
+def _as_array(tensor: Mapping[str, Any], wanted: TensorSpec, where: str) -> NDArray[Any]:
+    """Return a tensor's values; weights may be stored in half the size that they are served in."""
+    shape, stored = tuple(tensor["shape"]), str(tensor["dtype"])
+    if shape != wanted.shape:
+        raise WeightsError(f"{where} has shape {list(shape)}, the architecture needs {list(wanted.shape)}")
+    dtype = STORED_AS.get(stored)
+    halved = stored in HALVES and wanted.dtype == "float32"
+    if dtype != wanted.dtype and not halved:
+        raise WeightsError(f"{where} holds {dtype or stored}, the architecture needs {wanted.dtype}")
+    if stored == "BF16":  # the upper half of a float32, of which NumPy has none
+        values = (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = np.frombuffer(tensor["data"], np.dtype(HALVES.get(stored, wanted.dtype)).newbyteorder("<"))
+    if not np.isfinite(values).all():
         raise WeightsError(f"{where} holds values that are not finite")
-    return tensor.to(wanted.dtype)
+    return values.astype(wanted.dtype).reshape(shape)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Literal
 
 from inference.bundle import Precision
-from inference.devices import Device, EngineName, cpu, cuda
+from inference.devices import Device, EngineName, cpu
 from inference.engine_choice import Measurement
+
+# What a driver of NVIDIA's (in Windows' Linux too, and on its small boards) or of AMD's puts there.
+GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/kfd")
 
 
 def choose_device(
@@ -21,6 +26,14 @@ def choose_device(
 
     Raises `DeviceError`.
     """
-    if name == "cuda" or (name == "auto" and cuda.is_available()):
-        return cuda.CudaDevice(precision)
+    if name == "cuda" or (name == "auto" and may_have_gpu()):
+        from inference.devices import cuda  # late: it takes PyTorch seconds and 500 MB to find out
+
+        if name == "cuda" or cuda.is_available():
+            return cuda.CudaDevice(precision)
     return cpu.CpuDevice(precision, threads, engine, measurement)
+
+
+def may_have_gpu() -> bool:
+    """Tell whether it is worth PyTorch's while to look for a GPU: not where Linux has no driver for one."""
+    return sys.platform != "linux" or any(Path(driver).exists() for driver in GPUS)

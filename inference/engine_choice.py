@@ -14,19 +14,22 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import llvmlite.binding
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from inference.bundle import Bundle, GoldenError, Precision, check_golden, served_module
+from inference.bundle import Bundle, GoldenError, Precision, check_golden, load_bundle
 from inference.devices import Device, DeviceError, Engine, answer
 
 SECONDS = 1.0
@@ -36,6 +39,9 @@ ROUNDS = 3
 # A lower precision must pay: its answers lie further from the golden ones, though within what the bundle allows.
 WORTH_PRECISION = 1.1
 FILE_LIMIT = 1 << 16
+PATIENCE_S = 120.0
+"""What may pass until another process has measured: on a machine with nothing cached it compiles first."""
+VECTORS = ("amx-tile", "avx512f", "avx2", "sve", "neon")
 PACKAGES = ("stridecast", "torch", "numpy", "numba", "openvino")
 
 
@@ -114,12 +120,14 @@ class Memory(BaseModel):
 class Measurement:
     """How to measure: by a clock that gives seconds; and the folder to remember in, if any.
 
-    `anew` leaves what is in the folder unread. What this process has measured itself, it remembers without.
+    `anew` leaves what is in the folder unread. What this process has measured itself, it remembers without. `apart`
+    measures in a process of its own: whoever serves with the fastest engine needn't hold what the others take.
     """
 
     clock: Callable[[], float]
     folder: Path | None = None
     anew: bool = False
+    apart: bool = False
     memories: dict[str, Memory] = field(default_factory=dict)
 
 
@@ -134,7 +142,9 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
     remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
-        measured = measure(bundle, ways, max_batch, measurement.clock)
+        measured = (measure_apart if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
+        if not measured:
+            return Choice(ways, note="what measured them died of it or took too long: taken unmeasured")
         found = Memory(key=key, bundle_digest=bundle.digest, measured=measured)
         if any(not each.refusal for each in measured):
             measurement.memories[name] = found
@@ -173,6 +183,33 @@ def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable
     return [found[index] for index in range(len(ways))]
 
 
+def measure_apart(
+    bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
+) -> Sequence[Measured]:
+    """Measure in a process of its own; the result is empty if that dies of it, or takes too long."""
+    context = multiprocessing.get_context("spawn")
+    answers, answer_to = context.Pipe(duplex=False)
+    arguments = (answer_to, bundle.folder, ways, max_batch, clock)
+    process = context.Process(target=_measure_and_tell, args=arguments, name="measuring engines", daemon=True)
+    process.start()
+    answer_to.close()
+    try:
+        return answers.recv() if answers.poll(PATIENCE_S) else ()
+    except EOFError:
+        return ()
+    finally:
+        process.kill()
+        process.join()
+        answers.close()
+
+
+def _measure_and_tell(
+    answer_to: Connection, folder: Path, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits, which then ends this one
+    answer_to.send(measure(load_bundle(folder), ways, max_batch, clock))
+
+
 def recall(path: Path) -> Memory | None:
     """Read what was measured; None if it wasn't, or can't be read."""
     try:
@@ -203,8 +240,7 @@ def remember(path: Path, memory: Memory) -> str:
 
 
 def _load(bundle: Bundle, way: Way, max_batch: int) -> Engine:
-    wanted = bundle.manifest.input
-    engine = way.load(served_module(bundle), way.precision, wanted.shape, wanted.dtype, max_batch)
+    engine = way.load(bundle, way.precision, max_batch)
     check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), way.precision)
     return engine
 
@@ -230,14 +266,16 @@ def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> d
 
 @functools.cache
 def cpu_title() -> str:
-    """What this machine's processor is called, and the instructions that PyTorch finds there."""
+    """What this machine's processor is called, and the widest of the vector instructions that it has."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
+    features = llvmlite.binding.get_host_cpu_features()
+    vectors = next((name for name in VECTORS if features.get(name)), "")
+    return f"{model} ({vectors.upper()})" if vectors else model
 
 
 @functools.cache

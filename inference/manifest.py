@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
-from torch import nn
 
 from inference.architectures import ARCHITECTURES, Arguments
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # No float16: a reading that the contract allows (1000 m/s^2) can overflow it inside the network, and the NaN that
 # follows would stop the core.
 Precision = Literal["float32", "bfloat16"]
-PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]

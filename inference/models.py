@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden, served_module
+from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden
 from inference.devices import Device, Engine, answer
 from inference.engine_choice import Choice, Choosing, Way
 
@@ -60,8 +60,7 @@ def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
 
 
 def _load(bundle: Bundle, device: Device, precision: Precision, max_batch: int) -> Engine:
-    wanted = bundle.manifest.input
-    engine = device.load(served_module(bundle), precision, wanted.shape, wanted.dtype, max_batch)
+    engine = device.load(bundle, precision, max_batch)
     check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), precision)
     return engine
 

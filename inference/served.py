@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from inference.architectures.arguments import TensorSpec
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, Description, Precision
+
+PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Served(nn.Module):
@@ -31,3 +40,36 @@ class Served(nn.Module):
         if self.normalises:
             frames = (frames - self.mean) * self.scale
         return torch.softmax(self.network(frames) * self.sharpness, dim=1)
+
+
+def served_module(bundle: Bundle) -> Served:
+    """The bundle's network in float32, ready to serve: frames (n, *shape) to probabilities (n, labels)."""
+    manifest = bundle.manifest
+    with torch.device("meta"):
+        network = manifest.architecture.build()
+    weights = {name: torch.from_numpy(values) for name, values in bundle.weights.items()}
+    network.load_state_dict(weights, strict=True, assign=True)
+    return serve(network, manifest)
+
+
+def serve(network: nn.Module, description: Description) -> Served:
+    """A network with what its description puts before and behind it."""
+    normalisation = description.normalisation
+    mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
+    return Served(network, mean, std, description.temperature).eval().requires_grad_(False)
+
+
+def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Answer `frames` by an ordinary call of `module` on the CPU: the reference of the devices."""
+    with torch.inference_mode():
+        return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
+
+
+def tensors_of(architecture: ArchitectureChoice) -> Mapping[str, TensorSpec]:
+    """What an architecture's network says of its tensors, without memory for them."""
+    with torch.device("meta"):
+        state = architecture.build().state_dict()
+    return {
+        name: TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in state.items()
+    }

@@ -23,7 +23,7 @@ def measurement(threads: int, *, anew: bool = False) -> Measurement:
 
     One thread is measured by its CPU time, which doesn't count what a busy machine makes it wait.
     """
-    return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew)
+    return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew, apart=True)
 
 
 def device_of(settings: InferenceSettings, *, anew: bool = False) -> Device:
@@ -70,7 +70,7 @@ def tell(model: Model) -> None:
     speeds = "; ".join(describe(each) for each in choice.measured if not each.refusal)
     log.info("engines for %s, measured %s: %s", model.bundle.title, when, speeds)
     if choice.note:
-        log.warning("what was measured is not kept: %s", choice.note)
+        log.warning("engines: %s", choice.note)
 
 
 def describe(measured: Measured) -> str:

@@ -106,4 +106,3 @@ class Publisher(threading.Thread):
             metrics.stages["inference"].observe(result.inference_s)
             metrics.batch_frames.observe(result.batch_frames)
             metrics.batches[result.reason].inc()
-

@@ -10,7 +10,8 @@ import argparse
 
 import numpy as np
 
-from inference.bundle import Bundle, find_bundle, infer_plainly, load_bundle, served_module
+from inference.bundle import Bundle, find_bundle, load_bundle
+from inference.served import infer_plainly, served_module
 from service.replay.fleet import Readings
 from service.replay.synthesiser import BLEND_MS, SyntheticFleet
 from training.scores import Scores, score

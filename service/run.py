@@ -22,7 +22,7 @@ from prometheus_client import (
 from inference.bundle import SHIPPED, find_bundle, load_bundle
 from inference.core import Core, Trouble
 from inference.device_choice import choose_device
-from inference.devices import Device, cuda, winograd
+from inference.devices import Device, gpu_memory, winograd
 from ingest.rejections import Reason
 from service import engines, http, logs
 from service.device_watch import watched
@@ -87,8 +87,8 @@ def open_worker(
     open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
     lane = core.open(bundle, functools.partial(note_trouble, metrics))
     engines.tell(lane.model)
-    metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", cuda.memory_reserved)
-    metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", cuda.memory_total)
+    metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
+    metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
     metrics.model_loaded(lane.model)
     return Worker(kind, settings, open_stream, lane, metrics), HotSwap(folder, lane, metrics)
 

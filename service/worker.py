@@ -41,8 +41,8 @@ from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-# What a poll costs, with the fetch, the batch and the request to Kafka that come of it, is mostly by the piece. So where
-# records come all the time they gather for a moment, unless so many come at once that it doesn't matter.
+# What a poll costs, with the fetch, the batch and the request to Kafka that come of it, is mostly by the piece. So
+# where records come all the time they gather for a moment, unless so many come at once that it doesn't matter.
 GATHER_S = 0.008
 GATHERED = 1000
 POLL_S = 0.1

@@ -13,16 +13,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    DataSet,
-    Description,
-    Input,
-    Normalisation,
-    Training,
-    save_bundle,
-)
+from inference.bundle import ArchitectureChoice, Bundle, DataSet, Description, Input, Normalisation, Training
+from inference.saving import save_bundle
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import described, make_room, new_network, replaced_bundle, told, with_metrics
 from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files

@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from inference.bundle import Bundle, infer_plainly, load_bundle, served_module
+from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
+from inference.served import infer_plainly, served_module
 from training.datasets import ACTIVITIES, DataFile, Recording, read_files
 from training.files import DataError
 from training.frames import served_frames

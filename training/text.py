@@ -12,17 +12,9 @@ import torch
 from rich.console import Console
 
 from inference.architectures import count_parameters
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    DataSet,
-    Description,
-    Input,
-    Training,
-    save_bundle,
-    served_module,
-)
+from inference.bundle import ArchitectureChoice, Bundle, DataSet, Description, Input, Training
 from inference.devices.cpu import CpuDevice
+from inference.saving import save_bundle
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.embeddings import Variant
@@ -231,8 +223,7 @@ def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
     rates = {}
     try:
         for batch in SPEED_BATCHES:
-            shape, dtype = bundle.manifest.input.shape, bundle.manifest.input.dtype
-            engine = CpuDevice().load(served_module(bundle), "float32", shape, dtype, batch)
+            engine = CpuDevice().load(bundle, "float32", batch)
             began, rounds = time.monotonic(), 0
             while rounds < 2 or time.monotonic() - began < SPEED_SECONDS:
                 engine.staging(0)[:] = frames[np.arange(rounds * batch, (rounds + 1) * batch) % len(frames)]

@@ -2,40 +2,58 @@
 
 A bundle's manifest is not trusted to run code: it names an architecture of this closed list and gives
 arguments, which a model per architecture checks and bounds before anything is allocated.
+
+What the list names is imported when it is asked for. Importing PyTorch takes seconds and hundreds of megabytes, which
+a worker does without whose network is computed by something else.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from inference.architectures.arguments import Arguments
-from inference.architectures.constant import Constant, ConstantArguments
-from inference.architectures.har import HarCnn, HarCnnArguments
-from inference.architectures.recurrent import Recurrent, RecurrentArguments
-from inference.architectures.text import GloveCnn, GloveCnnArguments, TextCnn, TextCnnArguments
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["ARCHITECTURES", "Architecture", "Arguments", "build", "count_parameters"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Architecture:
-    """One entry of the closed list: how its arguments are checked and how it is built from them."""
+    """One entry of the closed list: the classes that check its arguments and build it of them, as `module:class`."""
 
-    arguments: type[Arguments]
-    module: Callable[[Any], nn.Module]
+    arguments_name: str
+    module_name: str
+
+    @functools.cached_property
+    def arguments(self) -> type[Arguments]:
+        """What checks the arguments."""
+        found: type[Arguments] = pkgutil.resolve_name(self.arguments_name)
+        return found
+
+    @functools.cached_property
+    def module(self) -> Callable[[Any], nn.Module]:
+        """What builds the network of its arguments."""
+        found: Callable[[Any], nn.Module] = pkgutil.resolve_name(self.module_name)
+        return found
+
+
+def _of(file: str, module: str, arguments_file: str = "") -> Architecture:
+    return Architecture(f"{__name__}.{arguments_file or file}:{module}Arguments", f"{__name__}.{file}:{module}")
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "har-cnn": Architecture(HarCnnArguments, HarCnn),
-    "text-cnn": Architecture(TextCnnArguments, TextCnn),
-    "glove-cnn": Architecture(GloveCnnArguments, GloveCnn),
-    "recurrent": Architecture(RecurrentArguments, Recurrent),
-    "constant": Architecture(ConstantArguments, Constant),
+    "har-cnn": _of("har", "HarCnn", "har_arguments"),
+    "text-cnn": _of("text", "TextCnn"),
+    "glove-cnn": _of("text", "GloveCnn"),
+    "recurrent": _of("recurrent", "Recurrent"),
+    "constant": _of("constant", "Constant"),
 }
 
 

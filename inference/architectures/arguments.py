@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Classes = Annotated[int, Field(ge=2, le=1_000)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A parameter or buffer of a network: its shape, and its dtype as NumPy names it."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
 
 
 class Arguments(BaseModel):
@@ -30,4 +40,9 @@ class Arguments(BaseModel):
     @property
     def input_limit(self) -> int | None:
         """What int32 values must stay below, from 0 on; None for float32, which may be anything."""
+        return None
+
+    @property
+    def tensors(self) -> Mapping[str, TensorSpec] | None:
+        """What the weights of a bundle must be, by name; None has the network itself asked, which takes PyTorch."""
         return None

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import itertools
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from inference.architectures.arguments import Arguments, Dropout
+from inference.architectures.har_arguments import CHANNELS, TAPS, HarCnnArguments
 from inference.architectures.layers import ConvRelu
-
-
-class HarCnnArguments(Arguments):
-    """`har-cnn`: frames of `slots` readings of `axes` axes. The defaults are the article's."""
-
-    # Each kernel of 10 shortens its input by 9: (slots - 18) // 3 must leave 19 for the last two.
-    slots: Annotated[int, Field(ge=75, le=4_096)] = 80
-    axes: Annotated[int, Field(ge=1, le=64)] = 3
-    dropout: Dropout = 0.5
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """One frame is (slots, axes)."""
-        return (self.slots, self.axes)
 
 
 class HarCnn(nn.Module):
@@ -38,12 +23,11 @@ class HarCnn(nn.Module):
     def __init__(self, arguments: HarCnnArguments) -> None:
         super().__init__()
         self.frame_shape = arguments.input_shape
-        self.conv1 = ConvRelu(arguments.axes, 100, kernel_size=10)
-        self.conv2 = ConvRelu(100, 100, kernel_size=10)
-        self.conv3 = ConvRelu(100, 160, kernel_size=10)
-        self.conv4 = ConvRelu(160, 160, kernel_size=10)
+        self.conv1, self.conv2, self.conv3, self.conv4 = (
+            ConvRelu(ins, outs, kernel_size=TAPS) for ins, outs in itertools.pairwise((arguments.axes, *CHANNELS))
+        )
         self.dropout = nn.Dropout(arguments.dropout)
-        self.output = nn.Linear(160, arguments.classes)
+        self.output = nn.Linear(CHANNELS[-1], arguments.classes)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""

@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from inference.bundle import Precision
+from inference.bundle import Bundle, Precision
 
 EngineName = Literal["winograd", "openvino", "pytorch"]
 """What a CPU can compute with; see `cpu`."""
@@ -69,10 +68,8 @@ class Device(Protocol):
     def precisions(self) -> Sequence[Precision]:
         """What to serve at, best first; the core takes the first that passes the bundle's golden check."""
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> Engine:
-        """Prepare and warm an engine for frames of `shape` and `dtype`; `module` is the engine's from then on."""
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
+        """Prepare and warm an engine for the bundle's frames."""
 
 
 def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.float32]:

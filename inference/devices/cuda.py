@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.architectures.layers import ConvRelu
-from inference.bundle import PRECISIONS, Precision
+from inference.bundle import Bundle, Precision
 from inference.devices import SLOTS, DeviceError, DeviceLostError, DeviceMemoryError, Engine
 from inference.devices.replace import replace_layers
+from inference.served import PRECISIONS, served_module
 
 # A process may capture only one graph at a time, whichever core it is for.
 _CAPTURING = threading.Lock()
@@ -38,23 +39,6 @@ WARM_UP_RUNS = 3
 def is_available() -> bool:
     """Tell whether PyTorch finds a GPU that it can use."""
     return torch.cuda.is_available()
-
-
-def memory_reserved() -> int:
-    """Return the bytes of the GPU that PyTorch holds for this process; 0 where none is used.
-
-    PyTorch's own count, as is the size below: a driver that hangs is not asked.
-    """
-    return torch.cuda.memory_reserved() if _in_use() else 0
-
-
-def memory_total() -> int:
-    """Return the bytes of memory that the GPU has; 0 where none is used."""
-    return torch.cuda.get_device_properties(0).total_memory if _in_use() else 0
-
-
-def _in_use() -> bool:
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def ladder(max_batch: int) -> tuple[int, ...]:
@@ -163,13 +147,12 @@ class CudaDevice:
             )
         self.precisions: Sequence[Precision] = ("bfloat16", "float32") if precision == "auto" else (precision,)
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> Engine:
-        """Move the module to the GPU and capture its graphs."""
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
+        """Move the bundle's network to the GPU and capture its graphs."""
+        module: nn.Module = served_module(bundle)
         replace_layers(module, ConvRelu, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
         rungs = ladder(max_batch)
-        example = np.zeros((max_batch, *shape), dtype)
+        example = np.zeros((max_batch, *bundle.manifest.input.shape), bundle.manifest.input.dtype)
         with device_errors():
             module = module.to("cuda")
             streams = _Streams()

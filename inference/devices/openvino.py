@@ -13,13 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from inference.architectures.har import HarCnn
-from inference.architectures.layers import ConvRelu
-from inference.bundle import Precision
+from inference.bundle import Bundle, Precision
 from inference.devices import SLOTS, DeviceError, Engine
-from inference.served import Served
 
 REPORTER = "openvino_telemetry"
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
@@ -32,14 +28,12 @@ def missing() -> str:
     return "the engine openvino needs the package of that name: pip install 'stridecast[openvino]'"
 
 
-def load(
-    module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int, threads: int
-) -> Engine:
-    """Compile the graph of `module`, which answers by a `HarCnn`, for any batch size.
+def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:
+    """Compile the graph of a bundle of `har-cnn` for any batch size.
 
     Raises `DeviceError`.
     """
-    if not (isinstance(module, Served) and isinstance(module.network, HarCnn)):
+    if bundle.manifest.architecture.name != "har-cnn":
         raise DeviceError("the engine openvino serves har-cnn alone: choose engine auto or pytorch")
     settings = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -50,19 +44,19 @@ def load(
     }
     try:
         package = _import()
-        compiled = package.Core().compile_model(_graph(package, module, module.network, shape), "CPU", settings)
+        compiled = package.Core().compile_model(_graph(package, bundle), "CPU", settings)
     except (RuntimeError, ImportError, OSError) as error:
         said = str(error).strip().rpartition("\n")[2]
         raise DeviceError(f"OpenVINO can't serve this network here: {said}; choose engine auto or pytorch") from error
-    return OpenVinoEngine(package, compiled, shape, dtype, max_batch)
+    return OpenVinoEngine(package, compiled, bundle.manifest.input.shape, max_batch)
 
 
 class OpenVinoEngine:
     """A compiled graph and two arrays, which it reads where they are; the work is done in `collect`."""
 
-    def __init__(self, package: Any, compiled: Any, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
+    def __init__(self, package: Any, compiled: Any, shape: tuple[int, ...], max_batch: int) -> None:
         self._tensor = package.Tensor
-        self._staging = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
+        self._staging = [np.zeros((max_batch, *shape), np.float32) for _ in range(SLOTS)]
         self._request = compiled.create_infer_request()
         self._frames = [0] * SLOTS
 
@@ -95,24 +89,26 @@ def _import() -> Any:
             sys.modules[REPORTER] = there
 
 
-def _graph(package: Any, served: Served, network: HarCnn, shape: tuple[int, ...]) -> Any:
-    ops = package.opset13
+def _graph(package: Any, bundle: Bundle) -> Any:
+    ops, weights, manifest = package.opset13, bundle.weights, bundle.manifest
 
     def constant(values: Any) -> Any:
         return ops.constant(np.asarray(values, np.float32))
 
-    def convolution(x: Any, layer: ConvRelu) -> Any:
-        sums = ops.convolution(x, constant(layer.weight.detach()), [1], [0], [0], [1])
-        return ops.relu(ops.add(sums, constant(layer.bias.detach().reshape(1, -1, 1))))
+    def convolution(x: Any, name: str) -> Any:
+        sums = ops.convolution(x, constant(weights[f"{name}.weight"]), [1], [0], [0], [1])
+        return ops.relu(ops.add(sums, constant(weights[f"{name}.bias"].reshape(1, -1, 1))))
 
-    frames = x = ops.parameter([-1, *shape], np.float32)
-    if served.normalises:
-        x = ops.multiply(ops.subtract(x, constant(served.mean)), constant(served.scale))
+    frames = x = ops.parameter([-1, *manifest.input.shape], np.float32)
+    if manifest.normalisation is not None:
+        scale = 1 / np.array(manifest.normalisation.std, np.float32)
+        x = ops.multiply(ops.subtract(x, constant(manifest.normalisation.mean)), constant(scale))
     x = ops.transpose(x, ops.constant(np.array([0, 2, 1])))
-    x = convolution(convolution(x, network.conv1), network.conv2)
+    x = convolution(convolution(x, "conv1"), "conv2")
     x = ops.max_pool(x, [3], [1], [0], [0], [3]).output(0)
-    x = convolution(convolution(x, network.conv3), network.conv4)
+    x = convolution(convolution(x, "conv3"), "conv4")
     x = ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False)
-    x = ops.matmul(x, constant(network.output.weight.detach()), transpose_a=False, transpose_b=True)
-    x = ops.add(x, constant(network.output.bias.detach()))
-    return package.Model([ops.softmax(ops.multiply(x, constant(served.sharpness)), 1)], [frames], "har-cnn")
+    x = ops.matmul(x, constant(weights["output.weight"]), transpose_a=False, transpose_b=True)
+    x = ops.add(x, constant(weights["output.bias"]))
+    answers = ops.softmax(ops.multiply(x, constant(1 / manifest.temperature)), 1)
+    return package.Model([answers], [frames], "har-cnn")

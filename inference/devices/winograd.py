@@ -6,35 +6,40 @@ and behind the kernels is NumPy's: for one frame, PyTorch's modules took half as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.architectures.har import HarCnn, HarCnnArguments
-from inference.architectures.layers import ConvRelu
+from inference.architectures.har_arguments import HarCnnArguments
+from inference.bundle import Bundle
 from inference.compiled import first_call
 from inference.devices import SLOTS
 from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
-from inference.served import Served
 
 # A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
 FRAMES = 12
 POOL = 3
+Weights = Mapping[str, NDArray[np.float32]]
 REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
 
 
 class WinogradEngine:
-    """A served `HarCnn` and two arrays; the work is done in `collect`, so that answers go out before it starts."""
+    """A bundle's network and two arrays; the work is done in `collect`, so that answers go out before it starts."""
 
-    def __init__(self, served: Served, network: HarCnn, max_batch: int, threads: int) -> None:
-        self._network = WinogradHarCnn(network, threads)
-        self._staging = [np.zeros((max_batch, *network.frame_shape), np.float32) for _ in range(SLOTS)]
+    def __init__(self, bundle: Bundle, max_batch: int, threads: int) -> None:
+        manifest = bundle.manifest
+        arguments = manifest.architecture.checked()
+        assert isinstance(arguments, HarCnnArguments), manifest.architecture.name
+        self._network = WinogradHarCnn(arguments, bundle.weights, threads)
+        self._staging = [np.zeros((max_batch, *manifest.input.shape), np.float32) for _ in range(SLOTS)]
         self._standard = np.empty_like(self._staging[0])
-        self._mean, self._scale = (served.mean.numpy(), served.scale.numpy()) if served.normalises else (0.0, 1.0)
-        self._sharpness = np.float32(served.sharpness)
+        normalisation = manifest.normalisation
+        self._mean = np.array(normalisation.mean if normalisation else 0.0, np.float32)
+        self._scale = 1 / np.array(normalisation.std if normalisation else 1.0, np.float32)
+        self._sharpness = np.float32(1 / manifest.temperature)
         self._frames = [0] * SLOTS
 
     def staging(self, slot: int) -> NDArray[Any]:
@@ -59,13 +64,16 @@ class WinogradEngine:
 
 
 class WinogradHarCnn:
-    """A `HarCnn` that multiplies less. `threads` share a batch. The difference is that of a few roundings."""
+    """The network of `har-cnn`, with `weights` by name, that multiplies less; `threads` share a batch.
 
-    def __init__(self, network: HarCnn, threads: int) -> None:
-        self._layers = _Layers(network)
+    The difference to PyTorch's is that of a few roundings.
+    """
+
+    def __init__(self, arguments: HarCnnArguments, weights: Weights, threads: int) -> None:
+        self._layers = _Layers(arguments, weights)
         self._workspaces = [_Workspace(self._layers) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, "winograd") if threads > 1 else None
-        example = np.zeros((1, *network.frame_shape), np.float32)
+        example = np.zeros((1, *arguments.input_shape), np.float32)
         first_call(lambda: self(example), entries=len(ENTRIES))
 
     def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,7 +87,10 @@ class WinogradHarCnn:
 
 def warm_up() -> None:
     """Compile, or load what has been compiled and cached."""
-    WinogradHarCnn(HarCnn(HarCnnArguments()), threads=1)
+    arguments = HarCnnArguments()
+    WinogradHarCnn(
+        arguments, {name: np.zeros(spec.shape, np.float32) for name, spec in arguments.tensors.items()}, threads=1
+    )
 
 
 class _Layers:
@@ -89,8 +100,8 @@ class _Layers:
     those that are beyond it, too, come of them.
     """
 
-    def __init__(self, network: HarCnn) -> None:
-        slots, self.axes = network.frame_shape
+    def __init__(self, arguments: HarCnnArguments, weights: Weights) -> None:
+        slots, self.axes = arguments.input_shape
         pooled = (slots - 2 * REACH) // POOL
         self.answers = pooled - 2 * REACH
         self.tiles = (-(-pooled * POOL // 6), -(-(pooled - REACH) // 6), -(-self.answers // 2))
@@ -101,12 +112,12 @@ class _Layers:
             self.tiles[2] * 2,
         )
         self.read = min(slots - REACH, self.heights[0])
-        first, *others = (network.conv1, network.conv2, network.conv3, network.conv4)
-        self.first = pack_dense(_weight(first), _bias(first))
-        self.filters = [pack_filter(_weight(layer), outputs) for layer, outputs in zip(others, (6, 6, 2), strict=True)]
-        self.biases = [_bias(layer) for layer in others]
-        self.channels = [layer.out_channels for layer in (first, *others)]
-        self.output = network.output.weight.detach().numpy().T.copy(), network.output.bias.detach().numpy()
+        kernels = [weights[f"conv{number}.weight"] for number in range(1, 5)]
+        first, *self.biases = [weights[f"conv{number}.bias"] for number in range(1, 5)]
+        self.first = pack_dense(kernels[0], first)
+        self.filters = [pack_filter(kernel, outputs) for kernel, outputs in zip(kernels[1:], (6, 6, 2), strict=True)]
+        self.channels = [len(kernel) for kernel in kernels]
+        self.output = np.ascontiguousarray(weights["output.weight"].T), weights["output.bias"]
 
 
 class _Workspace:
@@ -159,11 +170,3 @@ class _Workspace:
                 rows[layer + 1],
                 layers.heights[layer + 1],
             )
-
-
-def _weight(layer: ConvRelu) -> NDArray[np.float32]:
-    return layer.weight.detach().numpy()
-
-
-def _bias(layer: ConvRelu) -> NDArray[np.float32]:
-    return layer.bias.detach().numpy()

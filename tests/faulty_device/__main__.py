@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 import service.run
-from inference.bundle import Precision
+from inference.bundle import Bundle, Precision
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceLostError, DeviceMemoryError, Engine
 from service.cli import main
@@ -32,11 +31,9 @@ class FaultyDevice:
     name = "cuda"
     precisions: Sequence[Precision] = ("float32",)
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> Engine:
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
         """Load on the CPU, which has no faults while it warms up."""
-        return FaultyEngine(choose_device("cpu").load(module, precision, shape, dtype, max_batch))
+        return FaultyEngine(choose_device("cpu").load(bundle, precision, max_batch))
 
 
 class FaultyEngine:

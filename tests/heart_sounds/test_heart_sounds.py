@@ -191,13 +191,8 @@ def test_three_more_edits_ship_it_with_the_others(tmp_path: Path) -> None:
 ADDED = [
     (
         "inference/architectures/__init__.py",
-        "from inference.architectures.text",
-        "from inference.architectures.spectrogram import SpectrogramCnn, SpectrogramCnnArguments\n",
-    ),
-    (
-        "inference/architectures/__init__.py",
         '    "constant"',
-        '    "spectrogram-cnn": Architecture(SpectrogramCnnArguments, SpectrogramCnn),\n',
+        '    "spectrogram-cnn": _of("spectrogram", "SpectrogramCnn"),\n',
     ),
     (
         "service/cli.py",

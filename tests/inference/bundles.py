@@ -10,16 +10,8 @@ import torch
 from torch import nn
 
 from inference.architectures import build
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    Description,
-    Input,
-    Normalisation,
-    Training,
-    load_bundle,
-    save_bundle,
-)
+from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Normalisation, Training, load_bundle
+from inference.saving import save_bundle
 from tests.inference.texts import decide, texts_of
 
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from inference.bundle import Precision
+from inference.bundle import Bundle, Precision
 from inference.core import Core, Result
 
 PATIENCE_S = 10.0
@@ -51,11 +50,10 @@ class FakeDevice:
         self._collects = 0
         self._launched = threading.Condition()
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> "FakeEngine":
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> "FakeEngine":
         self.loaded.append(precision)
-        return FakeEngine(self, np.zeros((2, max_batch, *shape), dtype))
+        frame = bundle.manifest.input
+        return FakeEngine(self, np.zeros((2, max_batch, *frame.shape), frame.dtype))
 
     def note_launch(self, frames: int, dtype: str) -> None:
         self.on_launch(frames)

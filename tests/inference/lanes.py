@@ -10,7 +10,8 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from inference.bundle import infer_plainly
+from inference.architectures.har_arguments import HarCnnArguments
+from inference.served import infer_plainly
 from tests.inference.bundles import decided_network
 
 numba.njit(lambda: 0)  # by now Numba knows what it compiles for
@@ -20,6 +21,7 @@ with mock.patch.object(llvmlite.binding, "get_host_cpu_features", return_value=f
 
 network = decided_network().eval().requires_grad_(False)
 frames = np.random.default_rng(0).normal(0, 1, (14, 80, 3)).astype(np.float32)
-fast = winograd.WinogradHarCnn(network, 1)  # type: ignore[arg-type]
+weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+fast = winograd.WinogradHarCnn(HarCnnArguments(), weights, 1)
 difference = np.abs(fast(frames) - infer_plainly(network, frames)).max()
 print(kernels.LANES, "well" if difference < 1e-4 else difference)

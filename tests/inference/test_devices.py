@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from inference.bundle import Bundle, check_golden, infer_plainly, served_module
+from inference.bundle import Bundle, check_golden
 from inference.core import Core, Result
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, cpu, cuda
+from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, cpu, cuda, gpu_memory, pytorch
 from inference.devices.cuda import LadderEngine, ladder
 from inference.models import load_model
+from inference.served import infer_plainly, served_module
 from tests.inference.bundles import people
 from tests.inference.devices import BOTH, DEVICES, needs_cuda
 from tests.inference.fakes import PATIENCE_S, Clock, FakeSlot, Receiver, numbered
@@ -118,21 +119,21 @@ def test_wild_readings_that_the_contract_allows_give_finite_answers(har: Bundle)
 # -- the CPU
 
 
-def test_the_cpu_computes_with_as_many_threads_as_it_is_told() -> None:
+def test_the_cpu_computes_with_as_many_threads_as_it_is_told(pairs: Bundle) -> None:
     before = torch.get_num_threads()
     try:
-        choose_device("cpu", threads=2)
+        load_model(pairs, choose_device("cpu", threads=2), max_batch=1)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_without_onednn_the_cpu_serves_the_module_as_it_is(har: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_has_packed_convolution", lambda: False)
+    monkeypatch.setattr(pytorch, "_has_packed_convolution", lambda: False)
 
     load_model(har, choose_device("cpu"), max_batch=2)
     with pytest.raises(DeviceError, match="choose precision float32"):
-        cpu.CpuDevice("float32").load(served_module(har), "bfloat16", (80, 3), "float32", 2)
+        cpu.CpuDevice("float32").load(har, "bfloat16", 2)
 
 
 def test_bfloat16_is_refused_where_the_cpu_would_emulate_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +156,7 @@ def test_a_bundle_without_convolutions_runs_on_the_cpu(pairs: Bundle) -> None:
 
 def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "is_available", lambda: False)
+    monkeypatch.setattr("inference.device_choice.GPUS", ("/dev/null",))  # a driver, and no GPU that PyTorch can use
 
     assert choose_device("auto").name == "cpu"
     with pytest.raises(DeviceError, match="finds no CUDA device: choose device cpu or auto"):
@@ -282,7 +284,7 @@ def test_errors_that_are_not_the_gpus_stay_what_they_are() -> None:
 
 @pytest.mark.skipif(cuda.is_available(), reason="here other tests of this process use a GPU")
 def test_a_process_that_uses_no_gpu_holds_nothing_of_one() -> None:
-    assert (cuda.memory_reserved(), cuda.memory_total()) == (0, 0)
+    assert (gpu_memory.reserved(), gpu_memory.total()) == (0, 0)
 
 
 # -- what needs CUDA
@@ -309,7 +311,7 @@ def test_auto_takes_the_gpu_and_the_golden_answers_hold_at_what_it_chose(har: Bu
 @needs_cuda
 def test_what_the_process_holds_of_the_gpu_is_counted(har: Bundle) -> None:
     load_model(har, choose_device("cuda"), max_batch=64)
-    assert 0 < cuda.memory_reserved() < cuda.memory_total()
+    assert 0 < gpu_memory.reserved() < gpu_memory.total()
 
 
 @pytest.mark.gpu

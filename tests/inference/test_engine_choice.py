@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from torch import nn
 
 from inference import engine_choice
 from inference.bundle import Bundle, GoldenError, Precision
@@ -59,13 +60,11 @@ class TimedWay:
     def precisions(self) -> Sequence[Precision]:
         return (self.precision,)
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> Engine:
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
         self.loads += 1
         if self.error is not None:
             raise self.error
-        return TimedEngine((max_batch, *shape), self._wait, self.answer)
+        return TimedEngine((max_batch, *bundle.manifest.input.shape), self._wait, self.answer)
 
     def _wait(self, frames: int) -> None:
         self.batches.append(frames)
@@ -362,3 +361,25 @@ def test_a_bundle_that_no_way_reproduces_is_refused_with_the_last_ones_reason(pa
     ]
     with pytest.raises(GoldenError, match="misses its golden probabilities"):
         load_model(pairs, ChoosingDevice(ways), 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadlyWay:
+    """A way that ends the process that loads it, as an instruction does that a processor doesn't have."""
+
+    engine: str = "deadly"
+    precision: Precision = "float32"
+    name = "cpu"
+    precisions: Sequence[Precision] = ("float32",)
+
+    def load(self, *_: object) -> Engine:
+        os._exit(4)
+
+
+def test_a_measurement_that_dies_in_its_process_leaves_the_ways_in_their_order(pairs: Bundle, tmp_path: Path) -> None:
+    ways = [DeadlyWay("first"), DeadlyWay("last")]
+    found = choose(pairs, ways, 8, 1, Measurement(time.process_time, tmp_path, apart=True))
+
+    assert (found.ways, found.measured) == (ways, ())
+    assert "taken unmeasured" in found.note
+    assert list(tmp_path.iterdir()) == []

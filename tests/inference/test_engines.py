@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.bundle import ArchitectureChoice, Bundle, Input, infer_plainly, save_bundle, served_module
+from inference.bundle import ArchitectureChoice, Bundle, Input
 from inference.core import Core
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, Engine, EngineName, answer, cpu, openvino
+from inference.devices import DeviceError, Engine, EngineName, answer, cpu, openvino, pytorch
 from inference.engine_choice import Measurement
 from inference.models import load_model
+from inference.saving import save_bundle
+from inference.served import infer_plainly, served_module
 from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.inference.devices import ENGINES, needs_openvino
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
@@ -220,6 +222,32 @@ def test_real_engines_are_measured_and_the_result_is_kept(har: Bundle, tmp_path:
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
+def test_har_bundles_are_served_without_pytorch() -> None:
+    """It takes 3 s and 500 MB to import, and a worker that needs none of it was as slow to start, and as large."""
+    script = (
+        "import sys; import service.activity_worker, service.run; "
+        "from inference.device_choice import choose_device; from inference.models import load_model; "
+        "from inference.bundle import load_bundle, find_bundle; "
+        "load_model(load_bundle(find_bundle('har-cnn')), choose_device('cpu'), 1); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_engines_are_measured_in_a_process_of_their_own() -> None:
+    script = (
+        "import sys, time; from inference.bundle import load_bundle, find_bundle; from inference.devices.cpu import *; "
+        "from inference.engine_choice import Measurement; "
+        "bundle = load_bundle(find_bundle('har-cnn')); "
+        "choice = CpuDevice('float32', measurement=Measurement(time.process_time, apart=True)).choose(bundle, 4); "
+        "print(sorted(each.engine for each in choice.measured if not each.refusal and each.frames_per_s > 0)); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "'pytorch', 'winograd'" in done.stdout
+
+
 # -- what can't be had
 
 
@@ -245,7 +273,7 @@ def test_openvino_refuses_a_network_that_it_has_no_graph_for(tmp_path: Path) -> 
     bundle = text_bundle(tmp_path / "text")
 
     with pytest.raises(DeviceError, match="serves har-cnn alone"):
-        openvino.load(served_module(bundle), "float32", (20,), "int32", 4, 1)
+        openvino.load(bundle, "float32", 4, 1)
 
 
 @needs_openvino
@@ -272,9 +300,9 @@ def test_openvino_is_not_imported_where_it_is_not_wanted() -> None:
 
 def test_onednn_packs_its_weights_once(har: Bundle) -> None:
     """It guessed a layout without the input's size, wrongly on processors without AVX512, and packed at each call."""
-    module = cpu._pack(served_module(har), "float32")
-    layers = [layer for layer in module.modules() if isinstance(layer, cpu.OneDnnConvRelu)]
-    engine = cpu.CpuEngine(module, (80, 3), "float32", 4)
+    module = pytorch.pack(served_module(har), "float32")
+    layers = [layer for layer in module.modules() if isinstance(layer, pytorch.OneDnnConvRelu)]
+    engine = pytorch.PyTorchEngine(module, (80, 3), "float32", 4)
     answer(engine, people(1), 4)
     packed = [layer._weight for layer in layers]
     answer(engine, people(4), 4)
@@ -286,5 +314,5 @@ def test_onednn_packs_its_weights_once(har: Bundle) -> None:
 
 def test_har_bundles_are_told_from_others_by_their_network(tmp_path: Path) -> None:
     bundle = har_bundle(tmp_path / "har", seed=3)
-    assert cpu._serves("winograd", "float32", served_module(bundle))
-    assert not cpu._serves("winograd", "bfloat16", served_module(bundle))
+    assert cpu._serves("winograd", "float32", bundle)
+    assert not cpu._serves("winograd", "bfloat16", bundle)

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from inference.bundle import Bundle, Precision, infer_plainly, served_module
+from inference.bundle import Bundle, Precision
 from inference.core import Core, Trouble
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, DeviceMemoryError, Engine, cuda
 from inference.models import load_model
+from inference.served import infer_plainly, served_module
 from tests.inference.bundles import people
 from tests.inference.devices import needs_cuda
 from tests.inference.fakes import Clock, Receiver
@@ -78,10 +79,9 @@ class EagerCuda:
     name = "cuda"
     precisions: Sequence[Precision] = ("float32",)
 
-    def load(
-        self, module: nn.Module, precision: Precision, shape: tuple[int, ...], dtype: str, max_batch: int
-    ) -> Engine:
-        return EagerEngine(module.to("cuda"), np.zeros((2, max_batch, *shape), dtype))
+    def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
+        frame = bundle.manifest.input
+        return EagerEngine(served_module(bundle).to("cuda"), np.zeros((2, max_batch, *frame.shape), frame.dtype))
 
 
 class EagerEngine:
@@ -128,7 +128,8 @@ PROGRAM = """
     import sys, time
     from pathlib import Path
     import numpy as np, torch
-    from inference.bundle import infer_plainly, load_bundle, served_module
+    from inference.bundle import load_bundle
+    from inference.served import infer_plainly, served_module
     from inference.core import Core
     from inference.device_choice import choose_device
     from service.device_watch import watched

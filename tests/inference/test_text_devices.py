@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.architectures import build
-from inference.bundle import Bundle, infer_plainly, served_module
+from inference.bundle import Bundle
 from inference.core import Core
 from inference.device_choice import choose_device
-from inference.devices import cpu, texts
+from inference.devices import pytorch, texts
 from inference.devices.texts import (
     TableGloveCnn,
     TableTextCnn,
@@ -20,6 +20,7 @@ from inference.devices.texts import (
     without_padding,
 )
 from inference.models import load_model
+from inference.served import infer_plainly, served_module
 from tests.inference.bundles import people, text_bundle
 from tests.inference.devices import BOTH, DEVICES
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
@@ -159,7 +160,7 @@ def test_networks_of_too_many_words_keep_their_convolutions(bundle: Bundle, monk
 
 
 def test_without_onednn_the_cpu_serves_texts_too(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_has_packed_convolution", lambda: False)
+    monkeypatch.setattr(pytorch, "_has_packed_convolution", lambda: False)
 
     load_model(bundle, choose_device("cpu"), max_batch=2)
 

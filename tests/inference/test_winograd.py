@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from inference.architectures import build
 from inference.architectures.har import HarCnn
-from inference.bundle import infer_plainly
+from inference.architectures.har_arguments import HarCnnArguments
 from inference.devices import kernels
 from inference.devices.winograd import FRAMES, WinogradHarCnn
+from inference.served import infer_plainly
 from tests.inference.bundles import decided_network
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,12 @@ def network_of(**arguments: int) -> HarCnn:
     network = decided_network(**arguments)
     assert isinstance(network, HarCnn)
     return network.eval().requires_grad_(False)
+
+
+def fast_of(network: HarCnn, threads: int = 1) -> WinogradHarCnn:
+    slots, axes = network.frame_shape
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return WinogradHarCnn(HarCnnArguments(slots=slots, axes=axes), weights, threads)
 
 
 def standard(frames: int, slots: int, axes: int) -> np.ndarray:
@@ -62,7 +69,7 @@ def test_the_tables_factors_are_what_the_compiled_code_has_room_for(outputs: int
 )
 def test_sequences_of_every_length_are_answered_as_the_network_does(slots: int, axes: int) -> None:
     network = network_of(slots=slots, axes=axes)
-    fast = WinogradHarCnn(network, 1)
+    fast = fast_of(network)
     values = standard(FRAMES + 2, slots, axes)
 
     expected = infer_plainly(network, values)
@@ -70,7 +77,7 @@ def test_sequences_of_every_length_are_answered_as_the_network_does(slots: int, 
 
 
 def test_one_frame_is_answered_the_same_in_any_company() -> None:
-    fast = WinogradHarCnn(network_of(), 1)
+    fast = fast_of(network_of())
     values = standard(50, 80, 3)
     together = fast(values)
 
@@ -81,7 +88,7 @@ def test_one_frame_is_answered_the_same_in_any_company() -> None:
 @pytest.mark.parametrize("slot", [0, 9, 40, 77])
 def test_what_is_no_number_is_answered_as_such(slot: int) -> None:
     """The core takes an engine for broken by answers that are not finite: a maximum must not hide them."""
-    fast = WinogradHarCnn(network_of(), 1)
+    fast = fast_of(network_of())
     values = standard(2, 80, 3)
     values[1, slot, 1] = np.nan
     answers = fast(values)
@@ -94,16 +101,16 @@ def test_what_is_no_number_is_answered_as_such(slot: int) -> None:
 def test_threads_share_a_batch(frames: int) -> None:
     network = network_of()
     values = standard(frames, 80, 3)
-    expected = WinogradHarCnn(network, 1)(values)
+    expected = fast_of(network)(values)
 
-    np.testing.assert_allclose(WinogradHarCnn(network, 3)(values), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(fast_of(network, 3)(values), expected, rtol=0, atol=1e-5)
 
 
 def test_frames_that_are_not_contiguous_are_answered_too() -> None:
     network = network_of()
     values = standard(20, 80, 3)[::3]
 
-    np.testing.assert_allclose(WinogradHarCnn(network, 1)(values), infer_plainly(network, values), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fast_of(network)(values), infer_plainly(network, values), rtol=0, atol=1e-4)
 
 
 def test_the_kernels_release_the_gil() -> None:
@@ -144,6 +151,6 @@ def test_an_untrained_network_is_replaced_without_touching_its_weights() -> None
     network = build("har-cnn").eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert isinstance(network, HarCnn)
-    WinogradHarCnn(network, 1)
+    fast_of(network)
 
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

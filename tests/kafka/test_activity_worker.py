@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from inference.architectures import build
-from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training, save_bundle
+from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training
+from inference.saving import save_bundle
 from ingest.contract import ActivityLabel
 from ingest.decompression import LARGEST
 from service.broker import Broker

@@ -125,7 +125,12 @@ def test_what_is_sent_together_leaves_in_one_request(broker: Broker, topic: Call
         for partition in range(3):
             producer.send_bodies(TopicPartition(name, partition), numbered(0, 1), 1000).get(20)
         requests, send = [], producer._sender._client.send
-        producer._sender._client.send = lambda *request, **how: requests.append(request) or send(*request, **how)
+
+        def send_and_note(*request: Any, **how: Any) -> Any:
+            requests.append(request)
+            return send(*request, **how)
+
+        producer._sender._client.send = send_and_note
         with producer.together():
             first = producer.send_bodies(TopicPartition(name, 0), numbered(1, 2), 1000)
             time.sleep(0.05)

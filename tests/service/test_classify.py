@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.bundle import Bundle, infer_plainly, served_module
+from inference.bundle import Bundle
+from inference.served import infer_plainly, served_module
 from ingest.bodies import unpack
 from ingest.contract import ActivityLabel, TextLabel
 from ingest.labels import encode_text_labels

@@ -58,7 +58,7 @@ def test_the_log_says_what_serves_and_why_nothing_else_does(bundle: Bundle, capl
         ("WARNING", "constant@1 is not served by quick at float32: it is gone"),
         ("WARNING", "constant@1 is not served by odd at bfloat16: it misses its golden answers"),
         ("INFO", "engines for constant@1, measured before: fast at float32 12,346 frames/s, 0.25 ms for one"),
-        ("WARNING", "what was measured is not kept: /cache can't be written"),
+        ("WARNING", "engines: /cache can't be written"),
     ]
 
 

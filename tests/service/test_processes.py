@@ -33,7 +33,7 @@ print(len({place >> 26 for place in places}))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such arenas: use a glibc system")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no such arenas: run it on a system with glibc")
 def test_threads_share_two_arenas() -> None:
     """Each kept what its thread once needed: a worker of an hour had 35 MB more than a new one."""
 

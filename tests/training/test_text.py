@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from inference.bundle import check_golden, infer_plainly, load_bundle, served_module
-from inference.devices.cpu import CpuEngine
+from inference.bundle import check_golden, load_bundle
+from inference.devices.pytorch import PyTorchEngine
+from inference.served import infer_plainly, served_module
 from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
@@ -174,13 +175,13 @@ def test_the_speed_told_is_that_of_the_texts_given(trained: Trained, monkeypatch
     """It was that of the golden texts, which have twenty words: the CPU engine leaves out the other 380 of a frame."""
     seen: list[np.ndarray] = []
 
-    def launch(engine: CpuEngine, slot: int, frames: int) -> None:
+    def launch(engine: PyTorchEngine, slot: int, frames: int) -> None:
         seen.append(engine.staging(slot)[:frames].copy())
         at_once(engine, slot, frames)
 
-    at_once = CpuEngine.launch
+    at_once = PyTorchEngine.launch
     monkeypatch.setattr("training.text.SPEED_SECONDS", 0.0)
-    monkeypatch.setattr(CpuEngine, "launch", launch)
+    monkeypatch.setattr(PyTorchEngine, "launch", launch)
     texts_a_second(trained.bundle, ["film " * 20, "story"])
 
     assert {tuple((row != 0).sum(axis=1)[:2]) for row in seen if len(row) == 256 and row.any()} == {(20, 1)}

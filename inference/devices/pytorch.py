@@ -1,0 +1,109 @@
+"""The engine that serves everything, on the CPU: PyTorch with oneDNN's convolutions, in float32 or bfloat16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.architectures.layers import ConvRelu
+from inference.bundle import Bundle, Precision
+from inference.devices import SLOTS, DeviceError, Engine
+from inference.devices.replace import replace_layers
+from inference.devices.texts import speed_up_texts
+from inference.served import PRECISIONS, served_module
+
+
+def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:
+    """Pack the weights of a bundle's network. How many threads PyTorch has is a setting of the process.
+
+    Raises `DeviceError`.
+    """
+    torch.set_num_threads(threads)
+    frame = bundle.manifest.input
+    return PyTorchEngine(pack(served_module(bundle), precision), frame.shape, frame.dtype, max_batch)
+
+
+class PyTorchEngine:
+    """A module and two arrays; the work is done in `collect`, so that answers go out before it starts."""
+
+    def __init__(self, module: nn.Module, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
+        self._module = module
+        self._staging = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
+        self._inputs = [torch.from_numpy(array) for array in self._staging]
+        self._frames = [0] * SLOTS
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's input array."""
+        return self._staging[slot]
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Note the batch; there is nobody else to begin it."""
+        self._frames[slot] = frames
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Classify the batch."""
+        with torch.inference_mode():
+            answers: NDArray[np.float32] = self._module(self._inputs[slot][: self._frames[slot]]).numpy()
+        return answers
+
+
+class OneDnnConvRelu(nn.Module):
+    """A `ConvRelu` with its weights in oneDNN's own layout and the ReLU in the same pass.
+
+    It uses the two operators that `torch.compile` itself generates for frozen CPU models. Input and output as
+    `ConvRelu`'s, the output in `dtype`.
+    """
+
+    def __init__(self, convolution: ConvRelu, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._weight = convolution.weight.detach().unsqueeze(2).to(dtype)
+        self._window = (convolution.both_sides, [1, 1], [1, 1])  # padding, stride, dilation
+        self._bias = convolution.bias.detach().to(dtype)
+        self._dtype = dtype
+        self._is_packed = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution's own."""
+        if not self._is_packed:
+            # Only now is the input's size known, without which oneDNN guesses a layout. On processors without AVX512
+            # it guesses wrong, and then packs anew in each call, for 20 ms.
+            self._weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._window, 1, list(x.shape))
+            self._is_packed = True
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+            x.to(self._dtype), self._weight, self._bias, *self._window, 1, "relu", [], ""
+        )
+        return result
+
+
+class LstmIn(nn.Module):
+    """An LSTM in `dtype`. PyTorch gives it to oneDNN by itself; a GRU it does not, so that only float32 pays there."""
+
+    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._lstm = lstm.to(dtype)
+        self._dtype = dtype
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As the LSTM's own, with float32 outputs."""
+        outputs, state = self._lstm(x.to(self._dtype))
+        return outputs.float(), state
+
+
+def pack(module: nn.Module, precision: Precision) -> nn.Module:
+    """Exchange the layers of a network for ones that answer faster; raises `DeviceError`."""
+    speed_up_texts(module)
+    if _has_packed_convolution():
+        replace_layers(module, ConvRelu, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
+        replace_layers(module, nn.LSTM, lambda lstm: LstmIn(lstm, PRECISIONS[precision]))
+    elif precision != "float32":
+        raise DeviceError(f"this PyTorch {torch.__version__} lacks oneDNN: choose precision float32")
+    return module
+
+
+def _has_packed_convolution() -> bool:
+    found: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return found and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
