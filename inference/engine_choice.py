@@ -145,7 +145,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
         measured = (measure_apart if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
             return Choice(ways, note="what measured them died of it or took too long: taken unmeasured")
-        found = Memory(key=key, bundle_digest=bundle.digest, measured=measured)
+        found = Memory(key=key, bundle_digest=bundle.digest, measured=list(measured))
         if any(not each.refusal for each in measured):
             measurement.memories[name] = found
             note = remember(path, found) if path is not None else ""
