@@ -1,6 +1,7 @@
 """What every worker process does around its workers: bundles, device, core, HTTP port, signals."""
 
 import functools
+import gc
 import logging
 import signal
 import sys
@@ -63,6 +64,8 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 workers.append(worker)
                 swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
+        gc.collect()
+        gc.freeze()  # what is there by now stays: the collector needn't look through it again and again
         with stop_on_signals() as stop, _swapping(swaps):
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
