@@ -28,7 +28,7 @@ from ingest.scanner import FURTHEST_AHEAD, scan, scratch
 
 __all__ = ["Readings", "decode", "warm_up"]
 
-_LONG: Final = 200  # values that have more bytes on an average are chunks
+_LONG: Final = 250  # records that have more bytes on an average are chunks
 _PARTS: Final = (KEY, KEY_END, VALUE, VALUE_END, END, TIMESTAMP)
 
 
@@ -58,8 +58,9 @@ def decode(
 def read_surely(records: Records, max_ahead_ms: int, scale: float) -> tuple[Readings, NDArray[np.int32]]:
     """Return the readings of the records that the compiled loop is sure of, and the other records."""
     raw = np.frombuffer(records.raw, np.uint8)
-    key, key_end, value, value_end, end, timestamp = (np.ascontiguousarray(records.places[part]) for part in _PARTS)
-    columns = empty_readings(raw, _expected_rows(raw, value_end - value))
+    places = np.ascontiguousarray(records.places)
+    key, key_end, value, value_end, end, timestamp = [places[part] for part in _PARTS]
+    columns = empty_readings(raw, _expected_rows(records))
     unsure = np.empty(len(records), np.int32)
     paper = scratch()
     at, rows, left = 0, 0, 0
@@ -90,10 +91,11 @@ def read_surely(records: Records, max_ahead_ms: int, scale: float) -> tuple[Read
         columns = with_room(columns, rows, 2 * len(columns.record) + MAX_READINGS)  # any record fits in
 
 
-def _expected_rows(raw: NDArray[np.uint8], sizes: NDArray[np.int64]) -> int:
-    """Guess how many readings values of these sizes have; for memory that no row is written to costs nothing."""
-    size = min(int(sizes.sum()), len(raw))
-    return len(sizes) + (size // BINARY_READING_BYTES if size > _LONG * len(sizes) else 0)
+def _expected_rows(records: Records) -> int:
+    """Guess how many readings records have; for memory that no row is written to costs nothing."""
+    begin, end = records.span
+    size = max(0, min(end - begin, len(records.raw)))
+    return len(records) + (size // BINARY_READING_BYTES if size > _LONG * len(records) else 0)
 
 
 def warm_up() -> None:
