@@ -34,6 +34,8 @@ EXPECTED = (
     "ArtifactError",
     "TopicError",
     "IngestError",
+    "NotLetInError",
+    "TokenError",
     "WorkerError",
     "HttpError",
     "BundleError",
