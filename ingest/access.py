@@ -10,6 +10,7 @@ from kafka.errors import (
     IllegalSaslStateError,
     InvalidReceiveError,
     KafkaConnectionError,
+    KafkaError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailedError,
@@ -20,6 +21,19 @@ from kafka.errors import (
 _OTHER_NAME = (62, 64)
 # The last is what TLS looks like to a client that speaks without.
 _FINAL = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError, InvalidReceiveError)
+
+
+class CredentialError(KafkaError):  # type: ignore[misc]
+    """What a client is to prove itself with can't be had; the text says why. ``final`` where it won't be soon."""
+
+    retriable = True
+
+    def __init__(self, said: str, *, final: bool = False) -> None:
+        super().__init__(said)
+        self.final = final
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +73,8 @@ def access(servers: Servers) -> Access:
 
 def is_final(error: BaseException) -> bool:
     """Tell whether another attempt to connect will hardly go otherwise, as of a wrong password or certificate."""
+    if isinstance(error, CredentialError):
+        return error.final
     if isinstance(error, _FINAL):
         return True
     cause = _tls_error(error)
@@ -71,6 +87,8 @@ def reason(error: BaseException, to: Access) -> str | None:
 
     Of settings it tells the names alone.
     """
+    if isinstance(error, CredentialError):
+        return str(error)
     if isinstance(error, SaslAuthenticationFailedError):
         return f"Kafka refuses {_who(to)} ({error.args[0] if error.args else 'it does not say why'})"
     if isinstance(error, UnsupportedSaslMechanismError):

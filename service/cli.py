@@ -34,8 +34,6 @@ EXPECTED = (
     "ArtifactError",
     "TopicError",
     "IngestError",
-    "NotLetInError",
-    "TokenError",
     "WorkerError",
     "HttpError",
     "BundleError",

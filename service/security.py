@@ -1,5 +1,6 @@
 """From settings to what a client of Kafka needs to be let in: files are looked at, passwords are read."""
 
+import functools
 import logging
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 from ingest.access import Access
 from ingest.tls import Tls
 from service.settings import KafkaSettings, SettingsError
+from service.tokens import ClientCredentials, Provider
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +64,22 @@ def access_to(kafka: KafkaSettings) -> Access:
     if not kafka.security_protocol.startswith("SASL_"):
         return Access(kafka.bootstrap_servers, options)
     options["sasl_mechanism"] = kafka.sasl_mechanism
-    password = _password(kafka)
     if kafka.sasl_mechanism == "OAUTHBEARER":
-        from service.tokens import provider
-
-        assert kafka.sasl_username is not None
-        assert kafka.sasl_oauth_token_url is not None
-        options["sasl_oauth_token_provider"] = provider(
-            kafka.sasl_oauth_token_url, kafka.sasl_username, password, kafka.sasl_oauth_scope
-        )
+        options["sasl_oauth_token_provider"] = _token_provider(kafka)
         return Access(kafka.bootstrap_servers, options)
+    password = _password(kafka)
     options |= {"sasl_plain_username": kafka.sasl_username, "sasl_plain_password": password()}
     return Access(kafka.bootstrap_servers, options, password)
+
+
+@functools.cache
+def _token_provider(kafka: KafkaSettings) -> Provider:
+    """Return what gives tokens to all clients of this process that get in by these settings."""
+    assert kafka.sasl_username is not None
+    assert kafka.sasl_oauth_token_url is not None
+    return Provider(
+        ClientCredentials(kafka.sasl_oauth_token_url, kafka.sasl_username, _password(kafka), kafka.sasl_oauth_scope)
+    )
 
 
 def _password(kafka: KafkaSettings) -> Callable[[], str]:

@@ -5,11 +5,10 @@ Kafka takes the token as RFC 7628 says. A connection lasts no longer than its to
 (KIP-368), and kafka-python asks for another one at 85 to 95 % of that: tokens are renewed before, in a thread of their
 own, for a client's IO thread that waited for an HTTP answer would not send heartbeats.
 
-    TokenError    no token can be had; the text says why, and holds neither secret nor token
+    TokenError    a CredentialError: no token can be had; the text says why, and holds neither secret nor token
 """
 
 import base64
-import functools
 import http.client
 import json
 import logging
@@ -22,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from ingest.access import CredentialError
 from service.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -39,13 +38,8 @@ LONGEST_RETRY_S = 30.0
 LIFE_S = 60.0
 
 
-class TokenError(KafkaError):  # type: ignore[misc]
-    """No token can be had."""
-
-    retriable = True
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+class TokenError(CredentialError):
+    """No token can be had; for good where the endpoint refuses the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +124,8 @@ class ClientCredentials:
         except urllib.error.HTTPError as error:
             with error:
                 said = _error_code(error.read(LARGEST_ANSWER))
-            raise TokenError(f"no token from {self._url}: HTTP {error.code}{said}") from None
+            refused = error.code in (400, 401, 403)
+            raise TokenError(f"no token from {self._url}: HTTP {error.code}{said}", final=refused) from None
         except (OSError, http.client.HTTPException) as error:
             raise TokenError(f"no token from {self._url}: {getattr(error, 'reason', error)}") from None
         except ValueError as error:
@@ -145,22 +140,6 @@ class ClientCredentials:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         return urllib.request.Request(self._url, urllib.parse.urlencode(form).encode(), headers, method="POST")
-
-
-@functools.cache
-def _shared(url: str, client_id: str, scope: str | None) -> dict[str, Provider]:
-    return {}
-
-
-def provider(url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> Provider:
-    """Return what gives tokens to all clients of this process that ask for the same.
-
-    Raises SettingsError for an endpoint that would get the secret in the clear.
-    """
-    kept = _shared(url, client_id, scope)
-    if "provider" not in kept:
-        kept["provider"] = Provider(ClientCredentials(url, client_id, secret, scope))
-    return kept["provider"]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
-from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from ingest.access import Servers, access
 from ingest.connection import NotLetInError, make_client
@@ -170,8 +177,9 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
     answer = admin.create_topics(request, raise_errors=False)["topics"][0]
     error = for_code(answer["error_code"])
     if error is not NoError and error is not TopicAlreadyExistsError:
+        lacks = " (the ACL CREATE is missing)" if error is TopicAuthorizationFailedError else ""
         raise TopicRefused(
-            f"the broker refused to create topic {spec.name}: {answer['error_message'] or error.__name__}"
+            f"the broker refused to create topic {spec.name}: {answer['error_message'] or error.__name__}{lacks}"
         )
     admin.wait_for_topics([spec.name])
     return error is NoError
@@ -234,7 +242,8 @@ def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
     if error is UnknownTopicOrPartitionError:
         return None
     if error is not NoError:
-        raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}")
+        lacks = " (the ACL DESCRIBE is missing)" if error is TopicAuthorizationFailedError else ""
+        raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}{lacks}")
     return len(topic["partitions"])
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from service.broker import Broker
-from tests.kafka.certificates import Authority, openssl
+from tests.certificates import Authority, openssl
 from tests.kafka.worker_process import free_port
 
 PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "phone": "tr0ub4dor"}
