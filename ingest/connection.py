@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from ingest.access import Access, Servers, access, is_final, reason
@@ -47,6 +47,8 @@ class _Attempts:
             if self._to.password is not None:
                 connection.config["sasl_plain_password"] = self._to.password()
             connection.close_future.add_errback(self._note)
+            lose = connection.connection_lost
+            connection.connection_lost = lambda error: lose(self._for_now(error))
             await connect(node, connection, reset_backoff_on_connect=reset_backoff_on_connect, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
@@ -58,6 +60,13 @@ class _Attempts:
         """Take note that the client is made: from now on nothing is for good, for secrets and brokers change."""
         self._making = False
         manager._auth_failures.clear()
+
+    def _for_now(self, error: BaseException | None) -> BaseException | None:
+        """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it."""
+        if error is None or self._making or isinstance(error, KafkaConnectionError):
+            return error
+        why = reason(error, self._to)
+        return error if why is None else KafkaConnectionError(why)
 
     def _note(self, error: BaseException) -> None:
         self.last_error = error

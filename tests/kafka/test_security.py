@@ -12,6 +12,7 @@ from typing import Any
 
 import kafka
 import pytest
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from ingest.connection import IngestError, connect
@@ -207,6 +208,32 @@ def test_a_replaced_password_is_taken_for_the_next_connection(secured: Secured) 
         connect(kafka.KafkaConsumer, access, group_id=None)
     file.write_text("the second\n")
     connect(kafka.KafkaConsumer, access, group_id=None).close()
+
+
+def test_a_client_that_runs_tries_on_until_its_password_is_right_again(secured: Secured) -> None:
+    """At its start a wrong password ends it; later, somebody may have changed the broker's before the file's."""
+    file = secured.password_file("turning", "the first")
+    secured.set_password("turning", "the first")
+    secured.give([Right("User:turning", "Read", "topic", "accelerometer")])
+    consumer = connect(
+        kafka.KafkaConsumer, access_to(secured.settings("turning", sasl_password_file=file)), group_id=None
+    )
+    source = TopicPartition("accelerometer", 0)
+    try:
+        consumer.assign([source])
+        consumer.seek_to_beginning()
+        secured.set_password("turning", "the second")
+        for connection in list(consumer._manager._conns.values()):
+            consumer._manager.call_soon(connection.close)
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            consumer.poll(timeout_ms=100)
+        with pytest.raises(KafkaTimeoutError):
+            consumer.end_offsets([source], timeout_ms=500)
+        file.write_text("the second")
+        assert source in consumer.end_offsets([source], timeout_ms=20_000)
+    finally:
+        consumer.close()
 
 
 def test_large_fetches_come_through_tls_as_they_were_sent(secured: Secured) -> None:
