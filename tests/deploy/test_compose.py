@@ -137,7 +137,7 @@ def test_the_example_of_secrets_is_what_compose_and_the_program_take(
 ) -> None:
     (example,) = re.findall(r"```yaml\n# secured.yaml\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.DOTALL)
     (tmp_path / "secured.yaml").write_text(example)
-    command = [tool("compose-spec"), "compose.yaml", str(tmp_path / "secured.yaml")]
+    command = [str(tool("compose-spec")), "compose.yaml", str(tmp_path / "secured.yaml")]
     done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = yaml.safe_load(example)

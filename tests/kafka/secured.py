@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import confluent_kafka.admin as outside
+import confluent_kafka.admin
 
 from service.settings import KafkaSettings
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
+
+outside: Any = confluent_kafka.admin  # which doesn't declare what it exports
 
 SECURITY = (Path(__file__).parents[2] / "docs/security.md").read_text()
 CLIENT_SECRET = "client-secret-of-the-test"
@@ -37,7 +39,7 @@ class Right:
     def __str__(self) -> str:
         return f"{self.operation} {self.resource} {self.name}"
 
-    def binding(self) -> outside.AclBinding:
+    def binding(self) -> Any:
         spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", self.operation).upper()
         return outside.AclBinding(
             outside.ResourceType[self.resource.upper()],
@@ -83,7 +85,7 @@ class Secured:
     client: Signed
     tokens: "TokenEndpoint"
     folder: Path
-    admin: outside.AdminClient
+    admin: Any
 
     def password_file(self, user: str, password: str | None = None) -> Path:
         path = self.folder / f"password-of-{user}"
@@ -104,10 +106,10 @@ class Secured:
 
     def mutual(self, **changes: Any) -> KafkaSettings:
         """How the worker gets in by its certificate."""
-        none = dict.fromkeys(("sasl_mechanism", "sasl_username", "sasl_password_file"))
+        none: dict[str, Any] = dict.fromkeys(("sasl_mechanism", "sasl_username", "sasl_password_file"))
         key_password = self.folder / "key-password"
         key_password.write_text(KEY_PASSWORD)
-        own = {
+        own: dict[str, Any] = {
             "bootstrap_servers": self.broker.mutual,
             "security_protocol": "SSL",
             "ssl_certificate_file": self.client.certificate,
@@ -120,8 +122,8 @@ class Secured:
         """How the worker gets in by a token."""
         secret = self.folder / "client-secret"
         secret.write_text(CLIENT_SECRET)
-        changes = {"sasl_password_file": secret, "sasl_oauth_scope": "streams"} | changes
-        return self.settings(mechanism="OAUTHBEARER", sasl_oauth_token_url=self.tokens.url, **changes)
+        ours: dict[str, Any] = {"sasl_oauth_token_url": self.tokens.url, "sasl_password_file": secret}
+        return self.settings("worker", "OAUTHBEARER", **{**ours, "sasl_oauth_scope": "streams", **changes})
 
     def give(self, rights: list[Right]) -> None:
         for future in self.admin.create_acls([right.binding() for right in rights]).values():

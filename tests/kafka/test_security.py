@@ -170,8 +170,8 @@ def test_a_worker_is_let_in_by_its_certificate(secured: Secured, tmp_path: Path)
 def test_readings_are_sent_with_each_mechanism_that_has_a_password(secured: Secured, mechanism: str) -> None:
     settings = secured.settings("phone", mechanism)
     if mechanism == "SCRAM-SHA-256":
-        clear = {"bootstrap_servers": secured.broker.clear, "security_protocol": "SASL_PLAINTEXT", "ssl_ca_file": None}
-        settings = secured.settings("phone", mechanism, **clear)
+        clear: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "ssl_ca_file": None}
+        settings = secured.settings("phone", mechanism, bootstrap_servers=secured.broker.clear, **clear)
     done = command("replay", settings, "--devices", "2", "--seconds", "2", "--speed", "0")
     assert done.returncode == 0, done.stderr
     assert "sent 80 messages" in done.stderr
@@ -285,7 +285,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_client_that_is_not_let_in_says_why_and_no_secret(secured: Secured, case: str) -> None:
     changes, says = REFUSALS[case]
-    places = {
+    places: dict[Any, Any] = {
         "wrong": secured.password_file("nobody", PASSWORDS["operator"]),
         "stranger": secured.stranger.certificate,
         "by number": secured.broker.secure.replace("localhost", "127.0.0.1"),
@@ -304,7 +304,7 @@ def test_a_client_that_is_not_let_in_says_why_and_no_secret(secured: Secured, ca
 
 @pytest.mark.parametrize("certificate", ["none", "a stranger's"])
 def test_a_client_without_the_right_certificate_says_so(secured: Secured, certificate: str) -> None:
-    none = dict.fromkeys(("ssl_certificate_file", "ssl_key_file", "ssl_key_password_file"))
+    none: dict[str, Any] = dict.fromkeys(("ssl_certificate_file", "ssl_key_file", "ssl_key_password_file"))
     other = secured.stranger.sign("worker")
     own = {**none, "ssl_certificate_file": other.certificate, "ssl_key_file": other.key}
     settings = secured.mutual(**(none if certificate == "none" else own))
