@@ -71,7 +71,7 @@ def running_worker(
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for us; we end the worker when we are done with it
-            env={**_inherited(), **environment(_let_in(settings))},
+            env=child_environment(settings),
         )
     worker = ChildWorker(process, f"http://127.0.0.1:{port}", log)
     try:
@@ -83,16 +83,12 @@ def running_worker(
         process.wait(grace_s + 5)
 
 
-def _inherited() -> dict[str, str]:
-    """Return this process's variables but for those that tell of a Kafka of the user's."""
-    ours = f"{ENVIRONMENT_PREFIX}KAFKA{NESTED}"
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
-
-
-def _let_in(settings: Settings) -> Settings:
-    """Return these settings without what they tell of TLS and SASL."""
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables of a worker beside its own broker: these settings, without what is for the user's Kafka."""
+    users = f"{ENVIRONMENT_PREFIX}KAFKA{NESTED}"
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(users)}
     kept = {name: value for name, value in settings.kafka if not name.startswith(("security_", "ssl_", "sasl_"))}
-    return settings.model_copy(update={"kafka": KafkaSettings(**kept)})
+    return {**inherited, **environment(settings.model_copy(update={"kafka": KafkaSettings(**kept)}))}
 
 
 def _wait_until_ready(worker: ChildWorker, stop: threading.Event) -> None:

@@ -63,17 +63,18 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
-        self._renewing = False
+        self._problem = "the token has expired, and there is no other one yet"
 
     def token(self) -> str:
-        """Return a token that is good; fetches one where there is none, and raises TokenError if it can't."""
+        """Return a token that is good; raises TokenError where there is none. Only the first is waited for."""
         with self._lock:
-            if self._token is None or self._age_s(self._token) >= self._token.life_s:
+            if self._token is None:
                 self._token = self._fetch()
-            if not self._renewing:
-                self._renewing = True
                 threading.Thread(target=self._renew_for_ever, name="token-renewal", daemon=True).start()
-            return self._token.value
+            token = self._token
+        if self._age_s(token) >= token.life_s:
+            raise TokenError(self._problem)
+        return token.value
 
     def _age_s(self, token: Token) -> float:
         return self._clock() - token.asked_at
@@ -90,6 +91,7 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
             try:
                 fetched = self._fetch()
             except TokenError as error:
+                self._problem = str(error)
                 log.warning("%s; trying on", error)
                 time.sleep(retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)

@@ -1,16 +1,18 @@
 """From settings to what clients are given; what brokers make of it is in tests/kafka/test_security.py."""
 
 import logging
-import os
+import re
 from pathlib import Path
 
 import pytest
 
 from ingest.tls import Tls
-from service.child_worker import _let_in
+from service.child_worker import child_environment
 from service.security import SecretFile, access_to
-from service.settings import KafkaSettings, Settings, SettingsError
+from service.settings import KafkaSettings, Settings, SettingsError, load
 from tests.certificates import KEY_PASSWORD, Authority, encrypted
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +128,24 @@ def test_tokens_are_asked_for_by_https_alone(tmp_path: Path) -> None:
     assert len(providers) == len(urls)  # all clients of a process share one
 
 
-def test_the_demos_own_broker_is_reached_without_what_the_users_needs() -> None:
-    """A worker that was started beside its own broker took the user's password for it, and was refused."""
-    kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me", "sasl_password": "x"}
-    settings = Settings.model_validate({"kafka": {**kafka, "group_id": "mine"}})
-    assert _let_in(settings).kafka == KafkaSettings(group_id="mine")
-    assert os.environ.get("STRIDECAST_KAFKA__SASL_PASSWORD") is None
+def test_a_worker_beside_its_own_broker_is_not_told_how_to_get_into_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo's took the user's password for its broker, which lets everybody in, and speaks no TLS."""
+    kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me", "group_id": "mine"}
+    for name, value in {**kafka, "sasl_password_file": str(tmp_path / "password")}.items():
+        monkeypatch.setenv(f"STRIDECAST_KAFKA__{name.upper()}", value)
+    told = child_environment(load(Settings, [], "stridecast demo"))
+    monkeypatch.undo()
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert load(Settings, [], "stridecast worker").kafka == KafkaSettings(group_id="mine")
+
+
+def test_no_client_is_made_without_being_told_how_to_get_in() -> None:
+    """Who hands on `kafka.bootstrap_servers` alone leaves out TLS and SASL: `access_to` has all that clients need."""
+    alone = re.compile(r"kafka\.bootstrap_servers\b|kafka\.Kafka(?:Producer|Consumer)\(|\bKafkaAdminClient\(")
+    clients_of_their_own_broker = {"service/demo.py", "service/bench/drain.py"}
+    for_its_log = {"service/worker.py"}
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "service").rglob("*.py") if alone.search(path.read_text())}
+    assert found - {"service/security.py"} == clients_of_their_own_broker | for_its_log

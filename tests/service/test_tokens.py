@@ -127,11 +127,8 @@ def test_a_token_is_used_again_while_it_is_good_and_one_that_has_expired_never()
     provider = Provider(issued, lambda: now[0])
     assert [provider.token(), provider.token()] == ["token 1", "token 1"]
     now[0] += 100.0
-    issued.failing = True
-    with pytest.raises(TokenError):
+    with pytest.raises(TokenError, match="the token has expired"):
         provider.token()
-    issued.failing = False
-    assert provider.token() == "token 3"
 
 
 def test_a_token_is_renewed_before_it_expires_though_nobody_asks_for_it() -> None:
@@ -139,3 +136,16 @@ def test_a_token_is_renewed_before_it_expires_though_nobody_asks_for_it() -> Non
     provider = Provider(issued)
     provider.token()
     issued.wait_for(3)
+
+
+def test_a_token_that_cannot_be_renewed_is_tried_again_and_said() -> None:
+    issued = Issued(0.2, time.monotonic)
+    provider = Provider(issued)
+    provider.token()
+    issued.failing = True
+    issued.wait_for(4)
+    with pytest.raises(TokenError, match="no token today"):
+        provider.token()
+    issued.failing = False
+    issued.wait_for(issued.count + 2)
+    assert provider.token().startswith("token")
