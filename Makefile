@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards pictures image-check lock clean
+.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards pictures image-check audit sbom lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -87,9 +87,26 @@ PROMETHEUS := github.com/prometheus/prometheus/cmd
 image-check: setup  ## build the image and run it, with podman, where no Docker is; as root
 	tests/deploy/image_check.sh
 
+# Their own environment: what they need is no business of the program's. AUDIT_FLAGS='--vulnerability-service osv' asks another one.
+AUDITORS := .build/auditors
+AUDIT_FLAGS ?=
+audit: $(AUDITORS)/.complete  ## known vulnerabilities of what constraints.txt pins; fails where none can be looked up
+	$(AUDITORS)/bin/python deploy/audit.py $(AUDIT_FLAGS)
+
+sbom: setup $(AUDITORS)/.complete  ## .build/sbom.json: what is installed in .venv, as CycloneDX
+	$(AUDITORS)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON --output-file .build/sbom.json $(VENV)
+
+$(AUDITORS)/.complete: requirements-audit.txt $(UV)
+	@rm -rf $(AUDITORS)
+	@$(UV) venv --quiet -p $(PYTHON) $(AUDITORS)
+	@$(MIRROR) VIRTUAL_ENV=$(CURDIR)/$(AUDITORS) PYTHONPATH= $(UV) pip install --quiet --require-hashes -r $<
+	@touch $@
+
+LOCK = $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header -p 3.11
 lock: $(UV)  ## pin the newest versions, with hashes
-	$(UV) pip compile -q --upgrade --universal --generate-hashes --all-extras --no-emit-index-url \
-		--no-annotate --no-header -p 3.11 pyproject.toml -o constraints.txt
+	$(LOCK) --all-extras pyproject.toml -o constraints.txt
+	printf 'pip-audit>=2.10\ncyclonedx-bom>=7.5\n' | $(LOCK) - -o requirements-audit.txt
 
 clean:  ## remove what set-up and tests left here
 	rm -rf $(VENV) .tools .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -104,13 +121,15 @@ $(UV): requirements-uv.txt
 	@touch $@
 
 # The installer doesn't read pip's configuration: a mirror named there is handed on.
+MIRROR = mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
+	if [ -n "$$mirror" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$mirror"; fi;
+
 $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.5 GB (PyTorch's CPU wheels from your index), once."; \
 	else echo "Downloading about 3.1 GB (5.8 GB on disk), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
 	     echo "To do without them: make setup TORCH_INDEX=<address of an index of PyTorch's CPU wheels>"; fi
 	@$(UV) venv --quiet --allow-existing -p $(PYTHON) $(VENV)
-	@mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
-	if [ -n "$$mirror" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$mirror"; fi; \
+	@$(MIRROR) \
 	export $(UV_ENV); mkdir -p .build; \
 	if [ -n "$(TORCH_INDEX)" ]; then \
 		awk '/^[a-z]/ {keep = !/^($(CUDA_PACKAGES))/} keep' constraints.txt > .build/without-cuda.txt && \

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
+from ingest.access import Access, Servers, access, is_final, reason
 from ingest.receiving import receive_in_place
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
@@ -17,32 +18,102 @@ class IngestError(Exception):
     """Kafka can't be reached, or not with this client; the text says why and what to do."""
 
 
-def make_client(client: Callable[..., Any], **settings: Any) -> Any:
+class NotLetInError(KafkaError):  # type: ignore[misc]
+    """Brokers were reached, and didn't let the client in; the text says why and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _Attempts:
+    """Looks after a client's attempts to connect: gives each the password as it is now, and notes how they failed.
+
+    While the client is being made, one that was refused for good ends it: kafka-python (3.0.12) would try on for its
+    whole time, and then only say that there was no answer.
+    """
+
+    def __init__(self, to: Access) -> None:
+        self.last_error: BaseException | None = None
+        self._to = to
+        self._making = True
+
+    def watch(self, manager: Any) -> None:
+        """Look after the connections that a client's manager makes from now on."""
+        connect = manager._connect
+
+        async def connect_and_note(
+            node: Any, connection: Any, reset_backoff_on_connect: bool = True, **settings: Any
+        ) -> None:
+            if self._to.password is not None:
+                connection.config["sasl_plain_password"] = self._to.password()
+            connection.close_future.add_errback(self._note)
+            lose = connection.connection_lost
+            connection.connection_lost = lambda error: lose(self._for_now(error))
+            await connect(node, connection, reset_backoff_on_connect=reset_backoff_on_connect, **settings)
+            if connection.init_future.failed():
+                error = connection.init_future.exception
+                self._refused(manager, node.node_id, error, back_off=reset_backoff_on_connect)
+
+        manager._connect = connect_and_note
+
+    def made(self, manager: Any) -> None:
+        """Take note that the client is made: from now on nothing is for good, for secrets and brokers change."""
+        self._making = False
+        manager._auth_failures.clear()
+
+    def _for_now(self, error: BaseException | None) -> BaseException | None:
+        """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it."""
+        if error is None or self._making or isinstance(error, KafkaConnectionError):
+            return error
+        why = reason(error, self._to)
+        return error if why is None else KafkaConnectionError(why)
+
+    def _note(self, error: BaseException) -> None:
+        self.last_error = error
+
+    def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
+        if self._making and is_final(error):
+            manager._auth_failures[node_id] = error
+        elif back_off and manager.connection_delay(node_id) <= 0:
+            # kafka-python takes it for connected, and would try again at once, for ever.
+            manager.update_backoff(node_id)
+
+
+def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settings: Any) -> Any:
     """Make one of kafka-python's clients, which receives in place, and close what is half made where that fails.
 
     kafka-python (3.0.12) leaves the half's sockets, selector and IO thread behind: a thousand descriptors in an hour
-    of trying. Raises what it raises.
+    of trying. Raises what it raises, and NotLetInError where it is known why brokers don't let it in.
     """
     halves: list[KafkaNetClient] = []
+    to = access(bootstrap_servers)
+    attempts = _Attempts(to)
 
     def remembered(**half_settings: Any) -> KafkaNetClient:
         halves.append(KafkaNetClient(**half_settings))
         receive_in_place(halves[-1]._manager)
+        attempts.watch(halves[-1]._manager)
         return halves[-1]
 
     try:
-        return client(kafka_client=remembered, **settings)
-    except KafkaError:
+        made = client(kafka_client=remembered, bootstrap_servers=to.servers, **to.options, **settings)
+    except KafkaError as error:
         for half in halves:
             half.close()
             half._manager._net.stop()
+        why = None if attempts.last_error is None else reason(attempts.last_error, to)
+        if why is not None:
+            raise NotLetInError(why) from error
         raise
+    for half in halves:
+        attempts.made(half._manager)
+    return made
 
 
-def connect(client: Callable[..., Any], bootstrap_servers: str, **settings: Any) -> Any:
-    """Make a client; ``bootstrap_servers`` are host:port, separated by commas.
+def connect(client: Callable[..., Any], bootstrap_servers: Servers, **settings: Any) -> Any:
+    """Make a client of the brokers.
 
-    Raises IngestError when no broker answers. A signal's exception ends the wait at once.
+    Raises IngestError when none answers, or lets it in. A signal's exception ends the wait at once.
     """
     made: Future[Any] = Future()
 
@@ -51,7 +122,7 @@ def connect(client: Callable[..., Any], bootstrap_servers: str, **settings: Any)
             made.set_result(
                 make_client(
                     client,
-                    bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+                    bootstrap_servers,
                     bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                     metrics_enabled=False,
                     **settings,

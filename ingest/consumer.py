@@ -21,6 +21,7 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from ingest.access import Servers
 from ingest.assignor import HonestAssignor
 from ingest.connection import connect
 from ingest.fetched import PartitionRecords
@@ -208,7 +209,7 @@ def open_consumer(
     handover: Handover,
     hearing: Hearing,
     *,
-    bootstrap_servers: str,
+    bootstrap_servers: Servers,
     group_id: str,
     client_id: str,
     session_timeout_s: float = 10.0,

@@ -11,6 +11,7 @@ import kafka
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from ingest.access import Servers
 from ingest.connection import connect
 from ingest.consumer import fetch_position
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
@@ -31,7 +32,7 @@ class LabelsReader:
     Its methods raise KafkaError; ``retriable`` tells whether another try may do.
     """
 
-    def __init__(self, *, bootstrap_servers: str, group_id: str, client_id: str) -> None:
+    def __init__(self, *, bootstrap_servers: Servers, group_id: str, client_id: str) -> None:
         """Raises IngestError when no broker answers."""
         shared = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": MAX_POLL_RECORDS}
         self._committed: kafka.KafkaConsumer = connect(

@@ -12,6 +12,7 @@ from typing import Any
 import kafka
 from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError
 
+from ingest.access import Servers
 from ingest.bulk import BulkProducer, refuse_other_versions
 from ingest.connection import IngestError, connect
 from ingest.dead_letters import NullableValues
@@ -47,7 +48,9 @@ def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> None:
         producer._closed = True  # or it raises again when it is collected
 
 
-def open_producer(*, bootstrap_servers: str, client_id: str, idempotent: bool = True, **settings: Any) -> BulkProducer:
+def open_producer(
+    *, bootstrap_servers: Servers, client_id: str, idempotent: bool = True, **settings: Any
+) -> BulkProducer:
     """Connect a producer that sends at once what it is given, in order and, if idempotent, without repeats.
 
     Raises IngestError when no broker answers, and for a kafka-python that it can't be made of.

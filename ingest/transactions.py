@@ -21,6 +21,7 @@ from typing import Any
 from kafka.errors import CommitFailedError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
+from ingest.access import Servers, remedy
 from ingest.bodies import Bodies
 from ingest.bulk import Sending
 from ingest.connection import IngestError
@@ -60,7 +61,7 @@ class Transactions:
     """
 
     def __init__(
-        self, *, bootstrap_servers: str, client_id: str, transactional_id: str, timeout_s: float, deadline_s: float
+        self, *, bootstrap_servers: Servers, client_id: str, transactional_id: str, timeout_s: float, deadline_s: float
     ) -> None:
         self._deadline_s = deadline_s
         self._producer = open_producer(
@@ -77,7 +78,7 @@ class Transactions:
             self._producer.init_transactions()
         except KafkaError as error:
             self.close(0.0)
-            raise IngestError(f"can't begin transactions: {error}") from error
+            raise IngestError(f"can't begin transactions as {transactional_id}: {remedy(error)}") from error
 
     def partitions_for(self, topic: str) -> set[int]:
         """Return the partitions of a topic; raises KafkaError where it is not there."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import guard
-from service.settings import Settings, environment
+from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings, environment
 
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0
@@ -57,7 +57,7 @@ class ChildWorker:
 def running_worker(
     settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event, *, grace_s: float = GRACE_S
 ) -> Iterator[ChildWorker]:
-    """Start an activity worker; give it when it is ready.
+    """Start an activity worker; give it when it is ready. Its broker lets everybody in, as `service.broker`'s does.
 
     In the end it is asked to end, and killed if it has not after `grace_s` seconds. Raises ChildWorkerError.
     """
@@ -71,7 +71,7 @@ def running_worker(
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for us; we end the worker when we are done with it
-            env={**os.environ, **environment(settings)},
+            env=child_environment(settings),
         )
     worker = ChildWorker(process, f"http://127.0.0.1:{port}", log)
     try:
@@ -81,6 +81,14 @@ def running_worker(
         assert process.stdin is not None
         process.stdin.close()
         process.wait(grace_s + 5)
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables of a worker beside its own broker: these settings, without what is for the user's Kafka."""
+    users = f"{ENVIRONMENT_PREFIX}KAFKA{NESTED}"
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(users)}
+    kept = {name: value for name, value in settings.kafka if not name.startswith(("security_", "ssl_", "sasl_"))}
+    return {**inherited, **environment(settings.model_copy(update={"kafka": KafkaSettings(**kept)}))}
 
 
 def _wait_until_ready(worker: ChildWorker, stop: threading.Event) -> None:

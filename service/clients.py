@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import kafka
 from kafka.errors import KafkaError
@@ -12,7 +12,8 @@ from ingest.consumer import Handover, Hearing, open_consumer
 from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
 from ingest.transactions import Transactions
-from service.kind import WorkerError
+from service.rights import READ, READ_AND_WRITE, refuse_missing_rights
+from service.security import access_to
 from service.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Clients:
     """
 
     def __init__(self, kind: str, settings: KafkaSettings) -> None:
-        self._servers = settings.bootstrap_servers
+        self._access = access_to(settings)
         self._settings = settings
         self._name = f"stridecast-{kind}"
         # One for this process's life: a producer that takes over from a failed one ends that one's transaction.
@@ -42,7 +43,7 @@ class Clients:
             topic,
             handover,
             hearing,
-            bootstrap_servers=self._servers,
+            bootstrap_servers=self._access,
             group_id=self._settings.group_id,
             client_id=self._name,
             session_timeout_s=self._settings.session_timeout_s,
@@ -50,37 +51,31 @@ class Clients:
 
     def open_reader(self) -> LabelsReader:
         """Make ready to read back what was said."""
-        return LabelsReader(bootstrap_servers=self._servers, group_id=self._settings.group_id, client_id=self._name)
+        return LabelsReader(bootstrap_servers=self._access, group_id=self._settings.group_id, client_id=self._name)
 
     def open_labels(self) -> BulkProducer:
         """Open the idempotent producer."""
-        return open_producer(bootstrap_servers=self._servers, client_id=self._name)
+        return open_producer(bootstrap_servers=self._access, client_id=self._name)
 
     def open_letters(self) -> kafka.KafkaProducer:
         """Open the producer of dead letters that are in no transaction."""
-        return open_producer(bootstrap_servers=self._servers, client_id=f"{self._name}-dead-letters", idempotent=False)
+        return open_producer(bootstrap_servers=self._access, client_id=f"{self._name}-dead-letters", idempotent=False)
 
     def open_transactions(self) -> Transactions:
         """Open the transactional producer, after ending what an earlier one of this process left open."""
         return Transactions(
-            bootstrap_servers=self._servers,
+            bootstrap_servers=self._access,
             client_id=self._name,
             transactional_id=self._transactional_id,
             timeout_s=self._settings.transaction_timeout_s,
             deadline_s=TRANSACTION_DEADLINE_S,
         )
 
-    def refuse_missing_topics(self, consumer: kafka.KafkaConsumer, wanted: Collection[str]) -> None:
-        """Raise WorkerError unless all these topics are there."""
-        try:
-            missing = set(wanted) - consumer.topics()
-        except KafkaError as error:
-            raise WorkerError(f"can't ask Kafka at {self._servers} for its topics: {error}") from error
-        if missing:
-            raise WorkerError(
-                f"Kafka at {self._servers} has no topic {', '.join(sorted(missing))}: "
-                "`stridecast topics` creates what is missing"
-            )
+    def refuse_missing_topics(self, consumer: kafka.KafkaConsumer, wanted: Sequence[str]) -> None:
+        """Raise WorkerError unless these topics are there, and may be used: an input, and those that are written."""
+        source, *written = wanted
+        rights = {source: READ, **dict.fromkeys(written, READ_AND_WRITE)}
+        refuse_missing_rights(consumer, self._access, rights)
 
 
 def leave(consumer: kafka.KafkaConsumer, timeout_s: float) -> None:

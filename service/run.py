@@ -31,6 +31,7 @@ from service.hot_swap import HotSwap
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
 from service.processes import share_arenas
+from service.security import access_to
 from service.settings import HttpSettings, InferenceSettings, ServiceSettings
 from service.worker import Worker
 
@@ -50,6 +51,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     Raises BundleError, HttpError, DeviceError, CoreError, IngestError or WorkerError.
     """
     logs.set_up(settings.log_format)
+    access_to(settings.kafka)  # a secret that is missing is told before a model is loaded
     folders = [find_bundle(kind.settings.bundle) for kind in kinds]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()

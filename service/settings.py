@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -64,6 +64,74 @@ class KafkaSettings(Group):
     transaction_timeout_s: float = Field(
         10, ge=1, le=900, description="seconds after which Kafka aborts a silent worker's transaction (exactly_once)"
     )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL is TLS; what begins with SASL_ needs sasl_mechanism"
+    )
+    ssl_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authorities that brokers' certificates come from; the system's without it",
+    )
+    ssl_check_hostname: bool = Field(True, description="whether a broker's certificate must name its host")
+    ssl_certificate_file: Path | None = Field(
+        None, description="PEM file of this client's certificate and its chain, where brokers ask for one"
+    )
+    ssl_key_file: Path | None = Field(None, description="PEM file of its key; ssl_certificate_file without it")
+    ssl_key_password: SecretStr | None = Field(None, description="password of the key")
+    ssl_key_password_file: Path | None = Field(None, description="file with the password of the key")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        None, description="how this client proves who it is"
+    )
+    sasl_username: str | None = Field(None, min_length=1, description="user; for OAUTHBEARER, the client's id")
+    sasl_password: SecretStr | None = Field(
+        None, description="password; for OAUTHBEARER, the client's secret; rather give it in a file"
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="file with the password; read again for each connection, so it may be replaced"
+    )
+    sasl_oauth_token_url: str | None = Field(
+        None, description="for OAUTHBEARER, where tokens are had for id and secret (client credentials); https"
+    )
+    sasl_oauth_scope: str | None = Field(None, description="for OAUTHBEARER, the scope to ask for")
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_work(self) -> Self:
+        problem = next(_contradictions(self), None)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+
+def _contradictions(kafka: KafkaSettings) -> Iterator[str]:
+    """Say what of the settings of TLS and SASL doesn't go together, and what to set."""
+    protocol, mechanism = kafka.security_protocol, kafka.sasl_mechanism
+    given = {name for name in type(kafka).model_fields if getattr(kafka, name) is not None}
+    for first, second in (("sasl_password", "sasl_password_file"), ("ssl_key_password", "ssl_key_password_file")):
+        if {first, second} <= given:
+            yield f"kafka.{first} and kafka.{second} are both set: leave one out"
+    if not protocol.startswith("SASL_"):
+        for name in sorted(given):
+            if name.startswith("sasl_"):
+                yield f"kafka.{name} is of no use with kafka.security_protocol {protocol}: that must be SASL_SSL for it"
+    elif mechanism is None:
+        yield f"kafka.security_protocol {protocol} needs kafka.sasl_mechanism"
+    else:
+        needs = ["sasl_username", "sasl_oauth_token_url"] if mechanism == "OAUTHBEARER" else ["sasl_username"]
+        for name in needs:
+            if name not in given:
+                yield f"kafka.sasl_mechanism {mechanism} needs kafka.{name}"
+        if not {"sasl_password", "sasl_password_file"} & given:
+            yield f"kafka.sasl_mechanism {mechanism} needs kafka.sasl_password_file (or kafka.sasl_password)"
+        for name in ("sasl_oauth_token_url", "sasl_oauth_scope"):
+            if name in given and mechanism != "OAUTHBEARER":
+                yield f"kafka.{name} is for kafka.sasl_mechanism OAUTHBEARER, not {mechanism}"
+    if not protocol.endswith("SSL"):
+        for name in sorted(given):
+            if name.startswith("ssl_") and name != "ssl_check_hostname":
+                yield f"kafka.{name} is of no use with kafka.security_protocol {protocol}: that must be SSL or SASL_SSL"
+    if "ssl_certificate_file" not in given:
+        for name in ("ssl_key_file", "ssl_key_password", "ssl_key_password_file"):
+            if name in given:
+                yield f"kafka.{name} needs kafka.ssl_certificate_file, the certificate of that key"
 
 
 class KindSettings(Group):
@@ -234,8 +302,12 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def environment(settings: Settings) -> dict[str, str]:
     """Write settings as the variables that another process reads them from."""
-    shared = _flattened(settings.model_dump(mode="json", include=set(Settings.model_fields)))
-    return {_variable(name): str(value) for name, value in shared if value is not None}
+    shared = _flattened(settings.model_dump(include=set(Settings.model_fields)))
+    return {_variable(name): _written(value) for name, value in shared if value is not None}
+
+
+def _written(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _variable(name: str) -> str:
@@ -399,5 +471,11 @@ def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
 
 
 def _shown(field: FieldInfo | None, value: object) -> str:
-    secret = field is not None and "Secret" in repr((field.annotation, *get_args(field.annotation)))
-    return "(hidden)" if secret else repr(value)[:200]
+    if field is not None and _is_group(field) and isinstance(value, Mapping):
+        secrets = {name for name, inner in field.annotation.model_fields.items() if _is_secret(inner)}  # type: ignore[union-attr]
+        value = {name: "(hidden)" if name in secrets else inner for name, inner in value.items()}
+    return "(hidden)" if _is_secret(field) else repr(value)[:200]
+
+
+def _is_secret(field: FieldInfo | None) -> bool:
+    return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))

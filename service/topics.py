@@ -14,9 +14,17 @@ from dataclasses import dataclass, field
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
-from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
-from ingest.connection import make_client
+from ingest.access import Servers, access
+from ingest.connection import NotLetInError, make_client
 
 FOREVER = -1
 """What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
@@ -69,7 +77,9 @@ class TopicState:
         return "; but ".join([f"{self.name}: {found}", *self.warnings])
 
 
-def ensure_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0) -> list[TopicState]:
+def ensure_topics(
+    bootstrap_servers: Servers, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0
+) -> list[TopicState]:
     """Create the topics that are missing, change none that exists, and say what each is like, in the order given.
 
     Raises BrokerUnreachable if no broker answers within `timeout_s` seconds, TopicRefused if one won't create a topic.
@@ -83,7 +93,9 @@ def ensure_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeout
         return [_inspect(admin, spec, created=spec.name in created) for spec in specs]
 
 
-def inspect_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0) -> list[TopicState]:
+def inspect_topics(
+    bootstrap_servers: Servers, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0
+) -> list[TopicState]:
     """Say what each topic is like, in the order given, and create none.
 
     Raises BrokerUnreachable or TopicRefused.
@@ -93,7 +105,7 @@ def inspect_topics(bootstrap_servers: str, specs: Sequence[TopicSpec], *, timeou
 
 
 @contextmanager
-def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
+def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
     """Yield an admin client that has reached a broker; close it afterwards.
 
     Raises BrokerUnreachable if none answers within `timeout_s` seconds, and TopicRefused for what Kafka refuses
@@ -114,6 +126,8 @@ def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator
             bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
             request_timeout_ms=int(timeout_s * 1000),
         )
+    except NotLetInError as error:
+        raise BrokerUnreachable(f"can't reach Kafka at {bootstrap_servers}: {error}") from error
     except KafkaError as error:
         raise unreachable from error
     try:
@@ -124,12 +138,21 @@ def admin_client(bootstrap_servers: str, *, timeout_s: float = 10.0) -> Iterator
         admin.close()
 
 
-def _listens(bootstrap_servers: str, deadline: float) -> bool:
+def count_partitions(bootstrap_servers: Servers, name: str, *, timeout_s: float = 10.0) -> int | None:
+    """Return how many partitions a topic has, None where there is no such topic; who may write it may ask.
+
+    Raises BrokerUnreachable or TopicRefused.
+    """
+    with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
+        return _partitions(admin, name)
+
+
+def _listens(bootstrap_servers: Servers, deadline: float) -> bool:
     """Wait until one of the addresses accepts a connection; False if none does before the deadline."""
     try:
-        addresses = [(host, port) for host, port, _ in collect_hosts(bootstrap_servers)]
+        addresses = [(host, port) for host, port, _ in collect_hosts(access(bootstrap_servers).servers)]
     except ValueError as error:
-        raise BrokerUnreachable(f"{bootstrap_servers!r} is no host:port[,host:port...]") from error
+        raise BrokerUnreachable(f"{str(bootstrap_servers)!r} is no host:port[,host:port...]") from error
     while (left := deadline - time.monotonic()) > 0:
         for address in addresses:
             with suppress(OSError), socket.create_connection(address, timeout=left / len(addresses)):
@@ -154,8 +177,9 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
     answer = admin.create_topics(request, raise_errors=False)["topics"][0]
     error = for_code(answer["error_code"])
     if error is not NoError and error is not TopicAlreadyExistsError:
+        lacks = " (the ACL CREATE is missing)" if error is TopicAuthorizationFailedError else ""
         raise TopicRefused(
-            f"the broker refused to create topic {spec.name}: {answer['error_message'] or error.__name__}"
+            f"the broker refused to create topic {spec.name}: {answer['error_message'] or error.__name__}{lacks}"
         )
     admin.wait_for_topics([spec.name])
     return error is NoError
@@ -218,7 +242,8 @@ def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
     if error is UnknownTopicOrPartitionError:
         return None
     if error is not NoError:
-        raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}")
+        lacks = " (the ACL DESCRIBE is missing)" if error is TopicAuthorizationFailedError else ""
+        raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}{lacks}")
     return len(topic["partitions"])
 
 

@@ -22,6 +22,7 @@ from kafka.errors import KafkaError, LogTruncationError
 from kafka.structs import MemberState, TopicPartition
 
 from inference.core import Lane
+from ingest.access import remedy
 from ingest.consumer import Handover, Hearing
 from ingest.record_columns import Records
 from service.absence import Absence
@@ -198,7 +199,7 @@ class Worker:
         except KafkaError as error:
             self._look_after_threads()  # a rebalance's callback may have failed for their failure
             if not error.retriable:
-                raise WorkerError(f"can't read {self.kind.settings.input_topic}: {error}") from error
+                raise WorkerError(f"can't read {self.kind.settings.input_topic}: {remedy(error)}") from error
             log.warning("reading failed, and will be tried again: %s", error)
             self._assignment.seek_back()
             return {}

@@ -9,6 +9,7 @@ from service.replay.messages import Form
 from service.replay.run import SYNTHETIC, Replay, Sending, open_fleet, replay
 from service.replay.texts import TextReplay
 from service.run import stop_on_signals
+from service.security import access_to
 from service.settings import SettingsError, TopicSettings
 
 OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
@@ -51,7 +52,7 @@ def run(options: Options) -> None:
 def _readings(options: Options) -> Sending:
     return Replay(
         open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat),
-        bootstrap_servers=options.kafka.bootstrap_servers,
+        bootstrap_servers=access_to(options.kafka),
         topic=options.activity.input_topic,
         speed=options.speed,
         form=Form(options.form),
@@ -64,7 +65,7 @@ def _readings(options: Options) -> Sending:
 def _texts(options: Options, path: Path) -> Sending:
     return TextReplay(
         path,
-        bootstrap_servers=options.kafka.bootstrap_servers,
+        bootstrap_servers=access_to(options.kafka),
         topic=options.text.input_topic,
         max_bytes=options.text.max_bytes,
         rate=options.rate,

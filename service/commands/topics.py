@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
+from service.security import access_to
 from service.settings import KindSettings, TopicSettings
 from service.topics import TopicSpec, TopicState, ensure_topics
 
@@ -40,6 +41,6 @@ def specs(kinds: Iterable[KindSettings], partitions: int | None) -> list[TopicSp
 def run(options: Options) -> None:
     """Create and describe."""
     kinds = [group for _, group in options if isinstance(group, KindSettings)]
-    states: list[TopicState] = ensure_topics(options.kafka.bootstrap_servers, specs(kinds, options.partitions))
+    states: list[TopicState] = ensure_topics(access_to(options.kafka), specs(kinds, options.partitions))
     for state in states:
         print(state)

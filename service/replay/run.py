@@ -21,11 +21,13 @@ from kafka.partitioner.default import murmur2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ingest.access import Servers
+from ingest.connection import IngestError, connect
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, packer
 from service.replay.synthesiser import SyntheticFleet
-from service.topics import TopicError, TopicSpec, inspect_topics
+from service.topics import TopicError, count_partitions
 from training.datasets import read_file
 from training.files import DataError
 
@@ -116,7 +118,7 @@ class Sending:
     done_ms: float = 0.0
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, compression: str | None = None, connect_timeout_s: float = 10.0
+        self, bootstrap_servers: Servers, topic: str, compression: str | None = None, connect_timeout_s: float = 10.0
     ) -> None:
         self._connection = (bootstrap_servers, topic, compression)
         self._connect_timeout_s = connect_timeout_s
@@ -140,16 +142,17 @@ class Sending:
         servers, topic, compression = self._connection
         partitions = _partitions(servers, topic, self._connect_timeout_s)
         try:
-            producer = KafkaProducer(
-                bootstrap_servers=servers,
+            producer: KafkaProducer = connect(
+                KafkaProducer,
+                servers,
                 acks="all",
                 linger_ms=5,
                 batch_size=64 * 1024,
                 compression_type=compression,
                 allow_auto_create_topics=False,
             )
-        except KafkaError as error:
-            raise ReplayError(f"no Kafka producer for {servers}: {error}") from error
+        except IngestError as error:
+            raise ReplayError(str(error)) from error
         try:
             self._started = self._reported = time.monotonic()
             self._send_all(producer, topic, partitions, stop, report)
@@ -204,7 +207,7 @@ class Replay(Sending):
         self,
         fleet: Fleet,
         *,
-        bootstrap_servers: str,
+        bootstrap_servers: Servers,
         topic: str,
         speed: float = 1.0,
         form: Form = Form.SAMPLE,
@@ -312,16 +315,16 @@ class _Sender:
 # --- broker and display --------------------------------------------------------------------------
 
 
-def _partitions(servers: str, topic: str, timeout_s: float) -> int:
+def _partitions(servers: Servers, topic: str, timeout_s: float) -> int:
     try:
-        (state,) = inspect_topics(servers, [TopicSpec(topic, 1)], timeout_s=timeout_s)
+        partitions = count_partitions(servers, topic, timeout_s=timeout_s)
     except TopicError as error:
         raise ReplayError(str(error)) from error
-    if state.partitions is None:
+    if partitions is None:
         raise ReplayError(
             f"there is no topic {topic!r} at {servers}: create it with `stridecast topics`, or name another"
         )
-    return state.partitions
+    return partitions
 
 
 @contextmanager

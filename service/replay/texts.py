@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kafka import KafkaProducer
 
+from ingest.access import Servers
 from ingest.contract import MAX_TEXT_BYTES
 from ingest.texts import decode_texts
 from service.offline import texts_of_file
@@ -29,7 +30,7 @@ class TextReplay(Sending):
         self,
         path: Path,
         *,
-        bootstrap_servers: str,
+        bootstrap_servers: Servers,
         topic: str,
         max_bytes: int = MAX_TEXT_BYTES,
         rate: float,

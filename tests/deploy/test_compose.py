@@ -130,3 +130,20 @@ def test_what_the_image_copies_is_there_and_is_let_through() -> None:
         r'"(\w+)"', re.findall(r"^packages = (.*)$", (ROOT / "pyproject.toml").read_text(), re.M)[0]
     ):
         assert needed in let_through
+
+
+def test_the_example_of_secrets_is_what_compose_and_the_program_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = re.findall(r"```yaml\n# secured.yaml\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.DOTALL)
+    (tmp_path / "secured.yaml").write_text(example)
+    command = [str(tool("compose-spec")), "compose.yaml", str(tmp_path / "secured.yaml")]
+    done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = yaml.safe_load(example)
+    service = told["services"]["activity-worker"]
+    environment = {**ours()["activity-worker"]["environment"], **service["environment"]}
+    kafka = accepted(ours()["activity-worker"]["command"], environment, monkeypatch).kafka
+    mounted = {Path("/run/secrets") / name for name in service["secrets"]}
+    assert {kafka.ssl_ca_file, kafka.sasl_password_file} == mounted
+    assert set(service["secrets"]) == set(told["secrets"])

@@ -180,3 +180,36 @@ def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: 
         pod = found["Deployment", name]["spec"]["template"]["spec"]
         assert pod["containers"][0]["image"] == "mine:cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_the_component_mounts_the_secret_and_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{folder}/overlays/cpu]\ncomponents: [{folder}/components/kafka-security]\n"
+    )
+    found = built(tmp_path)
+    (told,) = [manifest["data"] for (kind, _), manifest in found.items() if kind == "ConfigMap"]
+    for kind, name in (("Deployment", "activity-worker"), ("Deployment", "text-worker"), ("Job", "topics")):
+        kubernetes_validate.validate(found[kind, name], VERSIONS[-1], strict=True)
+        spec = found[kind, name]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "kafka-access"]
+        (volume,) = [each for each in spec["volumes"] if each["name"] == "kafka-access"]
+        assert mount["readOnly"]
+        # Mode and group let the program's user read it, and nobody else.
+        assert volume["secret"] == {"secretName": "kafka-access", "defaultMode": 0o440}
+        assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+        own = {each["name"]: each["value"] for each in container.get("env", [])}
+        kafka = accepted(container["args"], {**told, **own}, monkeypatch).kafka
+        assert kafka.security_protocol == "SASL_SSL"
+        assert [kafka.ssl_ca_file, kafka.sasl_password_file] == [
+            Path(mount["mountPath"]) / file for file in ("ca.pem", "password")
+        ]
+        assert kafka.bootstrap_servers == "kafka.kafka.svc:9092"
+
+
+def test_the_secret_that_the_documents_make_has_the_files_that_are_mounted() -> None:
+    documents = (DEPLOY.parent / "docs/security.md", DEPLOY / "kubernetes/components/kafka-security/kustomization.yaml")
+    for document in documents:
+        (command,) = re.findall(r"kubectl .*create secret generic kafka-access (.*)", document.read_text())
+        assert command.split() == ["--from-file=ca.pem", "--from-file=password"]

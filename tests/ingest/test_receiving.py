@@ -1,18 +1,25 @@
 """Responses off a socket, however they come in pieces: the same as kafka-python's own transport makes of them."""
 
+import concurrent.futures
+import itertools
+import select
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.errors import KafkaConnectionError
-from kafka.net.transport import KafkaTCPTransport
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.parser import KafkaProtocol
 
 from ingest.receiving import READ_BYTES, Frame, receive_in_place
+from ingest.tls import Tls
+from tests.certificates import Authority
 
 VERSION = 12
 _Topic = FetchResponse.FetchableTopicResponse
@@ -22,20 +29,22 @@ _Partition = _Topic.PartitionData
 class Manager:
     """Builds transports over one half of a pair of sockets, as a client's manager does over connections."""
 
-    def __init__(self) -> None:
-        self.here, there = socket.socketpair()
-        there.setblocking(False)
-        self._there = there
+    def __init__(self, tls: Tls | None) -> None:
+        self.here, self._there = socket.socketpair()
+        self._there.setblocking(False)
+        self._tls = tls
 
     async def _build_transport(self, _node: str, timeout_at: float | None = None) -> KafkaTCPTransport:
+        if self._tls is not None:
+            return KafkaSSLTransport(None, self._there, host="localhost", ssl_context=self._tls)
         return KafkaTCPTransport(None, self._there, host="host")
 
 
 class Receiver:
     """A transport with the parser of its connection; `received` are the responses so far."""
 
-    def __init__(self, *, in_place: bool, requests: int) -> None:
-        manager = Manager()
+    def __init__(self, *, in_place: bool, requests: int, tls: Tls | None = None) -> None:
+        manager = Manager(tls)
         if in_place:
             receive_in_place(manager)
         building = manager._build_transport("node", timeout_at=1.0)
@@ -146,3 +155,66 @@ def test_a_connection_that_breaks_is_an_error(receiver: Receiver) -> None:
 def test_nothing_to_read_is_no_error(receiver: Receiver) -> None:
     assert receiver.take() is None
     assert receiver.received == []
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates") / "authority")
+
+
+@pytest.fixture(scope="module")
+def broker_context(authority: Authority) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.sign("broker", "DNS:localhost").both)
+    return context
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 100, 16_300, 16_384, READ_BYTES + 1, 300_000]), min_size=1, max_size=4),
+    records=st.lists(st.sampled_from([100, 5_000, 16_383, 16_384, 40_000]), min_size=1, max_size=6),
+)
+def test_through_tls_nothing_stays_behind_where_no_selector_would_see_it(
+    authority: Authority, broker_context: ssl.SSLContext, sizes: list[int], records: list[int]
+) -> None:
+    """OpenSSL takes whole records off a socket: what of one isn't asked for waits in it, and the socket looks empty."""
+    sent = [response(number, bytes([number]) * size) for number, size in enumerate(sizes, 1)]
+    stream, lengths = b"".join(sent), itertools.cycle(records)
+    way = Receiver(in_place=True, requests=len(sizes), tls=Tls(authority.certificate))
+    client = way.transport._sock
+    with broker_context.wrap_socket(way.here, server_side=True, do_handshake_on_connect=False) as broker:
+        shake_hands(broker, client)
+        at = 0
+        while at < len(stream):
+            at += broker.send(stream[at : at + next(lengths)])
+            while select.select([client], [], [], 0)[0]:  # as an event loop asks
+                assert way.take() is None
+        assert contents(way) == [(number, bytes([number]) * size) for number, size in enumerate(sizes, 1)]
+    way.close()
+
+
+def shake_hands(broker: ssl.SSLSocket, client: ssl.SSLSocket) -> None:
+    client.setblocking(True)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        shaken = thread.submit(broker.do_handshake)
+        client.do_handshake()
+        shaken.result(10)
+    client.setblocking(False)
+
+
+def test_a_handshake_that_fails_closes_its_connection(broker_context: ssl.SSLContext, tmp_path: Path) -> None:
+    """kafka-python let go of it without closing it, and a cycle of objects held it until the collector came."""
+    stranger = Authority(tmp_path / "stranger")
+    way = Receiver(in_place=True, requests=0, tls=Tls(stranger.certificate))
+    client = way.transport._sock
+    with broker_context.wrap_socket(way.here, server_side=True, do_handshake_on_connect=False) as broker:
+        with pytest.raises(ssl.SSLError):
+            shake_hands(broker, client)
+        assert client.fileno() == -1
+
+
+def test_a_connection_whose_files_are_gone_is_closed(tmp_path: Path) -> None:
+    here, there = socket.socketpair()
+    with here, pytest.raises(FileNotFoundError):
+        Tls(tmp_path / "gone").wrap_socket(there, server_hostname="localhost", do_handshake_on_connect=False)
+    assert there.fileno() == -1

@@ -152,6 +152,70 @@ def test_a_mistyped_secret_is_refused_without_being_shown(monkeypatch: pytest.Mo
     assert "hunter2" not in str(refusal.value)
 
 
+SASL = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "SCRAM-SHA-512"]
+USER = ["--kafka.sasl-username", "me"]
+PASSWORD = ["--kafka.sasl-password", "hunter2"]
+OAUTH = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "OAUTHBEARER"]
+URL = ["--kafka.sasl-oauth-token-url", "https://tokens.example"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--kafka.security-protocol", "TLS"], "kafka.security_protocol = 'TLS'"),
+        (["--kafka.security-protocol", "SASL_SSL"], "kafka.security_protocol SASL_SSL needs kafka.sasl_mechanism"),
+        (["--kafka.sasl-mechanism", "GSSAPI"], "kafka.sasl_mechanism = 'GSSAPI'"),
+        (SASL, "kafka.sasl_mechanism SCRAM-SHA-512 needs kafka.sasl_username"),
+        ([*SASL, *USER], "needs kafka.sasl_password_file (or kafka.sasl_password)"),
+        ([*SASL, *USER, *PASSWORD, "--kafka.sasl-password-file", "p"], "are both set: leave one out"),
+        (
+            [*SASL, *USER, *PASSWORD, *URL],
+            "kafka.sasl_oauth_token_url is for kafka.sasl_mechanism OAUTHBEARER",
+        ),
+        ([*OAUTH, *USER, *PASSWORD], "kafka.sasl_mechanism OAUTHBEARER needs kafka.sasl_oauth_token_url"),
+        (PASSWORD, "kafka.sasl_password is of no use with kafka.security_protocol PLAINTEXT: that must be SASL_SSL"),
+        (
+            ["--kafka.security-protocol", "SSL", *USER],
+            "kafka.sasl_username is of no use with",
+        ),
+        (["--kafka.ssl-ca-file", "ca"], "kafka.ssl_ca_file is of no use with kafka.security_protocol PLAINTEXT"),
+        (["--kafka.security-protocol", "SSL", "--kafka.ssl-key-file", "k"], "needs kafka.ssl_certificate_file"),
+    ],
+)
+def test_what_of_tls_and_sasl_cannot_work_together_is_refused(arguments: list[str], says: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(*arguments)
+    assert says in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_secrets_are_not_in_what_settings_look_like() -> None:
+    settings = read(*SASL, *USER, *PASSWORD)
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+def test_a_secret_is_not_in_an_error_about_its_neighbour() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(*SASL, *USER, *PASSWORD, "--kafka.session-timeout-s", "never")
+    assert "kafka.session_timeout_s = 'never'" in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_the_name_of_a_host_is_looked_at_unless_that_is_switched_off() -> None:
+    assert read().kafka.ssl_check_hostname
+    assert not read("--no-kafka.ssl-check-hostname").kafka.ssl_check_hostname
+
+
+def test_a_password_reaches_another_process_through_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(read(*SASL, *USER, *PASSWORD)).items():
+        monkeypatch.setenv(name, value)
+    secret = read().kafka.sasl_password
+    assert secret is not None
+    assert secret.get_secret_value() == "hunter2"
+
+
 def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "stridecast.toml"
     config.write_text("[activity]\nlatenes_slots = 3\n")

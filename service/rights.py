@@ -1,0 +1,67 @@
+"""What a worker may do with its topics, asked at its start: else a missing right shows when a record needs it.
+
+Kafka tells each user what it may do (KIP-430); one without an authorizer says: everything.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import kafka
+from kafka.admin import ACLOperation
+from kafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
+from kafka.protocol.metadata import MetadataRequest
+
+from service.kind import WorkerError
+
+TIMEOUT_MS = 10_000
+
+Rights = frozenset[ACLOperation]
+READ: Rights = frozenset({ACLOperation.READ})
+READ_AND_WRITE = READ | {ACLOperation.WRITE}
+
+
+def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted: Mapping[str, Rights]) -> None:
+    """Raise WorkerError unless these topics are there, and may be used as they will be."""
+    try:
+        topics = _ask(consumer, list(wanted))
+    except KafkaError as error:
+        raise WorkerError(f"can't ask Kafka at {servers} for its topics: {error}") from error
+    missing = sorted(topic.name for topic in topics if for_code(topic.error_code) is UnknownTopicOrPartitionError)
+    if missing:
+        raise WorkerError(
+            f"Kafka at {servers} has no topic {', '.join(missing)}: `stridecast topics` creates what is missing"
+        )
+    lacking = [said for topic in topics if (said := _lacking(topic, wanted[topic.name]))]
+    if lacking:
+        raise WorkerError(
+            f"Kafka at {servers} does not let this user do what a worker does; it lacks the ACLs {', '.join(lacking)}"
+        )
+
+
+def _ask(consumer: kafka.KafkaConsumer, names: list[str]) -> list[Any]:
+    manager = consumer._manager
+    request = MetadataRequest(
+        topics=[MetadataRequest.MetadataRequestTopic(name=name) for name in names],
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=True,
+    )
+
+    async def ask() -> Any:
+        return await manager.wait_for(manager.send(request), TIMEOUT_MS)
+
+    topics: list[Any] = manager.run(ask).topics
+    return topics
+
+
+def _lacking(topic: Any, wanted: Rights) -> str | None:
+    """Say what is missing of the rights to a topic; None where nothing is, or an old broker doesn't tell."""
+    error = for_code(topic.error_code)
+    if error is TopicAuthorizationFailedError:  # not even to see it
+        given: set[int] = set()
+    elif error is not NoError or topic.authorized_operations is None:
+        return None
+    else:
+        given = set(topic.authorized_operations)
+    names = sorted(right.name for right in wanted if right not in given)
+    return f"{' and '.join(names)} on topic {topic.name}" if names else None

@@ -1,0 +1,181 @@
+"""Tokens for OAUTHBEARER: fetched from a token endpoint with the client's id and secret, and renewed in time.
+
+The grant is RFC 6749's client credentials (4.4), the client proves itself by HTTP Basic authentication (2.3.1), and
+Kafka takes the token as RFC 7628 says. A connection lasts no longer than its token where the broker says so
+(KIP-368), and kafka-python asks for another one at 85 to 95 % of that: tokens are renewed before, in a thread of their
+own, for a client's IO thread that waited for an HTTP answer would not send heartbeats.
+
+    TokenError    a CredentialError: no token can be had; the text says why, and holds neither secret nor token
+"""
+
+import base64
+import http.client
+import json
+import logging
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from ingest.access import CredentialError
+from service.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+LARGEST_ANSWER = 64 * 1024
+RENEW_AT = 0.75
+"""The share of a token's life after which another one is fetched."""
+RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+# Of a token whose endpoint doesn't say (RFC 6749, 5.1, only recommends it).
+LIFE_S = 60.0
+
+
+class TokenError(CredentialError):
+    """No token can be had; for good where the endpoint refuses the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, when it was asked for (on the clock of ``time.monotonic``), and for how many seconds it is good."""
+
+    value: str
+    asked_at: float
+    life_s: float
+
+    def __repr__(self) -> str:
+        return f"Token(life_s={self.life_s:g})"
+
+
+class Provider(AbstractTokenProvider):  # type: ignore[misc]
+    """Gives the token of the day; ``fetch`` gets another one, or raises TokenError. All methods are for any thread."""
+
+    def __init__(self, fetch: Callable[[], Token], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._problem = "the token has expired, and there is no other one yet"
+
+    def token(self) -> str:
+        """Return a token that is good; raises TokenError where there is none. Only the first is waited for."""
+        with self._lock:
+            if self._token is None:
+                self._token = self._fetch()
+                threading.Thread(target=self._renew_for_ever, name="token-renewal", daemon=True).start()
+            token = self._token
+        if self._age_s(token) >= token.life_s:
+            raise TokenError(self._problem)
+        return token.value
+
+    def _age_s(self, token: Token) -> float:
+        return self._clock() - token.asked_at
+
+    def _renew_for_ever(self) -> NoReturn:
+        retry_s = RETRY_S
+        while True:
+            token = self._token
+            assert token is not None
+            due_s = RENEW_AT * token.life_s - self._age_s(token)
+            if due_s > 0:
+                time.sleep(due_s)
+                continue
+            try:
+                fetched = self._fetch()
+            except TokenError as error:
+                self._problem = str(error)
+                log.warning("%s; trying on", error)
+                time.sleep(retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+            else:
+                retry_s = RETRY_S
+                self._token = fetched
+
+
+class ClientCredentials:
+    """Fetches tokens; ``secret`` is asked anew each time."""
+
+    def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
+        """Raises SettingsError for an endpoint that would get the secret in the clear."""
+        parts = urllib.parse.urlsplit(url)
+        if "@" in parts.netloc:
+            raise SettingsError(
+                "kafka.sasl_oauth_token_url holds a user: kafka.sasl_username and kafka.sasl_password_file are for that"
+            )
+        on_this_machine = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine)):
+            raise SettingsError(
+                f"kafka.sasl_oauth_token_url = {url!r}: it must begin with https://, for the secret is sent there"
+            )
+        self._url = url
+        self._client_id = client_id
+        self._secret = secret
+        self._scope = scope
+        self._opener = urllib.request.build_opener(_NoRedirects)
+
+    def __call__(self) -> Token:
+        """Fetch a token; raises TokenError."""
+        asked_at = time.monotonic()
+        try:
+            with self._opener.open(self._request(), timeout=TIMEOUT_S) as answer:
+                return _as_token(answer.read(LARGEST_ANSWER + 1), asked_at)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = _error_code(error.read(LARGEST_ANSWER))
+            refused = error.code in (400, 401, 403)
+            raise TokenError(f"no token from {self._url}: HTTP {error.code}{said}", final=refused) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise TokenError(f"no token from {self._url}: {getattr(error, 'reason', error)}") from None
+        except ValueError as error:
+            raise TokenError(f"no token from {self._url}: {error}") from None
+
+    def _request(self) -> urllib.request.Request:
+        form = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
+        proof = ":".join(urllib.parse.quote_plus(part) for part in (self._client_id, self._secret()))
+        headers = {
+            "Authorization": "Basic " + base64.b64encode(proof.encode()).decode(),
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        return urllib.request.Request(self._url, urllib.parse.urlencode(form).encode(), headers, method="POST")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Whoever redirects would have the secret sent elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _as_token(body: bytes, asked_at: float) -> Token:
+    """Read an endpoint's answer; ValueError says what is wrong with it, and not what is in it."""
+    if len(body) > LARGEST_ANSWER:
+        raise ValueError("the answer is larger than any token")
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise ValueError("the answer is not JSON") from None
+    value = answer.get("access_token") if isinstance(answer, dict) else None
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        raise ValueError("the answer has no access_token")
+    life_s = answer.get("expires_in", LIFE_S)
+    if isinstance(life_s, bool) or not isinstance(life_s, int | float) or not 0 < life_s < float("inf"):
+        raise ValueError("the answer's expires_in is no number of seconds")
+    return Token(value, asked_at, float(life_s))
+
+
+def _error_code(body: bytes) -> str:
+    """Return the error that an endpoint names (RFC 6749, 5.2), if it does."""
+    try:
+        code = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f", {code}" if isinstance(code, str) and code.isascii() and code.isprintable() and len(code) < 100 else ""
