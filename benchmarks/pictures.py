@@ -99,6 +99,8 @@ def draw_latency(figure: Figure, rows: Rows) -> None:
     axes.set_xlabel("messages a second")
     axes.legend(fontsize=7, frameon=False)
     tidy(axes, "ms from the closing sample to its label, by the broker's clock")
+    axes.set_yscale("log")  # what falls behind is late by seconds
+    axes.autoscale(axis="y")
 
 
 LINES = {**COLOURS, "kafka-python": "#e8590c", "confluent-kafka": "#868e96"}
