@@ -222,8 +222,8 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
     text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    csv.field_size_limit(MAX_TEXT_BYTES)
     rows = csv.reader(text, strict=True)
+    limit = csv.field_size_limit(MAX_TEXT_BYTES)  # of the whole process
     try:
         header = next(rows, [])
         missing = {"text", "label"} - set(header)
@@ -237,6 +237,8 @@ def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
                 yield _csv_row(row, header, columns, f"{path.name}: line {rows.line_num}")
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path.name}: line {rows.line_num + 1}: {error}; a CSV in UTF-8 is needed") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where: str) -> _Row:

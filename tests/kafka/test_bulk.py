@@ -118,25 +118,22 @@ def test_what_is_sent_in_bulk_is_on_the_topic_with_its_headers_timestamps_and_of
     assert stamps == [0] * 2000 + [1] * 3 + [2]
 
 
-def test_what_is_sent_together_leaves_in_one_request(broker: Broker, topic: Callable[..., str]) -> None:
-    """A request costs as much for one label as for a hundred, and each call woke the sender."""
+def test_what_is_sent_together_wakes_the_sender_once(broker: Broker, topic: Callable[..., str]) -> None:
+    """A request costs as much for one label as for a hundred, and each call woke the sender for one."""
     name = topic(3)
     with opened(broker, idempotent=True) as producer:
-        for partition in range(3):
-            producer.send_bodies(TopicPartition(name, partition), numbered(0, 1), 1000).get(20)
-        requests, send = [], producer._sender._client.send
-
-        def send_and_note(*request: Any, **how: Any) -> Any:
-            requests.append(request)
-            return send(*request, **how)
-
-        producer._sender._client.send = send_and_note
+        producer.send_bodies(TopicPartition(name, 0), numbered(0, 1), 1000).get(20)  # the topic is new to it
+        wake_ups, wake_up = [], producer._sender.wakeup
+        producer._sender.wakeup = lambda: wake_ups.append(wake_up())
         with producer.together():
-            first = producer.send_bodies(TopicPartition(name, 0), numbered(1, 2), 1000)
-            time.sleep(0.05)
-            second = producer.send_bodies(TopicPartition(name, 2), numbered(1, 2), 1000)
-        assert (first.get(20), second.get(20)) == (1, 1)
-    assert len(requests) == 1
+            sendings = [
+                producer.send_bodies(TopicPartition(name, partition), numbered(0, 1), 1000) for partition in range(3)
+            ]
+            assert not wake_ups
+        assert [sending.get(20) for sending in sendings] == [1, 0, 0]
+        assert len(wake_ups) == 1
+        assert producer.send_bodies(TopicPartition(name, 1), numbered(1, 2), 1000).get(20) == 1
+        assert len(wake_ups) == 2
 
 
 def test_a_transaction_holds_what_is_sent_in_bulk_and_singly_and_an_aborted_one_can_be_said_again(
