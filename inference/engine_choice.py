@@ -144,7 +144,9 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     if found is None or not remembered:
         measured = (measure_apart if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
-            return Choice(ways, note="what measured them died of it or took too long: taken unmeasured")
+            return Choice(
+                ways, note="what should measure them could not start, died of it or took too long: taken unmeasured"
+            )
         found = Memory(key=key, bundle_digest=bundle.digest, measured=list(measured))
         if any(not each.refusal for each in measured):
             measurement.memories[name] = found
@@ -191,7 +193,10 @@ def measure_apart(
     answers, answer_to = context.Pipe(duplex=False)
     arguments = (answer_to, bundle.folder, ways, max_batch, clock)
     process = context.Process(target=_measure_and_tell, args=arguments, name="measuring engines", daemon=True)
-    process.start()
+    try:
+        process.start()
+    except OSError:  # there may be no room for another process
+        return ()
     answer_to.close()
     try:
         return answers.recv() if answers.poll(PATIENCE_S) else ()
@@ -200,7 +205,6 @@ def measure_apart(
     finally:
         process.kill()
         process.join()
-        answers.close()
 
 
 def _measure_and_tell(

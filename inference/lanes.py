@@ -114,7 +114,7 @@ class Lane:
         self._clock = clock
         self._shared = shared
         self._model = model
-        self.limit = BatchLimit(model.max_batch)  # the core's thread alone
+        self.limit = BatchLimit(model.max_batch)  # changed by the core's thread alone
         self.notice = notice
         self._queue = FrameQueue(capacity)
         self._accepted = 0

@@ -66,9 +66,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 workers.append(worker)
                 swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
-        gc.collect()
-        gc.freeze()  # what is there by now stays: the collector needn't look through it again and again
-        with stop_on_signals() as stop, _swapping(swaps):
+        with stop_on_signals() as stop, _swapping(swaps), _settled_memory():
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
@@ -170,6 +168,17 @@ def _fallback(settings: InferenceSettings) -> Device:
     """Make ready, before it is needed: to compile then would keep every worker waiting."""
     winograd.warm_up()
     return choose_device("cpu", threads=settings.threads)
+
+
+@contextmanager
+def _settled_memory() -> Iterator[None]:
+    """What is there by now stays: the garbage collector needn't look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # else libraries that look after their own, as some of PyTorch's do, report it as leaked
 
 
 @contextmanager

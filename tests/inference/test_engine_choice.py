@@ -383,3 +383,18 @@ def test_a_measurement_that_dies_in_its_process_leaves_the_ways_in_their_order(p
     assert (found.ways, found.measured) == (ways, ())
     assert "taken unmeasured" in found.note
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_process_can_be_started_the_ways_stay_in_their_order(
+    pairs: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of processes ended the worker at its start."""
+
+    def refuse(_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", refuse)
+    ways = [DeadlyWay("first"), DeadlyWay("last")]
+    found = choose(pairs, ways, 8, 1, Measurement(time.process_time, tmp_path, apart=True))
+
+    assert (found.ways, found.measured) == (ways, ())

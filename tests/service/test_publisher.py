@@ -13,7 +13,7 @@ from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Kind
 from service.metrics import Families, WorkerMetrics
-from service.publisher import Publisher
+from service.publisher import GATHER_S, Publisher
 from service.settings import TextSettings
 from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
@@ -42,7 +42,7 @@ def say(result: Result, block: Block, source: int) -> Bodies:
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
 
 
-def result_for(partition: Any, rows: int, reason: Reason = "idle") -> Any:
+def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: float = 2 * GATHER_S) -> Any:
     block = Block(np.zeros(rows), np.zeros(rows, np.int64), None)
     ticket = Ticket(block, partition, partition.ledger.promise(rows), print)
     probabilities = np.full((rows, 1), 1.0, np.float32)
@@ -51,7 +51,7 @@ def result_for(partition: Any, rows: int, reason: Reason = "idle") -> Any:
         start=0,
         stop=rows,
         probabilities=probabilities,
-        queue_s=0.0,
+        queue_s=queue_s,
         opens_batch=False,
         reason=reason,
     )
@@ -126,3 +126,13 @@ def test_a_label_waits_for_nothing_where_there_is_no_backlog(
         publisher.put(result_for(partition, 1, reason))
     publisher._publish(publisher._take(0.0))
     assert delivery.at_once == [len(reasons)]
+
+
+def test_a_batch_that_one_frame_fills_is_no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `inference.max_batch` 1, or where a GPU's memory has halved it, each batch is full: all labels were late."""
+    delivery = FakeDelivery()
+    publisher = make_publisher(delivery)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    publisher.put(result_for(make_partition(), 1, "full", queue_s=0.001))
+    publisher._publish(publisher._take(0.0))
+    assert delivery.at_once == [1]
