@@ -10,8 +10,8 @@ from inference.bundle import Precision
 from inference.devices import Device, EngineName, cpu
 from inference.engine_choice import Measurement
 
-# What a driver of NVIDIA's puts there (in Windows' Linux too, and on its small boards), what makes its devices when they
-# are first asked for, and what AMD's puts there.
+# What a driver of NVIDIA's puts there (in Windows' Linux too, and on its small boards), what makes its devices when
+# they are first asked for, and what AMD's puts there.
 NVIDIA = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/usr/bin/nvidia-modprobe", "/dev/dxg")
 GPUS = (*NVIDIA, "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/kfd")
 
