@@ -10,6 +10,7 @@ from kafka.net.compat import KafkaNetClient
 
 from ingest.access import Access, Servers, access, is_final, reason
 from ingest.receiving import receive_in_place
+from ingest.tls import shake_hands_in_time
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
 
@@ -91,6 +92,7 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
 
     def remembered(**half_settings: Any) -> KafkaNetClient:
         halves.append(KafkaNetClient(**half_settings))
+        shake_hands_in_time(halves[-1]._manager)
         receive_in_place(halves[-1]._manager)
         attempts.watch(halves[-1]._manager)
         return halves[-1]

@@ -1,17 +1,29 @@
-"""TLS as the connections of kafka-python are wrapped in it: its settings, and the sockets."""
+"""TLS as the connections of kafka-python are wrapped in it: its settings, the sockets, and the handshake."""
 
+import logging
 import socket
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from kafka.net.inet import create_connection
+from kafka.net.transport import KafkaSSLTransport
+
+log = logging.getLogger(__name__)
+
+_Stamp = tuple[tuple[int, int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Tls:
     """How a broker is known, and what this client shows of itself; files are in PEM.
 
-    Stands in for the ``ssl_context`` that kafka-python takes, and reads the files anew for each connection: they may
+    Stands in for the ``ssl_context`` that kafka-python takes, and looks at the files anew for each connection: they may
     have been replaced, as certificates are that don't last long. Without ``ca_file`` the system's authorities count.
+    All methods are for any thread.
     """
 
     ca_file: Path | None = None
@@ -19,9 +31,32 @@ class Tls:
     key_file: Path | None = None
     key_password: str | None = field(default=None, repr=False)
     check_hostname: bool = True
+    _last: tuple[_Stamp, ssl.SSLContext] | None = field(default=None, init=False, repr=False)
 
     def context(self) -> ssl.SSLContext:
-        """Read the files; raises OSError, of which SSLError is one, for what can't be used."""
+        """Return what the files make now, or what they last made if they can't be used: they may be half replaced.
+
+        Raises OSError, of which SSLError is one, if there never was anything that could be used.
+        """
+        last = self._last
+        try:
+            stamp = self._stamp()  # before they are read: what is replaced meanwhile is read again next time
+            if last is None or last[0] != stamp:
+                self._last = last = stamp, self._read()
+        except OSError as error:
+            if last is None:
+                raise
+            log.warning("the files of TLS can't be used (%s); going on with what they were", error)
+        return last[1]
+
+    def _stamp(self) -> _Stamp:
+        """Return what changes with the files."""
+        system = ssl.get_default_verify_paths()
+        authorities = (system.cafile, system.capath) if self.ca_file is None else (self.ca_file,)
+        paths = [Path(path) for path in (*authorities, self.certificate_file, self.key_file) if path is not None]
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths))
+
+    def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = self.check_hostname
@@ -59,3 +94,46 @@ class _Socket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+
+def shake_hands_in_time(manager: Any) -> None:
+    """Have the TLS connections of a client's manager shake hands by when they are to be made.
+
+    kafka-python (3.0.12) waits for the other side for ever: for a broker that is frozen, until it thaws.
+    """
+    if not manager.ssl_enabled:
+        return
+
+    async def build_transport(node: Any, timeout_at: float | None = None) -> KafkaSSLTransport:
+        options, proxy_url = manager.config["socket_options"], manager.config["proxy_url"]
+        sock = await create_connection(
+            manager._net, node.host, node.port, options, proxy_url=proxy_url, timeout_at=timeout_at
+        )
+        settings = {name: value for name, value in manager.config.items() if name.startswith("ssl_")}
+        transport = KafkaSSLTransport(manager._net, sock, host=node.host, **settings)
+        await _shake_hands(manager._net, transport._sock, timeout_at)
+        return transport
+
+    manager._build_transport = build_transport
+
+
+async def _shake_hands(net: Any, sock: ssl.SSLSocket, timeout_at: float | None) -> None:
+    """Shake hands, or close the connection and raise KafkaConnectionError."""
+    try:
+        while timeout_at is None or time.monotonic() < timeout_at:
+            try:
+                return sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await net.wait_read(sock, timeout_at=timeout_at)
+            except ssl.SSLWantWriteError:
+                await net.wait_write(sock, timeout_at=timeout_at)
+        raise KafkaTimeoutError
+    except KafkaTimeoutError:
+        sock.close()
+        raise KafkaConnectionError("Handshake failed: no answer in time") from None
+    except Exception as error:
+        sock.close()
+        raise KafkaConnectionError(f"Handshake failed: {error}") from error
+    except BaseException:  # the client is closed meanwhile
+        sock.close()
+        raise
