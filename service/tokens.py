@@ -107,7 +107,10 @@ class ClientCredentials:
 
     def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
         """Raises SettingsError for an endpoint that would get the secret in the clear."""
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:
+            raise SettingsError("kafka.sasl_oauth_token_url is no address") from None
         if "@" in parts.netloc:
             raise SettingsError(
                 "kafka.sasl_oauth_token_url holds a user: kafka.sasl_username and kafka.sasl_password_file are for that"
@@ -115,7 +118,7 @@ class ClientCredentials:
         on_this_machine = parts.hostname in ("127.0.0.1", "::1", "localhost")
         if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine)):
             raise SettingsError(
-                f"kafka.sasl_oauth_token_url = {url!r}: it must begin with https://, for the secret is sent there"
+                "kafka.sasl_oauth_token_url must begin with https:// and a host, for the secret is sent there"
             )
         self._url = url
         self._client_id = client_id
