@@ -378,8 +378,11 @@ def _instead(name: str, known: Iterable[str]) -> str:
 
 
 def _shown_unknown(name: str, value: object) -> str:
-    """Show a value whose setting isn't known, and which may be a secret under a mistyped name."""
-    if any(word in name.lower() for word in ("password", "secret", "token", "key")):
+    """Show a value whose setting isn't known, unless it may be a secret under a mistyped name, or a group with one."""
+    name = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower()).replace(NESTED, ".")
+    near = difflib.get_close_matches(name, [known for known, _ in _leaves(Settings)], n=1, cutoff=0.5)
+    words = ("kafka", "sasl", "ssl", "pass", "pasw", "pwd", "secret", "token", "key", "{")
+    if (near and near[0].startswith("kafka.")) or any(word in f"{name} {value!r}".lower() for word in words):
         return ""
     return f" = {value!r}"[:200]
 
@@ -456,7 +459,9 @@ def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
         field = _find(command, location)
-        given = "" if problem["type"] == "missing" else f" = {_shown(field, problem['input'])}"
+        # An address may hold a password, too.
+        hidden = problem["type"] == "missing" or _holds_secrets(field) or location[-1].endswith("_url")
+        given = "" if hidden else f" = {problem['input']!r}"[:200]
         accepts = f" ({field.description})" if field is not None and field.description else ""
         said = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
         said = said.removeprefix("Value error, ")
@@ -470,12 +475,8 @@ def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
     return field
 
 
-def _shown(field: FieldInfo | None, value: object) -> str:
-    if field is not None and _is_group(field) and isinstance(value, Mapping):
-        secrets = {name for name, inner in field.annotation.model_fields.items() if _is_secret(inner)}  # type: ignore[union-attr]
-        value = {name: "(hidden)" if name in secrets else inner for name, inner in value.items()}
-    return "(hidden)" if _is_secret(field) else repr(value)[:200]
-
-
-def _is_secret(field: FieldInfo | None) -> bool:
+def _holds_secrets(field: FieldInfo | None) -> bool:
+    """Say whether a setting is a secret, or a group with any in it."""
+    if field is not None and _is_group(field):
+        return any(_holds_secrets(inner) for inner in field.annotation.model_fields.values())  # type: ignore[union-attr]
     return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))

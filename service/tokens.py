@@ -36,6 +36,8 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 # Of a token whose endpoint doesn't say (RFC 6749, 5.1, only recommends it).
 LIFE_S = 60.0
+# Whatever an endpoint says: no sleep takes more than some centuries.
+LONGEST_LIFE_S = 30 * 86400.0
 
 
 class TokenError(CredentialError):
@@ -82,22 +84,22 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
     def _renew_for_ever(self) -> NoReturn:
         retry_s = RETRY_S
         while True:
-            token = self._token
-            assert token is not None
-            due_s = RENEW_AT * token.life_s - self._age_s(token)
-            if due_s > 0:
-                time.sleep(due_s)
-                continue
             try:
-                fetched = self._fetch()
-            except TokenError as error:
-                self._problem = str(error)
-                log.warning("%s; trying on", error)
+                self._renew_when_due()
+                retry_s = RETRY_S
+            except Exception as error:  # whatever it is: without this thread the client works until its token expires
+                expected = isinstance(error, TokenError)
+                self._problem = str(error) if expected else f"the token can't be renewed: {type(error).__name__}"
+                log.warning("%s; trying on", self._problem, exc_info=not expected)
                 time.sleep(retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
-            else:
-                retry_s = RETRY_S
-                self._token = fetched
+
+    def _renew_when_due(self) -> None:
+        token = self._token
+        assert token is not None
+        while (due_s := RENEW_AT * token.life_s - self._age_s(token)) > 0:
+            time.sleep(due_s)
+        self._token = self._fetch()
 
 
 class ClientCredentials:
@@ -105,7 +107,10 @@ class ClientCredentials:
 
     def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
         """Raises SettingsError for an endpoint that would get the secret in the clear."""
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:
+            raise SettingsError("kafka.sasl_oauth_token_url is no address") from None
         if "@" in parts.netloc:
             raise SettingsError(
                 "kafka.sasl_oauth_token_url holds a user: kafka.sasl_username and kafka.sasl_password_file are for that"
@@ -113,7 +118,7 @@ class ClientCredentials:
         on_this_machine = parts.hostname in ("127.0.0.1", "::1", "localhost")
         if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine)):
             raise SettingsError(
-                f"kafka.sasl_oauth_token_url = {url!r}: it must begin with https://, for the secret is sent there"
+                "kafka.sasl_oauth_token_url must begin with https:// and a host, for the secret is sent there"
             )
         self._url = url
         self._client_id = client_id
@@ -128,8 +133,7 @@ class ClientCredentials:
             with self._opener.open(self._request(), timeout=TIMEOUT_S) as answer:
                 return _as_token(answer.read(LARGEST_ANSWER + 1), asked_at)
         except urllib.error.HTTPError as error:
-            with error:
-                said = _error_code(error.read(LARGEST_ANSWER))
+            said = _error_code(error)
             refused = error.code in (400, 401, 403)
             raise TokenError(f"no token from {self._url}: HTTP {error.code}{said}", final=refused) from None
         except (OSError, http.client.HTTPException) as error:
@@ -161,21 +165,28 @@ def _as_token(body: bytes, asked_at: float) -> Token:
         raise ValueError("the answer is larger than any token")
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("the answer is not JSON") from None
     value = answer.get("access_token") if isinstance(answer, dict) else None
     if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
         raise ValueError("the answer has no access_token")
-    life_s = answer.get("expires_in", LIFE_S)
-    if isinstance(life_s, bool) or not isinstance(life_s, int | float) or not 0 < life_s < float("inf"):
+    return Token(value, asked_at, _life_s(answer.get("expires_in", LIFE_S)))
+
+
+def _life_s(said: object) -> float:
+    """Read ``expires_in``, which some endpoints write as a string; raises ValueError."""
+    if isinstance(said, str) and said.isascii() and said.isdigit():
+        said = float(said)
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < float("inf"):
         raise ValueError("the answer's expires_in is no number of seconds")
-    return Token(value, asked_at, float(life_s))
+    return float(min(said, LONGEST_LIFE_S))
 
 
-def _error_code(body: bytes) -> str:
-    """Return the error that an endpoint names (RFC 6749, 5.2), if it does."""
+def _error_code(answer: urllib.error.HTTPError) -> str:
+    """Return the error that an endpoint names (RFC 6749, 5.2), if it does and its answer arrives."""
     try:
-        code = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
+        with answer:
+            code = json.loads(answer.read(LARGEST_ANSWER))["error"]
+    except (OSError, http.client.HTTPException, ValueError, RecursionError, KeyError, TypeError):
         return ""
     return f", {code}" if isinstance(code, str) and code.isascii() and code.isprintable() and len(code) < 100 else ""

@@ -122,9 +122,15 @@ def test_tokens_are_asked_for_by_https_alone(tmp_path: Path) -> None:
     for wrong in ("http://tokens.example/token", "ftp://tokens.example", "tokens.example", "https://"):
         with pytest.raises(SettingsError, match="must begin with https://"):
             access_to(KafkaSettings.model_validate({**given, "sasl_oauth_token_url": wrong}))
-    with pytest.raises(SettingsError, match="holds a user") as refusal:
-        access_to(KafkaSettings.model_validate({**given, "sasl_oauth_token_url": "https://me:hunter3@tokens.example"}))
-    assert "hunter3" not in str(refusal.value)
+    for wrong, says in (
+        ("https://me:hunter3@tokens.example", "holds a user"),
+        ("me:hunter3@tokens.example", "must begin with https://"),
+        ("https:/me:hunter3@tokens.example", "must begin with https://"),
+        ("https://[me:hunter3@tokens.example", "is no address"),
+    ):
+        with pytest.raises(SettingsError, match=says) as refusal:
+            access_to(KafkaSettings.model_validate({**given, "sasl_oauth_token_url": wrong}))
+        assert "hunter3" not in str(refusal.value)
     urls = ("https://tokens.example/token", "http://127.0.0.1:8080/token")
     kept = [KafkaSettings.model_validate({**given, "sasl_oauth_token_url": url}) for url in urls]
     providers = {id(access_to(each).options["sasl_oauth_token_provider"]) for each in [*kept, *kept]}

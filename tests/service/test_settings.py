@@ -145,10 +145,51 @@ def test_an_unknown_variable_is_refused_by_name(name: str, says: str, monkeypatc
         read()
 
 
-def test_a_mistyped_secret_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STRIDECAST_KAFKA__PASSWORT_PASSWORD", "hunter2")
-    with pytest.raises(SettingsError) as refusal:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STRIDECAST_KAFKA__PASSWORT_PASSWORD", "hunter2"),
+        ("STRIDECAST_KAFKA__SASL_PASSWD", "hunter2"),
+        ("STRIDECAST_KAFKA__SASL_PASS", "hunter2"),
+        ("STRIDECAST_KAFKA_PW", "hunter2"),
+        ("STRIDECAST_KAKFA__PW", "hunter2"),
+        ("STRIDECAST_kafka__pw", "hunter2"),
+        ("STRIDECAST_HTTP__KAFKA__SASL_PASSWORD", "hunter2"),
+        ("STRIDECAST_SASL_PASWORD", "hunter2"),
+        ("STRIDECAST_KAFKA", '{"sasl_password": "hunter2"}'),
+        ("STRIDECAST_KFK", '{"sasl_password": "hunter2"}'),
+    ],
+)
+def test_what_may_be_a_secret_in_an_unknown_variable_is_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name} is no setting") as refusal:
         read()
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[kafka]\nsasl_pasword = "hunter2"\n',
+        '[kafka]\nsasl_password = ["hunter2"]\n',
+        '[kafka]\nsasl_oauth_token_url = ["https://me:hunter2@tokens.example"]\n',
+        '[kafka.sasl]\npw = "hunter2"\n',
+        '[[kafka]]\nsasl_password = "hunter2"\n',
+        '[[kafak]]\npw = "hunter2"\n',
+        '[[brokers]]\nsasl_password = "hunter2"\n',
+        '[http.kafka]\npw = "hunter2"\n',
+        'kafka = "hunter2"\n',
+        'sasl_pasword = "hunter2"\n',
+        'STRIDECAST_KAFKA__SASL_PASSWORD = "hunter2"\n',
+    ],
+)
+def test_what_may_be_a_secret_in_a_wrong_file_is_not_shown(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "stridecast.toml"
+    config.write_text(text)
+    with pytest.raises(SettingsError) as refusal:
+        read("--config", str(config))
     assert "hunter2" not in str(refusal.value)
 
 
@@ -156,7 +197,7 @@ SASL = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "SCRA
 USER = ["--kafka.sasl-username", "me"]
 PASSWORD = ["--kafka.sasl-password", "hunter2"]
 OAUTH = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "OAUTHBEARER"]
-URL = ["--kafka.sasl-oauth-token-url", "https://tokens.example"]
+URL = ["--kafka.sasl-oauth-token-url", "https://me:hunter2@tokens.example"]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +213,7 @@ URL = ["--kafka.sasl-oauth-token-url", "https://tokens.example"]
             [*SASL, *USER, *PASSWORD, *URL],
             "kafka.sasl_oauth_token_url is for kafka.sasl_mechanism OAUTHBEARER",
         ),
+        ([*OAUTH, *USER, *URL], "kafka.sasl_mechanism OAUTHBEARER needs kafka.sasl_password_file"),
         ([*OAUTH, *USER, *PASSWORD], "kafka.sasl_mechanism OAUTHBEARER needs kafka.sasl_oauth_token_url"),
         (PASSWORD, "kafka.sasl_password is of no use with kafka.security_protocol PLAINTEXT: that must be SASL_SSL"),
         (

@@ -3,13 +3,14 @@
 import base64
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.tokens import LARGEST_ANSWER, ClientCredentials, Provider, Token, TokenError
+from service.tokens import LARGEST_ANSWER, LONGEST_LIFE_S, ClientCredentials, Provider, Token, TokenError
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -68,13 +69,22 @@ def test_the_client_proves_itself_as_rfc_6749_says(endpoint: Endpoint) -> None:
     [
         ((401, {}, b'{"error": "invalid_client", "error_description": "s:cret"}'), "HTTP 401, invalid_client"),
         ((500, {}, b"<html>"), "HTTP 500"),
+        ((500, {}, b"[" * 60_000), "HTTP 500"),
+        ((500, {"Content-Length": "1000"}, b"{}"), "HTTP 500"),
+        ((500, {"Transfer-Encoding": "chunked"}, b"no chunk"), "HTTP 500"),
         ((302, {"Location": "http://127.0.0.1:9/elsewhere"}, b""), "HTTP 302"),
         ((200, {}, b"no JSON"), "the answer is not JSON"),
+        ((200, {}, b"[" * 60_000), "the answer is not JSON"),
         ((200, {}, b"[]"), "has no access_token"),
         ((200, {}, b'{"access_token": ""}'), "has no access_token"),
         ((200, {}, b'{"access_token": "a\\nb"}'), "has no access_token"),
         ((200, {}, b'{"access_token": "abc", "expires_in": -1}'), "expires_in is no number of seconds"),
         ((200, {}, b'{"access_token": "abc", "expires_in": "soon"}'), "expires_in is no number of seconds"),
+        ((200, {}, b'{"access_token": "abc", "expires_in": "-1"}'), "expires_in is no number of seconds"),
+        (
+            (200, {}, b'{"access_token": "abc", "expires_in": "%s"}' % (b"9" * 5000)),
+            "expires_in is no number of seconds",
+        ),
         ((200, {}, b" " * (LARGEST_ANSWER + 1)), "larger than any token"),
         ((200, {"Content-Length": "1000"}, b"{}"), "no token from"),
     ],
@@ -91,6 +101,35 @@ def test_an_answer_that_is_no_token_is_refused_without_showing_it(
     assert refusal.value.final == (answer[0] == 401)
 
 
+@pytest.mark.parametrize(
+    ("expires_in", "life_s"),
+    [(b"3599", 3599.0), (b'"3599"', 3599.0), (b"1.5", 1.5), (b"9" * 400, LONGEST_LIFE_S), (b"1e300", LONGEST_LIFE_S)],
+)
+def test_a_life_may_be_a_string_and_longer_than_any_sleep(expires_in: bytes, life_s: float, endpoint: Endpoint) -> None:
+    endpoint.answer = 200, {}, b'{"access_token": "abc", "expires_in": %s}' % expires_in
+    assert endpoint.fetch().life_s == life_s
+
+
+def test_an_endpoint_that_falls_silent_amid_an_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reading of an error's body once raised past the handlers, and the renewal ended with it."""
+    monkeypatch.setattr("service.tokens.TIMEOUT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        fetch = ClientCredentials(f"http://127.0.0.1:{server.getsockname()[1]}/", "me", lambda: "s:cret", None)
+        told = threading.Event()
+
+        def fall_silent() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n{")
+                told.wait(10)
+
+        threading.Thread(target=fall_silent, daemon=True).start()
+        with pytest.raises(TokenError, match="HTTP 500"):
+            fetch()
+        told.set()
+
+
 def test_an_endpoint_that_does_not_answer_is_told(endpoint: Endpoint) -> None:
     endpoint.server.shutdown()
     endpoint.server.server_close()
@@ -103,7 +142,7 @@ class Issued:
 
     def __init__(self, life_s: float, clock: Callable[[], float]) -> None:
         self.count = 0
-        self.failing = False
+        self.failing: Exception | None = None
         self.asked = threading.Condition()
         self._life_s = life_s
         self._clock = clock
@@ -113,7 +152,7 @@ class Issued:
             self.count += 1
             self.asked.notify_all()
         if self.failing:
-            raise TokenError("no token today")
+            raise self.failing
         return Token(f"token {self.count}", self._clock(), self._life_s)
 
     def wait_for(self, count: int) -> None:
@@ -138,14 +177,18 @@ def test_a_token_is_renewed_before_it_expires_though_nobody_asks_for_it() -> Non
     issued.wait_for(3)
 
 
-def test_a_token_that_cannot_be_renewed_is_tried_again_and_said() -> None:
+@pytest.mark.parametrize(
+    ("failing", "says"),
+    [(TokenError("no token today"), "no token today"), (MemoryError("s:cret"), "can't be renewed: MemoryError")],
+)
+def test_a_token_that_cannot_be_renewed_is_tried_again_and_said(failing: Exception, says: str) -> None:
     issued = Issued(0.2, time.monotonic)
     provider = Provider(issued)
     provider.token()
-    issued.failing = True
+    issued.failing = failing
     issued.wait_for(4)
-    with pytest.raises(TokenError, match="no token today"):
+    with pytest.raises(TokenError, match=says):
         provider.token()
-    issued.failing = False
+    issued.failing = None
     issued.wait_for(issued.count + 2)
     assert provider.token().startswith("token")
