@@ -10,7 +10,7 @@ from kafka.errors import (
     IllegalSaslStateError,
     InvalidReceiveError,
     KafkaConnectionError,
-    KafkaError,
+    RetriableError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailedError,
@@ -23,10 +23,8 @@ _OTHER_NAME = (62, 64)
 _FINAL = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError, InvalidReceiveError)
 
 
-class CredentialError(KafkaError):  # type: ignore[misc]
+class CredentialError(RetriableError):  # type: ignore[misc]
     """What a client is to prove itself with can't be had; the text says why. ``final`` where it won't be soon."""
-
-    retriable = True
 
     def __init__(self, said: str, *, final: bool = False) -> None:
         super().__init__(said)

@@ -50,24 +50,38 @@ class _Attempts:
             connection.close_future.add_errback(self._note)
             lose = connection.connection_lost
             connection.connection_lost = lambda error: lose(self._for_now(error))
-            await connect(node, connection, reset_backoff_on_connect=reset_backoff_on_connect, **settings)
+            # kafka-python takes one that was refused for connected, and would forget how often that went wrong. (One
+            # to start from isn't to be reset here: its bootstrap counts for itself.)
+            await connect(node, connection, reset_backoff_on_connect=False, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
                 self._refused(manager, node.node_id, error, back_off=reset_backoff_on_connect)
+            elif reset_backoff_on_connect and connection.init_future.succeeded():
+                manager.reset_backoff(node.node_id)
 
         manager._connect = connect_and_note
 
     def made(self, manager: Any) -> None:
         """Take note that the client is made: from now on nothing is for good, for secrets and brokers change."""
-        self._making = False
-        manager._auth_failures.clear()
+
+        def forget() -> None:
+            self._making = False
+            manager._auth_failures.clear()
+
+        # On the IO thread, as `_refused`: one that is just being looked at would stay.
+        manager.run(forget)
 
     def _for_now(self, error: BaseException | None) -> BaseException | None:
-        """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it."""
+        """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it.
+
+        What is no KafkaError, as of a file that is gone, would even end its threads.
+        """
         if error is None or self._making or isinstance(error, KafkaConnectionError):
             return error
         why = reason(error, self._to)
-        return error if why is None else KafkaConnectionError(why)
+        if why is None and isinstance(error, KafkaError):
+            return error
+        return KafkaConnectionError(why or str(error))
 
     def _note(self, error: BaseException) -> None:
         self.last_error = error
@@ -76,7 +90,7 @@ class _Attempts:
         if self._making and is_final(error):
             manager._auth_failures[node_id] = error
         elif back_off and manager.connection_delay(node_id) <= 0:
-            # kafka-python takes it for connected, and would try again at once, for ever.
+            # Not counted yet by kafka-python, as what fails before the connection is there.
             manager.update_backoff(node_id)
 
 

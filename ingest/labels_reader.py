@@ -5,6 +5,7 @@ labels, so that labels which a commit relies on may still look open.
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import kafka
@@ -35,21 +36,24 @@ class LabelsReader:
     def __init__(self, *, bootstrap_servers: Servers, group_id: str, client_id: str) -> None:
         """Raises IngestError when no broker answers."""
         shared = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": MAX_POLL_RECORDS}
-        self._committed: kafka.KafkaConsumer = connect(
-            kafka.KafkaConsumer,
-            bootstrap_servers,
-            group_id=group_id,
-            client_id=f"{client_id}-rereading",
-            isolation_level="read_committed",
-            **shared,
-        )
-        self._uncommitted: kafka.KafkaConsumer = connect(
-            kafka.KafkaConsumer,
-            bootstrap_servers,
-            client_id=f"{client_id}-ends",
-            max_partition_fetch_bytes=ONE_BATCH_BYTES,
-            **shared,
-        )
+        with ExitStack() as half_made:
+            self._committed: kafka.KafkaConsumer = connect(
+                kafka.KafkaConsumer,
+                bootstrap_servers,
+                group_id=group_id,
+                client_id=f"{client_id}-rereading",
+                isolation_level="read_committed",
+                **shared,
+            )
+            half_made.callback(_close, self._committed)
+            self._uncommitted: kafka.KafkaConsumer = connect(
+                kafka.KafkaConsumer,
+                bootstrap_servers,
+                client_id=f"{client_id}-ends",
+                max_partition_fetch_bytes=ONE_BATCH_BYTES,
+                **shared,
+            )
+            half_made.pop_all()
         for consumer in (self._committed, self._uncommitted):
             consumer._fetcher.PartitionRecords = PartitionRecords
 
@@ -111,8 +115,12 @@ class LabelsReader:
 
     def close(self) -> None:
         """Close both; there is nothing to lose."""
-        self._committed.close(autocommit=False, timeout_ms=500)
-        self._uncommitted.close(autocommit=False, timeout_ms=500)
+        _close(self._committed)
+        _close(self._uncommitted)
+
+
+def _close(consumer: kafka.KafkaConsumer) -> None:
+    consumer.close(autocommit=False, timeout_ms=500)
 
 
 def source_of(record: Any) -> tuple[int, int] | None:

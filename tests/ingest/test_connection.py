@@ -1,4 +1,6 @@
+import contextlib
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -8,14 +10,17 @@ from typing import Any
 
 import kafka
 import pytest
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, RetriableError
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
-from ingest.access import Access
-from ingest.connection import make_client
+from ingest.access import Access, CredentialError
+from ingest.connection import IngestError, _Attempts, make_client
+from ingest.labels_reader import LabelsReader
 from ingest.tls import Tls
 from tests.certificates import Authority
-from tests.ingest.small_broker import SmallBroker, answer, be_silent
+from tests.ingest.small_broker import METADATA, SmallBroker, answer, be_silent, refuse
 
 DEADLINE_S = 30.0
 
@@ -68,22 +73,23 @@ def ask_until_answered(client: Any) -> None:
         try:
             ask(client)
         except KafkaError as error:
-            assert error.retriable, error
+            if not error.retriable:
+                raise
             threading.Event().wait(0.03)
         else:
             return
     pytest.fail("never answered")
 
 
-def ask_until_refused(client: Any) -> KafkaError:
-    """Return how a connection failed; that there is none yet, as a back-off isn't over, says nothing."""
+def ask_until_refused(client: Any, why: str) -> KafkaError:
+    """Return how a connection failed in this way; that there is none yet, as a back-off isn't over, says nothing."""
     for _ in range(1_000):
         try:
             ask(client)
         except NodeNotReadyError:
             threading.Event().wait(0.03)
         except KafkaError as error:
-            if "no answer in time" in str(error):
+            if why in str(error):
                 return error
     pytest.fail("never refused")
 
@@ -125,8 +131,149 @@ def test_a_running_client_gives_up_a_handshake_that_nobody_answers_and_tries_aga
         client._manager.config["socket_connection_setup_timeout_ms"] = 300
         secured.serve = be_silent
         secured.cut()
-        assert isinstance(ask_until_refused(client), KafkaConnectionError)
+        assert isinstance(ask_until_refused(client, "no answer in time"), KafkaConnectionError)
         secured.serve = answer
         ask_until_answered(client)
     finally:
         client.close()
+
+
+def test_a_running_client_survives_files_of_tls_that_never_come_right_again(
+    secured: SmallBroker, authority: Authority, tmp_path: Path
+) -> None:
+    """A raw OSError at a reconnect ended kafka-python's refreshing of metadata for good."""
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(authority.certificate.read_bytes())
+    client = make_consumer(by_tls(secured, ca_file))
+    try:
+        ask_until_answered(client)
+        ca_file.unlink()
+        secured.cut()
+        ask_until_answered(client)
+        assert not client._manager.cluster._refresh_loop_future.is_done
+    finally:
+        client.close()
+
+
+class Gone(Tls):
+    """Files that can't even be had as they were."""
+
+    gone = False
+
+    def context(self) -> ssl.SSLContext:
+        if self.gone:
+            raise PermissionError("no such rights")
+        return super().context()
+
+
+def test_what_is_no_error_of_kafkas_becomes_one_once_a_client_is_made(
+    secured: SmallBroker, authority: Authority
+) -> None:
+    tls = Gone(authority.certificate)
+    client = make_consumer(Access(secured.address, {"security_protocol": "SSL", "ssl_context": tls}))
+    try:
+        ask_until_answered(client)
+        tls.gone = True
+        secured.cut()
+        assert isinstance(ask_until_refused(client, "no such rights"), KafkaConnectionError)
+        tls.gone = False
+        ask_until_answered(client)
+        assert not client._manager.cluster._refresh_loop_future.is_done
+    finally:
+        client.close()
+
+
+def test_a_running_client_that_is_refused_backs_off_further_each_time_until_it_is_let_in() -> None:
+    with SmallBroker() as broker:
+        client = make_consumer(broker.address)
+        try:
+            ask_until_answered(client)
+            broker.serve = refuse
+            broker.cut()
+            failures = 0
+            for _ in range(1_000):
+                with contextlib.suppress(KafkaError):
+                    ask(client)
+                failures = failures_of(client)
+                if failures >= 3:
+                    break
+                threading.Event().wait(0.03)
+            assert failures >= 3
+            broker.serve = answer
+            ask_until_answered(client)
+            assert failures_of(client) == 0
+        finally:
+            client.close()
+
+
+def failures_of(client: Any) -> int:
+    """Return what kafka-python reckons its back-off from."""
+    return int(client._manager._backoff.get(0, (0, 0.0, 0.0))[0])
+
+
+class Pondered(CredentialError):
+    """A final refusal that takes its time to be looked at."""
+
+    def __init__(self) -> None:
+        self.looked_at, self.go_on = threading.Event(), threading.Event()
+        super().__init__("no token")
+
+    @property
+    def final(self) -> bool:
+        self.looked_at.set()
+        self.go_on.wait(DEADLINE_S)
+        return True
+
+    @final.setter
+    def final(self, _: bool) -> None:
+        pass
+
+
+def test_a_refusal_that_is_looked_at_while_a_client_becomes_ready_does_not_stick() -> None:
+    net = NetworkSelector()
+    manager = KafkaConnectionManager(net)
+    net.start()
+    attempts, error = _Attempts(Access("localhost:1")), Pondered()
+    try:
+        manager.call_soon(lambda: attempts._refused(manager, 0, error, back_off=True))
+        assert error.looked_at.wait(DEADLINE_S)
+        ready = threading.Thread(target=attempts.made, args=(manager,), daemon=True)
+        ready.start()
+        ready.join(0.3)
+        error.go_on.set()
+        ready.join(DEADLINE_S)
+        manager.run(lambda: None)
+        assert manager._auth_failures == {}
+    finally:
+        manager.close()
+        net.stop()
+        net.close()
+
+
+def test_a_reader_whose_second_consumer_can_not_be_made_leaves_nothing_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ingest.connection.BOOTSTRAP_TIMEOUT_MS", 1_000)
+    with SmallBroker() as broker:
+
+        def answer_the_first(broker: SmallBroker, connection: socket.socket) -> None:
+            """Let the first consumer be made, which is when it has been told of the brokers."""
+            (refuse if METADATA in broker.answered else answer)(broker, connection)
+
+        def fail() -> None:
+            broker.answered.clear()
+            with pytest.raises(IngestError):
+                LabelsReader(bootstrap_servers=broker.address, group_id="group", client_id="test")
+            broker.wait_until_left()
+
+        broker.serve = answer_the_first
+        fail()
+        before = descriptors_and_threads()
+        fail()
+        assert descriptors_and_threads() <= before
+
+
+def test_kafka_python_tries_again_where_a_credential_may_come() -> None:
+    """It asks for the class alone."""
+    assert isinstance(CredentialError("no token"), RetriableError)
+    assert str(CredentialError("no token")) == "no token"
