@@ -120,6 +120,11 @@ def test_a_worker_may_take_longer_to_stop_than_it_takes(name: str, monkeypatch: 
     assert seconds(ours()[name]["stop_grace_period"]) >= settings.shutdown_grace_s + 5
 
 
+def test_the_image_has_the_authorities_that_tls_and_token_endpoints_need() -> None:
+    final = DOCKERFILE.split("\nFROM ")[-1]
+    assert re.search(r"apt-get install .*\bca-certificates\b", final)
+
+
 def test_what_the_image_copies_is_there_and_is_let_through() -> None:
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+) \S+$", DOCKERFILE, re.MULTILINE)
     let_through = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
