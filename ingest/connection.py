@@ -79,9 +79,9 @@ class _Attempts:
         if error is None or self._making or isinstance(error, KafkaConnectionError):
             return error
         why = reason(error, self._to)
-        if why is None and isinstance(error, KafkaError):
-            return error
-        return KafkaConnectionError(why or str(error))
+        known = isinstance(error, KafkaError)
+        passing: BaseException = KafkaConnectionError(why or str(error))
+        return error if why is None and known else passing
 
     def _note(self, error: BaseException) -> None:
         self.last_error = error
