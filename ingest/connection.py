@@ -69,7 +69,7 @@ class _Attempts:
             manager._auth_failures.clear()
 
         # On the IO thread, as `_refused`: one that is just being looked at would stay.
-        manager.run(forget)
+        manager.call_soon(forget)  # a producer's loop is turned by its sender, so nobody can wait for it here
 
     def _for_now(self, error: BaseException | None) -> BaseException | None:
         """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it.
