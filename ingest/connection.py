@@ -29,14 +29,15 @@ class NotLetInError(KafkaError):  # type: ignore[misc]
 class _Attempts:
     """Looks after a client's attempts to connect: gives each the password as it is now, and notes how they failed.
 
-    While the client is being made, one that was refused for good ends it: kafka-python (3.0.12) would try on for its
-    whole time, and then only say that there was no answer.
+    A client that is being made ends once all brokers to start from have refused it for good: kafka-python (3.0.12)
+    would try on for its whole time, and then only say that there was no answer.
     """
 
     def __init__(self, to: Access) -> None:
         self.last_error: BaseException | None = None
         self._to = to
         self._making = True
+        self._refused_for_good: dict[Any, BaseException] = {}
 
     def watch(self, manager: Any) -> None:
         """Look after the connections that a client's manager makes from now on."""
@@ -88,7 +89,10 @@ class _Attempts:
 
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
         if self._making and is_final(error):
-            manager._auth_failures[node_id] = error
+            self._refused_for_good[node_id] = error
+            starts = {broker.node_id for broker in manager.cluster.bootstrap_brokers()}
+            if node_id not in starts or starts <= self._refused_for_good.keys():
+                manager._auth_failures.update(self._refused_for_good)
         elif back_off and manager.connection_delay(node_id) <= 0:
             # Not counted yet by kafka-python, as what fails before the connection is there.
             manager.update_backoff(node_id)

@@ -3,6 +3,7 @@
 Kafka tells each user what it may do (KIP-430); one without an authorizer says: everything.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from kafka.protocol.metadata import MetadataRequest
 from service.kind import WorkerError
 
 TIMEOUT_MS = 10_000
+RETRY_S = 0.2
 
 Rights = frozenset[ACLOperation]
 READ: Rights = frozenset({ACLOperation.READ})
@@ -39,6 +41,18 @@ def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted
 
 
 def _ask(consumer: kafka.KafkaConsumer, names: list[str]) -> list[Any]:
+    """Ask until there is an answer, for a broker may be just being restarted; raises KafkaError."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while True:
+        try:
+            return _ask_once(consumer, names, deadline)
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() + RETRY_S >= deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
+def _ask_once(consumer: kafka.KafkaConsumer, names: list[str], deadline: float) -> list[Any]:
     manager = consumer._manager
     request = MetadataRequest(
         topics=[MetadataRequest.MetadataRequestTopic(name=name) for name in names],
@@ -48,7 +62,7 @@ def _ask(consumer: kafka.KafkaConsumer, names: list[str]) -> list[Any]:
     )
 
     async def ask() -> Any:
-        return await manager.wait_for(manager.send(request), TIMEOUT_MS)
+        return await manager.wait_for(manager.send(request), 1000 * (deadline - time.monotonic()))
 
     topics: list[Any] = manager.run(ask).topics
     return topics

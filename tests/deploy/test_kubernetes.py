@@ -28,15 +28,16 @@ LONGEST_END_S = 15
 """What a worker may take to leave its group and to end, beside its grace."""
 
 Manifest = dict[str, Any]
+Manifests = dict[tuple[str, str], Manifest]
 
 
 @cache
-def manifests(overlay: str) -> dict[tuple[str, str], Manifest]:
+def manifests(overlay: str) -> Manifests:
     """What an overlay gives, by kind and name."""
     return built(DEPLOY / "kubernetes/overlays" / overlay)
 
 
-def built(folder: Path) -> dict[tuple[str, str], Manifest]:
+def built(folder: Path) -> Manifests:
     done = subprocess.run([tool("kustomize"), "build", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -182,16 +183,24 @@ def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: 
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
 
 
-def test_the_component_mounts_the_secret_and_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
-    (tmp_path / "kustomization.yaml").write_text(
-        f"resources: [{folder}/overlays/cpu]\ncomponents: [{folder}/components/kafka-security]\n"
-    )
-    found = built(tmp_path)
-    (told,) = [manifest["data"] for (kind, _), manifest in found.items() if kind == "ConfigMap"]
+@pytest.fixture
+def secured(tmp_path: Path) -> Manifests:
+    """What is built of docs/security.md's example, and of the patch that it gives for other ports."""
+    security = (DEPLOY.parent / "docs/security.md").read_text()
+    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", security, re.DOTALL)
+    (patches,) = re.findall(r"```yaml\n(patches:\n.*?)```", security, re.DOTALL)
+    here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/")
+    (tmp_path / "kustomization.yaml").write_text(here + patches)
+    return built(tmp_path)
+
+
+def test_the_component_mounts_the_secret_and_says_where_it_is(
+    secured: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (told,) = [manifest["data"] for (kind, _), manifest in secured.items() if kind == "ConfigMap"]
     for kind, name in (("Deployment", "activity-worker"), ("Deployment", "text-worker"), ("Job", "topics")):
-        kubernetes_validate.validate(found[kind, name], VERSIONS[-1], strict=True)
-        spec = found[kind, name]["spec"]["template"]["spec"]
+        kubernetes_validate.validate(secured[kind, name], VERSIONS[-1], strict=True)
+        spec = secured[kind, name]["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         (mount,) = [each for each in container["volumeMounts"] if each["name"] == "kafka-access"]
         (volume,) = [each for each in spec["volumes"] if each["name"] == "kafka-access"]
@@ -205,7 +214,20 @@ def test_the_component_mounts_the_secret_and_says_where_it_is(tmp_path: Path, mo
         assert [kafka.ssl_ca_file, kafka.sasl_password_file] == [
             Path(mount["mountPath"]) / file for file in ("ca.pem", "password")
         ]
-        assert kafka.bootstrap_servers == "kafka.kafka.svc:9092"
+        assert (kafka.bootstrap_servers, kafka.sasl_mechanism, kafka.sasl_username) == (
+            "kafka-1.example:9093",
+            "SCRAM-SHA-512",
+            "worker",
+        )
+
+
+def test_the_documents_open_a_token_endpoints_port_and_another_of_kafkas(secured: Manifests) -> None:
+    policy = secured["NetworkPolicy", "workers"]
+    kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
+    ports = [port for way in policy["spec"]["egress"] for port in way["ports"]]
+    assert {"port": 9092, "endPort": 9094} in ports
+    assert {"port": 443} in ports
+    assert {"port": 9096} in ports
 
 
 def test_the_secret_that_the_documents_make_has_the_files_that_are_mounted() -> None:

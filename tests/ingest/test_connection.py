@@ -16,7 +16,7 @@ from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
 from ingest.access import Access, CredentialError
-from ingest.connection import IngestError, _Attempts, make_client
+from ingest.connection import IngestError, NotLetInError, _Attempts, make_client
 from ingest.labels_reader import LabelsReader
 from ingest.tls import Tls
 from tests.certificates import Authority
@@ -119,6 +119,38 @@ def test_a_client_that_could_not_be_made_leaves_no_descriptor_and_no_thread_behi
         before = descriptors_and_threads()
         fail()
         assert descriptors_and_threads() <= before
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[SmallBroker]:
+    """A broker whose certificate is of another authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Authority(tmp_path / "another").sign("broker", "DNS:localhost").both)
+    with SmallBroker(context) as broker:
+        yield broker
+
+
+def test_one_broker_that_refuses_does_not_keep_a_client_from_starting_with_another(
+    secured: SmallBroker, stranger: SmallBroker, authority: Authority
+) -> None:
+    options = by_tls(secured, authority.certificate).options
+    for _ in range(8):  # kafka-python begins with any of them
+        client = make_consumer(Access(f"{stranger.address},{secured.address}", options))
+        try:
+            ask_until_answered(client)
+        finally:
+            client.close()
+        if stranger.connections:
+            return
+    pytest.fail("the stranger was never asked")
+
+
+def test_a_client_that_all_brokers_refuse_says_so(secured: SmallBroker, stranger: SmallBroker, tmp_path: Path) -> None:
+    options = by_tls(secured, Authority(tmp_path / "third").certificate).options
+    with pytest.raises(NotLetInError, match="ssl_ca_file must hold the authority"):
+        make_consumer(Access(f"{stranger.address},{secured.address}", options))
+    assert stranger.connections
+    assert secured.connections
 
 
 def test_a_running_client_gives_up_a_handshake_that_nobody_answers_and_tries_again(
