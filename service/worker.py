@@ -24,6 +24,7 @@ from kafka.structs import MemberState, TopicPartition
 from inference.core import Lane
 from ingest.access import remedy
 from ingest.consumer import Handover, Hearing
+from ingest.lease import Lease
 from ingest.record_columns import Records
 from service.absence import Absence
 from service.clients import GIVE_UP_S, Clients, leave
@@ -48,6 +49,7 @@ GATHER_S = 0.008
 GATHERED = 1000
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
+HEARTBEAT_WAIT_S = 0.2
 FINISH_POLL_S = 0.005
 HANDOVER_S = 5.0
 LIVE_WITHIN_S = 15.0
@@ -98,6 +100,7 @@ class Worker:
             # The last, for it joins the group; no callback comes before a poll.
             self._consumer = clients.open_consumer(topics.input_topic, self._handover, self._hearing)
             self._assignment.consumer = self._consumer
+            self._lease = Lease(self._consumer._coordinator, settings.kafka.session_timeout_s, time.monotonic)
             opened.callback(leave, self._consumer, GIVE_UP_S)
             names = [topics.input_topic, topics.output_topic, topics.dead_letter_topic]
             clients.refuse_missing_topics(self._consumer, names)
@@ -120,6 +123,7 @@ class Worker:
             open_labels=clients.open_labels,
             open_letters=clients.open_letters,
             commit_interval_s=interval_s,
+            may_write=lambda: self._lease.holds(),
         )
 
     def _find_out(self, request: Request) -> None:
@@ -191,7 +195,7 @@ class Worker:
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Records]]:
         time.sleep(max(0.0, self._poll_at - time.monotonic()))
         try:
-            return self._consumer.poll(timeout_ms=int(1000 * wait_s))  # type: ignore[no-any-return]
+            polled = self._consumer.poll(timeout_ms=int(1000 * wait_s))
         except LogTruncationError as error:  # an unclean election (KIP-320)
             for partition in self._assignment.among(set(error.divergent_offsets)):
                 self._assignment.start_over(partition, f"its log was cut off ({error})")
@@ -203,6 +207,17 @@ class Worker:
             log.warning("reading failed, and will be tried again: %s", error)
             self._assignment.seek_back()
             return {}
+        return self._if_still_ours(polled)
+
+    def _if_still_ours(self, polled: dict[TopicPartition, list[Records]]) -> dict[TopicPartition, list[Records]]:
+        """Return what was polled; nothing, to be polled again, if others may have the partitions by now."""
+        deadline = time.monotonic() + HEARTBEAT_WAIT_S
+        while polled and not self._lease.holds():
+            if time.monotonic() > deadline:
+                self._assignment.seek_back()
+                return {}
+            time.sleep(FINISH_POLL_S)
+        return polled
 
     def _take(self, polled: dict[TopicPartition, list[Records]]) -> None:
         self._last_poll = time.monotonic()

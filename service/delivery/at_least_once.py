@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
 REOPEN_S = 1.0
+HEARTBEAT_WAIT_S = 0.02
 
 
 class AtLeastOnce:
@@ -42,6 +43,7 @@ class AtLeastOnce:
         open_labels: Callable[[], BulkProducer],
         open_letters: Callable[[], kafka.KafkaProducer],
         commit_interval_s: float,
+        may_write: Callable[[], bool],
     ) -> None:
         self.failed: collections.deque[tuple[Partition, Exception]] = collections.deque()
         self._assignment = assignment
@@ -54,6 +56,7 @@ class AtLeastOnce:
             close_producer(self._producer, 0.0)
             raise
         self._interval_s = commit_interval_s
+        self._may_write = may_write
         self._due_at = 0.0
         # Of the dead letters on their way; the worker's own thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
@@ -66,7 +69,9 @@ class AtLeastOnce:
     # -- labels: the publisher's thread
 
     def say(self, labels: Sequence[Labels]) -> None:
-        """Send labels."""
+        """Send labels, once they are certainly this worker's to say: others may have the partitions by now."""
+        while not self._may_write() and any(piece.owner.alive for piece in labels):
+            time.sleep(HEARTBEAT_WAIT_S)
         with self._producer.together():
             for piece in labels:
                 self._send(piece)

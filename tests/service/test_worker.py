@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from kafka.errors import LogTruncationError
 from kafka.structs import TopicPartition
 
@@ -28,3 +29,22 @@ def test_after_an_unclean_election_the_partitions_cut_off_are_recovered_and_the_
     [(partition, why)] = recovered
     assert partition == "the one that is held"
     assert "cut off" in why
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool) -> None:
+    """A worker that thaws polls what had come, before its heartbeat tells that others have its partitions."""
+    asked: list[bool] = []
+    gone_back: list[bool] = []
+
+    def holds() -> bool:
+        asked.append(True)
+        return answered and len(asked) > 2
+
+    worker: Any = SimpleNamespace(
+        _lease=SimpleNamespace(holds=holds), _assignment=SimpleNamespace(seek_back=lambda: gone_back.append(True))
+    )
+    polled: Any = {CUT: ["records"]}
+    assert Worker._if_still_ours(worker, polled) == (polled if answered else {})
+    assert gone_back == ([] if answered else [True])
+    assert len(asked) > 2

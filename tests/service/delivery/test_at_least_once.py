@@ -1,5 +1,7 @@
 """What is sent, committed and given up at least once, on producers that answer when they are told to."""
 
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +80,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def make(assignment: FakeAssignment, *labels: FakeProducer, letters: FakeProducer | None = None) -> AtLeastOnce:
+def make(
+    assignment: FakeAssignment,
+    *labels: FakeProducer,
+    letters: FakeProducer | None = None,
+    may_write: Callable[[], bool] = lambda: True,
+) -> AtLeastOnce:
     producers = list(labels)
 
     def open_labels() -> FakeProducer:
@@ -92,6 +99,7 @@ def make(assignment: FakeAssignment, *labels: FakeProducer, letters: FakeProduce
         open_labels=open_labels,  # type: ignore[arg-type]
         open_letters=lambda: letters or FakeProducer(),
         commit_interval_s=INTERVAL_S,
+        may_write=may_write,
     )
 
 
@@ -268,3 +276,26 @@ def test_a_dead_letter_that_fails_otherwise_has_its_partition_recovered() -> Non
     error = KafkaTimeoutError()
     letters.refuse(error)
     assert (partition.ledger.owed, list(delivery.failed)) == (1, [(partition, error)])
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_labels_wait_until_their_partition_is_certainly_ours_and_are_dropped_if_it_is_lost(lost: bool) -> None:
+    partition, producer = make_partition(), FakeProducer()
+    known, asked = threading.Event(), threading.Event()
+
+    def may_write() -> bool:
+        asked.set()
+        return known.is_set()
+
+    delivery = make(FakeAssignment(partition), producer, may_write=may_write)
+    saying = threading.Thread(target=delivery.say, args=(owe(partition, 2, position=10),), daemon=True)
+    saying.start()
+    assert asked.wait(10)
+    assert producer.sent == []
+    if lost:
+        partition.alive = False
+    else:
+        known.set()
+    saying.join(10)
+    assert not saying.is_alive()
+    assert len(producer.sent) == (0 if lost else 2)

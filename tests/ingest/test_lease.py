@@ -1,0 +1,92 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka.coordinator.heartbeat import Heartbeat
+from kafka.structs import MemberState
+
+from ingest.lease import Lease
+
+SESSION_S = 10.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("kafka.coordinator.heartbeat.time", clock)
+    return clock
+
+
+@pytest.fixture
+def member(clock: Clock) -> Any:
+    """The parts of a coordinator that are leant on, with kafka-python's own heartbeat."""
+    return SimpleNamespace(state=MemberState.UNJOINED, heartbeat=Heartbeat(), _enable_heartbeat=lambda: None)
+
+
+def join(member: Any) -> None:
+    member.state = MemberState.STABLE
+    member._enable_heartbeat()
+
+
+def test_a_lease_begins_with_the_join(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    assert not lease.holds()
+    join(member)
+    assert lease.holds()
+
+
+def test_a_lease_lasts_for_a_session_from_the_sending_of_the_last_heartbeat_that_was_answered(
+    member: Any, clock: Clock
+) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    clock.now += 8
+    member.heartbeat.sent_heartbeat()
+    clock.now += 3
+    assert not lease.holds()
+    member.heartbeat.received_heartbeat()
+    assert lease.holds()
+    clock.now += 7
+    assert not lease.holds()
+
+
+def test_an_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothing(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    member.heartbeat.sent_heartbeat()
+    clock.now += 60
+    member.heartbeat.received_heartbeat()
+    assert not lease.holds()
+
+
+def test_a_member_that_looks_for_its_coordinator_is_no_surer_than_before(member: Any, clock: Clock) -> None:
+    """kafka-python's own `session_timeout_expired` begins anew with each coordinator found."""
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    clock.now += 11
+    member.heartbeat.reset_timeouts()
+    assert not member.heartbeat.session_timeout_expired()
+    assert not lease.holds()
+
+
+def test_a_member_that_joins_again_goes_on(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    member.state = MemberState.REBALANCING
+    clock.now += 30
+    assert lease.holds()
+
+
+def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    member.state = MemberState.UNJOINED
+    assert not lease.holds()
