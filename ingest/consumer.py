@@ -6,7 +6,8 @@ watermark has been processed since. Silence is judged against that, never agains
 
 Both lean on parts of kafka-python that are not public: the fetcher's response handler (called with the moment
 of sending), the sleep of its IO loop, and the commit that is done when it is. So do ``fetched``, ``assignor``,
-``pacing``, ``rejoining`` and ``resumption``, which mend it; ``kafka_python`` says which versions have them.
+``pacing``, ``rejoining`` and ``resumption``, which mend it, and ``lease``; ``kafka_python`` says which versions have
+them.
 """
 
 import collections

@@ -31,6 +31,7 @@ def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._coordinator, "_join_task"),
         (consumer._coordinator, "_on_join_complete_async"),
         (consumer._coordinator, "_enable_heartbeat"),
+        (consumer._coordinator, "_process_join_group_response"),
         (consumer._coordinator, "state"),
         (consumer._coordinator.heartbeat, "last_send"),
         (consumer._coordinator.heartbeat, "received_heartbeat"),

@@ -2,8 +2,8 @@
 
 A member that was frozen, or cut off, goes on with what it holds until its next heartbeat tells it that it is out:
 meanwhile it would write again what the next owner writes as well. So membership is taken as a lease (Gray and Cheriton,
-1989) for a session from the moment at which the last heartbeat was sent that the group has answered: the group's own
-clock for the session began later.
+1989) for a session. It begins with the sending of the last heartbeat, or of the last step of a join, that the group has
+answered: the group's own clock for the session began later.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 
 class Lease:
-    """The lease of one consumer; it renews itself. Its method is for any thread.
+    """The lease of one consumer; it renews itself. Its methods are for any thread.
 
     ``clock`` is the one that kafka-python's heartbeats go by, `time.monotonic`.
     """
@@ -22,26 +22,34 @@ class Lease:
         self._coordinator = coordinator
         self._session_timeout_s = session_timeout_s
         self._clock = clock
-        self._since = float("-inf")
+        self._since = self._asked_for_place = float("-inf")
+        take_join_answer = coordinator._process_join_group_response
         enable, received = coordinator._enable_heartbeat, coordinator.heartbeat.received_heartbeat
 
+        def about_to_ask_for_place(*response: Any) -> Any:
+            self._asked_for_place = clock()  # a SyncGroup comes next
+            return take_join_answer(*response)
+
         def joined() -> None:
-            self._since = clock()
+            self._since = self._asked_for_place
             enable()
 
         def answered() -> None:
             self._since = coordinator.heartbeat.last_send
             received()
 
+        coordinator._process_join_group_response = about_to_ask_for_place
         coordinator._enable_heartbeat = joined
         coordinator.heartbeat.received_heartbeat = answered
 
     def holds(self) -> bool:
         """Tell whether the partitions held are certainly this member's.
 
-        While it joins again, they are: the group waits for whoever has begun to, and a member that is put out
-        meanwhile learns that it has joined nothing.
+        One that joins again sends no heartbeats, and goes on for the rest of its session: mostly that is as long as the
+        group waits for a member that has died.
         """
-        state = self._coordinator.state
-        fresh = self._clock() - self._since < self._session_timeout_s
-        return state is MemberState.REBALANCING or (state is MemberState.STABLE and fresh)
+        return not self.is_out() and self._clock() - self._since < self._session_timeout_s
+
+    def is_out(self) -> bool:
+        """Tell whether the group is known to have put this member out, or never had it."""
+        return self._coordinator.state is MemberState.UNJOINED

@@ -49,7 +49,8 @@ GATHER_S = 0.008
 GATHERED = 1000
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
-HEARTBEAT_WAIT_S = 0.2
+# For a heartbeat's answer, before what was polled is let go, and polled again.
+HEARTBEAT_WAIT_S = 1.0
 FINISH_POLL_S = 0.005
 HANDOVER_S = 5.0
 LIVE_WITHIN_S = 15.0
@@ -213,7 +214,7 @@ class Worker:
         """Return what was polled; nothing, to be polled again, if others may have the partitions by now."""
         deadline = time.monotonic() + HEARTBEAT_WAIT_S
         while polled and not self._lease.holds():
-            if time.monotonic() > deadline:
+            if self._lease.is_out() or time.monotonic() > deadline:
                 self._assignment.seek_back()
                 return {}
             time.sleep(FINISH_POLL_S)
@@ -261,6 +262,8 @@ class Worker:
         """Wait for what is in flight, and for a rebalance under way: within one, nothing can be committed."""
         while time.monotonic() < deadline:
             self._look_after_threads()
+            if self._lease.is_out():
+                return  # what is in flight is no longer this worker's to say
             if self._consumer.group_metadata().state == MemberState.REBALANCING:
                 self._consumer.pause(*self._consumer.assignment())
                 self._poll(BLOCKED_POLL_S)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,8 @@ import pytest
 # A busy machine is no fault of what is tested.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+COUNTED = pytest.StashKey[list[str]]()
 
 # A machine with a GPU may have only what the tests of inference need, and no Kafka client.
 with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
@@ -36,3 +39,27 @@ def recordings_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded data sets at {folder}: set DATA_SETS to the folder that holds them")
     return folder
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line of what was counted at once, and again in the table at the end."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def add(line: str) -> None:
+        told = f"{request.node.name}: {line}"
+        request.config.stash.setdefault(COUNTED, []).append(told)
+        if terminal is None:  # in a process of xdist's
+            print(told)
+        else:
+            terminal.write_line(told)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was counted."""
+    if counted := config.stash.get(COUNTED, []):
+        terminalreporter.section("what was counted")
+        for line in counted:
+            terminalreporter.write_line(line)

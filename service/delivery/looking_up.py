@@ -34,12 +34,16 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end."""
+    """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end.
+
+    ``log_end`` is the next offset of its own log.
+    """
 
     request: Request
     plan: Plan
     output: Output
     committed: OffsetAndMetadata | None
+    log_end: int
     positions: dict[TopicPartition, int]
     ends: dict[TopicPartition, int]
     said: dict[Identity, Mark] = field(default_factory=dict)
@@ -89,7 +93,7 @@ def look_up(reader: LabelsReader, settings: KindSettings, rules: str, request: R
     if committed is not None and (committed.offset != planned.position or not committed.metadata):
         # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
         committed = None
-    return Reading(request, planned, output, committed, positions, ends)
+    return Reading(request, planned, output, committed, end, positions, ends)
 
 
 def _ranges(

@@ -60,9 +60,12 @@ def plan(place: Place) -> Plan:
     if not place.log_start <= position <= place.log_end:
         warning = (
             f"the committed position {position} lies outside the log, which holds {place.log_start} to "
-            f"{place.log_end}: the topic was made anew or its records expired; reading from the earliest record"
+            f"{place.log_end}: records expired, the log was cut off, or the topic was made anew; reading from the "
+            "earliest record"
         )
-        return Plan(place.log_start, place.log_start, None, warnings=(warning,))
+        # Of a log that was cut off, much has been labelled; of records that took the place of expired ones, nothing.
+        labels = Labels(since_offset=place.log_start) if position > place.log_end else None
+        return Plan(place.log_start, place.log_start, labels, warnings=(warning,))
     if not metadata:  # an operator reset the group
         return Plan(position, position, None)
     try:

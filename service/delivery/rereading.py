@@ -201,7 +201,8 @@ class Rereading(threading.Thread):
                 self._take_label(reading, partition, record, source[1])
 
     def _take_letter(self, reading: Reading, record: Any, offset: int) -> None:
-        if offset >= reading.plan.position and topic_of(record) == reading.request.source.topic:
+        # Beyond the log's end they are of records that were cut off: others will have their offsets.
+        if reading.plan.position <= offset < reading.log_end and topic_of(record) == reading.request.source.topic:
             reading.reported.add(offset)
 
     def _take_label(self, reading: Reading, partition: TopicPartition, record: Any, offset: int) -> None:

@@ -1,5 +1,6 @@
 """Seeds, brokers, bundles, and the table of what was counted."""
 
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -11,11 +12,10 @@ from inference.bundle import Bundle
 from service.broker import JavaMissing
 from service.broker_artifacts import ArtifactError
 from tests.chaos.broker import FragileBroker
-from tests.chaos.reckoning import Report
+from tests.chaos.faults import KILLS
 from tests.chaos.stage import DELIVERIES, Stage, open_stage
 from tests.inference.bundles import har_bundle, text_bundle
 
-COUNTED = pytest.StashKey[list[str]]()
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
 
 
@@ -27,29 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if counted := config.stash.get(COUNTED, []):
-        terminalreporter.section(f"what was counted; CHAOS_SEED={SEED} does the same again")
-        for line in counted:
-            terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = itertools.chain.from_iterable(terminalreporter.stats.values())
+    if any("tests/chaos/" in getattr(report, "nodeid", "") for report in reports):
+        terminalreporter.section(f"CHAOS_SEED={SEED} CHAOS_KILLS={KILLS} does the same again")
 
 
 @pytest.fixture(scope="session")
 def seed() -> int:
     return SEED
-
-
-@pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    """Print a line at once, and again in the table at the end."""
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    assert isinstance(terminal, pytest.TerminalReporter)
-
-    def add(line: str) -> None:
-        terminal.write_line(f"{request.node.name}: {line}")
-        request.config.stash.setdefault(COUNTED, []).append(f"{request.node.name}: {line}")
-
-    return add
 
 
 @pytest.fixture(params=DELIVERIES)

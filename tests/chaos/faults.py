@@ -1,9 +1,12 @@
 """Seeded schedules of faults, and the clock that plays them."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+KILLS = int(os.environ.get("CHAOS_KILLS") or 10)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,13 @@ def commit(stage: Stage, positions: Mapping[int, tuple[int, str]]) -> None:
         )
 
 
+def forget_commits(stage: Stage) -> None:
+    """Delete a group without members, and so its commits, as brokers do when nobody came for a week."""
+    group = stage.flags["--kafka.group-id"]
+    with _asking(stage) as admin:
+        admin.delete_consumer_groups([group])[group].result(TIMEOUT_S)
+
+
 def rewind_points(stage: Stage) -> dict[int, int]:
     """Return where a successor would begin to read, by the commits' metadata."""
     return {partition: json.loads(metadata)["rewind_to"] for partition, (_, metadata) in committed(stage).items()}

@@ -32,12 +32,14 @@ def reckon(
     allowed_letters: Expected | None = None,
     anywhere: bool = False,
     duplicates_at_most: int | None = None,
+    letters_twice_at_most: int | None = None,
 ) -> Reckoning:
     """Wait until all that was expected has come, let the workers finish, read the rest, count and judge.
 
     Nothing may be missing or wrong in either mode, but labels that are ``allowed`` may be there or not, whatever they
     say, and so may the dead letters of ``allowed_letters``. ``anywhere`` lets labels lie in any partition. Exactly once
-    nothing may come twice; at least once labels may, as often as ``duplicates_at_most``, or any number of times.
+    nothing may come twice; at least once labels may, as often as ``duplicates_at_most``, or any number of times, and
+    dead letters likewise.
     """
     wanted = stage.expected(sent, silent=silent) if expected is None else expected
     outputs = None if anywhere else stage.outputs
@@ -56,8 +58,8 @@ def reckon(
         )
     for tally in (counted.labels, counted.letters):
         report(str(tally))
-    for tally in (counted.labels, counted.letters):
-        _judge(tally, stage, duplicates_at_most if tally is counted.labels else None)
+    _judge(counted.labels, stage, duplicates_at_most)
+    _judge(counted.letters, stage, letters_twice_at_most)
     assert set(statuses) == {0}, f"the workers ended with {statuses}: {fleet.said()[-3000:]}"
     return counted
 

@@ -1,17 +1,15 @@
 """SIGKILL of workers at random moments."""
 
-import os
 from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.faults import kill_schedule, play
+from tests.chaos.faults import KILLS, kill_schedule, play
 from tests.chaos.load import messy_devices, texts
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
 from tests.inference.bundles import WORDS
 
-KILLS = int(os.environ.get("CHAOS_KILLS") or 10)
 TEXT_KILLS = max(3, KILLS // 5)
 CALM_S = 5.0
 

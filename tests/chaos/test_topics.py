@@ -9,9 +9,11 @@ from tests.chaos.expected import Expected, Identity
 from tests.chaos.load import Record, Sent, messy_devices
 from tests.chaos.operations import (
     add_partitions,
+    commit,
     committed,
     delete_records,
     delete_topic,
+    forget_commits,
     make_topic,
     rewind_points,
     set_up_topic,
@@ -140,6 +142,40 @@ def test_partitions_added_to_the_input_while_workers_run_are_read_from_their_sta
         add_partitions(stage, stage.input, PARTITIONS + 2)
         sent = first + stage.load(more).wait()
         reckon(stage, fleet, sent, report, duplicates_at_most=0)
+
+
+def test_commits_that_have_expired_have_all_read_again_and_nothing_said_twice(
+    make_stage: Callable[..., Stage], delivery: str, early: list[Record], late: list[Record], report: Report
+) -> None:
+    """Nobody ran for longer than the group's offsets are kept; records and labels are all there."""
+    stage = make_stage(delivery=delivery)
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        first = stage.load(early).wait()
+        wait_until_committed(stage, first)
+        assert fleet.stop(0) == [0]
+        forget_commits(stage)
+        assert committed(stage) == {}
+        fleet.start(0, 1)
+        sent = first + stage.load(late).wait()
+        reckon(stage, fleet, sent, report, duplicates_at_most=0, letters_twice_at_most=0)
+
+
+def test_commits_that_lie_beyond_the_log_are_told_of_and_nothing_is_said_twice(
+    make_stage: Callable[..., Stage], delivery: str, early: list[Record], late: list[Record], report: Report
+) -> None:
+    """A log that was cut off behind the position: what is left of it has been labelled."""
+    stage = make_stage(delivery=delivery)
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        first = stage.load(early).wait()
+        wait_until_committed(stage, first)
+        assert fleet.stop(0) == [0]
+        commit(stage, {number: (position + 1000, at) for number, (position, at) in committed(stage).items()})
+        fleet.start(0)
+        fleet.wait_until_said("lies outside the log")
+        sent = first + stage.load(late).wait()
+        reckon(stage, fleet, sent, report, duplicates_at_most=0, letters_twice_at_most=0)
 
 
 def test_commits_that_lie_before_the_log_are_told_of_and_all_that_is_left_is_labelled(

@@ -28,10 +28,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def member(clock: Clock) -> Any:
     """The parts of a coordinator that are leant on, with kafka-python's own heartbeat."""
-    return SimpleNamespace(state=MemberState.UNJOINED, heartbeat=Heartbeat(), _enable_heartbeat=lambda: None)
+    return SimpleNamespace(
+        state=MemberState.UNJOINED,
+        heartbeat=Heartbeat(),
+        _process_join_group_response=lambda response, sent_at: response,
+        _enable_heartbeat=lambda: None,
+    )
 
 
 def join(member: Any) -> None:
+    member.state = MemberState.REBALANCING
+    assert member._process_join_group_response("joined", 0.0) == "joined"
     member.state = MemberState.STABLE
     member._enable_heartbeat()
 
@@ -77,12 +84,24 @@ def test_a_member_that_looks_for_its_coordinator_is_no_surer_than_before(member:
     assert not lease.holds()
 
 
-def test_a_member_that_joins_again_goes_on(member: Any, clock: Clock) -> None:
+def test_a_join_s_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothing(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    member.state = MemberState.REBALANCING
+    member._process_join_group_response("joined", 0.0)
+    clock.now += 60
+    member.state = MemberState.STABLE
+    member._enable_heartbeat()
+    assert not lease.holds()
+
+
+def test_a_member_that_joins_again_goes_on_for_the_rest_of_its_session(member: Any, clock: Clock) -> None:
     lease = Lease(member, SESSION_S, clock.monotonic)
     join(member)
     member.state = MemberState.REBALANCING
-    clock.now += 30
+    clock.now += 9
     assert lease.holds()
+    clock.now += 2
+    assert not lease.holds()
 
 
 def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
@@ -90,3 +109,4 @@ def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
     join(member)
     member.state = MemberState.UNJOINED
     assert not lease.holds()
+    assert lease.is_out()

@@ -22,6 +22,8 @@ from tests.kafka.test_text_worker import Topics, as_message, common, some_texts,
 from tests.kafka.worker_process import WorkerProcess, running_worker
 
 LABELS = ("objective", "subjective")
+# `make chaos` runs these, too.
+pytestmark = pytest.mark.fault
 MAX_BATCH = 8
 DEADLINE_S = 2
 # The device's deadline, and what a busy machine takes for Kafka's farewells and the end of a process.
@@ -40,6 +42,7 @@ class Stage:
     topics: Topics
     bundles: list[Bundle]
     log: Path
+    report: Callable[[str], None]
     texts: list[str] = dataclasses.field(default_factory=list)
 
     def send(self, texts: Sequence[str]) -> None:
@@ -77,15 +80,17 @@ class Stage:
         counted = Counter(source_of(label)[1] for label in labels)
         assert set(counted) <= set(range(len(self.texts)))
         lacking, again = len(self.texts) - len(counted), len(labels) - len(counted)
-        print(f"expected {len(self.texts)}, seen {len(counted)}, missing {lacking}, duplicate {again}")
+        self.report(f"expected {len(self.texts)}, seen {len(counted)}, missing {lacking}, duplicate {again}")
         assert missing or not lacking
         assert not again  # the next worker reads back what the one that died had said
 
 
 @pytest.fixture
-def stage(broker: Broker, topic: Callable[..., str], first: Bundle, tmp_path: Path) -> Iterator[Stage]:
+def stage(
+    broker: Broker, topic: Callable[..., str], first: Bundle, tmp_path: Path, report: Callable[[str], None]
+) -> Iterator[Stage]:
     topics = Topics(broker, topic(), topic(), topic(1, max_message_bytes=str(2 * 1024 * 1024)))
-    yield Stage(topics, [first], tmp_path / "worker.log")
+    yield Stage(topics, [first], tmp_path / "worker.log", report)
     os.environ.pop("FAULT", None)
 
 

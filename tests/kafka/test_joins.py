@@ -11,6 +11,7 @@ import pytest
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.lease import Lease
 from service.broker import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
@@ -100,8 +101,11 @@ def test_a_member_that_freezes_while_it_joins_loses_what_others_took_meanwhile(
     name, released = topic(partitions=4), list[TopicPartition]()
     group = f"group-{name}"
     frozen, other = member(broker, name, group, released.extend), member(broker, name, group)
-    poll_until(frozen, lambda: len(frozen.assignment()) == 4)
     coordinator, thawed = frozen._coordinator, threading.Event()
+    lease = Lease(coordinator, SESSION_S, time.monotonic)
+    assert lease.is_out()
+    poll_until(frozen, lambda: len(frozen.assignment()) == 4)
+    assert lease.holds()
     answered = coordinator._process_join_group_response
 
     def freeze(*response: Any) -> Any:
@@ -116,11 +120,13 @@ def test_a_member_that_freezes_while_it_joins_loses_what_others_took_meanwhile(
             while len(other.assignment()) < 4 and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert not released
+            assert not lease.holds()
             thawed.set()
             while len(frozen.assignment()) != 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             while len(other.assignment()) != 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
+            assert lease.holds()
         assert sorted(released) == [TopicPartition(name, partition) for partition in range(4)]
         assert frozen.assignment().isdisjoint(other.assignment())
     finally:

@@ -1,11 +1,12 @@
 """What the worker makes of errors of a poll, without Kafka: they come of clusters, and at moments, that no test has."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka.errors import LogTruncationError
-from kafka.structs import TopicPartition
+from kafka.structs import MemberState, TopicPartition
 
 from service.worker import Worker
 
@@ -31,8 +32,8 @@ def test_after_an_unclean_election_the_partitions_cut_off_are_recovered_and_the_
     assert "cut off" in why
 
 
-@pytest.mark.parametrize("answered", [True, False])
-def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool) -> None:
+@pytest.mark.parametrize(("answered", "out"), [(True, False), (False, True)])
+def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool, out: bool) -> None:
     """A worker that thaws polls what had come, before its heartbeat tells that others have its partitions."""
     asked: list[bool] = []
     gone_back: list[bool] = []
@@ -42,9 +43,25 @@ def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool)
         return answered and len(asked) > 2
 
     worker: Any = SimpleNamespace(
-        _lease=SimpleNamespace(holds=holds), _assignment=SimpleNamespace(seek_back=lambda: gone_back.append(True))
+        _lease=SimpleNamespace(holds=holds, is_out=lambda: out and len(asked) > 2),
+        _assignment=SimpleNamespace(seek_back=lambda: gone_back.append(True)),
     )
     polled: Any = {CUT: ["records"]}
     assert Worker._if_still_ours(worker, polled) == (polled if answered else {})
     assert gone_back == ([] if answered else [True])
     assert len(asked) > 2
+
+
+def test_a_worker_that_the_group_has_put_out_waits_for_nothing_in_flight_when_it_is_to_end() -> None:
+    """Its partitions are lost, which only polls tell: it would wait for its whole grace."""
+    worker: Any = SimpleNamespace(
+        _lease=SimpleNamespace(is_out=lambda: True), _look_after_threads=lambda: None, _settled=lambda _: False
+    )
+    Worker._drain(worker, time.monotonic() + 60)
+    worker._lease.is_out = lambda: False
+    worker._consumer = SimpleNamespace(group_metadata=lambda: SimpleNamespace(state=MemberState.STABLE))
+    worker._assignment = SimpleNamespace(held={})
+    settled = iter([False, False, True])
+    worker._settled = lambda _: next(settled)
+    Worker._drain(worker, time.monotonic() + 60)
+    assert next(settled, None) is None

@@ -32,10 +32,16 @@ def test_an_operators_reset_has_no_metadata_and_starts_at_its_position_with_noth
     assert plan(replace(PLACE, committed=(50, ""))) == Plan(position=50, rewind_to=50, labels=None)
 
 
-@pytest.mark.parametrize(("log_start", "log_end"), [(60, 90), (0, 20)])
-def test_a_position_outside_the_log_starts_at_the_earliest_record_and_says_so(log_start: int, log_end: int) -> None:
+@pytest.mark.parametrize(
+    ("log_start", "log_end", "labels"),
+    [(60, 90, None), (0, 20, Labels(since_offset=0)), (5, 20, Labels(since_offset=5))],
+)
+def test_a_position_outside_the_log_starts_at_the_earliest_record_and_says_so(
+    log_start: int, log_end: int, labels: Labels | None
+) -> None:
+    """What is left of a log that was cut off has been labelled, up to where it ends."""
     found = plan(replace(PLACE, log_start=log_start, log_end=log_end))
-    assert (found.position, found.rewind_to, found.labels) == (log_start, log_start, None)
+    assert (found.position, found.rewind_to, found.labels) == (log_start, log_start, labels)
     assert "position 50 lies outside the log" in found.warnings[0]
 
 
