@@ -56,6 +56,16 @@ class _InPlace:
 
     _sock: Any
     _protocol: Any
+    _closed: bool
+
+    async def _read_from_sock(self) -> None:
+        try:
+            await super()._read_from_sock()  # type: ignore[misc]
+        except ValueError:
+            # Closed by another thread, as a client that ends is, just when it was to wait for the socket again:
+            # kafka-python would log a traceback.
+            if not self._closed:
+                raise
 
     def _sock_recv(self) -> tuple[bytes, KafkaConnectionError | None]:
         """Return what is to go through the parser, nothing where all that came is in the frame; or an error."""

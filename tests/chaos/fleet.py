@@ -3,7 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,7 @@ from typing import Self
 from tests.kafka.worker_process import STOPPED_WITHIN_S, WorkerProcess
 
 WATCH_S = 0.2
+SLICE_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,25 @@ class Fleet:
     def thaw(self, number: int) -> None:
         """Let it go on."""
         self._workers[number].process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def slowed(self, number: int) -> Iterator[None]:
+        """Let a worker have a thirtieth of the time, as on a machine that is far too slow for it."""
+        over = threading.Event()
+
+        def hold_back() -> None:
+            while not over.wait(SLICE_S):
+                self.freeze(number)
+                over.wait(29 * SLICE_S)
+                self.thaw(number)
+
+        holding_back = threading.Thread(target=hold_back, name="slowed")
+        holding_back.start()
+        try:
+            yield
+        finally:
+            over.set()
+            holding_back.join()
 
     def stop(self, *numbers: int) -> list[int]:
         """Ask these workers to end, all at once, and return their statuses."""

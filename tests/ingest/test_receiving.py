@@ -5,6 +5,7 @@ import itertools
 import select
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.errors import KafkaConnectionError
+from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.parser import KafkaProtocol
 
-from ingest.receiving import READ_BYTES, Frame, receive_in_place
+from ingest.receiving import _IN_PLACE, READ_BYTES, Frame, receive_in_place
 from ingest.tls import Tls
 from tests.certificates import Authority
 
@@ -218,3 +220,36 @@ def test_a_connection_whose_files_are_gone_is_closed(tmp_path: Path) -> None:
     with here, pytest.raises(FileNotFoundError):
         Tls(tmp_path / "gone").wrap_socket(there, server_hostname="localhost", do_handshake_on_connect=False)
     assert there.fileno() == -1
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_connection_that_is_closed_while_it_begins_to_wait_ends_without_a_traceback(
+    in_place: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As another thread may close it, which is half done then. Kafka-python's own transport leaves one."""
+    net = NetworkSelector()
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    transport = KafkaTCPTransport(net, here)
+    if in_place:
+        transport.__class__ = _IN_PLACE[KafkaTCPTransport]
+    closed = threading.Event()
+    register = net.register_event
+
+    def close_first(sock: socket.socket, *event: Any) -> None:
+        if sock is here and not closed.is_set():
+            transport._closed = True
+            here.close()
+            closed.set()
+        register(sock, *event)
+
+    monkeypatch.setattr(net, "register_event", close_first)
+    transport.resume_reading()
+    net.start()
+    try:
+        assert closed.wait(10)
+    finally:
+        net.stop()
+        net.close()
+        there.close()
+    assert any(record.exc_info for record in caplog.records) is not in_place
