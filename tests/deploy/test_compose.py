@@ -62,6 +62,16 @@ def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_progra
         accepted(ours()[name]["command"], service.get("environment", {}), monkeypatch)
 
 
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
+def test_one_service_builds_the_image_and_no_other_looks_for_it_elsewhere(file: str) -> None:
+    """Services that build the same tag at once fail on a fresh machine: docker/buildx#3576."""
+    told = yaml.safe_load((DEPLOY / file).read_text())["services"]
+    assert [name for name, service in told.items() if "build" in service] == ["topics"]
+    assert "profiles" not in ours()["topics"]
+    for name, service in ours().items():
+        assert service["pull_policy"] == ("build" if name == "topics" else "never")
+
+
 @pytest.mark.parametrize("path", MOUNTS)
 def test_what_is_mounted_is_there(path: Path) -> None:
     assert path.exists()
