@@ -1,4 +1,4 @@
-"""The Kubernetes manifests as an overlay gives them, held against Kubernetes' and KEDA's schemas and the program."""
+"""The Kubernetes manifests as an overlay gives them, held against the schemas of what reads them and the program."""
 
 import os
 import re
@@ -12,8 +12,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from prometheus_client import CollectorRegistry
 
+from deploy import rules
 from service.http import Health, serve
 from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
@@ -181,6 +183,59 @@ def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: 
         pod = found["Deployment", name]["spec"]["template"]["spec"]
         assert pod["containers"][0]["image"] == "mine:cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Manifests:
+    """What an overlay gives with the component for the Prometheus Operator."""
+    here = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
+    component = f"{here}/components/prometheus-operator"
+    told = {"resources": [f"{here}/overlays/cpu"], "components": [component]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    return built(tmp_path)
+
+
+def test_the_component_gives_what_the_prometheus_operator_knows(operated: Manifests) -> None:
+    given = {key: manifest for key, manifest in operated.items() if key not in manifests("cpu")}
+    assert {kind for kind, _ in given} == {"PodMonitor", "PrometheusRule"}
+    for (kind, _), manifest in given.items():
+        read = (PodMonitor if kind == "PodMonitor" else PrometheusRule).model_validate(manifest)
+        # What it doesn't know it drops.
+        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True)["spec"] == manifest["spec"]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_operator_scrapes_a_worker_as_the_job_that_alerts_and_dashboards_ask_for(
+    name: str, operated: Manifests
+) -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
+    (job,) = [job for job in prometheus["scrape_configs"] if job["dns_sd_configs"][0]["names"] == [name]]
+    monitor = operated["PodMonitor", name]
+    assert monitor["metadata"]["namespace"] == operated["Deployment", name]["metadata"]["namespace"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pods("cpu")[name]["metadata"]["labels"].items()
+    assert monitor["spec"]["podMetricsEndpoints"] == [
+        {
+            "port": "http",
+            "interval": prometheus["global"]["scrape_interval"],
+            "relabelings": [{"targetLabel": "job", "replacement": job["job_name"]}],
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_under_the_operator_a_worker_is_scaled_by_the_lag_of_its_own_namespace(name: str, operated: Manifests) -> None:
+    def query(of: Manifest) -> str:
+        return str(of["spec"]["triggers"][0]["metadata"]["query"])
+
+    namespace = operated["Deployment", name]["metadata"]["namespace"]
+    everywhere = query(of_kind("cpu", "ScaledObject")[name])
+    assert query(operated["ScaledObject", name]) == everywhere.replace("}", f', namespace="{namespace}"}}')
+
+
+def test_the_operators_rules_are_those_of_prometheus(operated: Manifests) -> None:
+    alerts = rules.ALERTS.read_text(encoding="utf-8")
+    assert rules.RULE.read_text(encoding="utf-8") == rules.rule(alerts), "make rules"
+    assert operated["PrometheusRule", "stridecast"]["spec"] == yaml.safe_load(alerts)
 
 
 @pytest.fixture
