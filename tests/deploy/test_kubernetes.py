@@ -16,6 +16,7 @@ from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from prometheus_client import CollectorRegistry
 
 from deploy import rules
+from service.commands.topics import PARTITIONS
 from service.http import Health, serve
 from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
@@ -145,6 +146,20 @@ def test_a_worker_is_scaled_by_its_own_lag(name: str) -> None:
     assert trigger["metadata"]["query"] == f'sum(max by (topic, partition) ({lag}{{worker="{kind}"}}))'
     # KEDA takes an empty answer for 0 by itself, and scales down while nothing is scraped.
     assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_rollout_needs_no_more_room_and_replaces_one_worker_at_a_time(overlay: str, name: str) -> None:
+    spec = of_kind(overlay, "Deployment")[name]["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert spec["minReadySeconds"] == 30
+
+
+def test_workers_are_not_more_than_partitions_and_on_gpus_few() -> None:
+    for overlay, least, most in (("cpu", 2, PARTITIONS), ("gpu", 1, 2)):
+        for scaled in of_kind(overlay, "ScaledObject").values():
+            assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (least, most)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
