@@ -156,6 +156,18 @@ def test_a_rollout_needs_no_more_room_and_replaces_one_worker_at_a_time(overlay:
     assert spec["minReadySeconds"] == 30
 
 
+@pytest.mark.parametrize("name", WORKERS)
+def test_workers_of_one_kind_are_spread_over_nodes_whatever_the_other_kind_does(name: str) -> None:
+    labels = pods("cpu")[name]["metadata"]["labels"]
+    (spread,) = pods("cpu")[name]["spec"]["topologySpreadConstraints"]
+    keys = set(spread["matchLabelKeys"])
+    assert "app.kubernetes.io/component" in keys
+    assert keys <= labels.keys()
+    # Kubernetes refuses a key that is in both.
+    assert not keys & spread["labelSelector"]["matchLabels"].keys()
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
 def test_workers_are_not_more_than_partitions_and_on_gpus_few() -> None:
     for overlay, least, most in (("cpu", 2, PARTITIONS), ("gpu", 1, 2)):
         for scaled in of_kind(overlay, "ScaledObject").values():
