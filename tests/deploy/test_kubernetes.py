@@ -201,17 +201,33 @@ def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
             assert device == (None if overlay == "cpu" else "cuda")
 
 
-def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+@pytest.fixture
+def read_me(tmp_path: Path) -> Manifests:
+    """What is built of the README's example, and of the patch that it gives for names that come from elsewhere."""
+    text = (DEPLOY / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", text, re.DOTALL)
+    (patches,) = re.findall(r"```yaml\n(patches:\n.*?)```", text, re.DOTALL)
     here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/").replace("<yours>", "mine")
-    (tmp_path / "kustomization.yaml").write_text(here)
-    found = built(tmp_path)
-    (settings,) = [manifest for (kind, _), manifest in found.items() if kind == "ConfigMap"]
+    (tmp_path / "kustomization.yaml").write_text(here + patches)
+    return built(tmp_path)
+
+
+def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(read_me: Manifests) -> None:
+    (settings,) = [manifest for (kind, _), manifest in read_me.items() if kind == "ConfigMap"]
     assert settings["data"]["STRIDECAST_KAFKA__BOOTSTRAP_SERVERS"] == "mine:9092"
     for name in WORKERS:
-        pod = found["Deployment", name]["spec"]["template"]["spec"]
+        pod = read_me["Deployment", name]["spec"]["template"]["spec"]
         assert pod["containers"][0]["image"] == "mine:cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_the_patch_of_the_readme_lets_workers_ask_for_names_elsewhere_too(read_me: Manifests) -> None:
+    policy = read_me["NetworkPolicy", "workers"]
+    kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
+    own, added = of_kind("cpu", "NetworkPolicy")["workers"]["spec"]["egress"], policy["spec"]["egress"]
+    assert added[: len(own)] == own
+    assert [{port["port"] for port in way["ports"]} for way in added[len(own) :]] == [{53}, {5353}]
+    assert all({port["protocol"] for port in way["ports"]} == {"UDP", "TCP"} for way in added[len(own) :])
 
 
 @pytest.fixture
