@@ -12,6 +12,7 @@ from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import (
     DEPLOY,
     DOCKERFILE,
+    VERSION,
     accepted,
     image_environment,
     mounts,
@@ -57,7 +58,7 @@ def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_progra
     changed = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"]
     assert changed.keys() == ours().keys()
     for name, service in changed.items():
-        assert service["image"] == "stridecast:cuda"
+        assert service["image"] == f"stridecast:{VERSION}-cuda"
         assert ("deploy" in service) == name.endswith("-worker")
         accepted(ours()[name]["command"], service.get("environment", {}), monkeypatch)
 
@@ -69,6 +70,8 @@ def test_one_service_builds_the_image_and_no_other_looks_for_it_elsewhere(file: 
     assert [name for name, service in told.items() if "build" in service] == ["topics"]
     assert "profiles" not in ours()["topics"]
     for name, service in ours().items():
+        # A version's own tag, so that the one before is still there to go back to.
+        assert service["image"] == f"stridecast:{VERSION}-cpu"
         assert service["pull_policy"] == ("build" if name == "topics" else "never")
 
 

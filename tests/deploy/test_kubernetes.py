@@ -20,7 +20,7 @@ from service.commands.topics import PARTITIONS
 from service.http import Health, serve
 from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
-from tests.deploy.composed import DEPLOY, accepted
+from tests.deploy.composed import DEPLOY, VERSION, accepted
 from tests.deploy.tools import tool
 
 OVERLAYS = ("cpu", "gpu")
@@ -192,7 +192,7 @@ def test_pods_keep_to_the_restricted_standard_on_a_root_that_cannot_be_written(o
 
 
 def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
-    for overlay, tag, gpus in (("cpu", "cpu", None), ("gpu", "cuda", 1)):
+    for overlay, tag, gpus in (("cpu", f"{VERSION}-cpu", None), ("gpu", f"{VERSION}-cuda", 1)):
         for name in WORKERS:
             (container,) = pods(overlay)[name]["spec"]["containers"]
             assert container["image"].endswith(f"stridecast:{tag}")
@@ -217,7 +217,7 @@ def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(read_me: M
     assert settings["data"]["STRIDECAST_KAFKA__BOOTSTRAP_SERVERS"] == "mine:9092"
     for name in WORKERS:
         pod = read_me["Deployment", name]["spec"]["template"]["spec"]
-        assert pod["containers"][0]["image"] == "mine:cpu"
+        assert pod["containers"][0]["image"] == f"mine:{VERSION}-cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
 
 
