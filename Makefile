@@ -87,7 +87,7 @@ PROMETHEUS := github.com/prometheus/prometheus/cmd
 		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
 	@touch $@
 
-image-check: setup  ## build the image and run it, with podman, where no Docker is; as root
+image-check: setup  ## build the image and run it, with podman, where no Docker is; as root; REQUIRE_IMAGE=1 fails where it can't
 	tests/deploy/image_check.sh
 
 # Their own environment: what they need is no business of the program's. AUDIT_FLAGS='--vulnerability-service osv' asks another one.
