@@ -126,6 +126,16 @@ def test_containers_may_do_little(name: str) -> None:
         assert service["read_only"]
 
 
+def test_grafana_leaves_its_plugins_as_they_came() -> None:
+    """On a read-only root, Grafana 13.2 unloads its Prometheus plugin to update it, and then has none.
+
+    https://github.com/grafana/grafana/issues/132528
+    """
+    grafana = services()["grafana"]
+    assert grafana["read_only"]
+    assert grafana["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
 @pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])
 def test_a_worker_may_take_longer_to_stop_than_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = accepted(ours()[name]["command"], ours()[name]["environment"], monkeypatch)
