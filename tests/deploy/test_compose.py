@@ -126,6 +126,14 @@ def test_containers_may_do_little(name: str) -> None:
         assert service["read_only"]
 
 
+@pytest.mark.parametrize("name", sorted(services()))
+def test_containers_fill_neither_memory_nor_the_disk_with_logs(name: str) -> None:
+    service = services()[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    # This driver throws old files away by itself; Docker's own default keeps all.
+    assert service["logging"] == {"driver": "local"}
+
+
 def test_grafana_leaves_its_plugins_as_they_came() -> None:
     """On a read-only root, Grafana 13.2 unloads its Prometheus plugin to update it, and then has none.
 
@@ -134,6 +142,11 @@ def test_grafana_leaves_its_plugins_as_they_came() -> None:
     grafana = services()["grafana"]
     assert grafana["read_only"]
     assert grafana["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
+def test_grafana_says_when_it_is_well() -> None:
+    (port,) = services()["grafana"]["ports"]
+    assert services()["grafana"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port.split(':')[2]}/api/health"
 
 
 @pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])
