@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards pictures image-check audit sbom lock clean
+.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards rules pictures image-check audit sbom lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -41,6 +41,9 @@ pictures: setup  ## draw benchmarks/pictures from what benchmarks recorded
 
 dashboards: setup  ## make Grafana's dashboards anew from deploy/dashboards
 	$(BIN)/python -m deploy.dashboards
+
+rules: setup  ## make the Prometheus Operator's rules anew from deploy/prometheus/alerts.yaml
+	$(BIN)/python -m deploy.rules
 
 KILLS ?= 100
 SEED ?=
@@ -84,7 +87,7 @@ PROMETHEUS := github.com/prometheus/prometheus/cmd
 		$(PROMETHEUS)/prometheus $(PROMETHEUS)/promtool ./check-grafana
 	@touch $@
 
-image-check: setup  ## build the image and run it, with podman, where no Docker is; as root
+image-check: setup  ## build the image and run it, with podman, where no Docker is; as root; REQUIRE_IMAGE=1 fails where it can't
 	tests/deploy/image_check.sh
 
 # Their own environment: what they need is no business of the program's. AUDIT_FLAGS='--vulnerability-service osv' asks another one.

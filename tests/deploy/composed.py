@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.settings import ServiceSettings, TopicSettings, load
 from tests.deploy.tools import ROOT
 
 DEPLOY = ROOT / "deploy"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 Service = dict[str, Any]
 

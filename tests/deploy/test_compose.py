@@ -12,6 +12,7 @@ from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import (
     DEPLOY,
     DOCKERFILE,
+    VERSION,
     accepted,
     image_environment,
     mounts,
@@ -57,9 +58,21 @@ def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_progra
     changed = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"]
     assert changed.keys() == ours().keys()
     for name, service in changed.items():
-        assert service["image"] == "stridecast:cuda"
+        assert service["image"] == f"stridecast:{VERSION}-cuda"
         assert ("deploy" in service) == name.endswith("-worker")
         accepted(ours()[name]["command"], service.get("environment", {}), monkeypatch)
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
+def test_one_service_builds_the_image_and_no_other_looks_for_it_elsewhere(file: str) -> None:
+    """Services that build the same tag at once fail on a fresh machine: docker/buildx#3576."""
+    told = yaml.safe_load((DEPLOY / file).read_text())["services"]
+    assert [name for name, service in told.items() if "build" in service] == ["topics"]
+    assert "profiles" not in ours()["topics"]
+    for name, service in ours().items():
+        # A version's own tag, so that the one before is still there to go back to.
+        assert service["image"] == f"stridecast:{VERSION}-cpu"
+        assert service["pull_policy"] == ("build" if name == "topics" else "never")
 
 
 @pytest.mark.parametrize("path", MOUNTS)
@@ -111,6 +124,29 @@ def test_containers_may_do_little(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     if name not in ("kafka", "kafka-ui"):
         assert service["read_only"]
+
+
+@pytest.mark.parametrize("name", sorted(services()))
+def test_containers_fill_neither_memory_nor_the_disk_with_logs(name: str) -> None:
+    service = services()[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    # This driver throws old files away by itself; Docker's own default keeps all.
+    assert service["logging"] == {"driver": "local"}
+
+
+def test_grafana_leaves_its_plugins_as_they_came() -> None:
+    """On a read-only root, Grafana 13.2 unloads its Prometheus plugin to update it, and then has none.
+
+    https://github.com/grafana/grafana/issues/132528
+    """
+    grafana = services()["grafana"]
+    assert grafana["read_only"]
+    assert grafana["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
+def test_grafana_says_when_it_is_well() -> None:
+    (port,) = services()["grafana"]["ports"]
+    assert services()["grafana"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port.split(':')[2]}/api/health"
 
 
 @pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])

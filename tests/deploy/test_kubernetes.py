@@ -1,4 +1,4 @@
-"""The Kubernetes manifests as an overlay gives them, held against Kubernetes' and KEDA's schemas and the program."""
+"""The Kubernetes manifests as an overlay gives them, held against the schemas of what reads them and the program."""
 
 import os
 import re
@@ -12,12 +12,15 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from prometheus_client import CollectorRegistry
 
+from deploy import rules
+from service.commands.topics import PARTITIONS
 from service.http import Health, serve
 from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
-from tests.deploy.composed import DEPLOY, accepted
+from tests.deploy.composed import DEPLOY, VERSION, accepted
 from tests.deploy.tools import tool
 
 OVERLAYS = ("cpu", "gpu")
@@ -141,6 +144,34 @@ def test_a_worker_is_scaled_by_its_own_lag(name: str) -> None:
     kind = pods("cpu")[name]["spec"]["containers"][0]["args"][1]
     lag = next(iter(PartitionGauges().collect())).name
     assert trigger["metadata"]["query"] == f'sum(max by (topic, partition) ({lag}{{worker="{kind}"}}))'
+    # KEDA takes an empty answer for 0 by itself, and scales down while nothing is scraped.
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_rollout_needs_no_more_room_and_replaces_one_worker_at_a_time(overlay: str, name: str) -> None:
+    spec = of_kind(overlay, "Deployment")[name]["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert spec["minReadySeconds"] == 30
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_workers_of_one_kind_are_spread_over_nodes_whatever_the_other_kind_does(name: str) -> None:
+    labels = pods("cpu")[name]["metadata"]["labels"]
+    (spread,) = pods("cpu")[name]["spec"]["topologySpreadConstraints"]
+    keys = set(spread["matchLabelKeys"])
+    assert "app.kubernetes.io/component" in keys
+    assert keys <= labels.keys()
+    # Kubernetes refuses a key that is in both.
+    assert not keys & spread["labelSelector"]["matchLabels"].keys()
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_workers_are_not_more_than_partitions_and_on_gpus_few() -> None:
+    for overlay, least, most in (("cpu", 2, PARTITIONS), ("gpu", 1, 2)):
+        for scaled in of_kind(overlay, "ScaledObject").values():
+            assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (least, most)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -161,7 +192,7 @@ def test_pods_keep_to_the_restricted_standard_on_a_root_that_cannot_be_written(o
 
 
 def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
-    for overlay, tag, gpus in (("cpu", "cpu", None), ("gpu", "cuda", 1)):
+    for overlay, tag, gpus in (("cpu", f"{VERSION}-cpu", None), ("gpu", f"{VERSION}-cuda", 1)):
         for name in WORKERS:
             (container,) = pods(overlay)[name]["spec"]["containers"]
             assert container["image"].endswith(f"stridecast:{tag}")
@@ -170,17 +201,86 @@ def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
             assert device == (None if overlay == "cpu" else "cuda")
 
 
-def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+@pytest.fixture
+def read_me(tmp_path: Path) -> Manifests:
+    """What is built of the README's example, and of the patch that it gives for names that come from elsewhere."""
+    text = (DEPLOY / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", text, re.DOTALL)
+    (patches,) = re.findall(r"```yaml\n(patches:\n.*?)```", text, re.DOTALL)
     here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/").replace("<yours>", "mine")
-    (tmp_path / "kustomization.yaml").write_text(here)
-    found = built(tmp_path)
-    (settings,) = [manifest for (kind, _), manifest in found.items() if kind == "ConfigMap"]
+    (tmp_path / "kustomization.yaml").write_text(here + patches)
+    return built(tmp_path)
+
+
+def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(read_me: Manifests) -> None:
+    (settings,) = [manifest for (kind, _), manifest in read_me.items() if kind == "ConfigMap"]
     assert settings["data"]["STRIDECAST_KAFKA__BOOTSTRAP_SERVERS"] == "mine:9092"
     for name in WORKERS:
-        pod = found["Deployment", name]["spec"]["template"]["spec"]
-        assert pod["containers"][0]["image"] == "mine:cpu"
+        pod = read_me["Deployment", name]["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == f"mine:{VERSION}-cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_the_patch_of_the_readme_lets_workers_ask_for_names_elsewhere_too(read_me: Manifests) -> None:
+    policy = read_me["NetworkPolicy", "workers"]
+    kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
+    own, added = of_kind("cpu", "NetworkPolicy")["workers"]["spec"]["egress"], policy["spec"]["egress"]
+    assert added[: len(own)] == own
+    assert [{port["port"] for port in way["ports"]} for way in added[len(own) :]] == [{53}, {5353}]
+    assert all({port["protocol"] for port in way["ports"]} == {"UDP", "TCP"} for way in added[len(own) :])
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Manifests:
+    """What an overlay gives with the component for the Prometheus Operator."""
+    here = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
+    component = f"{here}/components/prometheus-operator"
+    told = {"resources": [f"{here}/overlays/cpu"], "components": [component]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    return built(tmp_path)
+
+
+def test_the_component_gives_what_the_prometheus_operator_knows(operated: Manifests) -> None:
+    given = {key: manifest for key, manifest in operated.items() if key not in manifests("cpu")}
+    assert {kind for kind, _ in given} == {"PodMonitor", "PrometheusRule"}
+    for (kind, _), manifest in given.items():
+        read = (PodMonitor if kind == "PodMonitor" else PrometheusRule).model_validate(manifest)
+        # What it doesn't know it drops.
+        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True)["spec"] == manifest["spec"]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_operator_scrapes_a_worker_as_the_job_that_alerts_and_dashboards_ask_for(
+    name: str, operated: Manifests
+) -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
+    (job,) = [job for job in prometheus["scrape_configs"] if job["dns_sd_configs"][0]["names"] == [name]]
+    monitor = operated["PodMonitor", name]
+    assert monitor["metadata"]["namespace"] == operated["Deployment", name]["metadata"]["namespace"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pods("cpu")[name]["metadata"]["labels"].items()
+    assert monitor["spec"]["podMetricsEndpoints"] == [
+        {
+            "port": "http",
+            "interval": prometheus["global"]["scrape_interval"],
+            "relabelings": [{"targetLabel": "job", "replacement": job["job_name"]}],
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_under_the_operator_a_worker_is_scaled_by_the_lag_of_its_own_namespace(name: str, operated: Manifests) -> None:
+    def query(of: Manifest) -> str:
+        return str(of["spec"]["triggers"][0]["metadata"]["query"])
+
+    namespace = operated["Deployment", name]["metadata"]["namespace"]
+    everywhere = query(of_kind("cpu", "ScaledObject")[name])
+    assert query(operated["ScaledObject", name]) == everywhere.replace("}", f', namespace="{namespace}"}}')
+
+
+def test_the_operators_rules_are_those_of_prometheus(operated: Manifests) -> None:
+    alerts = rules.ALERTS.read_text(encoding="utf-8")
+    assert rules.RULE.read_text(encoding="utf-8") == rules.rule(alerts), "make rules"
+    assert operated["PrometheusRule", "stridecast"]["spec"] == yaml.safe_load(alerts)
 
 
 @pytest.fixture
