@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 
 class Lease:
-    """The lease of one consumer; it renews itself. Its method is for any thread.
+    """The lease of one consumer; it renews itself. Its methods are for any thread.
 
     ``clock`` is the one that kafka-python's heartbeats go by, `time.monotonic`.
     """
@@ -45,3 +45,8 @@ class Lease:
         state = self._coordinator.state
         fresh = self._clock() - self._since < self._session_timeout_s
         return state is MemberState.REBALANCING or (state is MemberState.STABLE and fresh)
+
+    def silence_s(self) -> float:
+        """Return for how long the group has answered no heartbeat, in seconds; 0 while none is sent."""
+        silence_s = self._clock() - self._since
+        return silence_s if self._coordinator.state is MemberState.STABLE and self._since > float("-inf") else 0.0
