@@ -248,13 +248,11 @@ def _device(board: Board) -> None:
     )
     board.lines(
         "GPU memory",
-        "What each process holds of its GPU, and what the GPU has; both are 0 on a CPU. What others hold is not in it: "
-        "nvidia-smi tells.",
-        "bytes",
-        [
-            (f"max by (instance) ({series('gpu_memory_reserved_bytes')})", "{{instance}} holds"),
-            (f"max by (instance) ({series('gpu_memory_total_bytes')})", "{{instance}} has"),
-        ],
+        "The share of its GPU's memory that each process holds; 0 on a CPU. What others hold is not in it: nvidia-smi "
+        "tells.",
+        "percentunit",
+        [(_gpu_share(), "{{instance}}")],
+        at_most(0.8, 0.95),
         columns=4,
     )
     board.lines(
@@ -266,3 +264,8 @@ def _device(board: Board) -> None:
         at_most(0.7, 0.9),
         columns=4,
     )
+
+
+def _gpu_share() -> str:
+    reserved, has = (f"max by (instance) ({series(f'gpu_memory_{name}_bytes')})" for name in ("reserved", "total"))
+    return f"{reserved} / clamp_min({has}, 1)"  # where there is no GPU, 0 of 0 bytes are no number
