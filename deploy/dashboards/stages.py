@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.common import StackingMode
 
 from deploy.dashboards import overview
 from deploy.dashboards.panels import NO_LIMITS, NONE_IS_ILL, NONE_IS_WELL, Board, Limits, at_least, at_most
-from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, total
+from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, since, total
 from service.settings import InferenceSettings
 
 QUEUE_FRAMES = InferenceSettings().queue_frames
@@ -202,19 +202,18 @@ def _kafka(board: Board) -> None:
         [(total("rewind_records", BY_PARTITION), PARTITION)],
         at_most(1_000_000, 5_000_000),
     )
-    progress = f"time() - max by ({BY_PARTITION}) ({series('partition_progress_timestamp_seconds')})"
     board.lines(
         "Age of the newest record read",
         "By Kafka's timestamp. It grows with the lag, and where nothing is sent.",
         "s",
-        [(progress, PARTITION)],
+        [(since("partition_progress_timestamp_seconds", f"max by ({BY_PARTITION})"), PARTITION)],
         at_most(10, 60),
     )
     board.lines(
         "Since the last poll",
         "How long ago the loop turned; at 15 s /livez turns red.",
         "s",
-        [(f"time() - min by (worker, instance) ({series('last_poll_timestamp_seconds')})", "{{worker}} {{instance}}")],
+        [(since("last_poll_timestamp_seconds", "min by (worker, instance)"), "{{worker}} {{instance}}")],
         at_most(5, 15),
     )
     board.lines(
