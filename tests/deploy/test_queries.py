@@ -1,4 +1,4 @@
-"""Every query of dashboards and alerts, on a real Prometheus that scrapes a worker of each kind under load."""
+"""Every query of dashboards, alerts and scalers, on a real Prometheus that scrapes a worker of each kind under load."""
 
 import re
 import subprocess
@@ -21,6 +21,13 @@ RULES = [
     for rule in group["rules"]
 ]
 SIGNALS = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+SCALERS = [
+    pytest.param(trigger["metadata"]["query"], id=found["metadata"]["name"])
+    for file in sorted((ROOT / "deploy/kubernetes/base").glob("*-worker.yaml"))
+    for found in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+    if found["kind"] == "ScaledObject"
+    for trigger in found["spec"]["triggers"]
+]
 TOLD = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 # What the operator's page says to be about activities alone.
 STARRED = set(re.findall(r"^\| `(stridecast_\w+)[^|]*` \* \|", TOLD, flags=re.MULTILINE))
@@ -118,6 +125,13 @@ def test_what_an_alert_compares_is_a_number_of_each_worker_under_load(
         match = re.fullmatch(r"(?:and |or (?:on \(\w+\) )?)?(.+) (?:>|==) [\d.]+(?: \* [\d.]+)?", line)
         assert match, f"not a signal beside a threshold: {line}"
         assert prometheus.numbers(match[1], partial(is_of, kinds_of(match[1])))
+
+
+@pytest.mark.parametrize("query", SCALERS)
+def test_what_a_scaler_asks_for_is_one_number(prometheus: Prometheus, query: str) -> None:
+    """KEDA takes the only element of the answer, and gives up on more than one."""
+    ((_, (waiting,)),) = prometheus.numbers(query)
+    assert waiting >= 0
 
 
 def test_prometheus_evaluates_all_rules(prometheus: Prometheus) -> None:
