@@ -3,7 +3,9 @@
 import re
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import yaml
@@ -21,13 +23,6 @@ RULES = [
     for rule in group["rules"]
 ]
 SIGNALS = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
-SCALERS = [
-    pytest.param(trigger["metadata"]["query"], id=found["metadata"]["name"])
-    for file in sorted((ROOT / "deploy/kubernetes/base").glob("*-worker.yaml"))
-    for found in yaml.safe_load_all(file.read_text(encoding="utf-8"))
-    if found["kind"] == "ScaledObject"
-    for trigger in found["spec"]["triggers"]
-]
 TOLD = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 # What the operator's page says to be about activities alone.
 STARRED = set(re.findall(r"^\| `(stridecast_\w+)[^|]*` \* \|", TOLD, flags=re.MULTILINE))
@@ -127,7 +122,25 @@ def test_what_an_alert_compares_is_a_number_of_each_worker_under_load(
         assert prometheus.numbers(match[1], partial(is_of, kinds_of(match[1])))
 
 
-@pytest.mark.parametrize("query", SCALERS)
+def scaler_queries() -> Iterator[Any]:
+    """The queries of the ScaledObjects, and those that kustomizations put in their place."""
+    for file in sorted((ROOT / "deploy/kubernetes").rglob("*.yaml")):
+        name = f"{file.parent.name}-{file.stem}"
+        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if document["kind"] == "ScaledObject":
+                yield from (
+                    pytest.param(trigger["metadata"]["query"], id=name) for trigger in document["spec"]["triggers"]
+                )
+            for patch in document.get("patches", []):
+                changes = yaml.safe_load(patch.get("patch", "[]"))
+                yield from (
+                    pytest.param(change["value"], id=f"{name}-{patch['target']['name']}")
+                    for change in (changes if isinstance(changes, list) else [])
+                    if change["path"].endswith("/metadata/query")
+                )
+
+
+@pytest.mark.parametrize("query", scaler_queries())
 def test_what_a_scaler_asks_for_is_one_number(prometheus: Prometheus, query: str) -> None:
     """KEDA takes the only element of the answer, and gives up on more than one."""
     ((_, (waiting,)),) = prometheus.numbers(query)
