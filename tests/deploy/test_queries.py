@@ -140,7 +140,7 @@ def scaler_queries() -> Iterator[Any]:
                 )
 
 
-@pytest.mark.parametrize("query", scaler_queries())
+@pytest.mark.parametrize("query", list(scaler_queries()))
 def test_what_a_scaler_asks_for_is_one_number(prometheus: Prometheus, query: str) -> None:
     """KEDA takes the only element of the answer, and gives up on more than one."""
     ((_, (waiting,)),) = prometheus.numbers(query)
