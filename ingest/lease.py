@@ -53,3 +53,8 @@ class Lease:
     def is_out(self) -> bool:
         """Tell whether the group is known to have put this member out, or never had it."""
         return self._coordinator.state is MemberState.UNJOINED
+
+    def silence_s(self) -> float:
+        """Return for how long the group has answered no heartbeat, in seconds; 0 while none is sent."""
+        silence_s = self._clock() - self._since
+        return silence_s if self._coordinator.state is MemberState.STABLE and self._since > float("-inf") else 0.0

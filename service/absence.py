@@ -12,21 +12,23 @@ NO_ANSWER_S = 5.0
 
 
 class Absence:
-    """Watches the answers to fetches; kafka-python tries on by itself."""
+    """Watches the answers to fetches; kafka-python tries on by itself. `silence_s` is for any thread."""
 
     def __init__(self, hearing: Hearing, servers: str) -> None:
         self._hearing = hearing
         self._servers = servers
-        self._fetching_since = time.monotonic()
+        self._fetching_since: float | None = None
         self._unanswered_since: float | None = None  # set while Kafka is known to be away
 
     def notice(self, *, fetching: bool) -> None:
         """Look; ``fetching`` is whether anything is asked for, for then an answer may be missing."""
         now = time.monotonic()
         if not fetching:
-            self._fetching_since = now
+            self._fetching_since = None
             return
-        last_answer = self._hearing.last_answer or float("-inf")
+        if self._fetching_since is None:
+            self._fetching_since = now
+        last_answer = self._last_answer
         waiting_since = max(self._fetching_since, last_answer)
         if self._unanswered_since is None and now - waiting_since >= NO_ANSWER_S:
             self._unanswered_since = waiting_since
@@ -34,3 +36,14 @@ class Absence:
         elif self._unanswered_since is not None and last_answer > self._unanswered_since:
             log.info("Kafka answers again, after %.0f s", now - self._unanswered_since)
             self._unanswered_since = None
+
+    def silence_s(self) -> float:
+        """Return for how long no fetch has been answered, in seconds; 0 while nothing is asked for."""
+        fetching_since = self._fetching_since
+        if fetching_since is None:
+            return 0.0
+        return time.monotonic() - max(fetching_since, self._last_answer)
+
+    @property
+    def _last_answer(self) -> float:
+        return self._hearing.last_answer or float("-inf")

@@ -285,9 +285,14 @@ class Worker:
         if counts is not None:
             add(f"active_{counts}", f"{counts.capitalize()} with an open window.", self._count_active)
         add("ready", "1 once the model serves and the group has been joined.", lambda: self.live and self.joined)
+        add("kafka_silence_seconds", "For how long a fetch or a heartbeat has been unanswered.", self._silence_s)
         add("queue_frames", "Frames waiting for the device.", lambda: lane.queued)
         add("queue_capacity_frames", "Frames that may wait.", lambda: lane.capacity)
         self._metrics.read_partitions_at_scrape(self._assignment.read)
+
+    def _silence_s(self) -> float:
+        """Whoever holds no partition, or has no room for more, still sends heartbeats, if nothing else."""
+        return max(self._absence.silence_s(), self._lease.silence_s())
 
     def _count_active(self) -> int:
         return sum(len(partition.stream) for partition in list(self._assignment.held.values()))

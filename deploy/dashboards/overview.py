@@ -180,6 +180,15 @@ def _labels(board: Board) -> None:
 def _trouble(board: Board) -> None:
     board.row("What goes wrong")
     board.lines(
+        "Kafka silent",
+        "For how long a fetch or a heartbeat has had no answer; a heartbeat is sent each second. The alert asks for "
+        "30 s. Lag stands still meanwhile.",
+        "s",
+        [(f"max by (worker, instance) ({series('kafka_silence_seconds')})", "{{worker}} {{instance}}")],
+        at_most(10, 30),
+        columns=4,
+    )
+    board.lines(
         "Errors",
         "What fails a second. All of it is tried again or has a way around; docs/operations.md has a line on each.",
         "count:errors/s",
@@ -194,6 +203,7 @@ def _trouble(board: Board) -> None:
             (rate("model_loads_total", "outcome", outcome="failure"), "model loads: {{outcome}}"),
         ],
         NONE_IS_WELL,
+        columns=4,
     )
     board.lines(
         "Dead letters by reason",
@@ -202,6 +212,7 @@ def _trouble(board: Board) -> None:
         "count:records/s",
         [(rate("records_rejected_total", "worker, reason"), "{{worker}} {{reason}}")],
         NONE_IS_WELL,
+        columns=4,
         stacking=StackingMode.NORMAL,
     )
     board.lines(
@@ -210,6 +221,7 @@ def _trouble(board: Board) -> None:
         "short",
         [(f"sum by (worker) (increase({series('split_devices_total')}[1h]))", "{{worker}}")],
         NONE_IS_WELL,
+        columns=4,
     )
 
 
@@ -236,13 +248,11 @@ def _device(board: Board) -> None:
     )
     board.lines(
         "GPU memory",
-        "What each process holds of its GPU, and what the GPU has; both are 0 on a CPU. What others hold is not in it: "
-        "nvidia-smi tells.",
-        "bytes",
-        [
-            (f"max by (instance) ({series('gpu_memory_reserved_bytes')})", "{{instance}} holds"),
-            (f"max by (instance) ({series('gpu_memory_total_bytes')})", "{{instance}} has"),
-        ],
+        "The share of its GPU's memory that each process holds; 0 on a CPU. What others hold is not in it: nvidia-smi "
+        "tells.",
+        "percentunit",
+        [(_gpu_share(), "{{instance}}")],
+        at_most(0.8, 0.95),
         columns=4,
     )
     board.lines(
@@ -254,3 +264,8 @@ def _device(board: Board) -> None:
         at_most(0.7, 0.9),
         columns=4,
     )
+
+
+def _gpu_share() -> str:
+    reserved, has = (f"max by (instance) ({series(f'gpu_memory_{name}_bytes')})" for name in ("reserved", "total"))
+    return f"{reserved} / clamp_min({has}, 1)"  # where there is no GPU, 0 of 0 bytes are no number

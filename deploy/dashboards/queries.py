@@ -19,6 +19,12 @@ def total(name: str, by: str = "worker") -> str:
     return f"sum by ({by}) ({series(name)})"
 
 
+def since(name: str, aggregation: str) -> str:
+    """Return how many seconds ago a gauge's moment was, of several the one that the aggregation takes."""
+    # A scrape is dated when it was due: what was answered later may lie after that.
+    return f"clamp_min(time() - {aggregation} ({series(name)}), 0)"
+
+
 def rate(name: str, by: str = "worker", **labels: str) -> str:
     """Return how much a counter grows a second, by some labels."""
     return f"sum by ({by}) (rate({series(name, **labels)}[{PER_SCRAPE}]))"

@@ -5,8 +5,10 @@ from grafana_foundation_sdk.models.common import StackingMode
 
 from deploy.dashboards import overview
 from deploy.dashboards.panels import NO_LIMITS, NONE_IS_ILL, NONE_IS_WELL, Board, Limits, at_least, at_most
-from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, total
+from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, since, total
+from service.settings import InferenceSettings
 
+QUEUE_FRAMES = InferenceSettings().queue_frames
 STAGE = "stage_duration_seconds"
 PARTITION = "{{worker}} {{topic}}-{{partition}}"
 BY_PARTITION = "worker, topic, partition"
@@ -89,9 +91,10 @@ def _window(board: Board) -> None:
     board.lines(
         "Lateness",
         "How far behind its device's newest a late reading was; activity.lateness_slots says how far is not "
-        "late. Empty while none is.",
+        "late. More slots help up to a second; from a minute on it is a clock, or a backlog. Empty while none is.",
         "s",
         [(quantile(share, "sample_lateness_seconds"), f"{{{{worker}}}} p{share * 100:g}") for share in (0.5, 0.99)],
+        at_most(1, 60),
     )
     complete = f"{rate('windows_total', outcome='labelled')} / {rate('windows_total')}"
     board.lines(
@@ -107,9 +110,10 @@ def _queue(board: Board) -> None:
     _durations(board, "queue", "a block of frames' wait for the device", at_most(0.1, 0.5))
     board.lines(
         "Frames that wait",
-        "And that may wait before reading pauses.",
+        "And that may wait before reading pauses: inference.queue_frames, at whose default the limits are.",
         "count:frames",
         [(total("queue_frames"), "{{worker}} wait"), (total("queue_capacity_frames"), "{{worker}} may wait")],
+        at_most(QUEUE_FRAMES / 2, QUEUE_FRAMES * 0.9),
     )
     board.lines(
         "Batches by why they left",
@@ -193,23 +197,23 @@ def _kafka(board: Board) -> None:
     board.lines(
         "Rewind by partition",
         "Records that a successor would replay before it reads on: about activity.idle_timeout_s of log once "
-        "caught up.",
+        "caught up. A million are some ten seconds' work.",
         "count:records",
         [(total("rewind_records", BY_PARTITION), PARTITION)],
+        at_most(1_000_000, 5_000_000),
     )
-    progress = f"time() - max by ({BY_PARTITION}) ({series('partition_progress_timestamp_seconds')})"
     board.lines(
         "Age of the newest record read",
         "By Kafka's timestamp. It grows with the lag, and where nothing is sent.",
         "s",
-        [(progress, PARTITION)],
+        [(since("partition_progress_timestamp_seconds", f"max by ({BY_PARTITION})"), PARTITION)],
         at_most(10, 60),
     )
     board.lines(
         "Since the last poll",
         "How long ago the loop turned; at 15 s /livez turns red.",
         "s",
-        [(f"time() - min by (worker, instance) ({series('last_poll_timestamp_seconds')})", "{{worker}} {{instance}}")],
+        [(since("last_poll_timestamp_seconds", "min by (worker, instance)"), "{{worker}} {{instance}}")],
         at_most(5, 15),
     )
     board.lines(

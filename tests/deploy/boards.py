@@ -20,6 +20,7 @@ class Query:
     expression: str
     legend: str
     unit: str
+    over_time: bool
     ill_when_none: bool
 
     @property
@@ -51,6 +52,8 @@ def queries() -> list[Query]:
             target["expr"],
             target["legendFormat"],
             defaults["unit"],
+            # As its panel asks it: for each moment of what is shown, or for now.
+            target.get("range", False),
             # Of shares that should be high, 0 is ill as well, but a busy machine's truth.
             defaults["thresholds"]["steps"][0]["color"] == "red" and defaults["unit"] != "percentunit",
         )

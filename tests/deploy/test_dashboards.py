@@ -18,10 +18,28 @@ PROVISIONING = ROOT / "deploy/grafana/provisioning"
 ALL_PANELS = [
     pytest.param(panel, id=f"{board['uid']}: {panel['title']}") for board in boards() for panel in panels(board)
 ]
+STAGE_ROWS = ("Decode", "Window", "Queue", "Inference", "Publish")
 NAMED = (
     *("Records read", "Readings", "Lag", "End to end", "Errors", "Dead letters by reason", "Activities over time"),
     *("Confidence", "Active devices", "Batch sizes", "Stages", "GPU memory"),
 )
+OVERVIEW, STAGES = "stridecast-overview", "stridecast-stages"
+WITHOUT_LIMITS = {
+    f"{OVERVIEW}: Activities over time": "no activity is worse than another",
+    f"{OVERVIEW}: Batch sizes": "they grow with the load, as they should; how full the queue is has limits",
+    f"{STAGES}: Readings a record": "as the producers choose: each form is well",
+    f"{STAGES}: Queue: share of time": "waits overlap, so their sum grows with the load; one wait has limits",
+    f"{STAGES}: Publish: share of time": "waits overlap, so their sum grows with the load; one wait has limits",
+    f"{STAGES}: Batches by why they left": "full batches are a device well used; how full the queue is has limits",
+    f"{STAGES}: What serves": "a name",
+    f"{STAGES}: Transactions": "one panel of good and bad outcomes; the bad ones have limits among the errors",
+    f"{STAGES}: Replayed": "it tells of restarts long ago; how long a recovery takes has limits",
+    **{
+        f"{STAGES}: {title}": "a heat map's colours say how often; how long or how full has limits beside it"
+        for title in (*(f"{stage}: spread" for stage in STAGE_ROWS), "Batch sizes")
+    },
+}
+"""Panels in whose values nothing is ill, and why."""
 
 
 def test_what_is_committed_is_what_the_generator_makes(tmp_path: Path) -> None:
@@ -65,7 +83,7 @@ def test_the_overview_shows_all_that_an_operator_asks_for() -> None:
 
 def test_each_stage_has_a_row_to_drill_into() -> None:
     rows = {panel["title"].lower() for panel in boards()[1]["panels"] if panel["type"] == "row"}
-    assert {"decode", "window", "queue", "inference", "publish"} <= rows
+    assert {stage.lower() for stage in STAGE_ROWS} <= rows
 
 
 @pytest.mark.parametrize("panel", ALL_PANELS)
@@ -73,9 +91,18 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_when_it_is_ill(panel: dict
     defaults = panel["fieldConfig"]["defaults"]
     assert len(panel["description"]) > 10
     assert defaults["unit"]
-    assert defaults["thresholds"]["steps"]
     limits = [step["value"] for step in defaults["thresholds"]["steps"][1:]]
     assert limits == sorted(limits)
+
+
+def test_every_panel_has_limits_but_those_in_which_nothing_is_ill() -> None:
+    without = {
+        f"{board['uid']}: {panel['title']}"
+        for board in boards()
+        for panel in panels(board)
+        if len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) < 2
+    }
+    assert without == WITHOUT_LIMITS.keys()
 
 
 @pytest.mark.parametrize("panel", ALL_PANELS)

@@ -1,4 +1,4 @@
-"""A worker under load, and a Prometheus that scrapes it with the deployment's own rules."""
+"""Workers under load, and a Prometheus that scrapes them with the deployment's own rules."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from tests.kafka.outside_client import producer
 from tests.kafka.worker_process import clean_environment, free_port
 
 SETTINGS = ROOT / "deploy/prometheus/prometheus.yaml"
-ANSWERS_WITHIN_S = 60
+TEXTS = ROOT / "deploy/replay/texts.txt"
+ANSWERS_WITHIN_S = 120
+LOOKED_AT_S = 30
+"""What a panel of lines is asked to show; each second of it is scraped."""
 MESS_EACH_S = 0.5
 LATE_BY_MS = 60_000
 
-Vector = list[tuple[dict[str, str], float]]
-"""Labels and value of each series."""
+Series = list[tuple[dict[str, str], list[float]]]
+"""Labels and values of each series: one of now, or those over time."""
 
 
 class Prometheus:
@@ -39,21 +42,37 @@ class Prometheus:
         with urllib.request.urlopen(f"{self._url}{path}?{query}", timeout=10) as response:
             return json.load(response)["data"]
 
-    def vector(self, expression: str) -> Vector:
-        """What a query answers now."""
-        found = self.get("/api/v1/query", query=expression)
-        assert found["resultType"] == "vector", f"{expression} is a {found['resultType']}"
-        return [(series["metric"], float(series["value"][1])) for series in found["result"]]
+    def now(self, expression: str) -> Series:
+        """What a query answers now, as a panel of numbers and the rules ask it."""
+        return self._series("vector", "/api/v1/query", query=expression)
 
-    def numbers(self, expression: str, *, above_zero: bool = False) -> Vector:
-        """What a query answers as soon as it is all numbers (and not all 0); fails where no such answer comes."""
+    def lately(self, expression: str) -> Series:
+        """What a query answers for each of the last seconds, as a panel of lines asks it."""
+        end = time.time()
+        start = end - LOOKED_AT_S
+        return self._series(
+            "matrix", "/api/v1/query_range", query=expression, start=f"{start:.3f}", end=f"{end:.3f}", step="1"
+        )
+
+    def _series(self, kind: str, path: str, **parameters: str) -> Series:
+        found = self.get(path, **parameters)
+        assert found["resultType"] == kind, f"{parameters['query']} is a {found['resultType']}"
+        points = [(series["metric"], series.get("values") or [series["value"]]) for series in found["result"]]
+        return [(labels, [float(value) for _, value in values]) for labels, values in points]
+
+    def numbers(self, expression: str, good: Callable[[Series], bool] = bool, *, over_time: bool = False) -> Series:
+        """What a query answers as soon as each series is a number, and all is good; fails where no such answer comes.
+
+        Over time, most points of each series have to be numbers; the others are left out.
+        """
+        ask, least = (self.lately, LOOKED_AT_S // 2 + 1) if over_time else (self.now, 1)
         deadline = time.monotonic() + ANSWERS_WITHIN_S
         while True:
-            found = self.vector(expression)
-            good = bool(found) and all(math.isfinite(value) for _, value in found)
-            if good and (not above_zero or any(value > 0 for _, value in found)):
+            answered = ask(expression)
+            found = [(labels, [value for value in values if math.isfinite(value)]) for labels, values in answered]
+            if found and all(len(values) >= least for _, values in found) and good(found):
                 return found
-            assert time.monotonic() < deadline, f"{expression}\nanswers {found}"
+            assert time.monotonic() < deadline, f"{expression}\nanswers {answered}"
             time.sleep(0.5)
 
     def wait_until_up(self, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -68,22 +87,27 @@ class Prometheus:
                 time.sleep(0.1)
 
 
-def settings_for(worker_port: int) -> dict[str, Any]:
-    """The deployment's settings, but each second, and with the activity workers at an address of their own."""
+def settings_for(ports: Mapping[str, int], labels: Mapping[str, str]) -> dict[str, Any]:
+    """The deployment's settings, but each second, and with each kind's worker at a port of this machine.
+
+    ``labels`` are what a cluster's Prometheus adds to all that it scrapes.
+    """
     settings: dict[str, Any] = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     settings["global"] = dict.fromkeys(settings["global"], "1s")
     settings["rule_files"] = [str(SETTINGS.parent / name) for name in settings["rule_files"]]
-    (activity,) = [job for job in settings["scrape_configs"] if job["job_name"] == "stridecast-activity"]
-    del activity["dns_sd_configs"]
-    activity["static_configs"] = [{"targets": [f"127.0.0.1:{worker_port}"]}]
-    settings["scrape_configs"] = [activity]
+    jobs = {job["job_name"]: job for job in settings["scrape_configs"]}
+    assert jobs.keys() == {f"stridecast-{kind}" for kind in ports}
+    for kind, port in ports.items():
+        job = jobs[f"stridecast-{kind}"]
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"], "labels": dict(labels)}]
     return settings
 
 
 @contextmanager
-def running_prometheus(folder: Path, worker_port: int) -> Iterator[Prometheus]:
+def running_prometheus(folder: Path, settings: Mapping[str, Any]) -> Iterator[Prometheus]:
     program, port, log = tool("prometheus"), free_port(), folder / "prometheus.log"
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings_for(worker_port)))
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
     command = [str(program), f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -99,35 +123,35 @@ def running_prometheus(folder: Path, worker_port: int) -> Iterator[Prometheus]:
 
 
 @contextmanager
-def load(bootstrap_servers: str, topic: str, log: Path) -> Iterator[None]:
-    """Send synthetic people, and beside them what can't be read, and readings that come a minute late."""
+def load(bootstrap_servers: str, folder: Path) -> Iterator[None]:
+    """Send synthetic people and texts, and beside them what can't be read, and readings that come a minute late."""
+    sent = {"people": ["--devices", "20"], "texts": ["--texts", str(TEXTS), "--repeat"]}
     command = [sys.executable, "-m", "service", "replay", "--kafka.bootstrap-servers", bootstrap_servers]
-    with log.open("wb") as output:
-        people = subprocess.Popen(
-            [*command, "--activity.input-topic", topic, "--devices", "20"],
-            stdout=output,
-            stderr=output,
-            env=clean_environment(),
-        )
+    senders = []
+    for name, flags in sent.items():
+        with (folder / f"{name}.log").open("wb") as output:
+            senders.append(subprocess.Popen([*command, *flags], stdout=output, stderr=output, env=clean_environment()))
     stop = threading.Event()
-    mess = threading.Thread(target=_make_a_mess, args=(bootstrap_servers, topic, stop))
+    mess = threading.Thread(target=_make_a_mess, args=(bootstrap_servers, stop))
     mess.start()
     try:
         yield
     finally:
         stop.set()
         mess.join(30)
-        people.kill()
-        people.wait()
+        for sender in senders:
+            sender.kill()
+            sender.wait()
 
 
-def _make_a_mess(bootstrap_servers: str, topic: str, stop: threading.Event) -> None:
+def _make_a_mess(bootstrap_servers: str, stop: threading.Event) -> None:
     client = producer(bootstrap_servers)
     while not stop.wait(MESS_EACH_S):
         now_ms = time.time_ns() // 1_000_000
         for timestamp in (now_ms, now_ms - LATE_BY_MS):
             reading = {"device_id": "late", "timestamp": timestamp, "x": 0.0, "y": 9.8, "z": 0.0}
-            client.produce(topic, key=b"late", value=json.dumps(reading).encode())
-        client.produce(topic, key=b"broken", value=b"{")
+            client.produce("accelerometer", key=b"late", value=json.dumps(reading).encode())
+        for topic in ("accelerometer", "texts"):
+            client.produce(topic, key=b"broken", value=b"{")
         client.poll(0)
     client.flush(10)

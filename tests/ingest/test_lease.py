@@ -110,3 +110,24 @@ def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
     member.state = MemberState.UNJOINED
     assert not lease.holds()
     assert lease.is_out()
+
+
+def test_a_group_is_silent_since_the_last_heartbeat_that_it_has_answered(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    assert lease.silence_s() == 0
+    join(member)
+    clock.now += 1
+    member.heartbeat.sent_heartbeat()
+    member.heartbeat.received_heartbeat()
+    clock.now += 40
+    member.heartbeat.sent_heartbeat()
+    assert lease.silence_s() == 40
+
+
+def test_a_group_that_is_sent_no_heartbeats_is_not_silent(member: Any, clock: Clock) -> None:
+    lease = Lease(member, SESSION_S, clock.monotonic)
+    join(member)
+    clock.now += 40
+    for state in (MemberState.REBALANCING, MemberState.UNJOINED):
+        member.state = state
+        assert lease.silence_s() == 0

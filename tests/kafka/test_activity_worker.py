@@ -450,8 +450,13 @@ def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines
             here.labels(6)
             own.stop()
             worker.wait_to_say("no answer from Kafka at ")
+            worker.wait_for(
+                "stridecast_kafka_silence_seconds", 15
+            )  # beyond a session: kafka-python looks for the group
+            assert worker.metric("stridecast_ready") == 1
             own.start()
             worker.wait_to_say("Kafka answers again, after ")
+            worker.wait_for("stridecast_kafka_silence_seconds", at_most=5)
             here.send([sample(reading) for reading in readings[400:]])
             check_labels(here, here.labels(len(windows)), windows)
             assert worker.terminate() == 0, worker.said()

@@ -1,5 +1,6 @@
 """A worker as its users run it: a process, its HTTP port, and its end."""
 
+import math
 import os
 import re
 import signal
@@ -55,10 +56,10 @@ class WorkerProcess:
                     total += float(match[3])
         return total
 
-    def wait_for(self, series: str, at_least: float, **labels: str) -> None:
+    def wait_for(self, series: str, at_least: float = -math.inf, *, at_most: float = math.inf, **labels: str) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
-        while (value := self.metric(series, **labels)) < at_least:
-            assert time.monotonic() < deadline, f"{series} is {value}, not {at_least}:\n{self.said()}"
+        while not at_least <= (value := self.metric(series, **labels)) <= at_most:
+            assert time.monotonic() < deadline, f"{series} is {value}, not {at_least} to {at_most}:\n{self.said()}"
             time.sleep(0.02)
 
     def wait_to_say(self, words: str) -> None:

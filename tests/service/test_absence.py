@@ -1,0 +1,78 @@
+"""How long Kafka has been silent, at any moment and whether or not anything is asked of it."""
+
+import pytest
+from kafka.structs import TopicPartition
+
+from ingest.consumer import Hearing
+from service.absence import Absence
+
+SOURCE = TopicPartition("accelerometer", 0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("service.absence.time", clock)
+    return clock
+
+
+def answer(hearing: Hearing, sent_at: float) -> None:
+    hearing.note_response([SOURCE], sent_at, {SOURCE: 7})
+
+
+def test_a_worker_that_asks_for_nothing_waits_for_nothing(clock: Clock) -> None:
+    absence = Absence(Hearing(), "kafka:9092")
+    assert absence.silence_s() == 0
+    absence.notice(fetching=False)
+    clock.now += 600
+    assert absence.silence_s() == 0
+
+
+def test_silence_begins_with_the_last_fetch_that_was_answered(clock: Clock) -> None:
+    hearing = Hearing()
+    absence = Absence(hearing, "kafka:9092")
+    absence.notice(fetching=True)
+    clock.now += 3
+    assert absence.silence_s() == 3
+    answer(hearing, clock.now)
+    clock.now += 40
+    assert absence.silence_s() == 40
+    answer(hearing, clock.now)
+    assert absence.silence_s() == 0
+
+
+def test_what_was_not_asked_for_is_no_silence_when_it_is_asked_for_again(clock: Clock) -> None:
+    """Nothing is fetched while all partitions are paused, nor by whoever holds none."""
+    hearing = Hearing()
+    absence = Absence(hearing, "kafka:9092")
+    absence.notice(fetching=True)
+    answer(hearing, clock.now)
+    absence.notice(fetching=False)
+    clock.now += 600
+    absence.notice(fetching=True)
+    clock.now += 2
+    assert absence.silence_s() == 2
+
+
+def test_silence_is_told_once_and_so_is_its_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    hearing = Hearing()
+    absence = Absence(hearing, "kafka:9092")
+    for _ in range(20):
+        absence.notice(fetching=True)
+        clock.now += 1
+    answer(hearing, clock.now)
+    absence.notice(fetching=True)
+    absence.notice(fetching=True)
+    assert caplog.messages == [
+        "no answer from Kafka at kafka:9092 for 5 s; trying on",
+        "Kafka answers again, after 20 s",
+    ]
