@@ -20,6 +20,7 @@ from tests.deploy.composed import (
     services,
 )
 from tests.deploy.tools import ROOT, tool
+from tests.kafka.secured import documented, lacking, needs
 
 FOREIGN = sorted(services().keys() - ours().keys())
 MOUNTS = [
@@ -118,6 +119,15 @@ def test_a_worker_may_take_longer_to_stop_than_it_takes(name: str, monkeypatch: 
     settings = accepted(ours()[name]["command"], ours()[name]["environment"], monkeypatch)
     assert isinstance(settings, ServiceSettings)
     assert seconds(ours()[name]["stop_grace_period"]) >= settings.shutdown_grace_s + 5
+
+
+@pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])
+def test_the_documented_rights_fit_the_worker_under_its_group(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They named the group `stridecast` alone, and no worker of this file has that."""
+    settings = accepted(ours()[name]["command"], ours()[name]["environment"], monkeypatch)
+    assert isinstance(settings, ServiceSettings)
+    assert settings.delivery == "exactly_once"
+    assert lacking(needs(ours()[name]["command"], settings), documented("worker")) == []
 
 
 def test_the_image_has_the_authorities_that_tls_and_token_endpoints_need() -> None:

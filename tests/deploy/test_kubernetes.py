@@ -19,6 +19,7 @@ from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import DEPLOY, accepted
 from tests.deploy.tools import tool
+from tests.kafka.secured import documented, lacking, needs
 
 OVERLAYS = ("cpu", "gpu")
 WORKERS = ("activity-worker", "text-worker")
@@ -181,6 +182,19 @@ def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(tmp_path: 
         pod = found["Deployment", name]["spec"]["template"]["spec"]
         assert pod["containers"][0]["image"] == "mine:cpu"
         assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_documented_rights_fit_the_worker_under_its_group(
+    overlay: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = pods(overlay)[name]
+    args = pod["spec"]["containers"][0]["args"]
+    settings = accepted(args, environment(overlay, pod), monkeypatch)
+    assert isinstance(settings, ServiceSettings)
+    assert settings.delivery == "exactly_once"
+    assert lacking(needs(args, settings), documented("worker")) == []
 
 
 @pytest.fixture

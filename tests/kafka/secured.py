@@ -15,6 +15,7 @@ from typing import Any
 
 import confluent_kafka.admin
 
+from service.clients import Clients
 from service.settings import KafkaSettings
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
@@ -38,6 +39,10 @@ class Right:
 
     def __str__(self) -> str:
         return f"{self.operation} {self.resource} {self.name}"
+
+    def allows(self, other: "Right") -> bool:
+        named = other.name.startswith(self.name) if self.prefixed else other.name == self.name
+        return named and (self.user, self.operation, self.resource) == (other.user, other.operation, other.resource)
 
     def binding(self) -> Any:
         spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", self.operation).upper()
@@ -73,6 +78,20 @@ def documented(user: str) -> list[Right]:
             for operation in said.operation
         ]
     return [right for right in rights if right.user == f"User:{user}"]
+
+
+def needs(command: list[str], settings: Any) -> list[Right]:
+    """What a worker needs of its group and of transactions with these settings, by the names that it will use."""
+    kind, kafka = command[1], KafkaSettings(group_id=settings.kafka.group_id)
+    rights = [Right("User:worker", "Read", "group", kafka.group_id)]
+    if settings.delivery == "exactly_once":
+        transactional_id = Clients(kind, kafka)._transactional_id
+        rights += [Right("User:worker", "Write", "transactional_id", transactional_id)]
+    return rights
+
+
+def lacking(wanted: list[Right], given: list[Right]) -> list[Right]:
+    return [right for right in wanted if not any(each.allows(right) for each in given)]
 
 
 @dataclass
