@@ -16,6 +16,7 @@ from typing import Any
 import confluent_kafka.admin
 
 from service.clients import Clients
+from service.commands.topics import specs
 from service.settings import KafkaSettings
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
@@ -81,12 +82,19 @@ def documented(user: str) -> list[Right]:
 
 
 def needs(command: list[str], settings: Any) -> list[Right]:
-    """What a worker needs of its group and of transactions with these settings, by the names that it will use."""
-    kind, kafka = command[1], KafkaSettings(group_id=settings.kafka.group_id)
-    rights = [Right("User:worker", "Read", "group", kafka.group_id)]
+    """What a command needs with these settings, by the names that it will use; of workers, without their topics."""
+    user = f"User:{settings.kafka.sasl_username or 'worker'}"
+    if command[0] == "topics":
+        made = specs([settings.activity, settings.text], None)
+        operations = ("Create", "Describe", "DescribeConfigs")
+        return [Right(user, operation, "topic", topic.name) for topic in made for operation in operations]
+    if command[0] == "replay":
+        kind = settings.activity if settings.texts is None else settings.text
+        return [Right(user, "Write", "topic", kind.input_topic)]
+    kafka = KafkaSettings(group_id=settings.kafka.group_id)
+    rights = [Right(user, "Read", "group", kafka.group_id)]
     if settings.delivery == "exactly_once":
-        transactional_id = Clients(kind, kafka)._transactional_id
-        rights += [Right("User:worker", "Write", "transactional_id", transactional_id)]
+        rights += [Right(user, "Write", "transactional_id", Clients(command[1], kafka)._transactional_id)]
     return rights
 
 

@@ -14,7 +14,7 @@ from service.broker import Broker
 from tests.certificates import Authority, openssl
 from tests.kafka.worker_process import free_port
 
-PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "phone": "tr0ub4dor"}
+PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "sender": "tr0ub4dor"}
 AUDIENCE, ISSUER = "kafka", "https://tokens.example"
 KEY_ID = "signing-key"
 

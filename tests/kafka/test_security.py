@@ -150,13 +150,13 @@ def test_a_worker_that_lacks_a_right_ends_and_names_it(secured: Secured, right: 
 
 def test_there_is_nothing_else_that_a_user_may_do(secured: Secured) -> None:
     """The rights that the others were given don't let one in by another's door."""
-    done = command("topics", secured.settings("phone"))
+    done = command("topics", secured.settings("sender"))
     assert done.returncode == 1
     assert "topic 'activities'" in done.stderr
     assert "ACL DESCRIBE" in done.stderr
-    labels = connect(kafka.KafkaConsumer, access_to(secured.settings("phone")), group_id=None)
+    labels = connect(kafka.KafkaConsumer, access_to(secured.settings("sender")), group_id=None)
     try:
-        assert labels.topics() == {"accelerometer"}
+        assert labels.topics() == {"accelerometer", "texts"}
     finally:
         labels.close()
 
@@ -173,10 +173,10 @@ def test_a_worker_is_let_in_by_its_certificate(secured: Secured, tmp_path: Path)
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_readings_are_sent_with_each_mechanism_that_has_a_password(secured: Secured, mechanism: str) -> None:
-    settings = secured.settings("phone", mechanism)
+    settings = secured.settings("sender", mechanism)
     if mechanism == "SCRAM-SHA-256":
         clear: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "ssl_ca_file": None}
-        settings = secured.settings("phone", mechanism, bootstrap_servers=secured.broker.clear, **clear)
+        settings = secured.settings("sender", mechanism, bootstrap_servers=secured.broker.clear, **clear)
     done = command("replay", settings, "--devices", "2", "--seconds", "2", "--speed", "0")
     assert done.returncode == 0, done.stderr
     assert "sent 80 messages" in done.stderr
@@ -336,7 +336,7 @@ def test_a_worker_with_a_wrong_password_ends_and_shows_it_nowhere(secured: Secur
 
 def test_a_token_that_cannot_be_had_is_told_with_the_endpoints_reason(secured: Secured, tmp_path: Path) -> None:
     wrong = tmp_path / "secret"
-    wrong.write_text(PASSWORDS["phone"])
+    wrong.write_text(PASSWORDS["sender"])
     with pytest.raises(IngestError, match=r"no token from http://127\.0\.0\.1:\d+/token: HTTP 401, invalid_client"):
         connect(kafka.KafkaConsumer, access_to(secured.token(sasl_password_file=wrong)), group_id=None)
 
