@@ -17,7 +17,7 @@ import confluent_kafka.admin
 
 from service.clients import Clients
 from service.commands.topics import specs
-from service.settings import KafkaSettings
+from service.settings import KafkaSettings, KindSettings
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
 
@@ -81,8 +81,13 @@ def documented(user: str) -> list[Right]:
     return [right for right in rights if right.user == f"User:{user}"]
 
 
+def topics_of(kind: KindSettings) -> list[str]:
+    """A kind's input, and what its worker writes."""
+    return [kind.input_topic, kind.output_topic, kind.dead_letter_topic]
+
+
 def needs(command: list[str], settings: Any) -> list[Right]:
-    """What a command needs with these settings, by the names that it will use; of workers, without their topics."""
+    """What a command needs with these settings, by the names that it will use."""
     user = f"User:{settings.kafka.sasl_username or 'worker'}"
     if command[0] == "topics":
         made = specs([settings.activity, settings.text], None)
@@ -91,10 +96,13 @@ def needs(command: list[str], settings: Any) -> list[Right]:
     if command[0] == "replay":
         kind = settings.activity if settings.texts is None else settings.text
         return [Right(user, "Write", "topic", kind.input_topic)]
-    kafka = KafkaSettings(group_id=settings.kafka.group_id)
+    kind, kafka = command[1], KafkaSettings(group_id=settings.kafka.group_id)
     rights = [Right(user, "Read", "group", kafka.group_id)]
+    source, *written = topics_of(getattr(settings, kind))
+    rights += [Right(user, "Read", "topic", name) for name in (source, *written)]
+    rights += [Right(user, "Write", "topic", name) for name in written]
     if settings.delivery == "exactly_once":
-        rights += [Right(user, "Write", "transactional_id", Clients(command[1], kafka)._transactional_id)]
+        rights += [Right(user, "Write", "transactional_id", Clients(kind, kafka)._transactional_id)]
     return rights
 
 
@@ -156,27 +164,42 @@ class Secured:
         for future in self.admin.create_acls([right.binding() for right in rights]).values():
             future.result(10)
 
-    def take(self, right: Right) -> None:
-        bound = right.binding()
-        asked = outside.AclBindingFilter(
-            bound.restype,
-            bound.name,
-            bound.resource_pattern_type,
-            bound.principal,
-            bound.host,
-            bound.operation,
-            bound.permission_type,
-        )
-        (future,) = self.admin.delete_acls([asked]).values()
-        assert len(future.result(10)) == 1
+    def take(self, rights: list[Right]) -> None:
+        filters = []
+        for right in rights:
+            bound = right.binding()
+            filters.append(
+                outside.AclBindingFilter(
+                    bound.restype,
+                    bound.name,
+                    bound.resource_pattern_type,
+                    bound.principal,
+                    bound.host,
+                    bound.operation,
+                    bound.permission_type,
+                )
+            )
+        assert [len(future.result(10)) for future in self.admin.delete_acls(filters).values()] == [1] * len(rights)
 
     @contextmanager
     def without(self, right: Right) -> Iterator[None]:
-        self.take(right)
+        self.take([right])
         try:
             yield
         finally:
             self.give([right])
+
+    @contextmanager
+    def having_only(self, rights: list[Right]) -> Iterator[None]:
+        """Let the worker's user do this and nothing else of what is documented."""
+        had = documented("worker")
+        self.take(had)
+        self.give(rights)
+        try:
+            yield
+        finally:
+            self.take(rights)
+            self.give(had)
 
     def set_password(self, user: str, password: str) -> None:
         """Make a user, or change its password, for both SCRAM mechanisms."""
