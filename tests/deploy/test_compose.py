@@ -1,8 +1,10 @@
 """The compose file, held against its schema, the program's settings, and what is in this repository."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +23,7 @@ from tests.deploy.composed import (
     services,
 )
 from tests.deploy.tools import ROOT, tool
+from tests.kafka.secured import documented, lacking, needs
 
 FOREIGN = sorted(services().keys() - ours().keys())
 MOUNTS = [
@@ -156,6 +159,15 @@ def test_a_worker_may_take_longer_to_stop_than_it_takes(name: str, monkeypatch: 
     assert seconds(ours()[name]["stop_grace_period"]) >= settings.shutdown_grace_s + 5
 
 
+@pytest.mark.parametrize("name", [name for name in ours() if name.endswith("-worker")])
+def test_the_documented_rights_fit_the_worker_under_its_group(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They named the group `stridecast` alone, and no worker of this file has that."""
+    settings = accepted(ours()[name]["command"], ours()[name]["environment"], monkeypatch)
+    assert isinstance(settings, ServiceSettings)
+    assert settings.delivery == "exactly_once"
+    assert lacking(needs(ours()[name]["command"], settings), documented("worker")) == []
+
+
 def test_the_image_has_the_authorities_that_tls_and_token_endpoints_need() -> None:
     final = DOCKERFILE.split("\nFROM ")[-1]
     assert re.search(r"apt-get install .*\bca-certificates\b", final)
@@ -173,18 +185,42 @@ def test_what_the_image_copies_is_there_and_is_let_through() -> None:
         assert needed in let_through
 
 
-def test_the_example_of_secrets_is_what_compose_and_the_program_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (example,) = re.findall(r"```yaml\n# secured.yaml\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.DOTALL)
+@pytest.fixture
+def secured(tmp_path: Path) -> dict[str, Any]:
+    """What Docker Compose's own loader makes of compose.yaml and docs/security.md's example."""
+    security = (ROOT / "docs/security.md").read_text()
+    (example,) = re.findall(r"```yaml\n# deploy/secured.yaml\n(.*?)```", security, re.DOTALL)
+    files = re.findall(r"docker compose -f (\S+) -f (\S+) up", security)
+    assert files == [("deploy/compose.yaml", "deploy/secured.yaml")]  # whose paths are relative to the first's folder
     (tmp_path / "secured.yaml").write_text(example)
-    command = [str(tool("compose-spec")), "compose.yaml", str(tmp_path / "secured.yaml")]
+    command = [str(tool("compose-spec")), "-format", "json", "compose.yaml", str(tmp_path / "secured.yaml")]
     done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = yaml.safe_load(example)
-    service = told["services"]["activity-worker"]
-    environment = {**ours()["activity-worker"]["environment"], **service["environment"]}
-    kafka = accepted(ours()["activity-worker"]["command"], environment, monkeypatch).kafka
-    mounted = {Path("/run/secrets") / name for name in service["secrets"]}
-    assert {kafka.ssl_ca_file, kafka.sasl_password_file} == mounted
-    assert set(service["secrets"]) == set(told["secrets"])
+    return dict(json.loads(done.stdout))
+
+
+def test_nothing_of_the_secured_example_is_left_at_the_files_own_kafka(secured: dict[str, Any]) -> None:
+    """`topics`, the text worker and `replay` were: topics were made where no worker looked for them."""
+    assert secured["services"].keys() == services().keys() - {"kafka", "kafka-ui"}
+    assert "kafka:19092" not in str(secured["services"])
+
+
+@pytest.mark.parametrize("name", sorted(ours()))
+def test_the_secured_example_gives_each_command_a_user_that_may_do_it_and_its_files(
+    secured: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = secured["services"][name]
+    variables = dict(each.split("=", 1) for each in service["environment"])
+    settings = accepted(service["command"], {**image_environment(), **variables}, monkeypatch)
+    kafka = settings.kafka
+    assert (kafka.bootstrap_servers, kafka.security_protocol) == ("kafka-1.example:9093", "SASL_SSL")
+    mounted = {
+        Path("/run/secrets") / each["target"]: Path(secured["secrets"][each["source"]]["file"])
+        for each in service["secrets"]
+    }
+    assert mounted == {
+        kafka.ssl_ca_file: DEPLOY / "secrets/kafka-ca.pem",
+        kafka.sasl_password_file: DEPLOY / f"secrets/{kafka.sasl_username}-password",
+    }
+    assert kafka.sasl_username is not None
+    assert lacking(needs(service["command"], settings), documented(kafka.sasl_username)) == []

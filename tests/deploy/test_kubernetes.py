@@ -22,6 +22,7 @@ from service.metrics import PartitionGauges
 from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import DEPLOY, VERSION, accepted
 from tests.deploy.tools import tool
+from tests.kafka.secured import documented, lacking, needs
 
 OVERLAYS = ("cpu", "gpu")
 WORKERS = ("activity-worker", "text-worker")
@@ -283,42 +284,75 @@ def test_the_operators_rules_are_those_of_prometheus(operated: Manifests) -> Non
     assert operated["PrometheusRule", "stridecast"]["spec"] == yaml.safe_load(alerts)
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_documented_rights_fit_the_worker_under_its_group(
+    overlay: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = pods(overlay)[name]
+    args = pod["spec"]["containers"][0]["args"]
+    settings = accepted(args, environment(overlay, pod), monkeypatch)
+    assert isinstance(settings, ServiceSettings)
+    assert settings.delivery == "exactly_once"
+    assert lacking(needs(args, settings), documented("worker")) == []
+
+
+def example(folder: Path, *, job: bool) -> Manifests:
+    """What is built of docs/security.md's example, and of the patches that it gives beside it."""
+    security = (DEPLOY.parent / "docs/security.md").read_text()
+    (text,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", security, re.DOTALL)
+    without_job, ports = re.findall(r"```yaml\n(patches:\n.*?)```", security, re.DOTALL)
+    told = yaml.safe_load(text.replace("stridecast/deploy/", os.path.relpath(DEPLOY, folder) + "/"))
+    instead = told["patches"] if job else yaml.safe_load(without_job)["patches"]
+    told["patches"] = instead + yaml.safe_load(ports)["patches"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    return built(folder)
+
+
 @pytest.fixture
 def secured(tmp_path: Path) -> Manifests:
-    """What is built of docs/security.md's example, and of the patch that it gives for other ports."""
-    security = (DEPLOY.parent / "docs/security.md").read_text()
-    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", security, re.DOTALL)
-    (patches,) = re.findall(r"```yaml\n(patches:\n.*?)```", security, re.DOTALL)
-    here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/")
-    (tmp_path / "kustomization.yaml").write_text(here + patches)
-    return built(tmp_path)
+    return example(tmp_path, job=True)
 
 
-def test_the_component_mounts_the_secret_and_says_where_it_is(
-    secured: Manifests, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "name", "user", "secret"),
+    [
+        ("Deployment", "activity-worker", "worker", "kafka-access"),
+        ("Deployment", "text-worker", "worker", "kafka-access"),
+        ("Job", "topics", "operator", "kafka-access-operator"),
+    ],
+)
+def test_the_component_mounts_the_secret_of_a_user_that_may_do_it_and_says_where_it_is(
+    secured: Manifests, kind: str, name: str, user: str, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (told,) = [manifest["data"] for (kind, _), manifest in secured.items() if kind == "ConfigMap"]
-    for kind, name in (("Deployment", "activity-worker"), ("Deployment", "text-worker"), ("Job", "topics")):
-        kubernetes_validate.validate(secured[kind, name], VERSIONS[-1], strict=True)
-        spec = secured[kind, name]["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
-        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "kafka-access"]
-        (volume,) = [each for each in spec["volumes"] if each["name"] == "kafka-access"]
-        assert mount["readOnly"]
-        # Mode and group let the program's user read it, and nobody else.
-        assert volume["secret"] == {"secretName": "kafka-access", "defaultMode": 0o440}
-        assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
-        own = {each["name"]: each["value"] for each in container.get("env", [])}
-        kafka = accepted(container["args"], {**told, **own}, monkeypatch).kafka
-        assert kafka.security_protocol == "SASL_SSL"
-        assert [kafka.ssl_ca_file, kafka.sasl_password_file] == [
-            Path(mount["mountPath"]) / file for file in ("ca.pem", "password")
-        ]
-        assert (kafka.bootstrap_servers, kafka.sasl_mechanism, kafka.sasl_username) == (
-            "kafka-1.example:9093",
-            "SCRAM-SHA-512",
-            "worker",
-        )
+    """The job got the worker's user, which may make no topics."""
+    (told,) = [manifest["data"] for (of, _), manifest in secured.items() if of == "ConfigMap"]
+    kubernetes_validate.validate(secured[kind, name], VERSIONS[-1], strict=True)
+    spec = secured[kind, name]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "kafka-access"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "kafka-access"]
+    assert mount["readOnly"]
+    # Mode and group let the program's user read it, and nobody else.
+    assert volume["secret"] == {"secretName": secret, "defaultMode": 0o440}
+    assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+    own = {each["name"]: each["value"] for each in container.get("env", [])}
+    settings = accepted(container["args"], {**told, **own}, monkeypatch)
+    kafka = settings.kafka
+    assert kafka.security_protocol == "SASL_SSL"
+    assert [kafka.ssl_ca_file, kafka.sasl_password_file] == [
+        Path(mount["mountPath"]) / file for file in ("ca.pem", "password")
+    ]
+    assert (kafka.bootstrap_servers, kafka.sasl_mechanism) == ("kafka-1.example:9093", "SCRAM-SHA-512")
+    assert kafka.sasl_username == user
+    assert lacking(needs(container["args"], settings), documented(user)) == []
+
+
+def test_the_documents_leave_the_job_out_and_nothing_else(secured: Manifests, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    folder.mkdir()
+    assert secured.pop(("Job", "topics"))
+    assert example(folder, job=False) == secured
 
 
 def test_the_documents_open_a_token_endpoints_port_and_another_of_kafkas(secured: Manifests) -> None:
@@ -330,8 +364,14 @@ def test_the_documents_open_a_token_endpoints_port_and_another_of_kafkas(secured
     assert {"port": 9096} in ports
 
 
-def test_the_secret_that_the_documents_make_has_the_files_that_are_mounted() -> None:
-    documents = (DEPLOY.parent / "docs/security.md", DEPLOY / "kubernetes/components/kafka-security/kustomization.yaml")
-    for document in documents:
-        (command,) = re.findall(r"kubectl .*create secret generic kafka-access (.*)", document.read_text())
-        assert command.split() == ["--from-file=ca.pem", "--from-file=password"]
+def test_the_secrets_that_the_documents_make_have_the_files_that_are_mounted() -> None:
+    component = DEPLOY / "kubernetes/components/kafka-security/kustomization.yaml"
+    for document, names in (
+        (DEPLOY.parent / "docs/security.md", ["kafka-access", "kafka-access-operator"]),
+        (component, ["kafka-access"]),
+    ):
+        made = re.findall(r"kubectl .*create secret generic (\S+) (.*)", document.read_text())
+        assert [name for name, _ in made] == names
+        for _, files in made:
+            keys = [each.removeprefix("--from-file=").partition("=")[0] for each in files.split()]
+            assert keys == ["ca.pem", "password"]

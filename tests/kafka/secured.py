@@ -15,7 +15,9 @@ from typing import Any
 
 import confluent_kafka.admin
 
-from service.settings import KafkaSettings
+from service.clients import Clients
+from service.commands.topics import specs
+from service.settings import KafkaSettings, KindSettings
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
 
@@ -38,6 +40,10 @@ class Right:
 
     def __str__(self) -> str:
         return f"{self.operation} {self.resource} {self.name}"
+
+    def allows(self, other: "Right") -> bool:
+        named = other.name.startswith(self.name) if self.prefixed else other.name == self.name
+        return named and (self.user, self.operation, self.resource) == (other.user, other.operation, other.resource)
 
     def binding(self) -> Any:
         spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", self.operation).upper()
@@ -73,6 +79,35 @@ def documented(user: str) -> list[Right]:
             for operation in said.operation
         ]
     return [right for right in rights if right.user == f"User:{user}"]
+
+
+def topics_of(kind: KindSettings) -> list[str]:
+    """A kind's input, and what its worker writes."""
+    return [kind.input_topic, kind.output_topic, kind.dead_letter_topic]
+
+
+def needs(command: list[str], settings: Any) -> list[Right]:
+    """What a command needs with these settings, by the names that it will use."""
+    user = f"User:{settings.kafka.sasl_username or 'worker'}"
+    if command[0] == "topics":
+        made = specs([settings.activity, settings.text], None)
+        operations = ("Create", "Describe", "DescribeConfigs")
+        return [Right(user, operation, "topic", topic.name) for topic in made for operation in operations]
+    if command[0] == "replay":
+        kind = settings.activity if settings.texts is None else settings.text
+        return [Right(user, "Write", "topic", kind.input_topic)]
+    kind, kafka = command[1], KafkaSettings(group_id=settings.kafka.group_id)
+    rights = [Right(user, "Read", "group", kafka.group_id)]
+    source, *written = topics_of(getattr(settings, kind))
+    rights += [Right(user, "Read", "topic", name) for name in (source, *written)]
+    rights += [Right(user, "Write", "topic", name) for name in written]
+    if settings.delivery == "exactly_once":
+        rights += [Right(user, "Write", "transactional_id", Clients(kind, kafka)._transactional_id)]
+    return rights
+
+
+def lacking(wanted: list[Right], given: list[Right]) -> list[Right]:
+    return [right for right in wanted if not any(each.allows(right) for each in given)]
 
 
 @dataclass
@@ -129,27 +164,42 @@ class Secured:
         for future in self.admin.create_acls([right.binding() for right in rights]).values():
             future.result(10)
 
-    def take(self, right: Right) -> None:
-        bound = right.binding()
-        asked = outside.AclBindingFilter(
-            bound.restype,
-            bound.name,
-            bound.resource_pattern_type,
-            bound.principal,
-            bound.host,
-            bound.operation,
-            bound.permission_type,
-        )
-        (future,) = self.admin.delete_acls([asked]).values()
-        assert len(future.result(10)) == 1
+    def take(self, rights: list[Right]) -> None:
+        filters = []
+        for right in rights:
+            bound = right.binding()
+            filters.append(
+                outside.AclBindingFilter(
+                    bound.restype,
+                    bound.name,
+                    bound.resource_pattern_type,
+                    bound.principal,
+                    bound.host,
+                    bound.operation,
+                    bound.permission_type,
+                )
+            )
+        assert [len(future.result(10)) for future in self.admin.delete_acls(filters).values()] == [1] * len(rights)
 
     @contextmanager
     def without(self, right: Right) -> Iterator[None]:
-        self.take(right)
+        self.take([right])
         try:
             yield
         finally:
             self.give([right])
+
+    @contextmanager
+    def having_only(self, rights: list[Right]) -> Iterator[None]:
+        """Let the worker's user do this and nothing else of what is documented."""
+        had = documented("worker")
+        self.take(had)
+        self.give(rights)
+        try:
+            yield
+        finally:
+            self.take(rights)
+            self.give(had)
 
     def set_password(self, user: str, password: str) -> None:
         """Make a user, or change its password, for both SCRAM mechanisms."""

@@ -14,7 +14,7 @@ from service.broker import Broker
 from tests.certificates import Authority, openssl
 from tests.kafka.worker_process import free_port
 
-PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "phone": "tr0ub4dor"}
+PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "sender": "tr0ub4dor", "reader": "hunter-12"}
 AUDIENCE, ISSUER = "kafka", "https://tokens.example"
 KEY_ID = "signing-key"
 
@@ -56,13 +56,13 @@ class SecuredBroker(Broker):
     def _security(self) -> dict[str, str]:
         plain = " ".join(f'user_{name}="{password}"' for name, password in PASSWORDS.items())
         modules = "org.apache.kafka.common.security"
+        scram = f"{modules}.scram.ScramLoginModule required;"
         jaas = {
             "plain": f"{modules}.plain.PlainLoginModule required {plain};",
-            "scram-sha-512": f"{modules}.scram.ScramLoginModule required;",
+            "scram-sha-256": scram,
+            "scram-sha-512": scram,
             "oauthbearer": f"{modules}.oauthbearer.OAuthBearerLoginModule required;",
         }
-        # SCRAM-SHA-256 is enabled in the clear alone, so that there is one that the other listener doesn't take.
-        jaas_256 = {"scram-sha-256": jaas["scram-sha-512"]}
         return {
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self._signed.both),
@@ -70,9 +70,9 @@ class SecuredBroker(Broker):
             "ssl.truststore.location": str(self._authority.certificate),
             "listener.name.ssl.ssl.client.auth": "required",
             "listener.name.sasl_ssl.sasl.enabled.mechanisms": ",".join(jaas).upper(),
-            "listener.name.sasl_plaintext.sasl.enabled.mechanisms": "SCRAM-SHA-256",
+            "listener.name.sasl_plaintext.sasl.enabled.mechanisms": "SCRAM-SHA-512",
             **{f"listener.name.sasl_ssl.{name}.sasl.jaas.config": text for name, text in jaas.items()},
-            **{f"listener.name.sasl_plaintext.{name}.sasl.jaas.config": text for name, text in jaas_256.items()},
+            "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": scram,
             "listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class": (
                 f"{modules}.oauthbearer.OAuthBearerValidatorCallbackHandler"
             ),
