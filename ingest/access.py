@@ -101,7 +101,7 @@ def reason(error: BaseException, to: Access) -> str | None:
     if isinstance(error, InvalidReceiveError):
         return f"what answers there does not speak as Kafka does: {wants}"
     if isinstance(error, KafkaConnectionError) and _is_cut_off(error):
-        return f"connections are closed without an answer: {wants}"
+        return f"connections are closed without an answer: the broker is being restarted, or {wants}"
     return None
 
 
