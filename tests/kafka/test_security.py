@@ -224,19 +224,19 @@ def wait_until(ask: Callable[[], str], answered: Callable[[str], bool]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "right", "named"),
+    ("right", "named"),
     [
-        ("text", Right("User:worker", "Write", "topic", "text-labels"), "topic text-labels"),
-        ("activity", OF_GROUPS, "consumer group"),
-        ("activity", OF_TRANSACTIONS, "transactional id"),
+        (Right("User:worker", "Write", "topic", "activities"), "topic activities"),
+        (OF_GROUPS, "consumer group"),
+        (OF_TRANSACTIONS, "transactional id"),
     ],
     ids=str,
 )
 def test_a_worker_that_lacks_a_right_ends_and_names_it(
-    secured: Secured, kind: str, right: Right, named: str, tmp_path: Path
+    secured: Secured, right: Right, named: str, tmp_path: Path
 ) -> None:
     with secured.without(right):
-        worker = WorkerProcess(tmp_path / "log", *worker_flags(secured.settings(), "exactly_once"), kind=kind)
+        worker = WorkerProcess(tmp_path / "log", *worker_flags(secured.settings(), "exactly_once"))
         try:
             assert worker.process.wait(60) == 1
         finally:
