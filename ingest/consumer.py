@@ -40,6 +40,9 @@ HEARTBEAT_MS = 1_000
 # What a poll, a block of windows and a request with their labels cost is mostly by the piece. A poll takes up no more
 # partitions when it has so many records, and of each at most so many.
 MAX_POLL_RECORDS = 20_000
+# A group waits for so long for a member that it doesn't know to be dead: Kafka 4.4.0 has been seen to lose the sessions
+# of those that died around its own crash. A worker whose polls stop for so long gives its partitions to others.
+MAX_POLL_INTERVAL_MS = 60_000
 # New partitions of the topic are noticed within this.
 METADATA_MAX_AGE_MS = 30_000
 _REMEMBERED_FETCHES = 4096
@@ -232,6 +235,7 @@ def open_consumer(
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         heartbeat_interval_ms=min(HEARTBEAT_MS, int(1000 * session_timeout_s / 3)),
         session_timeout_ms=int(1000 * session_timeout_s),
+        max_poll_interval_ms=max(MAX_POLL_INTERVAL_MS, int(1000 * session_timeout_s)),
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
         max_poll_records=MAX_POLL_RECORDS,
     )

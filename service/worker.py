@@ -51,7 +51,7 @@ POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
 # For a heartbeat's answer, before what was polled is let go, and polled again.
 HEARTBEAT_WAIT_S = 1.0
-FINISH_POLL_S = 0.005
+HEARTBEAT_POLL_S = 0.005
 HANDOVER_S = 5.0
 LIVE_WITHIN_S = 15.0
 
@@ -217,7 +217,7 @@ class Worker:
             if self._lease.is_out() or time.monotonic() > deadline:
                 self._assignment.seek_back()
                 return {}
-            time.sleep(FINISH_POLL_S)
+            time.sleep(HEARTBEAT_POLL_S)
         return polled
 
     def _take(self, polled: dict[TopicPartition, list[Records]]) -> None:
@@ -264,13 +264,12 @@ class Worker:
             self._look_after_threads()
             if self._lease.is_out():
                 return  # what is in flight is no longer this worker's to say
-            if self._consumer.group_metadata().state == MemberState.REBALANCING:
-                self._consumer.pause(*self._consumer.assignment())
-                self._poll(BLOCKED_POLL_S)
-            elif self._settled(set(self._assignment.held)):
+            joining = self._consumer.group_metadata().state == MemberState.REBALANCING
+            if not joining and self._settled(set(self._assignment.held)):
                 return
-            else:
-                time.sleep(FINISH_POLL_S)
+            # Without polls the group would give the partitions away in the end.
+            self._consumer.pause(*self._consumer.assignment())
+            self._poll(BLOCKED_POLL_S)
         log.warning("the grace period is over: what is still in flight will be done again after a restart")
 
     def _close(self, timeout_s: float) -> None:

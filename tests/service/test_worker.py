@@ -53,15 +53,23 @@ def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool,
 
 
 def test_a_worker_that_the_group_has_put_out_waits_for_nothing_in_flight_when_it_is_to_end() -> None:
-    """Its partitions are lost, which only polls tell: it would wait for its whole grace."""
+    """Its partitions are lost, which only polls tell: it would wait for its whole grace. Others it does wait for."""
+    paused: list[TopicPartition] = []
+    polled: list[int] = []
     worker: Any = SimpleNamespace(
         _lease=SimpleNamespace(is_out=lambda: True), _look_after_threads=lambda: None, _settled=lambda _: False
     )
     Worker._drain(worker, time.monotonic() + 60)
     worker._lease.is_out = lambda: False
-    worker._consumer = SimpleNamespace(group_metadata=lambda: SimpleNamespace(state=MemberState.STABLE))
+    states = [MemberState.REBALANCING, MemberState.STABLE, MemberState.STABLE]
+    worker._consumer = SimpleNamespace(
+        group_metadata=lambda: SimpleNamespace(state=states.pop(0)), assignment=lambda: {CUT}, pause=paused.append
+    )
     worker._assignment = SimpleNamespace(held={})
-    settled = iter([False, False, True])
+    worker._poll = lambda _: polled.append(len(paused))
+    settled = iter([False, True])
     worker._settled = lambda _: next(settled)
     Worker._drain(worker, time.monotonic() + 60)
-    assert next(settled, None) is None
+    assert not states
+    assert paused == [CUT, CUT]
+    assert polled == [1, 2]
