@@ -129,7 +129,7 @@ MIRROR = mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
 
 $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.5 GB (PyTorch's CPU wheels from your index), once."; \
-	else echo "Downloading about 3.1 GB (5.8 GB on disk), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
+	else echo "Downloading about 3.1 GB (7 GB on disk, bytecode included), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
 	     echo "To do without them: make setup TORCH_INDEX=<address of an index of PyTorch's CPU wheels>"; fi
 	@$(UV) venv --quiet --allow-existing -p $(PYTHON) $(VENV)
 	@$(MIRROR) \

@@ -191,7 +191,7 @@ class InferenceSettings(Group):
     )
     engine: Literal["auto", "winograd", "openvino", "pytorch"] = Field(
         "auto",
-        description="what a CPU computes with; auto measures at the first start, for a second; "
+        description="what a CPU computes with; auto measures at the first start, for about five seconds; "
         "models that the engine doesn't know are PyTorch's",
     )
     max_batch: int | None = Field(
