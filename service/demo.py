@@ -81,11 +81,12 @@ class Board:
 
 
 class Rates:
-    """Messages and windows a second over the last seconds, from the worker's own metrics."""
+    """Messages and windows a second and their latency over the last ten seconds, from the worker's own metrics."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._seen: collections.deque[tuple[float, float, float]] = collections.deque(maxlen=10)
+        self._seen: collections.deque[tuple[float, float, float]] = collections.deque(maxlen=20)
+        self._latencies: collections.deque[list[tuple[float, float]]] = collections.deque(maxlen=20)
         self.p50_ms = math.nan
         self.p99_ms = math.nan
 
@@ -107,7 +108,10 @@ class Rates:
             if sample.name == "stridecast_end_to_end_latency_seconds_bucket"
         ]
         self._seen.append((time.monotonic(), messages, windows))
-        self.p50_ms, self.p99_ms = (1000 * quantile(buckets, share) for share in (0.5, 0.99))
+        self._latencies.append(buckets)
+        before = dict(self._latencies[0])
+        lately = [(bound, count - before.get(bound, 0.0)) for bound, count in buckets]
+        self.p50_ms, self.p99_ms = (1000 * quantile(lately, share) for share in (0.5, 0.99))
 
     @property
     def per_second(self) -> tuple[float, float]:
