@@ -41,6 +41,23 @@ def test_a_broker_that_is_killed_and_started_again_costs_no_window(
         reckon(stage, fleet, load.wait(), report)
 
 
+def test_workers_that_are_killed_with_their_broker_do_not_keep_the_others_from_their_partitions(
+    own_broker: FragileBroker, make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """Kafka has been seen to come back without the sessions of the dead, for whom the group then waits."""
+    stage = make_stage(own_broker, delivery=delivery)
+    records = messy_devices(seed, partitions=PARTITIONS, devices=3, seconds=25, speed=4)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1, 2)
+        load = stage.load(records)
+        time.sleep(7)
+        fleet.kill(1)
+        own_broker.kill()
+        fleet.kill(2)
+        own_broker.start()
+        reckon(stage, fleet, load.wait(), report)
+
+
 def test_a_broker_that_is_away_for_a_while_under_load_costs_no_window(
     own_broker: FragileBroker, make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
 ) -> None:
