@@ -18,8 +18,8 @@ class Lease:
     ``clock`` is the one that kafka-python's heartbeats go by, `time.monotonic`.
     """
 
-    def __init__(self, coordinator: Any, session_timeout_s: float, clock: Callable[[], float]) -> None:
-        self._coordinator = coordinator
+    def __init__(self, consumer: Any, session_timeout_s: float, clock: Callable[[], float]) -> None:
+        self._coordinator = coordinator = consumer._coordinator
         self._session_timeout_s = session_timeout_s
         self._clock = clock
         self._since = self._asked_for_place = float("-inf")

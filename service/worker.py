@@ -101,7 +101,7 @@ class Worker:
             # The last, for it joins the group; no callback comes before a poll.
             self._consumer = clients.open_consumer(topics.input_topic, self._handover, self._hearing)
             self._assignment.consumer = self._consumer
-            self._lease = Lease(self._consumer._coordinator, settings.kafka.session_timeout_s, time.monotonic)
+            self._lease = Lease(self._consumer, settings.kafka.session_timeout_s, time.monotonic)
             opened.callback(leave, self._consumer, GIVE_UP_S)
             names = [topics.input_topic, topics.output_topic, topics.dead_letter_topic]
             clients.refuse_missing_topics(self._consumer, names)

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
 REOPEN_S = 1.0
-HEARTBEAT_WAIT_S = 0.02
+HEARTBEAT_POLL_S = 0.02
 
 
 class AtLeastOnce:
@@ -71,7 +71,7 @@ class AtLeastOnce:
     def say(self, labels: Sequence[Labels]) -> None:
         """Send labels, once they are certainly this worker's to say: others may have the partitions by now."""
         while not self._may_write() and any(piece.owner.alive for piece in labels):
-            time.sleep(HEARTBEAT_WAIT_S)
+            time.sleep(HEARTBEAT_POLL_S)
         with self._producer.together():
             for piece in labels:
                 self._send(piece)

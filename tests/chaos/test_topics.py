@@ -1,11 +1,12 @@
 """Topics that go, refuse, expire, are cut short or grow while workers run."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
 from tests.chaos.expected import Expected, Identity
+from tests.chaos.fleet import Fleet
 from tests.chaos.load import Record, Sent, messy_devices
 from tests.chaos.operations import (
     add_partitions,
@@ -46,6 +47,15 @@ def wait_until_committed(stage: Stage, sent: Iterable[Sent]) -> None:
     while {partition: position for partition, (position, _) in committed(stage).items()} != ends:
         assert time.monotonic() < deadline, f"{committed(stage)} is committed, not {ends}"
         time.sleep(0.2)
+
+
+def label_and_stop(stage: Stage, fleet: Fleet, records: Sequence[Record]) -> list[Sent]:
+    """Have a worker label records and commit their end, and stop it; return what was sent."""
+    fleet.start(0)
+    sent = stage.load(records).wait()
+    wait_until_committed(stage, sent)
+    assert fleet.stop(0) == [0]
+    return sent
 
 
 def from_offsets(sent: Iterable[Sent], starts: dict[int, int]) -> list[Sent]:
@@ -150,10 +160,7 @@ def test_commits_that_have_expired_have_all_read_again_and_nothing_said_twice(
     """Nobody ran for longer than the group's offsets are kept; records and labels are all there."""
     stage = make_stage(delivery=delivery)
     with stage.fleet() as fleet:
-        fleet.start(0)
-        first = stage.load(early).wait()
-        wait_until_committed(stage, first)
-        assert fleet.stop(0) == [0]
+        first = label_and_stop(stage, fleet, early)
         forget_commits(stage)
         assert committed(stage) == {}
         fleet.start(0, 1)
@@ -167,10 +174,7 @@ def test_commits_that_lie_beyond_the_log_are_told_of_and_nothing_is_said_twice(
     """A log that was cut off behind the position: what is left of it has been labelled."""
     stage = make_stage(delivery=delivery)
     with stage.fleet() as fleet:
-        fleet.start(0)
-        first = stage.load(early).wait()
-        wait_until_committed(stage, first)
-        assert fleet.stop(0) == [0]
+        first = label_and_stop(stage, fleet, early)
         commit(stage, {number: (position + 1000, at) for number, (position, at) in committed(stage).items()})
         fleet.start(0)
         fleet.wait_until_said("lies outside the log")
@@ -184,10 +188,7 @@ def test_commits_that_lie_before_the_log_are_told_of_and_all_that_is_left_is_lab
     """Nobody ran for longer than the topic keeps: what expired unread is lost, and the log says so."""
     stage = make_stage(delivery=delivery)
     with stage.fleet() as fleet:
-        fleet.start(0)
-        first = stage.load(early).wait()
-        wait_until_committed(stage, first)
-        assert fleet.stop(0) == [0]
+        first = label_and_stop(stage, fleet, early)
         second = stage.load(late).wait()
         expired = {partition: position + 40 for partition, (position, _) in committed(stage).items()}
         delete_records(stage, stage.input, expired)
@@ -204,10 +205,7 @@ def test_an_input_cut_off_above_the_rewind_point_is_told_of_and_costs_what_was_o
 ) -> None:
     stage = make_stage(delivery=delivery)
     with stage.fleet() as fleet:
-        fleet.start(0)
-        first = stage.load(early).wait()
-        wait_until_committed(stage, first)
-        assert fleet.stop(0) == [0]
+        first = label_and_stop(stage, fleet, early)
         positions = {partition: position for partition, (position, _) in committed(stage).items()}
         points = rewind_points(stage)
         cut = {partition: (points[partition] + position + 1) // 2 for partition, position in positions.items()}
@@ -267,10 +265,7 @@ def test_an_input_compacted_under_the_rewind_point_costs_what_was_open_at_most(
     """Compaction leaves each device's last record: no warning can be had, for the log still begins where it did."""
     stage = make_stage(delivery=delivery)
     with stage.fleet() as fleet:
-        fleet.start(0)
-        first = stage.load(early).wait()
-        wait_until_committed(stage, first)
-        assert fleet.stop(0) == [0]
+        first = label_and_stop(stage, fleet, early)
         first += compact(stage, first)
         fleet.start(0)
         sent = first + stage.load(late).wait()

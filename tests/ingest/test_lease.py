@@ -6,16 +6,9 @@ from kafka.coordinator.heartbeat import Heartbeat
 from kafka.structs import MemberState
 
 from ingest.lease import Lease
+from tests.clock import Clock
 
 SESSION_S = 10.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def join(member: Any) -> None:
 
 
 def test_a_lease_begins_with_the_join(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     assert not lease.holds()
     join(member)
     assert lease.holds()
@@ -53,7 +46,7 @@ def test_a_lease_begins_with_the_join(member: Any, clock: Clock) -> None:
 def test_a_lease_lasts_for_a_session_from_the_sending_of_the_last_heartbeat_that_was_answered(
     member: Any, clock: Clock
 ) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     clock.now += 8
     member.heartbeat.sent_heartbeat()
@@ -66,7 +59,7 @@ def test_a_lease_lasts_for_a_session_from_the_sending_of_the_last_heartbeat_that
 
 
 def test_an_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothing(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     member.heartbeat.sent_heartbeat()
     clock.now += 60
@@ -76,7 +69,7 @@ def test_an_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothing(memb
 
 def test_a_member_that_looks_for_its_coordinator_is_no_surer_than_before(member: Any, clock: Clock) -> None:
     """kafka-python's own `session_timeout_expired` begins anew with each coordinator found."""
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     clock.now += 11
     member.heartbeat.reset_timeouts()
@@ -85,7 +78,7 @@ def test_a_member_that_looks_for_its_coordinator_is_no_surer_than_before(member:
 
 
 def test_a_join_s_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothing(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     member.state = MemberState.REBALANCING
     member._process_join_group_response("joined", 0.0)
     clock.now += 60
@@ -95,7 +88,7 @@ def test_a_join_s_answer_that_lay_in_the_socket_of_a_frozen_worker_renews_nothin
 
 
 def test_a_member_that_joins_again_goes_on_for_the_rest_of_its_session(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     member.state = MemberState.REBALANCING
     clock.now += 9
@@ -105,7 +98,7 @@ def test_a_member_that_joins_again_goes_on_for_the_rest_of_its_session(member: A
 
 
 def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     member.state = MemberState.UNJOINED
     assert not lease.holds()
@@ -113,7 +106,7 @@ def test_a_member_that_was_put_out_knows_it(member: Any, clock: Clock) -> None:
 
 
 def test_a_group_is_silent_since_the_last_heartbeat_that_it_has_answered(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     assert lease.silence_s() == 0
     join(member)
     clock.now += 1
@@ -125,7 +118,7 @@ def test_a_group_is_silent_since_the_last_heartbeat_that_it_has_answered(member:
 
 
 def test_a_group_that_is_sent_no_heartbeats_is_not_silent(member: Any, clock: Clock) -> None:
-    lease = Lease(member, SESSION_S, clock.monotonic)
+    lease = Lease(SimpleNamespace(_coordinator=member), SESSION_S, clock.monotonic)
     join(member)
     clock.now += 40
     for state in (MemberState.REBALANCING, MemberState.UNJOINED):

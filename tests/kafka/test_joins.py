@@ -102,7 +102,7 @@ def test_a_member_that_freezes_while_it_joins_loses_what_others_took_meanwhile(
     group = f"group-{name}"
     frozen, other = member(broker, name, group, released.extend), member(broker, name, group)
     coordinator, thawed = frozen._coordinator, threading.Event()
-    lease = Lease(coordinator, SESSION_S, time.monotonic)
+    lease = Lease(frozen, SESSION_S, time.monotonic)
     assert lease.is_out()
     poll_until(frozen, lambda: len(frozen.assignment()) == 4)
     assert lease.holds()

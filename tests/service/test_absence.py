@@ -5,16 +5,9 @@ from kafka.structs import TopicPartition
 
 from ingest.consumer import Hearing
 from service.absence import Absence
+from tests.clock import Clock
 
 SOURCE = TopicPartition("accelerometer", 0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

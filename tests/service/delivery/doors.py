@@ -22,18 +22,6 @@ MEMBER = ConsumerGroupMetadata("group", 3, "member", None, MemberState.STABLE)
 NOBODY = ConsumerGroupMetadata("group", -1, "", None, MemberState.UNJOINED)
 
 
-class Clock:
-    """Takes the place of the module ``time``: stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    time = monotonic
-
-
 class FakeAssignment(list[Partition]):
     """Holds partitions, and is a member of the group."""
 

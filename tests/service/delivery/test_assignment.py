@@ -15,7 +15,8 @@ from service.delivery.recovery import Plan
 from service.delivery.rereading import Found
 from service.delivery.said import Mark
 from service.kind import Stream
-from tests.service.delivery.doors import Clock, make_metrics
+from tests.clock import Clock
+from tests.service.delivery.doors import make_metrics
 
 SOURCE = TopicPartition("texts", 0)
 

@@ -15,9 +15,9 @@ from ingest.bodies import Bodies
 from ingest.connection import IngestError
 from service.delivery import at_least_once
 from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
+from tests.clock import Clock
 from tests.service.delivery.doors import (
     MEMBER,
-    Clock,
     FakeAssignment,
     make_letter,
     make_metrics,

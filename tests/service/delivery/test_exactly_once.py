@@ -13,10 +13,10 @@ from ingest.transactions import AbortableError, FencedError, RefusedError, Stale
 from service.delivery import exactly_once
 from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
 from service.delivery.partition import Partition
+from tests.clock import Clock
 from tests.service.delivery.doors import (
     MEMBER,
     NOBODY,
-    Clock,
     FakeAssignment,
     make_letter,
     make_metrics,
