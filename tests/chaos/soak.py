@@ -40,9 +40,8 @@ BROKER_WITHIN_S = 240.0  # a busy machine is no fault of what is tested
 # Kinds of fault, and how often each comes, relative to the others.
 FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "slow": 2}
 
-# A life shorter than this says what it took, and nothing about growth: its partitions may have come in the middle of
-# it, and with them the two clients that read back.
-TELLING_S = 600.0
+# A life shorter than this says what it took, and nothing about growth.
+TELLING_S = 120.0
 # What a process that has settled may grow by, from the first third of its life to the last.
 MORE_MB, MORE_THREADS, MORE_DESCRIPTORS = 50, 2, 4
 
