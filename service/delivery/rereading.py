@@ -101,9 +101,13 @@ class Rereading(threading.Thread):
 
     def _turn(self) -> None:
         self._take_requests()
+        if self._closing:
+            return
         try:
-            self._begin()
-            self._read()
+            # Whether or not anything was asked for: a process doesn't grow when its first partition comes late.
+            self._reader = self._reader or self._open_reader()
+            self._begin(self._reader)
+            self._read(self._reader)
         except IngestError as error:
             log.warning("can't read back what was said, will try again: %s", error)
             time.sleep(RETRY_S)
@@ -128,20 +132,16 @@ class Rereading(threading.Thread):
         self._waiting = [request for request in self._waiting if self._wanted(request)]
         self._readings = [reading for reading in self._readings if self._wanted(reading.request)]
 
-    def _begin(self) -> None:
+    def _begin(self, reader: LabelsReader) -> None:
         """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
         now = time.monotonic()
         due = [request for request in self._waiting if request.not_before <= now]
         for request in sorted(due, key=lambda request: request.not_before):
-            if self._closing:
-                return
             if not self._let_go({request.source}):
                 request.not_before = now + RETRY_S
                 continue
-            if self._reader is None:
-                self._reader = self._open_reader()
             try:
-                self._readings.append(look_up(self._reader, self._kind.settings, self._kind.rules, request))
+                self._readings.append(look_up(reader, self._kind.settings, self._kind.rules, request))
             except KafkaError as error:
                 # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
                 request.not_before = time.monotonic() + RETRY_S
@@ -152,15 +152,13 @@ class Rereading(threading.Thread):
             self._waiting.remove(request)
             self._reading_now = set()  # a newcomer may need labels that are behind those of the others
 
-    def _read(self) -> None:
+    def _read(self, reader: LabelsReader) -> None:
         """Read on, and hand over what has been read to its end."""
         for reading in [reading for reading in self._readings if reading.done]:
             self._readings.remove(reading)
             self.found.append(
                 Found(reading.request, reading.plan, reading.output, reading.said, reading.reported, reading.committed)
             )
-        if self._reader is None:
-            return
         # Newcomers whose labels or letters share a partition are read together, from the first of their places.
         wanted: dict[TopicPartition, int] = {}
         for reading in self._readings:
@@ -168,12 +166,12 @@ class Rereading(threading.Thread):
                 if position < reading.ends[partition]:
                     wanted[partition] = min(position, wanted.get(partition, position))
         if set(wanted) != self._reading_now:
-            self._reader.read(wanted)
+            reader.read(wanted)
             self._reading_now = set(wanted)
             self._moved_at = time.monotonic()
         if not wanted:
             return
-        records, reached = self._reader.poll(POLL_MS)
+        records, reached = reader.poll(POLL_MS)
         for partition, found in records.items():
             self._take(partition, found)
         if any([reading.move_on(reached) for reading in self._readings]):

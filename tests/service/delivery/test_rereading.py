@@ -11,6 +11,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from ingest.connection import IngestError
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
 from service.delivery import rereading
@@ -104,8 +105,13 @@ def running(
     reader: FakeReader,
     wanted: Callable[[Request], bool] = lambda _: True,
     let_go: Callable[[set[TopicPartition]], bool] = lambda _: True,
+    opened: Callable[[], None] = lambda: None,
 ) -> Iterator[Rereading]:
-    thread = Rereading(KIND, lambda: reader, wanted, let_go, make_metrics())  # type: ignore[arg-type, return-value]
+    def open_reader() -> FakeReader:
+        opened()
+        return reader
+
+    thread = Rereading(KIND, open_reader, wanted, let_go, make_metrics())  # type: ignore[arg-type]
     thread.start()
     try:
         yield thread
@@ -152,6 +158,28 @@ def test_a_newcomers_own_labels_are_read_from_where_its_commit_says_to_the_end()
         [found] = answers(thread)
     assert records_of(found) == [104, 106, 108, 110, 112, 114]
     assert (found.plan.position, found.output.end, found.committed) == (90, 16, reader.commits[source()])
+
+
+def test_its_clients_are_opened_before_anything_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's first partitions may come minutes later: its descriptors and threads must not grow then."""
+    monkeypatch.setattr(rereading, "IDLE_S", 0.01)
+    reader, opened = FakeReader(), threading.Event()
+    with running(reader, opened=opened.set):
+        assert opened.wait(20)
+    assert reader.asked == ["close"]
+
+
+def test_a_kafka_that_cannot_be_reached_is_tried_again() -> None:
+    reader, failures = FakeReader(), [IngestError("no broker answers"), IngestError("no broker answers")]
+
+    def opened() -> None:
+        if failures:
+            raise failures.pop()
+
+    with running(reader, opened=opened) as thread:
+        ask(thread)
+        answers(thread)
+    assert failures == []
 
 
 def test_the_end_is_asked_for_when_the_commit_is_known() -> None:
