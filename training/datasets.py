@@ -29,6 +29,8 @@ from rich.console import Console
 from training.files import BLOCK_BYTES, READ_ERRORS, DataError, opened, reason, sha256
 
 ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
+# Labels that mean one of several activities, of which it isn't known which; their codes follow those of the others.
+MIXED_ACTIVITIES = {"StairsMixed": ("Downstairs", "Upstairs")}
 OTHER_ACTIVITY = -1
 STANDARD_GRAVITY = 9.80665
 
@@ -58,8 +60,8 @@ class Defect(enum.StrEnum):
 class Recording:
     """What one person's one device measured, in order of time; it may hold gaps.
 
-    `activity` int8[n], index into `ACTIVITIES` or `OTHER_ACTIVITY`; `t_ms` int64[n], never decreasing;
-    `xyz` float32[n, 3], m/s² with gravity, in the device's own axes.
+    `activity` int8[n], index into `ACTIVITIES` and `MIXED_ACTIVITIES` behind them, or `OTHER_ACTIVITY`; `t_ms`
+    int64[n], never decreasing; `xyz` float32[n, 3], m/s² with gravity, in the device's own axes.
     """
 
     dataset: str
@@ -85,6 +87,11 @@ class DataFile:
     def readings(self) -> int:
         """Readings in all recordings."""
         return sum(len(recording.t_ms) for recording in self.recordings)
+
+
+def by_number(person: str) -> tuple[int, str]:
+    """Sort people as they are counted: 2 before 10."""
+    return (int(person) if person.isdecimal() else 0, person)
 
 
 def read_files(paths: Sequence[Path], console: Console | None = None) -> list[DataFile]:
@@ -237,9 +244,24 @@ def _columns(rows: list[_Key], form: _Form) -> _Columns:
     )
 
 
+_CODES = {name: code for code, name in enumerate((*ACTIVITIES, *MIXED_ACTIVITIES))} | {
+    "StandingArms": ACTIVITIES.index("Standing")  # umafall: who stands and claps, or raises the arms
+}
+
+
 def _activity_codes(names: Sequence[bytes]) -> np.ndarray:
-    codes = {name: ACTIVITIES.index(_text(name)) for name in set(names) if _text(name) in ACTIVITIES}
-    return np.array([codes.get(name, OTHER_ACTIVITY) for name in names], np.int8)
+    codes = {name: _CODES.get(_text(name), OTHER_ACTIVITY) for name in set(names)}
+    return np.array([codes[name] for name in names], np.int8)
+
+
+def may_be() -> np.ndarray:
+    """Which of `ACTIVITIES` each code may be: bool[codes, 6]."""
+    return np.array(
+        [
+            *np.eye(len(ACTIVITIES), dtype=bool),
+            *([name in meant for name in ACTIVITIES] for meant in MIXED_ACTIVITIES.values()),
+        ]
+    )
 
 
 def _defect(line: bytes, form: _Form) -> Defect:

@@ -12,7 +12,7 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import infer_plainly, served_module
-from training.datasets import ACTIVITIES, DataFile, Recording, read_files
+from training.datasets import ACTIVITIES, DataFile, Recording, by_number, read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.scores import Scores, score
@@ -81,7 +81,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         file=file.name,
         sha256=file.sha256,
         scores=score(ACTIVITIES, frames.activity, answers(bundle, frames.values)),
-        people=tuple(sorted({r.person for r in recordings}, key=_by_number)),
+        people=tuple(sorted({r.person for r in recordings}, key=by_number)),
         mixed=frames.mixed,
         other=frames.other,
     )
@@ -160,7 +160,3 @@ def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
         (label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}") if n else (label, "-", "-", "-", "0")
         for label, p, r, f, n in columns
     ]
-
-
-def _by_number(person: str) -> tuple[int, str]:
-    return (int(person) if person.isdecimal() else 0, person)

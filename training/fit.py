@@ -106,6 +106,8 @@ class Task:
     """What a model is to learn: to tell `labels` apart.
 
     `validation` scores each epoch, and chooses the one whose weights are kept where `patience` is set.
+    `may_be` bool[t, k], where given, says which labels each class of `train` may mean: some examples are known
+    to have one of several, and not which. Without it a class is a label.
     `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
     `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
     the same length, which a model that skips padding is faster on.
@@ -116,6 +118,7 @@ class Task:
     validation: Fixed
     class_weights: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    may_be: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +246,11 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
         for step, rows in enumerate(batches):
             inputs, targets = (torch.from_numpy(part) for part in task.train.batch(rows, rng))
             rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
-            logits = _step(run, inputs, targets, rate, task.class_weights, settings)
+            logits, goal = _step(run, inputs, targets, rate, task, settings)
             if settings.average or step == steps - 1:
                 _average(run, number * steps + step, settings)
-            loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
-            correct += float((logits.argmax(dim=1) == targets).sum())
+            loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == (targets if goal is targets else goal.argmax(dim=1))).sum())
             passed(number + (step + 1) / steps)
     probabilities = predict(run.model, task.validation.inputs, run.average)
     scores = score(task.labels, task.validation.targets, probabilities)
@@ -281,17 +284,18 @@ def _step(
     inputs: Tensor,
     targets: Tensor,
     rate: float,
-    class_weights: np.ndarray | None,
+    task: Task,
     settings: FitSettings,
-) -> Tensor:
-    """Learn from one batch; the logits float32[m, k] that it had before."""
+) -> tuple[Tensor, Tensor]:
+    """Learn from one batch; the logits float32[m, k] that it had before, and what it should have said."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
         logits: Tensor = run.model(inputs)
     logits = logits.float()
-    weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
-    loss = F.cross_entropy(logits, targets, weights, label_smoothing=settings.label_smoothing)
+    weights = None if task.class_weights is None else torch.as_tensor(task.class_weights, dtype=torch.float32)
+    goal = targets if task.may_be is None else goals(logits.detach(), targets, torch.from_numpy(task.may_be))
+    loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
         raise FitError("the loss is no longer finite: lower the learning rate")
     run.optimizer.zero_grad(set_to_none=True)
@@ -299,7 +303,17 @@ def _step(
     run.optimizer.step()
     if settings.max_norm:
         _hold_norm(run.model, settings.max_norm)
-    return logits.detach()
+    return logits.detach(), goal
+
+
+def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
+    """What each example should say, float32[m, k]: its label, or the likelier the more of those that it may have.
+
+    `logits` float32[m, k], `targets` int64[m], `may_be` bool[t, k]. The cross entropy with them has the gradient of
+    minus the log of the sum of the probabilities of all labels that it may have: Jin and Ghahramani, "Learning with
+    Multiple Labels", NIPS 2002.
+    """
+    return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
 
 
 @torch.no_grad()

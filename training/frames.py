@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.datasets import ACTIVITIES, OTHER_ACTIVITY, Recording
+from training.datasets import ACTIVITIES, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 
 
@@ -46,7 +46,7 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
     for recording in recordings:
         start_ms, frames = cut(recording.t_ms, recording.xyz, device_id(recording))
         label, pure = _labels(recording, start_ms)
-        known = label != OTHER_ACTIVITY
+        known = (label >= 0) & (label < len(ACTIVITIES))
         mixed += int((~pure).sum())
         other += int((pure & ~known).sum())
         values.append(frames[pure & known])

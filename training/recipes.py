@@ -1,11 +1,11 @@
 """The two ways to train the activity model, and who is held out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from training.augment import Augmentation
-from training.datasets import Kind
+from training.datasets import DataFile, by_number
 from training.fit import FitSettings
 
 RecipeName = Literal["default", "article"]
@@ -16,23 +16,38 @@ class Recipe:
     """How frames are made, who is held out, and how the network is fitted.
 
     `augmentation` None means frames as they were recorded. Where `validation_share` is not 0, that share of the
-    training windows is set aside at random, not by person.
+    training windows is set aside at random, and nobody by name.
     """
 
     name: RecipeName
     fit: FitSettings
-    test_people: Mapping[Kind, frozenset[str]]
-    validation_people: Mapping[Kind, frozenset[str]]
     augmentation: Augmentation | None
     validation_share: float
     class_weight_power: float  # a drawn class's weight is its share of the frames to minus this power
 
 
-# WISDM's are those of the literature, MotionSense's its last five. Nothing is chosen by them.
-TEST_PEOPLE: Mapping[Kind, frozenset[str]] = {
-    "wisdm": frozenset(str(user) for user in range(29, 37)),
-    "motionsense": frozenset(("20", "21", "22", "23", "24")),
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Who of a data set is learned nothing from. Nothing is chosen by those who test."""
+
+    test: Collection[str]
+    validation: Collection[str]
+
+
+HELD_OUT: Mapping[str, HeldOut] = {
+    # The literature's test people; to validate, people who show all six activities.
+    "wisdm": HeldOut(test=tuple(str(user) for user in range(29, 37)), validation=("7", "12", "20", "27")),
+    "motionsense": HeldOut(test=("20", "21", "22", "23", "24"), validation=("9", "19")),
 }
+
+
+def held_out(file: DataFile) -> HeldOut:
+    """Of any other data set every fifth person tests; of each ten people the third validates."""
+    if file.kind in HELD_OUT:
+        return HELD_OUT[file.kind]
+    people = sorted({recording.person for recording in file.recordings}, key=by_number)
+    return HeldOut(test=people[4::5], validation=people[2::10])
+
 
 RECIPES: Mapping[RecipeName, Recipe] = {
     "default": Recipe(
@@ -45,12 +60,6 @@ RECIPES: Mapping[RecipeName, Recipe] = {
             label_smoothing=0.05,
             average=0.998,
         ),
-        test_people=TEST_PEOPLE,
-        # Of WISDM's, people who show all six activities.
-        validation_people={
-            "wisdm": frozenset(("7", "12", "20", "27")),
-            "motionsense": frozenset(("9", "19")),
-        },
         augmentation=Augmentation(),
         validation_share=0.0,
         class_weight_power=0.5,
@@ -60,8 +69,6 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     "article": Recipe(
         name="article",
         fit=FitSettings(epochs=50, batch=400, learning_rate=1e-3, schedule="constant", patience=5),
-        test_people=TEST_PEOPLE,
-        validation_people={},
         augmentation=None,
         validation_share=0.2,
         class_weight_power=0.0,

@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,20 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
     for row, column in np.ndindex(k, k):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(scores.confusion[row, column]), ha="center", va="center", color=colour)
+    figure.savefig(path, dpi=110)
+
+
+def draw_ranges(path: Path, values: Mapping[str, Sequence[float]], what: str) -> None:
+    """One line of points for each name, its values in [0, 1], with a mark at their mean."""
+    figure = Figure(figsize=(7.0, 1.2 + 0.4 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, each in enumerate(values.values()):
+        axes.plot(each, [row] * len(each), "o", color="tab:blue", alpha=0.5)
+        axes.plot(np.mean(each), row, "|", color="black", markersize=16)
+    axes.set(xlabel=what, xlim=(0, 1), yticks=range(len(values)))
+    axes.set_yticklabels(values)
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 

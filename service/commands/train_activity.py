@@ -8,16 +8,25 @@ from rich.console import Console
 
 from service.settings import Command
 from training.activity import train_activity
+from training.protocol import judge
 
 
 class Options(Command):
     """Fit the activity model to recordings; write a bundle, and a report with its figures and pictures.
 
-    Reads the WISDM v1.1 raw format (plain or compressed) and MotionSense's DeviceMotion archive. Test people are
-    held out by name and scored once, at the end.
+    Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV with the header
+    person,placement,activity,recording,t_ms,x,y,z in m/s², gravity included; plain or compressed. Test people are held
+    out by name, of a CSV every fifth person, and scored once, at the end. With a protocol no bundle is written: many
+    networks are fitted, and a table says how well the recipe does on people, or data sets, that it never saw.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")
+    protocol: Literal["data-sets", "people", "seeds"] | None = Field(
+        None,
+        description="data-sets: leave out one data set after the other; people: five folds by person inside each; "
+        "seeds: the recipe's split, five times",
+    )
+    only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
     recipe: Literal["default", "article"] = Field(
         "default", description="default: phones turned as they lie; article: the baseline that was published"
     )
@@ -32,15 +41,30 @@ class Options(Command):
         "float32", description="to fit at; bfloat16 is faster on CPUs that have it"
     )
     version: str = Field("1", description="version that the bundle carries")
-    resume: bool = Field(False, description="go on from the report's checkpoint after an interruption")
+    resume: bool = Field(False, description="go on from the report's checkpoint, or its kept rounds")
 
 
 def run(options: Options) -> None:
-    """Train."""
+    """Train, or judge."""
+    report = options.report or options.output.with_name(f"{options.output.name}-report")
+    if options.protocol is not None:
+        judge(
+            options.data,
+            report,
+            options.protocol,
+            recipe=options.recipe,
+            epochs=options.epochs,
+            seed=options.seed,
+            precision=options.precision,
+            only=options.only,
+            resume=options.resume,
+            console=Console(),
+        )
+        return
     train_activity(
         options.data,
         options.output,
-        options.report or options.output.with_name(f"{options.output.name}-report"),
+        report,
         recipe=options.recipe,
         epochs=options.epochs,
         seed=options.seed,

@@ -8,13 +8,14 @@ from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
 from inference.served import infer_plainly, served_module
 from tests.training.files import write_wisdm
+from tests.training.signals import swinging
 from training.activity import Trained, golden_frames, train_activity
 from training.bundles import metric_name
-from training.datasets import ACTIVITIES
+from training.datasets import ACTIVITIES, DataFile
 from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import FitError
-from training.recipes import RECIPES, RecipeName
+from training.recipes import HELD_OUT, RecipeName, held_out
 from training.report import write_evaluations
 
 
@@ -131,19 +132,17 @@ def test_the_articles_recipe_stands_beside_its_published_figures(data: Path, tmp
     assert "accuracy 0.92 |" in text
 
 
-def test_no_person_is_in_two_parts() -> None:
-    for recipe in RECIPES.values():
-        for kind, validating in recipe.validation_people.items():
-            assert not validating & recipe.test_people[kind]
-        assert recipe.test_people["wisdm"] == {"29", "30", "31", "32", "33", "34", "35", "36"}
-        assert len(recipe.test_people["motionsense"]) == 5
+def test_of_wisdm_the_people_of_the_literature_test() -> None:
+    wisdm = HELD_OUT["wisdm"]
+    assert set(wisdm.test) == {"29", "30", "31", "32", "33", "34", "35", "36"}
+    assert not set(wisdm.validation) & set(wisdm.test)
 
 
-def test_data_that_the_recipe_does_not_know_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.csv"
-    path.write_text("person,placement,activity,recording,t_ms,x,y,z\np,pocket,Walking,r,0,0,9.8,0\n")
-    with pytest.raises(DataError, match="does not say who of other is held out"):
-        train(path, tmp_path)
+def test_of_any_other_data_set_every_fifth_person_tests_and_the_third_of_ten_validates() -> None:
+    recordings = tuple(swinging("Walking", str(person)) for person in range(1, 15))
+    people = held_out(DataFile("their.csv", "", "phones", "their", recordings, {}))
+    assert list(people.test) == ["5", "10"]
+    assert list(people.validation) == ["3", "13"]
 
 
 def test_data_without_training_people_are_refused(tmp_path: Path) -> None:

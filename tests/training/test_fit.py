@@ -19,6 +19,7 @@ from training.fit import (
     best_epoch,
     fit,
     fit_temperature,
+    goals,
     learning_rate,
     predict,
 )
@@ -111,6 +112,39 @@ def test_three_clouds_are_told_apart() -> None:
     assert score(LABELS, held_out.targets, predict(model, held_out.inputs)).accuracy > 0.95
     assert history[-1].validation_accuracy > 0.95
     assert history[-1].train_loss < history[0].train_loss
+
+
+def test_of_labels_that_an_example_may_have_the_goal_is_the_likelier_the_more() -> None:
+    may_be = torch.tensor([[True, False, False], [False, True, True]])
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]))
+    found = goals(logits, torch.tensor([0, 1]), may_be)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.75, 0.25]]))
+
+
+def test_the_gradient_is_that_of_the_probability_of_any_of_them() -> None:
+    may_be = torch.tensor([[False, True, True]])
+    logits = torch.tensor([[0.3, -1.0, 0.7]], requires_grad=True)
+    target = torch.tensor([0])
+    said = torch.nn.functional.cross_entropy(logits, goals(logits.detach(), target, may_be))
+    likelihood = -logits.softmax(dim=1)[0, 1:].sum().log()
+    found, expected = (torch.autograd.grad(loss, logits)[0] for loss in (said, likelihood))
+    torch.testing.assert_close(found, expected)
+
+
+def test_examples_that_may_have_either_of_two_labels_teach_what_they_are_not() -> None:
+    """Nobody says which of them is left and which right; that they aren't far right is learned all the same."""
+
+    class Vague(Noisy):
+        def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            points, targets = super().batch(rows, rng)
+            return points, np.where(targets == 2, 2, 3)
+
+    may_be = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
+    model = small_model()
+    fit(model, Task(LABELS, Vague(), validation(), may_be=may_be), dataclasses.replace(SETTINGS, epochs=15))
+    held_out = validation()
+    said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
+    assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 
 from tests.training.signals import swinging
-from training.datasets import OTHER_ACTIVITY, Recording
+from training.datasets import ACTIVITIES, OTHER_ACTIVITY, Recording
 from training.frames import device_id, rows_cut_straight, served_frames
 from windowing import cut
 
@@ -26,6 +28,14 @@ def test_a_window_of_two_activities_or_of_another_is_left_out_and_counted() -> N
     assert sorted(set(frames.activity.tolist())) == [2, 5]
     assert frames.mixed == 4  # windows of 4 s every 2 s: two reach over each change
     assert 7 <= frames.other <= 9
+
+
+def test_a_window_whose_activity_is_not_known_for_sure_is_not_scored() -> None:
+    recording = swinging("Walking")
+    stairs = dataclasses.replace(recording, activity=np.full_like(recording.activity, len(ACTIVITIES)))
+    frames = served_frames([stairs])
+    assert len(frames) == 0
+    assert frames.other == len(served_frames([recording]))
 
 
 def test_no_window_reaches_over_a_gap() -> None:

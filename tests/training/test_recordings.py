@@ -11,7 +11,7 @@ from training.bundles import metric_name
 from training.datasets import DataFile, Recording, read_file
 from training.evaluate import evaluate
 from training.frames import rows_cut_straight, served_frames
-from training.recipes import TEST_PEOPLE
+from training.recipes import held_out
 
 pytestmark = pytest.mark.recordings
 
@@ -36,7 +36,7 @@ def motionsense(recordings_folder: Path) -> DataFile:
 
 
 def split(file: DataFile) -> tuple[list[Recording], list[Recording]]:
-    tested = TEST_PEOPLE[file.kind]
+    tested = held_out(file).test
     return (
         [recording for recording in file.recordings if recording.person not in tested],
         [recording for recording in file.recordings if recording.person in tested],

@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.files import write_wisdm
+from tests.training.signals import swinging
+from training.datasets import ACTIVITIES, DataFile
+from training.files import DataError
+from training.protocol import Protocol, Round, judge, rounds
+from training.recipes import RECIPES, held_out
+
+DEFAULT = RECIPES["default"]
+
+
+def data_set(name: str, people: int) -> DataFile:
+    recordings = tuple(
+        swinging(activity, str(person), dataset=name) for person in range(1, people + 1) for activity in ACTIVITIES
+    )
+    return DataFile(f"{name}.csv", name, "phones", name, recordings, {})
+
+
+FILES = [data_set("pockets", 12), data_set("waists", 6)]
+
+
+def people_of(each: Round) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[tuple[str, str]]]:
+    tested = [recording for _, recordings in each.people.test for recording in recordings]
+    parts = (each.people.train, each.people.validation, tested)
+    train, validation, test = ({(r.dataset, r.person) for r in part} for part in parts)
+    return train, validation, test
+
+
+@pytest.mark.parametrize("protocol", ["data-sets", "people", "seeds"])
+def test_nobody_is_in_two_parts_of_a_round(protocol: Protocol) -> None:
+    for each in rounds(FILES, DEFAULT, protocol, seed=3):
+        train, validation, test = people_of(each)
+        assert train
+        assert validation
+        assert test
+        assert not train & validation
+        assert not train & test
+        assert not validation & test
+
+
+def test_a_data_set_left_out_is_scored_whole_and_taught_nothing() -> None:
+    found = list(rounds(FILES, DEFAULT, "data-sets", seed=0))
+    assert [each.name for each in found] == ["without pockets", "without waists"]
+    for each, left_out, people in zip(found, ("pockets", "waists"), (12, 6), strict=True):
+        train, validation, test = people_of(each)
+        assert left_out not in {dataset for dataset, _ in train | validation}
+        assert test == {(left_out, str(person)) for person in range(1, people + 1)}
+        other = next(file for file in FILES if file.dataset != left_out)
+        assert not {(other.dataset, person) for person in held_out(other).test} & train
+
+
+def test_folds_by_person_test_everybody_once_and_are_the_same_again() -> None:
+    found = list(rounds(FILES, DEFAULT, "people", seed=5))
+    tested = [who for each in found for who in people_of(each)[2]]
+    everybody = {(file.dataset, recording.person) for file in FILES for recording in file.recordings}
+    assert len(found) == 10
+    assert len(tested) == len(set(tested))
+    assert set(tested) == everybody
+    assert [people_of(each) for each in rounds(FILES, DEFAULT, "people", seed=5)] == [people_of(each) for each in found]
+
+
+def test_seeds_differ_in_nothing_else() -> None:
+    found = list(rounds(FILES, DEFAULT, "seeds", seed=10))
+    assert [each.seed for each in found] == [10, 11, 12, 13, 14]
+    assert len({tuple(map(frozenset, people_of(each))) for each in found}) == 1
+
+
+def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+
+    def run(*, resume: bool) -> list[float]:
+        return [
+            one.seconds for one in judge([data], tmp_path / "report", "people", epochs=1, resume=resume)["WISDM v1.1"]
+        ]
+
+    first, resumed = run(resume=False), run(resume=True)
+    assert len(first) == 3
+    assert resumed == first  # read, not run again
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["results"]["WISDM v1.1"]["rounds"] == 3
+    assert "| WISDM v1.1 | 3 |" in (tmp_path / "report" / "report.md").read_text()
+    assert (tmp_path / "report" / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "7"))
+    with pytest.raises(DataError, match="takes two at least"):
+        judge([data], tmp_path / "report", "data-sets")
+    with pytest.raises(DataError, match="has 2 people: folds by person take three at least"):
+        judge([data], tmp_path / "report", "people")
+    with pytest.raises(DataError, match="no data set 'others'"):
+        judge([data], tmp_path / "report", "seeds", only=["others"])

@@ -1,0 +1,181 @@
+"""Fitting the activity model to some people's recordings: who learns, what frames are drawn, and the network.
+
+All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from training.augment import Augmentation, Signals, draw, signals
+from training.bundles import new_network
+from training.datasets import ACTIVITIES, DataFile, Recording, may_be
+from training.files import DataError
+from training.fit import Epoch, FitSettings, Fixed, Task, fit, predict
+from training.frames import rows_cut_straight, served_frames
+from training.recipes import Recipe, held_out
+from training.scores import Scores, score
+
+ARCHITECTURE = "har-cnn"
+NORMALISATION_FRAMES = 8192
+
+
+# --- who learns, who validates, who tests --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The recordings of each part; the test people's by file, for each data set is scored by itself."""
+
+    train: list[Recording]
+    validation: list[Recording]
+    test: list[tuple[DataFile, list[Recording]]]
+
+
+def split(files: Sequence[DataFile], recipe: Recipe) -> People:
+    """Part people as `held_out` says."""
+    parts = People([], [], [])
+    for file in files:
+        people = held_out(file)
+        validating = () if recipe.validation_share else people.validation
+        parts.test.append((file, [r for r in file.recordings if r.person in people.test]))
+        parts.validation.extend(r for r in file.recordings if r.person in validating)
+        parts.train.extend(r for r in file.recordings if r.person not in {*people.test, *validating})
+    return parts
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3]."""
+
+    task: Task
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Examples drawn anew each time: `stretch` int64[n] says which stretch of signal each comes from."""
+
+    signal: Signals
+    stretch: np.ndarray
+    how: Augmentation
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.stretch)
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        stretch = self.stretch[rows]
+        frames = draw(self.signal, stretch, self.how, rng)
+        return (frames - self.mean) / self.std, self.signal.activity[stretch]
+
+
+def material_of(people: People, recipe: Recipe, seed: int) -> Material:
+    """Lay out what `people` teach by `recipe`; raises `DataError` where that is nothing."""
+    if recipe.augmentation is None:
+        return _recorded(people, recipe, seed)
+    signal = signals(people.train)
+    stretch = np.repeat(np.arange(len(signal.windows)), signal.windows)
+    validation = served_frames(people.validation)
+    if not len(stretch) or not len(validation):
+        raise DataError("the data hold no complete window of the training people, or none of the validation people")
+    rng = np.random.default_rng(seed)
+    sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
+    mean, std = _normalisation(sample)
+    return Material(
+        Task(
+            ACTIVITIES,
+            _Drawn(signal, stretch, recipe.augmentation, mean, std),
+            Fixed((validation.values - mean) / std, validation.activity),
+            _class_weights(signal.activity[stretch], recipe.class_weight_power),
+            may_be=may_be(),
+        ),
+        mean,
+        std,
+    )
+
+
+def _recorded(people: People, recipe: Recipe, seed: int) -> Material:
+    frames = rows_cut_straight(people.train)
+    order = np.random.default_rng(seed).permutation(len(frames))
+    held_back, learned = np.split(order, [round(recipe.validation_share * len(frames))])
+    mean, std = _normalisation(frames.values[learned])
+    inputs = (frames.values - mean) / std
+    return Material(
+        Task(
+            ACTIVITIES,
+            Fixed(inputs[learned], frames.activity[learned]),
+            Fixed(inputs[held_back], frames.activity[held_back]),
+        ),
+        mean,
+        std,
+    )
+
+
+def _normalisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each axis, float32[3], m/s²."""
+    values = frames.reshape(-1, 3).astype(np.float64)
+    return values.mean(axis=0).astype(np.float32), values.std(axis=0).astype(np.float32)
+
+
+def _class_weights(activity: np.ndarray, power: float) -> np.ndarray:
+    """float64[6], of mean 1 over the frames; rarer activities weigh more."""
+    meant = may_be()
+    share = meant / meant.sum(axis=1, keepdims=True)  # what may be either of two counts a half for each
+    counts = np.bincount(activity, minlength=len(meant)) @ share
+    weights = (len(activity) / np.maximum(1, counts)) ** power
+    return np.asarray(weights * len(activity) / (weights * counts).sum())
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A network, and how it came about."""
+
+    network: nn.Module
+    material: Material
+    history: list[Epoch]
+
+    def scores_on(self, recordings: Sequence[Recording]) -> Scores:
+        """Scores on windows as the service cuts them, by this network in float32."""
+        frames = served_frames(recordings)
+        inputs = (frames.values - self.material.mean) / self.material.std
+        return score(ACTIVITIES, frames.activity, predict(self.network, inputs))
+
+
+def learn(
+    material: Material,
+    settings: FitSettings,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, str] | None = None,
+    console: Console | None = None,
+) -> Learned:
+    """Fit a new network; `settings` are the recipe's with this run's seed. Raises `FitError`."""
+    network = new_network(ARCHITECTURE, settings.seed)
+    history = fit(
+        network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
+    )
+    return Learned(network, material, history)
+
+
+def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
+    """What a checkpoint or a round's result belongs to, apart from its settings."""
+    return {
+        "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
+        "recipe": recipe.name,
+        "augmentation": repr(recipe.augmentation),
+        "architecture": ARCHITECTURE,
+    }
