@@ -6,12 +6,15 @@ Three forms are known, each recognised by its content, plain or compressed (gzip
   the defects that its users report: see `Defect`.
 - the MotionSense archive ``A_DeviceMotion_data`` (Malekzadeh et al., IoTDI 2019), read where it lies:
   nothing is unpacked to disk.
-- CSV with the header ``person,placement,activity,recording,t_ms,x,y,z`` in m/s², gravity included.
+- CSV whose header names the columns ``person``, ``activity``, ``timestamp`` or ``t_ms``, ``x``, ``y`` and ``z``,
+  in any order, and perhaps ``placement`` and ``recording``; others are passed over. Axes are in m/s², gravity
+  included; a time is in milliseconds, or ISO 8601.
 
 Data files are untrusted: no path in an archive is ever used to write, and the decompressed size, the number
 of an archive's members and the length of a line are bounded. What cannot be read is a `DataError`.
 """
 
+import datetime
 import enum
 import io
 import itertools
@@ -118,8 +121,8 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
         raise DataError(
-            f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, or CSV "
-            f"with the header {_PHONES_HEADER.decode()}); rows left out: {_described(dropped)}; texts are scored with "
+            f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, or CSV with the "
+            f"columns {', '.join(_CSV_COLUMNS)}); rows left out: {_described(dropped)}; texts are scored with "
             f"--dataset, and trained on with `train text`"
         )
     return DataFile(path.name, digest, kind, recordings[0].dataset, tuple(recordings), dict(dropped))
@@ -134,7 +137,7 @@ def _read_content(content: io.BufferedReader, path: Path) -> tuple[Kind, list[Re
     dropped: Counter[Defect] = Counter()
     if head[257:262] == b"ustar":
         return "motionsense", list(_read_motionsense(content)), dropped
-    form = _PHONES if head.startswith(_PHONES_HEADER) else _WISDM
+    form = _csv_form(head.partition(b"\n")[0], path) or _WISDM
     dataset = _wisdm_name(path) if form is _WISDM else path.name.split(".", 1)[0]
     return form.kind, list(_read_text(content, form, dataset, dropped)), dropped
 
@@ -163,41 +166,65 @@ def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
 
 _NUMBER = rb"[ \t]*([-+]?(?:\d{1,20}\.?\d{0,20}|\.\d{1,20})(?:[eE][-+]?\d{1,2})?)[ \t]*"
 _XYZ = b",".join([_NUMBER] * 3)
-_PHONES_HEADER = b"person,placement,activity,recording,t_ms,x,y,z"
+_NAME = rb"([^,\r\n]{1,128})"
+_TIME = (
+    rb"[ \t]*(\d{1,15}(?:\.\d{1,9})?|"
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)[ \t]*"
+)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_CSV_COLUMNS = ("person", "activity", "timestamp", "x", "y", "z")
+_CSV_PATTERNS = {"time": _TIME, "x": _NUMBER, "y": _NUMBER, "z": _NUMBER} | dict.fromkeys(
+    ("person", "activity", "placement", "recording"), _NAME
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a text form writes one reading: `row` captures `fields`, and then x, y and z."""
+    """How a text form writes one reading: `row` captures `fields`, of `width` fields of a line."""
 
     kind: Kind
     row: re.Pattern[bytes]
     fields: tuple[str, ...]
     record_end: bytes
     time_units_per_ms: int
-    header: bytes | None
-
-    @property
-    def width(self) -> int:
-        return len(self.fields) + 3
+    width: int
+    header: bytes | None = None
 
 
 _WISDM = _Form(
     kind="wisdm",
     row=re.compile(rb"^[ \t]*(\d{1,9}),([A-Za-z]{1,32}),(\d{1,18})," + _XYZ + rb",?[ \t\r]*$", re.MULTILINE),
-    fields=("person", "activity", "time"),
+    fields=("person", "activity", "time", "x", "y", "z"),
     record_end=b";",  # at the end of the line as a rule; between two records on one line now and then
     time_units_per_ms=1_000_000,
-    header=None,
+    width=6,
 )
-_PHONES = _Form(
-    kind="phones",
-    row=re.compile(rb"^" + rb"([^,\r\n]{1,128})," * 4 + rb"(\d{1,15})," + _XYZ + rb"\r?$", re.MULTILINE),
-    fields=("person", "placement", "activity", "recording", "time"),
-    record_end=b"\n",
-    time_units_per_ms=1,
-    header=_PHONES_HEADER,
-)
+
+
+def _csv_form(header: bytes, path: Path) -> _Form | None:
+    """The form that a CSV's header describes; None where the line is no header."""
+    written = [name.strip().strip(b'"').lower().decode("utf-8", "replace") for name in header.split(b",")]
+    columns = ["time" if name in ("timestamp", "t_ms") else name for name in written]
+    if not {"x", "y", "z"} <= set(columns):
+        return None
+    missing = {"person", "activity", "time"} - set(columns)
+    twice = [name for name in _CSV_PATTERNS if columns.count(name) > 1]
+    if missing or twice:
+        raise DataError(
+            f"{path} needs each of the columns {', '.join(_CSV_COLUMNS)} once; its header is {', '.join(written)}"
+        )
+    return _Form(
+        kind="phones",
+        row=re.compile(
+            rb"^" + b",".join(_CSV_PATTERNS.get(name, rb"[^,\r\n]*") for name in columns) + rb"\r?$", re.MULTILINE
+        ),
+        fields=tuple(name for name in columns if name in _CSV_PATTERNS),
+        record_end=b"\n",
+        time_units_per_ms=1,
+        width=len(columns),
+        header=header.strip(),
+    )
+
 
 _Key = tuple[bytes, ...]
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # activity, time as written, xyz
@@ -226,7 +253,7 @@ def _text(field: bytes) -> str:
 
 
 def _key_fields(form: _Form) -> tuple[str, ...]:
-    return tuple(field for field in form.fields if field not in ("activity", "time"))
+    return tuple(field for field in form.fields if field in ("person", "placement", "recording"))
 
 
 def _key_of(form: _Form) -> Callable[[_Key], _Key]:
@@ -236,12 +263,25 @@ def _key_of(form: _Form) -> Callable[[_Key], _Key]:
 
 
 def _columns(rows: list[_Key], form: _Form) -> _Columns:
-    *fields, x, y, z = zip(*rows, strict=True)
+    field = dict(zip(form.fields, zip(*rows, strict=True), strict=True))
     return (
-        _activity_codes(fields[form.fields.index("activity")]),
-        np.array(list(map(int, fields[form.fields.index("time")])), np.int64),
-        np.array([list(map(float, axis)) for axis in (x, y, z)], np.float32).T,
+        _activity_codes(field["activity"]),
+        np.array([int(time) if time.isdigit() else _ms(time) for time in field["time"]], np.int64),
+        np.array([list(map(float, field[axis])) for axis in ("x", "y", "z")], np.float32).T,
     )
+
+
+def _ms(time: bytes) -> int:
+    """Milliseconds of a time that isn't a whole number of them; without an offset it is in UTC."""
+    text = time.decode()
+    if "-" not in text:
+        return int(float(text))
+    try:
+        at = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(f"no such time: {text}") from error
+    since = (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)) - _EPOCH
+    return since // datetime.timedelta(milliseconds=1)
 
 
 _CODES = {name: code for code, name in enumerate((*ACTIVITIES, *MIXED_ACTIVITIES))} | {

@@ -184,6 +184,36 @@ def test_the_common_form_is_parted_by_recording_and_keeps_time_from_zero(tmp_pat
     assert file.dropped == {Defect.WRONG_NUMBER_OF_FIELDS: 1, Defect.MISSING_VALUE: 1}
 
 
+@pytest.mark.parametrize(
+    "time", ["1700000000050", "1700000000050.7", "2023-11-14T22:13:20.0507Z", "2023-11-14 23:13:20.050+01:00"]
+)
+def test_a_csvs_header_says_where_its_columns_are(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text(f'timestamp,"Activity",x,y,z,battery,person\r\n{time},Walking,1,2,-3e-1,80 %,anna\r\n')
+    file = read_file(path)
+    (recording,) = file.recordings
+    assert (recording.person, recording.placement, recording.dataset) == ("anna", "pocket", "theirs")
+    assert datasets.ACTIVITIES[recording.activity[0]] == "Walking"
+    assert recording.t_ms.tolist() == [1_700_000_000_050]
+    assert recording.xyz.tolist() == [pytest.approx([1.0, 2.0, -0.3])]
+    assert file.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "complaint"),
+    [
+        ("person,x,y,z", "p,1,2,3", "needs each of the columns person, activity, timestamp, x, y, z once"),
+        ("person,person,activity,t_ms,x,y,z", "p,p,Walking,0,1,2,3", "its header is person, person, activity"),
+        ("person,activity,timestamp,x,y,z", "p,Walking,2023-13-14T22:13:20Z,1,2,3", "no such time: 2023-13-14"),
+    ],
+)
+def test_a_csv_that_lacks_something_says_what(tmp_path: Path, header: str, row: str, complaint: str) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text(f"{header}\n{row}\n")
+    with pytest.raises(DataError, match=complaint):
+        read_file(path)
+
+
 # --- what cannot be read -------------------------------------------------------------------------
 
 
