@@ -13,14 +13,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import ArchitectureChoice, Bundle, DataSet, Description, Input, Normalisation, Training
+from inference.bundle import (
+    ArchitectureChoice,
+    Bundle,
+    DataSet,
+    Description,
+    Input,
+    Normalisation,
+    Training,
+    load_bundle,
+)
 from inference.saving import save_bundle
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
+from training.comparison import compare, comparison_section, comparison_table
 from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files
 from training.evaluate import Evaluation, evaluate, table
-from training.fit import FitSettings, Precision, fit_temperature, predict
+from training.fit import FitError, FitSettings, Precision, fit_temperature, predict
 from training.learn_activity import ARCHITECTURE, Material, identity_of, learn, material_of, split
-from training.recipes import RECIPES, Recipe, RecipeName
+from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
 from windowing import SLOT_MS, WINDOW_SLOTS
@@ -40,6 +50,7 @@ def train_activity(
     report: Path,
     *,
     recipe: RecipeName = "default",
+    start: Path | None = None,
     epochs: int | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -51,7 +62,8 @@ def train_activity(
 
     `training.recipes.held_out` says who of `data` tests. They are scored once, at the end. The bundle is named like
     its folder. `report` also keeps the checkpoint from which `resume` continues. `bfloat16` is about 1.5 times as
-    fast on a CPU with AVX-512 BF16.
+    fast on a CPU with AVX-512 BF16. `start` is the folder of a bundle whose weights to go on from, and to be compared
+    with.
     Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
@@ -59,18 +71,22 @@ def train_activity(
     settings = dataclasses.replace(
         chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
+    begun = _startable(start, chosen)
+    if begun is not None:
+        settings = dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
     files = read_files(data, console)
     people = split(files, chosen)
-    material = material_of(people, chosen, seed)
-    description = _describe(output.name, version, files, chosen, settings, material)
+    material = material_of(people, chosen, seed, begun)
+    description = _describe(output.name, version, files, chosen, settings, material, begun)
     learned = learn(
         material,
         settings,
+        start=begun,
         checkpoint=report / "checkpoint.safetensors",
         resume=resume,
-        identity=identity_of(files, chosen),
+        identity=identity_of(files, chosen) | ({"start": begun.digest} if begun else {}),
         console=console,
     )
     network = learned.network
@@ -79,6 +95,9 @@ def train_activity(
     temperature = fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets)
     validation = score(ACTIVITIES, known.targets, guesses)
     bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
+    comparisons = (
+        [compare(begun, bundle, file, held_out) for file, held_out in people.test if held_out] if begun else []
+    )
     article = recipe == "article"
     account = TrainingReport(
         title=f"recipe `{recipe}`",
@@ -97,14 +116,30 @@ def train_activity(
         validation=validation,
         tests=tests,
         details={"recipe": recipe, "article": article_figures() if article else None},
-        sections=[beside_the_article(test) for test in tests] if article else [],
+        sections=[*map(comparison_section, comparisons), *(beside_the_article(test) for test in tests if article)],
     )
     write_training_report(report, account)
     if console is not None:
         for test in tests:
             console.print(table(test))
+        for comparison in comparisons:
+            console.print(comparison_table(comparison))
         console.print(told(bundle, output, report, replaced), soft_wrap=True)
     return Trained(bundle, tests)
+
+
+def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
+    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
+    if folder is None:
+        return None
+    bundle = load_bundle(folder)
+    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.labels != ACTIVITIES:
+        raise FitError(f"{bundle.title} is no {ARCHITECTURE} for {', '.join(ACTIVITIES)}: it can't be gone on from")
+    if recipe.augmentation is None:
+        raise FitError(
+            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
+        )
+    return bundle
 
 
 def _save_and_test(
@@ -133,13 +168,18 @@ def _describe(
     recipe: Recipe,
     settings: FitSettings,
     material: Material,
+    start: Bundle | None,
 ) -> Description:
     """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
     command = ["stridecast", "train", "activity", "--data", *(file.name for file in files)]
     command += ["--recipe", recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
     command += ["--precision", settings.precision]
+    seen = [DataSet(name=file.name, sha256=file.sha256) for file in files]
+    if start is not None:
+        command += ["--start", start.manifest.name]
+        seen.append(DataSet(name=f"bundle {start.title}", sha256=start.digest))
     training = Training(
-        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in files),
+        data=tuple(seen),
         command=shlex.join(command),
         seed=settings.seed,
         date=datetime.datetime.now(datetime.UTC).date(),

@@ -18,13 +18,15 @@ class LabelledFrames:
     """Frames of one activity each, with whose they are.
 
     `values` float32[m, 80, 3], m/s²; `activity` int64[m], index into `ACTIVITIES`; `person` object[m], as
-    `dataset/person`; `mixed` and `other` count the windows left out because they span two activities or show
-    one that is not among the six.
+    `dataset/person`; `recording` int64[m], which of the recordings, and `start_ms` int64[m], where in it; `mixed`
+    and `other` count the windows left out because they span two activities or show one that is not among the six.
     """
 
     values: np.ndarray
     activity: np.ndarray
     person: np.ndarray
+    recording: np.ndarray
+    start_ms: np.ndarray
     mixed: int = 0
     other: int = 0
 
@@ -42,8 +44,9 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
     values: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     people: list[str] = []
+    places: list[np.ndarray] = []
     mixed = other = 0
-    for recording in recordings:
+    for number, recording in enumerate(recordings):
         start_ms, frames = cut(recording.t_ms, recording.xyz, device_id(recording))
         label, pure = _labels(recording, start_ms)
         known = (label >= 0) & (label < len(ACTIVITIES))
@@ -52,10 +55,14 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
         values.append(frames[pure & known])
         labels.append(label[pure & known])
         people += [f"{recording.dataset}/{recording.person}"] * len(labels[-1])
+        places.append(np.stack([np.full(len(labels[-1]), number), start_ms[pure & known]], axis=1))
+    which, starts = np.concatenate([np.empty((0, 2), np.int64), *places]).T
     return LabelledFrames(
         np.concatenate([np.empty((0, WINDOW_SLOTS, 3), np.float32), *values]),
         np.concatenate([np.empty(0, np.int64), *labels]),
         np.array(people, object),
+        which,
+        starts,
         mixed,
         other,
     )
@@ -81,8 +88,13 @@ def rows_cut_straight(recordings: Sequence[Recording]) -> LabelledFrames:
     starts = np.arange(0, len(xyz) - WINDOW_SLOTS, STRIDE_SLOTS)
     rows = starts[:, None] + np.arange(WINDOW_SLOTS)
     votes = (activity[rows][:, :, None] == np.arange(len(ACTIVITIES))).sum(axis=1)
-    owner = np.repeat(
-        np.array([f"{r.dataset}/{r.person}" for r in recordings], object), [len(r.xyz) for r in recordings]
-    )
     kept = votes.max(axis=1) > 0
-    return LabelledFrames(xyz[rows][kept], votes.argmax(axis=1)[kept], owner[starts][kept])
+    starts = starts[kept]
+    recording = np.repeat(np.arange(len(recordings)), [len(r.xyz) for r in recordings])[starts]
+    return LabelledFrames(
+        xyz[rows][kept],
+        votes.argmax(axis=1)[kept],
+        np.array([f"{r.dataset}/{r.person}" for r in recordings], object)[recording],
+        recording,
+        np.concatenate([r.t_ms for r in recordings])[starts],
+    )

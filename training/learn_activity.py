@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from torch import nn
 
+from inference.bundle import Bundle
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.datasets import ACTIVITIES, DataFile, Recording, may_be
@@ -79,8 +81,11 @@ class _Drawn:
         return (frames - self.mean) / self.std, self.signal.activity[stretch]
 
 
-def material_of(people: People, recipe: Recipe, seed: int) -> Material:
-    """Lay out what `people` teach by `recipe`; raises `DataError` where that is nothing."""
+def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None = None) -> Material:
+    """Lay out what `people` teach by `recipe`, normalised as `start` does it, where there is one.
+
+    Raises `DataError` where that is nothing.
+    """
     if recipe.augmentation is None:
         return _recorded(people, recipe, seed)
     signal = signals(people.train)
@@ -88,9 +93,13 @@ def material_of(people: People, recipe: Recipe, seed: int) -> Material:
     validation = served_frames(people.validation)
     if not len(stretch) or not len(validation):
         raise DataError("the data hold no complete window of the training people, or none of the validation people")
-    rng = np.random.default_rng(seed)
-    sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
-    mean, std = _normalisation(sample)
+    given = start.manifest.normalisation if start else None
+    if given is None:
+        rng = np.random.default_rng(seed)
+        sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
+        mean, std = _normalisation(sample)
+    else:
+        mean, std = (np.array(values, np.float32) for values in (given.mean, given.std))
     return Material(
         Task(
             ACTIVITIES,
@@ -158,13 +167,19 @@ def learn(
     material: Material,
     settings: FitSettings,
     *,
+    start: Bundle | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     identity: Mapping[str, str] | None = None,
     console: Console | None = None,
 ) -> Learned:
-    """Fit a new network; `settings` are the recipe's with this run's seed. Raises `FitError`."""
+    """Fit a network, a new one or that of `start`; `settings` are the recipe's with this run's seed.
+
+    `material` must have been made for the same `start`. Raises `FitError`.
+    """
     network = new_network(ARCHITECTURE, settings.seed)
+    if start is not None:
+        network.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in start.weights.items()})
     history = fit(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )

@@ -26,6 +26,10 @@ class Recipe:
     class_weight_power: float  # a drawn class's weight is its share of the frames to minus this power
 
 
+# Of a recipe's learning rate, for weights that have learned already.
+FINE_TUNING = 0.25
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """Who of a data set is learned nothing from. Nothing is chosen by those who test."""

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import ActivitySettings, Command, TextSettings
+from training.comparison import compare_bundles
 from training.evaluate import evaluate_bundle, evaluate_text_bundle
 from training.texts import Dataset, Part
 
@@ -16,10 +17,10 @@ OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 class Options(Command):
     """Score a bundle on recordings, or with --dataset on texts, framed by the service's own windowing.
 
-    Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with
-    the columns person, placement, activity, recording, t_ms, x, y, z. With --dataset it reads texts: SUBJ, MR, TREC,
-    20 Newsgroups and IMDb as they were published, of which the test part is scored where there is one, and CSV files
-    with the columns text and label.
+    Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with the
+    columns person, activity, timestamp, x, y, z, as `train activity` does. With --dataset it reads texts: SUBJ, MR,
+    TREC, 20 Newsgroups and IMDb as they were published, of which the test part is scored where there is one, and CSV
+    files with the columns text and label.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
@@ -30,6 +31,10 @@ class Options(Command):
         description=f"name of a shipped bundle, or a bundle's folder; {OF_RECORDINGS} without it, or {OF_TEXTS} with "
         "--dataset",
     )
+    against: str | None = Field(
+        None,
+        description="another bundle of activities: is the first better, class by class, or is it noise?",
+    )
     people: list[str] = Field(default=[], description="people to score on; all of them without it")
     report: Path | None = Field(None, description="folder for figures and pictures")
 
@@ -39,7 +44,10 @@ def run(options: Options) -> None:
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     bundle, console = find_bundle(options.bundle or usual), Console()
     if options.dataset is None:
-        evaluations = evaluate_bundle(bundle, options.data, people=options.people or None, console=console)
+        people = options.people or None
+        evaluations = evaluate_bundle(bundle, options.data, people=people, console=console)
+        if options.against is not None:
+            compare_bundles(find_bundle(options.against), bundle, options.data, people=people, console=console)
     else:
         evaluations = [evaluate_text_bundle(bundle, options.dataset, options.data, options.strip, console)]
     if options.report is not None:

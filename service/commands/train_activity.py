@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 from rich.console import Console
 
+from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
 from training.protocol import judge
@@ -30,6 +31,11 @@ class Options(Command):
     only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
     recipe: Literal["default", "article"] = Field(
         "default", description="default: phones turned as they lie; article: the baseline that was published"
+    )
+    start: str | None = Field(
+        None,
+        description="name or folder of a bundle to go on from, such as har-cnn: little data do then, and the report "
+        "says class by class whether the new one is better",
     )
     output: Path = Field(Path("runs/har-cnn"), description="folder of the bundle, named like it")
     report: Path | None = Field(
@@ -67,6 +73,7 @@ def run(options: Options) -> None:
         options.output,
         report,
         recipe=options.recipe,
+        start=None if options.start is None else find_bundle(options.start),
         epochs=options.epochs,
         seed=options.seed,
         resume=options.resume,

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.bundle import load_bundle
+from tests.training.files import write_wisdm
+from training.activity import train_activity
+from training.comparison import _differences, compare_bundles, comparison_section
+from training.datasets import ACTIVITIES
+from training.files import DataError
+from training.fit import FitError
+
+SITTING, WALKING = ACTIVITIES.index("Sitting"), ACTIVITIES.index("Walking")
+
+
+def differences(
+    old: np.ndarray, new: np.ndarray, cluster: np.ndarray, activity: np.ndarray
+) -> dict[str, tuple[float, float, str]]:
+    found = _differences(activity, old, new, cluster, np.random.default_rng(1))
+    return {each.label: (each.old, each.new, each.verdict) for each in found}
+
+
+def test_a_difference_that_all_people_show_is_one() -> None:
+    rng = np.random.default_rng(0)
+    activity, person = np.repeat([SITTING, WALKING], 500), np.tile(np.arange(20), 50)
+    old = rng.random(1000) < 0.7
+    new = old | ((activity == WALKING) & (rng.random(1000) < 0.9))
+    found = differences(old, new, person, activity)
+    assert found["Walking"][2] == "better"
+    assert found["Sitting"][0] == found["Sitting"][1]
+    assert found["Sitting"][2] == "no telling"
+    assert found["all"][2] == "better"
+    assert set(found) == {"all", "Sitting", "Walking"}
+
+
+def test_what_one_person_of_many_gains_is_no_proof_however_many_windows() -> None:
+    """2,000 windows that got better are all of one walk: as independent witnesses they would leave no doubt."""
+    activity, person = np.full(20_000, WALKING), np.repeat(np.arange(10), 2_000)
+    old = np.tile([True, False], 10_000)
+    new = old | (person == 3)
+    assert differences(old, new, person, activity)["all"][2] == "no telling"
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(7), 0
+    activity, person = np.full(3_000, WALKING), np.repeat(np.arange(30), 100)
+    for _ in range(40):
+        gain = rng.normal(0.05, 0.1, 30)[person]  # people differ in what they gain; the mean of all people is 0.05
+        old = rng.random(3_000) < 0.5
+        new = rng.random(3_000) < 0.5 + gain
+        (each, *_) = _differences(activity, old, new, person, rng)
+        held += each.low <= 0.05 <= each.high
+    assert held >= 33
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    data = write_wisdm(folder / "data.txt")
+    train_activity([data], folder / "first", folder / "first-report", epochs=2, seed=5)
+    train_activity([data], folder / "second", folder / "second-report", start=folder / "first", epochs=2, seed=6)
+    return folder
+
+
+def test_going_on_from_a_bundle_keeps_what_it_knows_and_is_compared_with_it(folder: Path) -> None:
+    first, second = load_bundle(folder / "first"), load_bundle(folder / "second")
+    assert second.manifest.normalisation == first.manifest.normalisation
+    assert second.digest != first.digest
+    assert second.manifest.training.data[-1].sha256 == first.digest
+    assert "--start first" in second.manifest.training.command
+    section = (folder / "second-report" / "report.md").read_text()
+    assert "## second@1, beside first@1: WISDM v1.1" in section
+    assert "minutes of 1 people: of others it says little" in section
+
+
+def test_two_bundles_are_compared_on_files(folder: Path) -> None:
+    (same,) = compare_bundles(folder / "first", folder / "first", [folder / "data.txt"], people=["29"])
+    assert {each.verdict for each in same.differences} == {"no telling"}
+    assert [each.label for each in same.differences] == ["all", "Jogging", "Sitting", "Standing", "Walking"]
+    assert "| all | " in comparison_section(same)
+    with pytest.raises(DataError, match="no complete window"):
+        compare_bundles(folder / "first", folder / "second", [folder / "data.txt"], people=["nobody"])
+
+
+def test_what_cannot_be_gone_on_from_is_refused_before_the_fit(folder: Path) -> None:
+    with pytest.raises(FitError, match="has a normalisation of its own"):
+        train_activity([folder / "data.txt"], folder / "third", folder / "r", recipe="article", start=folder / "first")

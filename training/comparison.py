@@ -1,0 +1,172 @@
+"""Whether one bundle is better than another on the same windows, and whether the difference is noise.
+
+Windows of one walk are much alike, and windows of one person are too: an interval that takes each for a witness of its
+own is far too narrow. So what is drawn again and again is people, or minutes of recordings where there are few people.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from inference.bundle import Bundle, load_bundle
+from training.datasets import ACTIVITIES, DataFile, Recording, read_files
+from training.evaluate import answers
+from training.files import DataError
+from training.frames import LabelledFrames, served_frames
+
+DRAWS = 4000
+MANY_PEOPLE = 10
+BLOCK_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a class, or all of them, gains: shares of `windows` that are right, and 95 % interval of new minus old."""
+
+    label: str
+    windows: int
+    old: float
+    new: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Say it in a word; "no telling" where the interval holds 0."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "no telling"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The class by class differences of two bundles, that of all windows first; `drawn` says by what."""
+
+    old: str
+    new: str
+    dataset: str
+    differences: tuple[Difference, ...]
+    drawn: str
+
+
+def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recording], seed: int = 0) -> Comparison:
+    """Compare two bundles on some recordings of `file`.
+
+    The interval is a percentile interval of a cluster bootstrap (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError` where there is no
+    complete window, or a bundle has other labels.
+    """
+    for bundle in (old, new):
+        if bundle.manifest.labels != ACTIVITIES:
+            raise DataError(f"{bundle.title} does not tell {', '.join(ACTIVITIES)}: there is nothing to compare")
+    frames = served_frames(recordings)
+    if not len(frames):
+        raise DataError(f"{file.name} holds no complete window of the people asked for")
+    clusters, drawn = _clusters(frames)
+    before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
+    differences = _differences(frames.activity, before, after, clusters, np.random.default_rng(seed))
+    return Comparison(old.title, new.title, file.dataset, differences, drawn)
+
+
+def compare_bundles(
+    old: Path,
+    new: Path,
+    files: Sequence[Path],
+    *,
+    people: Collection[str] | None = None,
+    console: Console | None = None,
+) -> list[Comparison]:
+    """Compare the bundles in two folders on each data file; `people` limits each to those who are named.
+
+    Raises `BundleError` or `DataError`.
+    """
+    bundles = load_bundle(old), load_bundle(new)
+    comparisons = [
+        compare(*bundles, file, [r for r in file.recordings if people is None or r.person in people])
+        for file in read_files(files, console)
+    ]
+    if console is not None:
+        for comparison in comparisons:
+            console.print(comparison_table(comparison))
+    return comparisons
+
+
+def _clusters(frames: LabelledFrames) -> tuple[np.ndarray, str]:
+    """A number int64[m] for each window, the same for those that stand or fall together, and what they are."""
+    people, person = np.unique(frames.person.astype(str), return_inverse=True)
+    if len(people) >= MANY_PEOPLE:
+        return person, f"{len(people)} people"
+    minute = np.stack([frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1)
+    blocks, block = np.unique(minute, axis=0, return_inverse=True)
+    return block.reshape(-1), f"{len(blocks)} minutes of {len(people)} people: of others it says little"
+
+
+def _differences(
+    activity: np.ndarray, old: np.ndarray, new: np.ndarray, cluster: np.ndarray, rng: np.random.Generator
+) -> tuple[Difference, ...]:
+    count = int(cluster.max()) + 1
+    draws = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
+    of_class = [("all", np.ones(len(activity), bool))] + [(name, activity == k) for k, name in enumerate(ACTIVITIES)]
+    found = []
+    for label, mask in of_class:
+        if not mask.any():
+            continue
+        sums = [np.bincount(cluster[mask], weight, minlength=count) for weight in (None, old[mask], new[mask])]
+        windows, before, after = (draws @ each for each in sums)
+        drawn = windows > 0
+        low, high = np.quantile((after - before)[drawn] / windows[drawn], [0.025, 0.975])
+        found.append(
+            Difference(
+                label, int(mask.sum()), float(old[mask].mean()), float(new[mask].mean()), float(low), float(high)
+            )
+        )
+    return tuple(found)
+
+
+# --- told ----------------------------------------------------------------------------------------
+
+_COLUMNS = ("label", "windows", "old", "new", "difference", "95 % of it", "verdict")
+
+
+def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    return [
+        (
+            each.label,
+            f"{each.windows:,}",
+            f"{each.old:.3f}",
+            f"{each.new:.3f}",
+            f"{each.new - each.old:+.3f}",
+            f"{each.low:+.3f} to {each.high:+.3f}",
+            each.verdict,
+        )
+        for each in comparison.differences
+    ]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Draw it for a terminal."""
+    drawn = Table(
+        title=f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}",
+        caption=f"shares that are right; intervals by drawing again from {comparison.drawn}",
+    )
+    for number, column in enumerate(_COLUMNS):
+        drawn.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
+    for row in _rows(comparison):
+        drawn.add_row(*row)
+    return drawn
+
+
+def comparison_section(comparison: Comparison) -> str:
+    """Write it as Markdown."""
+    lines = [
+        f"## {comparison.new}, beside {comparison.old}: {comparison.dataset}\n",
+        f"Shares of windows that are right. Intervals of the difference by drawing again from {comparison.drawn}.\n",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---|---:|---:|---:|---:|---:|---|",
+        *(f"| {' | '.join(row)} |" for row in _rows(comparison)),
+    ]
+    return "\n".join(lines) + "\n"
