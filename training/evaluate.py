@@ -139,7 +139,8 @@ def table(evaluation: Evaluation) -> Table:
     scores = evaluation.scores
     drawn = Table(
         title=f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}",
-        caption=f"accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}",
+        caption=f"accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, "
+        f"calibration error {scores.calibration_error:.3f}",
     )
     drawn.add_column("label")
     for column in ("precision", "recall", "F1", evaluation.unit):

@@ -53,6 +53,7 @@ def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> 
             "labels": list(result.scores.labels),
             "confusion": result.scores.confusion.tolist(),
             "loss": result.scores.loss,
+            "reliability": result.scores.reliability.tolist(),
         },
         "accuracy": result.scores.accuracy,
         "macro_f1": result.scores.macro_f1,
@@ -73,7 +74,12 @@ def kept_fold(folder: Path, model: str, fold: int, identity: Mapping[str, Any]) 
         return FoldResult(
             model=content["model"],
             fold=content["fold"],
-            scores=Scores(tuple(scores["labels"]), np.array(scores["confusion"], np.int64), scores["loss"]),
+            scores=Scores(
+                tuple(scores["labels"]),
+                np.array(scores["confusion"], np.int64),
+                scores["loss"],
+                np.array(scores["reliability"], np.float64),
+            ),
             epochs=content["epochs"],
             best_epoch=content["best_epoch"],
             seconds=content["seconds"],

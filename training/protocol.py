@@ -193,6 +193,7 @@ def _write(
             "windows": int(sum(one.scores.support.sum() for one in each)),
             "accuracy": [one.scores.accuracy for one in each],
             "macro_f1": [one.scores.macro_f1 for one in each],
+            "calibration_error": [one.scores.calibration_error for one in each],
             "seconds": round(sum(one.seconds for one in each), 1),
         }
         for name, each in results.items()

@@ -3,6 +3,7 @@
 metrics.json          every figure below, and how it came about
 report.md             the same as tables
 confusion-*.png       one for each data set scored
+reliability-*.png     how often answers of each confidence are right, one for each data set scored
 learning-curves.png   of a training run
 scorings.jsonl        one line for each time that a bundle was scored: how often the test people were looked at
 """
@@ -104,6 +105,7 @@ def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
         draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
+        draw_reliability(folder / f"reliability-{slug}.png", one.scores, one.dataset)
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ def figures(scores: Scores, unit: str = "windows") -> dict[str, Any]:
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
         "loss": scores.loss,
+        "calibration_error": scores.calibration_error,
         unit: int(scores.support.sum()),
         "labels": list(scores.labels),
         "precision": scores.precision.tolist(),
@@ -163,7 +166,10 @@ def markdown(scores: Scores, unit: str = "windows") -> str:
     """The figures of each class, and of all of them."""
     lines = [f"| label | precision | recall | F1 | {unit} |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {' | '.join(row)} |" for row in class_rows(scores)]
-    lines.append(f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}\n")
+    lines.append(
+        f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, expected "
+        f"calibration error {scores.calibration_error:.3f}\n"
+    )
     return "\n".join(lines)
 
 
@@ -223,6 +229,28 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
     for row, column in np.ndindex(k, k):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(scores.confusion[row, column]), ha="center", va="center", color=colour)
+    figure.savefig(path, dpi=110)
+
+
+def draw_reliability(path: Path, scores: Scores, title: str) -> None:
+    """How often answers of each confidence are right; bars show how many there are. On the line it is honest."""
+    count, confidence, right = scores.reliability.T
+    some = count > 0
+    figure = Figure(figsize=(5.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.arange(len(count)) / len(count)
+    axes.bar(edges, count / max(1, count.sum()), width=1 / len(count), align="edge", color="lightgrey", label="answers")
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    axes.plot(confidence[some] / count[some], right[some] / count[some], "o-", label="right")
+    axes.set(
+        title=f"{title}: calibration error {scores.calibration_error:.3f}",
+        xlabel="confidence",
+        ylabel="share",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.legend(loc="upper left")
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 

@@ -4,19 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RELIABILITY_BINS = 15
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Counts and figures of one set of predictions.
 
     `confusion` int64[k, k]: rows are the true labels, columns the predicted ones. `loss` is the mean negative
-    log likelihood of the true label, nan where nothing was scored. A class never predicted has precision 0, one
-    never seen recall 0.
+    log likelihood of the true label, nan where nothing was scored. `reliability` float64[15, 3]: of the predictions
+    whose confidence is in each fifteenth of [0, 1], how many there are, the sum of their confidence, and how many are
+    right. A class never predicted has precision 0, one never seen recall 0.
     """
 
     labels: tuple[str, ...]
     confusion: np.ndarray
     loss: float
+    reliability: np.ndarray
 
     @property
     def support(self) -> np.ndarray:
@@ -27,6 +31,15 @@ class Scores:
     def accuracy(self) -> float:
         """Share of predictions that are right."""
         return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean difference between confidence and the share that is right, over the bins of `reliability`.
+
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017: the expected calibration error.
+        """
+        count, confidence, right = self.reliability.T
+        return float(np.abs(confidence - right).sum() / max(1, count.sum()))
 
     @property
     def precision(self) -> np.ndarray:
@@ -57,4 +70,10 @@ def score(labels: tuple[str, ...], truth: np.ndarray, probabilities: np.ndarray)
     confusion = np.bincount(truth * k + predicted, minlength=k * k).reshape(k, k)
     likelihood = probabilities[np.arange(len(truth)), truth].astype(np.float64)
     loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean()) if len(truth) else float("nan")
-    return Scores(labels, confusion, loss)
+    return Scores(labels, confusion, loss, _reliability(probabilities.max(axis=1, initial=0.0), predicted == truth))
+
+
+def _reliability(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    bins = np.clip((confidence * RELIABILITY_BINS).astype(np.int64), 0, RELIABILITY_BINS - 1)
+    sums = [np.bincount(bins, weights, minlength=RELIABILITY_BINS) for weights in (None, confidence, right)]
+    return np.stack(sums, axis=1).astype(np.float64)

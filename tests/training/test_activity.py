@@ -89,7 +89,8 @@ def test_the_report_folder_holds_figures_tables_and_pictures(trained: tuple[Trai
     assert len(metrics["history"]) == 2
     assert metrics["article"] is None
     assert "| Walking |" in (report / "report.md").read_text()
-    for picture in ("learning-curves", "confusion-validation", "confusion-wisdm-v1-1-reconstructed"):
+    of = "wisdm-v1-1-reconstructed"
+    for picture in ("learning-curves", "confusion-validation", f"confusion-{of}", f"reliability-{of}"):
         assert (report / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -33,6 +33,18 @@ def test_a_certain_mistake_costs_much_but_not_everything() -> None:
     assert scores.loss == pytest.approx(27.6, abs=0.1)
 
 
+def test_the_calibration_error_is_how_far_confidence_is_from_being_right() -> None:
+    confident = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 5)
+    truth = np.array([0] * 7 + [1] * 3 + [1] * 3 + [0] * 2)  # 7 of 10 where it says 0.9, 3 of 5 where it says 0.6
+    scores = score(("a", "b"), truth, confident)
+    assert scores.calibration_error == pytest.approx((10 * 0.2 + 5 * 0.0) / 15)
+    assert scores.reliability.sum(axis=0).tolist() == pytest.approx([15, 12, 10])
+
+
+def test_nothing_scored_has_no_calibration_error() -> None:
+    assert score(LABELS, np.empty(0, np.int64), np.empty((0, 3))).calibration_error == 0.0
+
+
 def test_a_class_that_does_not_occur_is_shown_without_figures() -> None:
     scores = score(LABELS, np.array([0, 0, 1]), probabilities([0, 2, 1]))
     assert class_rows(scores) == [

@@ -262,7 +262,7 @@ def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
 
 
 def test_a_fold_kept_of_other_settings_is_run_again(tmp_path: Path) -> None:
-    scores = Scores(("a", "b"), np.array([[3, 1], [0, 4]]), 0.3)
+    scores = Scores(("a", "b"), np.array([[3, 1], [0, 4]]), 0.3, np.eye(15, 3))
     save_fold(tmp_path, FoldResult("static", 0, scores, 5, 4, 1.0), {"seed": 1})
     kept = kept_fold(tmp_path, "static", 0, {"seed": 1})
     assert kept is not None
@@ -274,7 +274,7 @@ def test_a_fold_kept_of_other_settings_is_run_again(tmp_path: Path) -> None:
 
 def test_variants_are_compared_fold_by_fold() -> None:
     def results(model: str, right: list[int]) -> list[FoldResult]:
-        each = [Scores(("a", "b"), np.array([[r, 0], [10 - r, 0]]), 0.1) for r in right]
+        each = [Scores(("a", "b"), np.array([[r, 0], [10 - r, 0]]), 0.1, np.zeros((15, 3))) for r in right]
         return [FoldResult(model, k, scores, 1, 1, 1.0) for k, scores in enumerate(each)]
 
     ((better, than, folds, mean, error),) = paired_differences(
