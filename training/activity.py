@@ -95,9 +95,7 @@ def train_activity(
     temperature = fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets)
     validation = score(ACTIVITIES, known.targets, guesses)
     bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
-    comparisons = (
-        [compare(begun, bundle, file, held_out) for file, held_out in people.test if held_out] if begun else []
-    )
+    comparisons = [] if begun is None else [compare(begun, bundle, file, some) for file, some in people.test if some]
     article = recipe == "article"
     account = TrainingReport(
         title=f"recipe `{recipe}`",
@@ -120,6 +118,8 @@ def train_activity(
     )
     write_training_report(report, account)
     if console is not None:
+        for file in (file for file, some in people.test if not some):
+            console.print(f"Nobody of {file.dataset} tests: it takes three people, or WISDM's or MotionSense's by name")
         for test in tests:
             console.print(table(test))
         for comparison in comparisons:

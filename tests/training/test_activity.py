@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
@@ -139,11 +140,28 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
     assert not set(wisdm.validation) & set(wisdm.test)
 
 
-def test_of_any_other_data_set_every_fifth_person_tests_and_the_third_of_ten_validates() -> None:
-    recordings = tuple(swinging("Walking", str(person)) for person in range(1, 15))
-    people = held_out(DataFile("their.csv", "", "phones", "their", recordings, {}))
-    assert list(people.test) == ["5", "10"]
-    assert list(people.validation) == ["3", "13"]
+@pytest.mark.parametrize(
+    ("people", "test", "validation"),
+    [
+        (14, ["5", "10"], ["2", "12"]),
+        (5, ["5"], ["2"]),
+        (4, ["4"], ["2"]),
+        (3, ["3"], ["2"]),
+        (2, [], ["2"]),
+        (1, [], []),
+    ],
+)
+def test_who_of_any_other_data_set_is_held_out(people: int, test: list[str], validation: list[str]) -> None:
+    recordings = tuple(swinging("Walking", str(person)) for person in range(1, people + 1))
+    found = held_out(DataFile("their.csv", "", "phones", "their", recordings, {}))
+    assert list(found.test) == test
+    assert list(found.validation) == validation
+
+
+def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
+    train_activity([two], tmp_path / "walker", tmp_path / "report", epochs=1, console=Console())
+    assert "Nobody of WISDM v1.1 tests" in capsys.readouterr().out
 
 
 def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
