@@ -57,7 +57,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     "default": Recipe(
         name="default",
         fit=FitSettings(
-            epochs=40,
+            epochs=30,
             batch=128,
             learning_rate=2e-3,
             weight_decay=0.01,
