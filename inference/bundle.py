@@ -110,7 +110,7 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest_bytes = _read(folder / MANIFEST_NAME, MANIFEST_LIMIT, ManifestError)
     manifest = _parse_manifest(manifest_bytes, folder / MANIFEST_NAME)
-    wanted = _tensors_of(manifest.architecture)
+    wanted = manifest.architecture.tensors()
     sizes = (np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in wanted.values())
     weights_bytes = _read(folder / WEIGHTS_NAME, WEIGHTS_HEADER_LIMIT + sum(sizes), WeightsError)
     weights = _parse_weights(weights_bytes, wanted, folder / WEIGHTS_NAME)
@@ -242,16 +242,6 @@ def _parse_vocabulary(content: bytes, ids: int, path: Path) -> tuple[str, ...]:
             f"unknown words: take the file that was written with this manifest"
         )
     return words
-
-
-def _tensors_of(architecture: ArchitectureChoice) -> Mapping[str, TensorSpec]:
-    """Names, shapes and dtypes of the tensors that the architecture needs, without memory for them."""
-    tensors = architecture.checked().tensors
-    if tensors is not None:
-        return tensors
-    from inference.served import tensors_of  # late: it is PyTorch that knows
-
-    return tensors_of(architecture)
 
 
 def _parse_weights(content: bytes, wanted: Mapping[str, TensorSpec], path: Path) -> Mapping[str, NDArray[Any]]:

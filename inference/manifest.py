@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from inference.architectures import ARCHITECTURES, Arguments
+from inference.architectures.arguments import TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,6 +84,22 @@ class ArchitectureChoice(_Part):
     def build(self) -> nn.Module:
         """A module with freshly initialised weights."""
         return ARCHITECTURES[self.name].module(self.checked())
+
+    def tensors(self) -> Mapping[str, TensorSpec]:
+        """Names, shapes and dtypes of the tensors that the network needs, without memory for them."""
+        told = self.checked().tensors
+        return self.tensors_when_built() if told is None else told
+
+    def tensors_when_built(self) -> Mapping[str, TensorSpec]:
+        """The same, asked of a network."""
+        import torch  # late: what tells its tensors by its arguments is served without PyTorch
+
+        with torch.device("meta"):
+            state = self.build().state_dict()
+        return {
+            name: TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in state.items()
+        }
 
 
 class Input(_Part):

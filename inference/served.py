@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.architectures.arguments import TensorSpec
 from inference.bundle import Bundle
-from inference.manifest import ArchitectureChoice, Description, Precision
+from inference.manifest import Description, Precision
 
 PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -63,13 +62,3 @@ def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32
     """Answer `frames` by an ordinary call of `module` on the CPU: the reference of the devices."""
     with torch.inference_mode():
         return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
-
-
-def tensors_of(architecture: ArchitectureChoice) -> Mapping[str, TensorSpec]:
-    """What an architecture's network says of its tensors, without memory for them."""
-    with torch.device("meta"):
-        state = architecture.build().state_dict()
-    return {
-        name: TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for name, tensor in state.items()
-    }

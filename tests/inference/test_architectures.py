@@ -6,7 +6,6 @@ from torch import nn
 
 from inference.architectures import build, count_parameters
 from inference.manifest import ArchitectureChoice
-from inference.served import tensors_of
 
 
 def test_har_cnn_has_the_520_486_parameters_of_the_article() -> None:
@@ -34,7 +33,7 @@ def test_har_cnn_has_the_articles_layers_one_by_one() -> None:
 def test_har_cnn_says_without_its_network_what_its_weights_are(arguments: dict[str, int]) -> None:
     choice = ArchitectureChoice(name="har-cnn", arguments=arguments)
 
-    assert choice.checked().tensors == tensors_of(choice)
+    assert choice.checked().tensors == choice.tensors_when_built()
 
 
 def test_har_cnn_computes_what_the_same_layers_of_pytorch_compute() -> None:
