@@ -26,14 +26,19 @@ from inference.bundle import (
 from inference.saving import save_bundle
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.comparison import compare, comparison_section, comparison_table
-from training.datasets import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording, read_files
+from training.datasets import read_files
 from training.evaluate import Evaluation, evaluate, table
 from training.fit import FitError, FitSettings, Precision, fit_temperature, predict
-from training.learn_activity import ARCHITECTURE, Material, identity_of, learn, material_of, split
+from training.frames import served_frames
+from training.learn_activity import ARCHITECTURE, Material, People, identity_of, learn, material_of, split
 from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
+from training.recordings import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
 from windowing import SLOT_MS, WINDOW_SLOTS
+
+# The lowest temperature that is believed.
+SURE_ENOUGH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def train_activity(
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
     files = read_files(data, console)
-    people = split(files, chosen)
+    people = _with_windows(split(files, chosen), console)
     material = material_of(people, chosen, seed, begun)
     description = _describe(output.name, version, files, chosen, settings, material, begun)
     learned = learn(
@@ -92,10 +97,12 @@ def train_activity(
     network = learned.network
     known = material.task.validation
     guesses = predict(network, known.inputs)
-    temperature = fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets)
+    # Few people who are all right would make it certain of everything.
+    least = SURE_ENOUGH if begun is None else begun.manifest.temperature
+    temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
     validation = score(ACTIVITIES, known.targets, guesses)
     bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
-    comparisons = [] if begun is None else [compare(begun, bundle, file, some) for file, some in people.test if some]
+    comparisons = [] if begun is None else [compare(begun, bundle, file, some) for file, some in people.test]
     article = recipe == "article"
     account = TrainingReport(
         title=f"recipe `{recipe}`",
@@ -118,14 +125,26 @@ def train_activity(
     )
     write_training_report(report, account)
     if console is not None:
-        for file in (file for file, some in people.test if not some):
-            console.print(f"Nobody of {file.dataset} tests: it takes three people, or WISDM's or MotionSense's by name")
         for test in tests:
             console.print(table(test))
         for comparison in comparisons:
             console.print(comparison_table(comparison))
         console.print(told(bundle, output, report, replaced), soft_wrap=True)
     return Trained(bundle, tests)
+
+
+def _with_windows(people: People, console: Console | None) -> People:
+    """Leave out data sets that nobody tests, and say so before the fit."""
+    tested = [(file, some) for file, some in people.test if len(served_frames(some))]
+    if console is not None:
+        for file, _ in people.test:
+            if file not in [known for known, _ in tested]:
+                console.print(
+                    f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
+                    "MotionSense's by name",
+                    soft_wrap=True,
+                )
+    return dataclasses.replace(people, test=tested)
 
 
 def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
@@ -153,7 +172,7 @@ def _save_and_test(
     """Save the bundle, score it as it will be served, and save it again with its scores."""
     calibrated = description.model_copy(update={"temperature": round(temperature, 4)})
     bundle = save_bundle(output, network, calibrated, golden_frames())
-    tests = [evaluate(bundle, file, held_out) for file, held_out in test_people if held_out]
+    tests = [evaluate(bundle, file, held_out) for file, held_out in test_people]
     bundle = save_bundle(output, network, with_metrics(calibrated, validation, tests), golden_frames())
     return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
 

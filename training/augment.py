@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.datasets import OTHER_ACTIVITY, STANDARD_GRAVITY, Recording
+from training.recordings import OTHER_ACTIVITY, STANDARD_GRAVITY, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 
 # A hole that the service would not bridge ends a stretch of signal.

@@ -12,9 +12,10 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import infer_plainly, served_module
-from training.datasets import ACTIVITIES, DataFile, Recording, by_number, read_files
+from training.datasets import read_files
 from training.files import DataError
 from training.frames import served_frames
+from training.recordings import ACTIVITIES, DataFile, Recording, by_number
 from training.scores import Scores, score
 from training.texts import Corpus, Dataset, Part, read_corpus
 from windowing.text import Framer, parse_rules
@@ -54,10 +55,14 @@ def evaluate_bundle(
         raise DataError(
             f"{loaded.title} is a model of texts: name their data set with --dataset, such as --dataset csv"
         )
+    read = read_files(files, console)
     evaluations = [
-        evaluate(loaded, file, [r for r in file.recordings if people is None or r.person in people])
-        for file in read_files(files, console)
+        evaluate(loaded, file, [r for r in file.recordings if people is None or r.person in people]) for file in read
     ]
+    learned = {data.sha256 for data in loaded.manifest.training.data}
+    known = ", ".join(file.name for file in read if file.sha256 in learned)
+    if known and people is None and console is not None:
+        console.print(f"{loaded.title} has learned from people of {known}: name others with --people", soft_wrap=True)
     if console is not None:
         for evaluation in evaluations:
             console.print(table(evaluation))

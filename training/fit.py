@@ -309,9 +309,9 @@ def _step(
 def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
     """What each example should say, float32[m, k]: its label, or the likelier the more of those that it may have.
 
-    `logits` float32[m, k], `targets` int64[m], `may_be` bool[t, k]. The cross entropy with them has the gradient of
-    minus the log of the sum of the probabilities of all labels that it may have: Jin and Ghahramani, "Learning with
-    Multiple Labels", NIPS 2002.
+    `logits` float32[m, k], `targets` int64[m], `may_be` bool[t, k]. The cross entropy with them, before weights and
+    smoothing, has the gradient of minus the log of the sum of the probabilities of all labels that it may have: Jin and
+    Ghahramani, "Learning with Multiple Labels", NIPS 2002.
     """
     return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
 

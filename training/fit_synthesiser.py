@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.datasets import ACTIVITIES, Recording, read_files
+from training.datasets import read_files
+from training.recordings import ACTIVITIES, Recording
 
 HARMONICS = 8
 AXES = ("x", "y", "z")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.datasets import ACTIVITIES, Recording
+from training.recordings import ACTIVITIES, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 
 

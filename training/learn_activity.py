@@ -12,14 +12,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import Bundle
+from inference.bundle import Bundle, Normalisation
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
-from training.datasets import ACTIVITIES, DataFile, Recording, may_be
 from training.files import DataError
 from training.fit import Epoch, FitSettings, Fixed, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import Recipe, held_out
+from training.recordings import ACTIVITIES, DataFile, Recording, may_be
 from training.scores import Scores, score
 
 ARCHITECTURE = "har-cnn"
@@ -39,14 +39,20 @@ class People:
 
 
 def split(files: Sequence[DataFile], recipe: Recipe) -> People:
-    """Part people as `held_out` says."""
+    """Part people as `held_out` says; raises `DataError` where nobody would validate."""
     parts = People([], [], [])
     for file in files:
-        people = held_out(file)
+        people = held_out(file, files)
         validating = () if recipe.validation_share else people.validation
         parts.test.append((file, [r for r in file.recordings if r.person in people.test]))
         parts.validation.extend(r for r in file.recordings if r.person in validating)
         parts.train.extend(r for r in file.recordings if r.person not in {*people.test, *validating})
+    if not recipe.validation_share and not (parts.train and parts.validation):
+        names = ", ".join(file.dataset for file in files)
+        raise DataError(
+            f"{names}: it takes two people to train, one of whom validates, and a third to test; the column person "
+            "tells them apart"
+        )
     return parts
 
 
@@ -82,7 +88,7 @@ class _Drawn:
 
 
 def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None = None) -> Material:
-    """Lay out what `people` teach by `recipe`, normalised as `start` does it, where there is one.
+    """Lay out what `people` teach by `recipe`, normalised as `start` does it (or doesn't), where there is one.
 
     Raises `DataError` where that is nothing.
     """
@@ -92,13 +98,16 @@ def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None 
     stretch = np.repeat(np.arange(len(signal.windows)), signal.windows)
     validation = served_frames(people.validation)
     if not len(stretch) or not len(validation):
-        raise DataError("the data hold no complete window of the training people, or none of the validation people")
-    given = start.manifest.normalisation if start else None
-    if given is None:
+        raise DataError(
+            "the data hold no complete window of the training people, or none of the validation people: a window is "
+            "4 s of one activity, without a gap"
+        )
+    if start is None:
         rng = np.random.default_rng(seed)
         sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
         mean, std = _normalisation(sample)
     else:
+        given = start.manifest.normalisation or Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
         mean, std = (np.array(values, np.float32) for values in (given.mean, given.std))
     return Material(
         Task(
@@ -137,12 +146,16 @@ def _normalisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _class_weights(activity: np.ndarray, power: float) -> np.ndarray:
-    """float64[6], of mean 1 over the frames; rarer activities weigh more."""
+    """float64[6], of mean 1 over the frames; rarer activities weigh more, and one that doesn't occur weighs 1.
+
+    Label smoothing takes an absent one for rare, else, and teaches to say it.
+    """
     meant = may_be()
     share = meant / meant.sum(axis=1, keepdims=True)  # what may be either of two counts a half for each
     counts = np.bincount(activity, minlength=len(meant)) @ share
-    weights = (len(activity) / np.maximum(1, counts)) ** power
-    return np.asarray(weights * len(activity) / (weights * counts).sum())
+    occurs = counts > 0
+    weights = (len(activity) / np.where(occurs, counts, 1)) ** power
+    return np.where(occurs, weights * len(activity) / (weights * counts).sum(), 1.0)
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -159,6 +172,8 @@ class Learned:
     def scores_on(self, recordings: Sequence[Recording]) -> Scores:
         """Scores on windows as the service cuts them, by this network in float32."""
         frames = served_frames(recordings)
+        if not len(frames):
+            return score(ACTIVITIES, frames.activity, np.empty((0, len(ACTIVITIES)), np.float32))
         inputs = (frames.values - self.material.mean) / self.material.std
         return score(ACTIVITIES, frames.activity, predict(self.network, inputs))
 

@@ -22,12 +22,13 @@ import numpy as np
 from rich.console import Console
 
 from training.bundles import make_room
-from training.datasets import DataFile, by_number, read_files
+from training.datasets import read_files
 from training.files import DataError
-from training.fit import FitSettings, Precision
+from training.fit import FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import People, identity_of, learn, material_of, split
 from training.recipes import RECIPES, Recipe, RecipeName
+from training.recordings import DataFile, by_number
 from training.report import draw_ranges, write_json
 
 Protocol = Literal["data-sets", "people", "seeds"]
@@ -74,7 +75,8 @@ def judge(
         chosen.fit, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
     who = {**identity_of(files, chosen), "protocol": protocol, "settings": repr(settings), "seed": str(seed)}
-    for each in rounds(files, chosen, protocol, seed):
+    planned = list(rounds(files, chosen, protocol, seed))  # what can't be done is said before hours are spent
+    for each in planned:
         scored = [file.dataset for file, _ in each.people.test]
         if only and not set(only) & set(scored):
             continue
@@ -111,6 +113,8 @@ def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: 
         for number in range(SEEDS):
             people = split(files, recipe)
             tested = [(file, recordings) for file, recordings in people.test if recordings]
+            if not tested:
+                raise DataError("nobody tests: it takes three people, or WISDM's or MotionSense's by name")
             people = dataclasses.replace(people, test=tested)
             yield Round(f"seed {seed + number}", number, people, seed + number)
 
@@ -120,9 +124,16 @@ def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Itera
     if len(files) < 2:
         raise DataError("leaving out a data set takes two at least")
     for left_out in files:
-        others = split([file for file in files if file is not left_out], recipe)
+        others = split([_without(left_out, file) for file in files if file is not left_out], recipe)
         people = dataclasses.replace(others, test=[(left_out, list(left_out.recordings))])
         yield Round(f"without {left_out.dataset}", 0, people, seed)
+
+
+def _without(left_out: DataFile, file: DataFile) -> DataFile:
+    """Leave out those who are in two CSVs, by one name."""
+    if not file.kind == left_out.kind == "phones":
+        return file
+    return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
 
 
 def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Round]:
@@ -155,13 +166,14 @@ def run_round(
     settings = dataclasses.replace(settings, seed=each.seed)
     learned = learn(material_of(each.people, recipe, each.seed), settings, console=console)
     seconds = time.monotonic() - began
+    best = best_epoch(learned.history, settings.best_by)
     for file, recordings in each.people.test:
         yield FoldResult(
             model=file.dataset,
             fold=each.number,
             scores=learned.scores_on(recordings),
             epochs=len(learned.history),
-            best_epoch=len(learned.history),
+            best_epoch=best.epoch if best is not None and settings.patience else len(learned.history),
             seconds=seconds,
         )
 
@@ -190,7 +202,7 @@ def _write(
     rows: dict[str, Any] = {
         name: {
             "rounds": len(each),
-            "windows": int(sum(one.scores.support.sum() for one in each)),
+            "windows": int(each[0].scores.support.sum() if protocol == "seeds" else _windows(each)),
             "accuracy": [one.scores.accuracy for one in each],
             "macro_f1": [one.scores.macro_f1 for one in each],
             "calibration_error": [one.scores.calibration_error for one in each],
@@ -207,6 +219,10 @@ def _write(
     ]
     (report / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw_ranges(report / "scores.png", {name: row["accuracy"] for name, row in rows.items()}, "accuracy")
+
+
+def _windows(results: Sequence[FoldResult]) -> int:
+    return int(sum(one.scores.support.sum() for one in results))
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -1,12 +1,12 @@
 """The two ways to train the activity model, and who is held out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from training.augment import Augmentation
-from training.datasets import DataFile, by_number
 from training.fit import FitSettings
+from training.recordings import DataFile, by_number
 
 RecipeName = Literal["default", "article"]
 
@@ -45,12 +45,24 @@ HELD_OUT: Mapping[str, HeldOut] = {
 }
 
 
-def held_out(file: DataFile) -> HeldOut:
-    """Of any other data set every fifth person tests, or the last of three or four; the second of ten validates."""
+def held_out(file: DataFile, files: Sequence[DataFile] = ()) -> HeldOut:
+    """Of any other data set every fifth person tests, or the last of three or four; the second of ten validates.
+
+    Where CSV `files` share people, who are then the same people, they are counted together: nobody tests here and is
+    learned from there.
+    """
     if file.kind in HELD_OUT:
         return HELD_OUT[file.kind]
-    people = sorted({recording.person for recording in file.recordings}, key=by_number)
+    people = sorted(_together(file, files), key=by_number)
     return HeldOut(test=people[4::5] or people[3:] or people[2:], validation=people[1::10])
+
+
+def _together(file: DataFile, files: Sequence[DataFile]) -> set[str]:
+    people = file.people
+    others = [other.people for other in files if other.kind == file.kind]
+    while joined := [other for other in others if other & people and not other <= people]:
+        people = people.union(*joined)
+    return people
 
 
 RECIPES: Mapping[RecipeName, Recipe] = {

@@ -87,12 +87,12 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
     _evaluations(folder, report.tests)
 
 
-def write_evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Write the report of an evaluation, outside of training, into `folder`."""
+def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], sections: Sequence[str] = ()) -> None:
+    """Write the report of an evaluation, outside of training, into `folder`; `sections` are further Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"test": [evaluation_figures(one) for one in evaluations]})
     (folder / "report.md").write_text(
-        "\n".join(["# Evaluation\n", *map(_evaluation_section, evaluations)]), encoding="utf-8"
+        "\n".join(["# Evaluation\n", *map(_evaluation_section, evaluations), *sections]), encoding="utf-8"
     )
     _evaluations(folder, evaluations)
 

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import ActivitySettings, Command, TextSettings
-from training.comparison import compare_bundles
+from training.comparison import Comparison, compare_bundles, comparison_section
 from training.evaluate import evaluate_bundle, evaluate_text_bundle
+from training.files import DataError
 from training.texts import Dataset, Part
 
 OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
@@ -41,16 +42,20 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Evaluate."""
+    if options.dataset is not None and options.against is not None:
+        raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     bundle, console = find_bundle(options.bundle or usual), Console()
+    comparisons: list[Comparison] = []
     if options.dataset is None:
         people = options.people or None
         evaluations = evaluate_bundle(bundle, options.data, people=people, console=console)
         if options.against is not None:
-            compare_bundles(find_bundle(options.against), bundle, options.data, people=people, console=console)
+            against = find_bundle(options.against)
+            comparisons = compare_bundles(against, bundle, options.data, people=people, console=console)
     else:
         evaluations = [evaluate_text_bundle(bundle, options.dataset, options.data, options.strip, console)]
     if options.report is not None:
         from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 
-        write_evaluations(options.report, evaluations)
+        write_evaluations(options.report, evaluations, list(map(comparison_section, comparisons)))

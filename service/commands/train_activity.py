@@ -6,9 +6,10 @@ from typing import Literal
 from pydantic import Field
 from rich.console import Console
 
-from inference.bundle import find_bundle
+from inference.bundle import find_bundle, load_bundle
 from service.settings import Command
 from training.activity import train_activity
+from training.fit import FitError
 from training.protocol import judge
 
 
@@ -47,12 +48,15 @@ class Options(Command):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="to fit at; bfloat16 is faster on CPUs that have it"
     )
-    version: str = Field("1", description="version that the bundle carries")
+    version: str | None = Field(
+        None, description="version that the bundle carries; 1 without it, or one more than the version of --start"
+    )
     resume: bool = Field(False, description="go on from the report's checkpoint, or its kept rounds")
 
 
 def run(options: Options) -> None:
     """Train, or judge."""
+    _refuse_ignored(options)
     report = options.report or options.output.with_name(f"{options.output.name}-report")
     if options.protocol is not None:
         judge(
@@ -68,16 +72,31 @@ def run(options: Options) -> None:
             console=Console(),
         )
         return
+    start = None if options.start is None else find_bundle(options.start)
     train_activity(
         options.data,
         options.output,
         report,
         recipe=options.recipe,
-        start=None if options.start is None else find_bundle(options.start),
+        start=start,
         epochs=options.epochs,
         seed=options.seed,
         resume=options.resume,
         precision=options.precision,
-        version=options.version,
+        version=options.version or _next_version(start),
         console=Console(),
     )
+
+
+def _refuse_ignored(options: Options) -> None:
+    if options.protocol is None and options.only:
+        raise FitError("--only chooses among a protocol's rounds: add --protocol")
+    for name in ("start", "version"):
+        if options.protocol is not None and getattr(options, name) is not None:
+            raise FitError(f"--protocol fits new networks, and writes no bundle: leave out --{name}")
+
+
+def _next_version(start: Path | None) -> str:
+    """One more than that of the bundle that is gone on from, where it is a number."""
+    version = "0" if start is None else load_bundle(start).manifest.version
+    return str(int(version) + 1) if version.isdecimal() else "1"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from service.replay.fleet import Readings
-from training.datasets import ACTIVITIES
+from training.recordings import ACTIVITIES
 
 RATE_HZ = 20
 PERIOD_MS = 1000 // RATE_HZ

@@ -29,7 +29,8 @@ from tests.kafka.outside_client import Label, producer, read_labels, read_topic,
 from tests.kafka.raw_client import produce_raw
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.windowing.reference import Reading, Window
-from training.datasets import Recording, read_file
+from training.datasets import read_file
+from training.recordings import Recording
 
 START_MS = 1_700_000_000_000
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")

@@ -20,7 +20,7 @@ from service.replay.messages import Form
 from service.replay.run import Replay, ReplayError, replay
 from service.replay.synthesiser import SyntheticFleet
 from service.replay.texts import TextReplay
-from training.datasets import Recording
+from training.recordings import Recording
 
 MakeTopic = Callable[..., str]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.datasets import ACTIVITIES, Recording
+from training.recordings import ACTIVITIES, Recording
 
 
 def swinging(

@@ -10,13 +10,14 @@ from inference.bundle import check_golden, load_bundle
 from inference.served import infer_plainly, served_module
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
-from training.activity import Trained, golden_frames, train_activity
+from training.activity import SURE_ENOUGH, Trained, golden_frames, train_activity
 from training.bundles import metric_name
-from training.datasets import ACTIVITIES, DataFile
 from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import FitError
+from training.learn_activity import _class_weights
 from training.recipes import HELD_OUT, RecipeName, held_out
+from training.recordings import ACTIVITIES, DataFile
 from training.report import write_evaluations
 
 
@@ -166,7 +167,7 @@ def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
     path = write_wisdm(tmp_path / "data.txt", people=("29",))
-    with pytest.raises(DataError, match="no complete window of the training people"):
+    with pytest.raises(DataError, match="it takes two people to train"):
         train(path, tmp_path)
 
 
@@ -204,3 +205,17 @@ def test_golden_frames_are_made_up_and_always_the_same() -> None:
 def test_a_data_sets_name_in_the_metrics() -> None:
     assert metric_name("WISDM v1.1 (reconstructed)") == "wisdm-v1.1-reconstructed"
     assert metric_name("MotionSense") == "motionsense"
+
+
+def test_an_activity_that_does_not_occur_is_not_taught() -> None:
+    """It weighed most, as the rarest, and smoothed labels made it the answer to everything."""
+    weights = _class_weights(np.array([ACTIVITIES.index("Walking")] * 900 + [ACTIVITIES.index("Jogging")] * 100), 0.5)
+    walking, jogging, sitting = (weights[ACTIVITIES.index(name)] for name in ("Walking", "Jogging", "Sitting"))
+    assert 0.9 * walking + 0.1 * jogging == pytest.approx(1.0)
+    assert jogging == pytest.approx(3 * walking)
+    assert sitting == 1.0
+
+
+def test_few_who_are_all_right_do_not_make_it_certain(trained: tuple[Trained, Path]) -> None:
+    result, _ = trained
+    assert result.bundle.manifest.temperature >= SURE_ENOUGH

@@ -10,7 +10,7 @@ from training.augment import (
     read_at_another_pace,
     signals,
 )
-from training.datasets import OTHER_ACTIVITY, Recording
+from training.recordings import OTHER_ACTIVITY, Recording
 
 AS_RECORDED = Augmentation(
     max_stretch=0, max_tilt_degrees=0, gain_sd=0, offset_sd=0, clipping_share=0, max_noise=0, nearest_share=1

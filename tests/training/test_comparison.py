@@ -7,9 +7,9 @@ from inference.bundle import load_bundle
 from tests.training.files import write_wisdm
 from training.activity import train_activity
 from training.comparison import _differences, compare_bundles, comparison_section
-from training.datasets import ACTIVITIES
 from training.files import DataError
 from training.fit import FitError
+from training.recordings import ACTIVITIES
 
 SITTING, WALKING = ACTIVITIES.index("Sitting"), ACTIVITIES.index("Walking")
 
@@ -40,6 +40,15 @@ def test_what_one_person_of_many_gains_is_no_proof_however_many_windows() -> Non
     old = np.tile([True, False], 10_000)
     new = old | (person == 3)
     assert differences(old, new, person, activity)["all"][2] == "no telling"
+
+
+def test_a_class_that_few_show_is_not_judged() -> None:
+    activity, person = np.full(200, WALKING), np.repeat(np.arange(20), 10)
+    activity[:10] = SITTING
+    old, new = np.ones(200, bool), np.ones(200, bool)
+    old[:5] = False
+    found = differences(old, new, person, activity)
+    assert found["Sitting"] == (0.5, 1.0, "too few")
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -76,7 +85,8 @@ def test_going_on_from_a_bundle_keeps_what_it_knows_and_is_compared_with_it(fold
 
 def test_two_bundles_are_compared_on_files(folder: Path) -> None:
     (same,) = compare_bundles(folder / "first", folder / "first", [folder / "data.txt"], people=["29"])
-    assert {each.verdict for each in same.differences} == {"no telling"}
+    assert {each.verdict for each in same.differences} == {"too few"}  # a minute of each, of one person
+    assert {(each.low, each.high) for each in same.differences} == {(0.0, 0.0)}
     assert [each.label for each in same.differences] == ["all", "Jogging", "Sitting", "Standing", "Walking"]
     assert "| all | " in comparison_section(same)
     with pytest.raises(DataError, match="no complete window"):

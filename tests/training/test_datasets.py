@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from training import datasets, files
-from training.datasets import Defect, read_file, read_files
+from training import files, recording_text, recordings
+from training.datasets import read_file, read_files
 from training.files import DataError
+from training.recordings import Defect
 
 GOOD = "33,Jogging,49105962326000,-0.6946377,12.680544,0.50395286;"
 
@@ -91,7 +93,7 @@ def test_a_compressed_file_reads_like_the_plain_one(tmp_path: Path, compress: Ca
 
 def test_an_activity_that_is_not_among_the_six_is_kept_as_another(tmp_path: Path) -> None:
     file = read_file(wisdm(tmp_path, GOOD, "33,LyingDown,49106062271000,5.01,11.26,0.95;"))
-    assert file.recordings[0].activity.tolist() == [1, datasets.OTHER_ACTIVITY]
+    assert file.recordings[0].activity.tolist() == [1, recordings.OTHER_ACTIVITY]
 
 
 def test_labels_that_mean_more_or_less_than_one_of_the_six(tmp_path: Path) -> None:
@@ -99,16 +101,16 @@ def test_labels_that_mean_more_or_less_than_one_of_the_six(tmp_path: Path) -> No
     rows = [f"p,waist,{activity},{activity},0,0,9.8,0" for activity in ("StairsMixed", "StandingArms", "Cycling")]
     path.write_text("\n".join(["person,placement,activity,recording,t_ms,x,y,z", *rows, ""]))
     stairs, arms, cycling = (recording.activity[0] for recording in read_file(path).recordings)
-    assert [datasets.ACTIVITIES[code] for code in np.flatnonzero(datasets.may_be()[stairs])] == [
+    assert [recordings.ACTIVITIES[code] for code in np.flatnonzero(recordings.may_be()[stairs])] == [
         "Downstairs",
         "Upstairs",
     ]
-    assert datasets.ACTIVITIES[arms] == "Standing"
-    assert cycling == datasets.OTHER_ACTIVITY
+    assert recordings.ACTIVITIES[arms] == "Standing"
+    assert cycling == recordings.OTHER_ACTIVITY
 
 
 def test_rows_split_between_blocks_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(recording_text, "BLOCK_BYTES", 100)
     file = read_file(wisdm(tmp_path, *(f"7,Standing,{t}000000,0,9.8,0.{t};" for t in range(1000, 3000, 50))))
     assert file.recordings[0].t_ms.tolist() == list(range(1000, 3000, 50))
 
@@ -193,7 +195,7 @@ def test_a_csvs_header_says_where_its_columns_are(tmp_path: Path, time: str) -> 
     file = read_file(path)
     (recording,) = file.recordings
     assert (recording.person, recording.placement, recording.dataset) == ("anna", "pocket", "theirs")
-    assert datasets.ACTIVITIES[recording.activity[0]] == "Walking"
+    assert recordings.ACTIVITIES[recording.activity[0]] == "Walking"
     assert recording.t_ms.tolist() == [1_700_000_000_050]
     assert recording.xyz.tolist() == [pytest.approx([1.0, 2.0, -0.3])]
     assert file.dropped == {}
@@ -204,7 +206,9 @@ def test_a_csvs_header_says_where_its_columns_are(tmp_path: Path, time: str) -> 
     [
         ("person,x,y,z", "p,1,2,3", "needs each of the columns person, activity, timestamp, x, y, z once"),
         ("person,person,activity,t_ms,x,y,z", "p,p,Walking,0,1,2,3", "its header is person, person, activity"),
-        ("person,activity,timestamp,x,y,z", "p,Walking,2023-13-14T22:13:20Z,1,2,3", "no such time: 2023-13-14"),
+        ("person,activity,timestamp,x,y,z", "p,Walking,2023-13-14T22:13:20Z,1,2,3", "1 malformed field"),
+        ("person;activity;timestamp;x;y;z", "p;Walking;0;1;2;3", "parts its columns by ';': write it with commas"),
+        ("person,activity,timestamp,x,y,z", "p,Cycling,0,1,2,3", "has none of the activities .*: it says Cycling"),
     ],
 )
 def test_a_csv_that_lacks_something_says_what(tmp_path: Path, header: str, row: str, complaint: str) -> None:
@@ -212,6 +216,53 @@ def test_a_csv_that_lacks_something_says_what(tmp_path: Path, header: str, row: 
     path.write_text(f"{header}\n{row}\n")
     with pytest.raises(DataError, match=complaint):
         read_file(path)
+
+
+def test_what_spreadsheets_and_statisticians_write_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbf"","person","activity","placement","timestamp","x","y","z","time"\r\n'
+        b'"1","anna","walking","","10","1","2","3","0.05"\r\n"2","anna","walking","","60.5","1","2","4","0.1"\r\n'
+    )
+    file = read_file(path)
+    (recording,) = file.recordings
+    assert (recording.person, recording.placement, recording.t_ms.tolist()) == ("anna", "pocket", [10, 60])
+    assert recordings.ACTIVITIES[recording.activity[0]] == "Walking"
+    assert (file.dropped, file.others) == ({}, {})
+
+
+def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    rows = [f"anna,Walking,{1_700_000_000 + k * 0.05:.2f},1,2,{k}" for k in range(100)]
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *rows, ""]))
+    with pytest.raises(DataError, match="are the timestamps in seconds"):
+        read_file(path)
+
+
+def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\np,Cycling,50,1,2,3\np,Walking,100,1,2\n")
+    read_files([path], Console())
+    said = capsys.readouterr().out
+    assert "rows left out: 1 missing value" in said
+    assert "readings of no activity that is learned: 1 of 'Cycling'" in said
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "ours.csv").write_text(f"person,activity,timestamp,x,y,z\n{day},Walking,0,1,2,3\n")
+    with pytest.raises(DataError, match="2 files are called ours"):
+        read_files([tmp_path / "monday" / "ours.csv", tmp_path / "tuesday" / "ours.csv"])
+
+
+def test_a_hostile_row_costs_no_more_than_another(tmp_path: Path) -> None:
+    """A pattern that could be matched in many ways took 24 ms for each of these rows."""
+    path = tmp_path / "theirs.csv"
+    digits = "1" * 21
+    rows = [f"p,Walking,1,{digits},{digits},{digits}!"] * 20_000
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", "p,Walking,0,1,2,3", *rows, ""]))
+    assert read_file(path).dropped == {Defect.MALFORMED_FIELD: 20_000}
 
 
 # --- what cannot be read -------------------------------------------------------------------------

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 
 from tests.training.signals import swinging
-from training.datasets import ACTIVITIES, OTHER_ACTIVITY, Recording
 from training.frames import device_id, rows_cut_straight, served_frames
+from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
 from windowing import cut
 
 

@@ -5,22 +5,24 @@ import pytest
 
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
-from training.datasets import ACTIVITIES, DataFile
 from training.files import DataError
 from training.protocol import Protocol, Round, judge, rounds
 from training.recipes import RECIPES, held_out
+from training.recordings import ACTIVITIES, DataFile
 
 DEFAULT = RECIPES["default"]
 
 
-def data_set(name: str, people: int) -> DataFile:
+def data_set(name: str, people: int, first: int = 1) -> DataFile:
     recordings = tuple(
-        swinging(activity, str(person), dataset=name) for person in range(1, people + 1) for activity in ACTIVITIES
+        swinging(activity, str(person), dataset=name)
+        for person in range(first, first + people)
+        for activity in ACTIVITIES
     )
     return DataFile(f"{name}.csv", name, "phones", name, recordings, {})
 
 
-FILES = [data_set("pockets", 12), data_set("waists", 6)]
+FILES = [data_set("pockets", 12), data_set("waists", 6, first=101)]
 
 
 def people_of(each: Round) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[tuple[str, str]]]:
@@ -45,12 +47,31 @@ def test_nobody_is_in_two_parts_of_a_round(protocol: Protocol) -> None:
 def test_a_data_set_left_out_is_scored_whole_and_taught_nothing() -> None:
     found = list(rounds(FILES, DEFAULT, "data-sets", seed=0))
     assert [each.name for each in found] == ["without pockets", "without waists"]
-    for each, left_out, people in zip(found, ("pockets", "waists"), (12, 6), strict=True):
+    for each, left_out in zip(found, FILES, strict=True):
         train, validation, test = people_of(each)
-        assert left_out not in {dataset for dataset, _ in train | validation}
-        assert test == {(left_out, str(person)) for person in range(1, people + 1)}
-        other = next(file for file in FILES if file.dataset != left_out)
+        assert left_out.dataset not in {dataset for dataset, _ in train | validation}
+        assert test == {(left_out.dataset, person) for person in left_out.people}
+        other = next(file for file in FILES if file is not left_out)
         assert not {(other.dataset, person) for person in held_out(other).test} & train
+
+
+@pytest.mark.parametrize("protocol", ["data-sets", "seeds"])
+def test_who_is_in_two_files_is_in_one_part(protocol: Protocol) -> None:
+    monday, tuesday = data_set("monday", 9), data_set("tuesday", 11, first=6)
+    for each in rounds([monday, tuesday], DEFAULT, protocol, seed=0):
+        train, validation, test = ({person for _, person in part} for part in people_of(each))
+        assert train
+        assert not train & test
+        assert not train & validation
+
+
+def test_rounds_that_cannot_be_are_found_before_the_first_is_run(tmp_path: Path) -> None:
+    many = write_wisdm(tmp_path / "many.txt", people=("1", "2", "7"))
+    few = tmp_path / "few.csv"
+    few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
+    with pytest.raises(DataError, match="few has 1 people"):
+        judge([many, few], tmp_path / "report", "people", epochs=1)
+    assert not (tmp_path / "report" / "folds").exists()
 
 
 def test_folds_by_person_test_everybody_once_and_are_the_same_again() -> None:

@@ -8,10 +8,11 @@ import pytest
 from inference.bundle import find_bundle, load_bundle
 from training.augment import signals
 from training.bundles import metric_name
-from training.datasets import DataFile, Recording, read_file
+from training.datasets import read_file
 from training.evaluate import evaluate
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import held_out
+from training.recordings import DataFile, Recording
 
 pytestmark = pytest.mark.recordings
 

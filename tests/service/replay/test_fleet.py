@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.replay.fleet import RecordedFleet
-from training.datasets import OTHER_ACTIVITY, Recording
+from training.recordings import OTHER_ACTIVITY, Recording
 
 
 def recording(

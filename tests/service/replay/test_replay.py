@@ -13,7 +13,7 @@ from service.replay.fleet import Fleet, Readings, RecordedFleet
 from service.replay.messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
 from service.replay.run import Replay, ReplayError, Summary, open_fleet
 from service.replay.synthesiser import SyntheticFleet
-from training.datasets import Recording
+from training.recordings import Recording
 
 ORIGIN_MS = 1_700_000_000_000
 

@@ -5,7 +5,7 @@ from inference.bundle import find_bundle, load_bundle
 from service.recognition import recognise
 from service.replay.fleet import Readings
 from service.replay.synthesiser import SyntheticFleet, figures
-from training.datasets import ACTIVITIES
+from training.recordings import ACTIVITIES
 
 
 def same(a: Readings, b: Readings) -> bool:

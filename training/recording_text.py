@@ -1,0 +1,251 @@
+"""Text forms of recordings: WISDM's raw format, and CSV whose header names its columns."""
+
+import datetime
+import io
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from training.files import BLOCK_BYTES, DataError
+from training.recordings import ACTIVITIES, MAX_ABS_VALUE, MIXED_ACTIVITIES, OTHER_ACTIVITY, Defect, Kind, Recording
+
+MAX_LINE_BYTES = 64 << 10
+# A clock that steps back further than this starts a new recording; less is jitter and is sorted.
+STEP_BACK_MS = 200
+# A recording of so many readings of which most have the same millisecond was not timed in milliseconds.
+TELLING = 50
+
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What becomes of the rows that are not used: left out, by reason; and labels that are no activity of ours."""
+
+    dropped: Counter[Defect] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
+    """Whole lines, some megabytes at a time."""
+    rest = b""
+    while data := content.read(BLOCK_BYTES):
+        data = rest + data
+        end = data.rfind(b"\n") + 1
+        rest = data[end:]
+        if len(rest) > MAX_LINE_BYTES:
+            raise _too_long()
+        if end:
+            yield data[:end]
+    if rest:
+        yield rest
+
+
+# Each text is matched in one way only: a hostile row must not make the search try many.
+_BARE_NUMBER = rb"([-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,2})?)"
+_NUMBER = rb"[ \t]*" + _BARE_NUMBER + rb"[ \t]*"
+_XYZ = b",".join([_NUMBER] * 3)
+_TIME = rb"(\d{1,15}(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)"
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+CSV_COLUMNS = ("person", "activity", "timestamp", "x", "y", "z")
+_TIME_COLUMNS = ("timestamp", "t_ms")
+# Of the fields that a CSV's header may name; any of them may be quoted.
+_CSV_FIELDS = {
+    **dict.fromkeys(("person", "activity"), rb'([^,"\r\n]{1,128})'),
+    **dict.fromkeys(("placement", "recording"), rb'([^,"\r\n]{0,128})'),
+    **dict.fromkeys(_TIME_COLUMNS, _TIME),
+    **dict.fromkeys("xyz", _BARE_NUMBER),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a text form writes one reading: `row` captures `fields`, of `width` fields of a line."""
+
+    kind: Kind
+    row: re.Pattern[bytes]
+    fields: tuple[str, ...]
+    record_end: bytes
+    time_units_per_ms: int
+    width: int
+    header: bytes | None = None
+
+
+WISDM = _Form(
+    kind="wisdm",
+    row=re.compile(rb"^[ \t]*(\d{1,9}),([A-Za-z]{1,32}),(\d{1,18})," + _XYZ + rb",?[ \t\r]*$", re.MULTILINE),
+    fields=("person", "activity", "time", "x", "y", "z"),
+    record_end=b";",  # at the end of the line as a rule; between two records on one line now and then
+    time_units_per_ms=1_000_000,
+    width=6,
+)
+
+
+def csv_form(header: bytes, path: Path) -> _Form | None:
+    """The form that a CSV's header describes; None where the line is no header. Raises `DataError`."""
+    header = header.removeprefix(BOM).strip()
+    columns = _names(header, b",")
+    if not set("xyz") <= set(columns):
+        for delimiter in (b";", b"\t"):
+            if set("xyz") <= set(_names(header, delimiter)):
+                raise DataError(f"{path} parts its columns by {delimiter.decode()!r}: write it with commas")
+        return None
+    times = [name for name in columns if name in _TIME_COLUMNS]
+    wrong = [name for name in ("person", "activity", "x", "y", "z") if columns.count(name) != 1]
+    twice = [name for name in ("placement", "recording") if columns.count(name) > 1]
+    if wrong or twice or len(times) != 1:
+        raise DataError(
+            f"{path} needs each of the columns {', '.join(CSV_COLUMNS)} once; its header is {', '.join(columns)}"
+        )
+    patterns = [rb'[ \t]*"?' + _CSV_FIELDS[name] + rb'"?[ \t]*' if name in _CSV_FIELDS else _ANY for name in columns]
+    return _Form(
+        kind="phones",
+        row=re.compile(rb"^" + b",".join(patterns) + rb"\r?$", re.MULTILINE),
+        fields=tuple("time" if name in _TIME_COLUMNS else name for name in columns if name in _CSV_FIELDS),
+        record_end=b"\n",
+        time_units_per_ms=1,
+        width=len(columns),
+        header=header,
+    )
+
+
+_ANY = rb'(?:"[^"\r\n]*"|[^",\r\n]*)'
+
+
+def _names(header: bytes, delimiter: bytes) -> list[str]:
+    return [name.strip().strip(b'"').lower().decode("utf-8", "replace") for name in header.split(delimiter)]
+
+
+_Key = tuple[bytes, ...]
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # activity, time as written, xyz
+
+
+def _too_long() -> DataError:
+    return DataError(f"a line is longer than {MAX_LINE_BYTES:,} bytes: not one of the known data files")
+
+
+def read_text(content: io.BufferedReader, form: _Form, dataset: str, tally: Tally) -> Iterator[Recording]:
+    """Yield the recordings of a text in this form; raises `DataError` where it can't be one."""
+    parts: dict[_Key, list[_Columns]] = {}
+    for block in _blocks(content):
+        text = block.replace(form.record_end, b"\n")
+        rows = form.row.findall(text)
+        lines = [line for line in text.split(b"\n") if line.strip() and line.removeprefix(BOM).strip() != form.header]
+        if any(len(line) > MAX_LINE_BYTES for line in lines):
+            raise _too_long()
+        if len(lines) != len(rows):
+            tally.dropped.update(_defect(line, form) for line in lines if not form.row.fullmatch(line))
+        for key, group in itertools.groupby(rows, _key_of(form)):
+            parts.setdefault(key, []).append(_columns(list(group), form, tally))
+    for key, tables in parts.items():
+        named = dict(zip(_key_fields(form), key, strict=True))
+        person, placement = named["person"], named.get("placement") or b"pocket"
+        activity, time, xyz = (np.concatenate(column) for column in zip(*tables, strict=True))
+        if form is not WISDM and len(time) >= TELLING and np.median(np.abs(np.diff(time))) < 1:
+            raise DataError(
+                f"{dataset}: most readings of {_text(person)!r} have the millisecond of the one before: are the "
+                f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
+            )
+        for columns in _continuous(activity, time, xyz, form.time_units_per_ms, tally.dropped):
+            yield Recording(dataset, _text(person), _text(placement), *columns)
+
+
+def _text(field: bytes) -> str:
+    return field.strip().decode("utf-8", "replace")
+
+
+def _key_fields(form: _Form) -> tuple[str, ...]:
+    return tuple(field for field in form.fields if field in ("person", "placement", "recording"))
+
+
+def _key_of(form: _Form) -> Callable[[_Key], _Key]:
+    """The fields of a row that tell recordings apart."""
+    places = [form.fields.index(field) for field in _key_fields(form)]
+    return lambda row: tuple(row[place] for place in places)
+
+
+def _columns(rows: list[_Key], form: _Form, tally: Tally) -> _Columns:
+    named = dict(zip(form.fields, zip(*rows, strict=True), strict=True))
+    return (
+        _activity_codes(named["activity"], tally),
+        np.array([int(time) if time.isdigit() else _ms(time) for time in named["time"]], np.int64),
+        np.array([list(map(float, named[axis])) for axis in ("x", "y", "z")], np.float32).T,
+    )
+
+
+def _ms(time: bytes) -> int:
+    """Milliseconds of a time that isn't a whole number of them, in UTC without an offset; -1 where there is none."""
+    text = time.decode()
+    if "-" not in text:
+        return int(float(text))
+    try:
+        at = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return -1
+    since = (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)) - _EPOCH
+    return since // datetime.timedelta(milliseconds=1)
+
+
+_CODES = {name.casefold(): code for code, name in enumerate((*ACTIVITIES, *MIXED_ACTIVITIES))} | {
+    "standingarms": ACTIVITIES.index("Standing")  # umafall: who stands and claps, or raises the arms
+}
+
+
+def _activity_codes(names: Sequence[bytes], tally: Tally) -> np.ndarray:
+    codes = {name: _CODES.get(_text(name).casefold(), OTHER_ACTIVITY) for name in set(names)}
+    tally.others.update({_text(name): names.count(name) for name, code in codes.items() if code == OTHER_ACTIVITY})
+    return np.array([codes[name] for name in names], np.int8)
+
+
+def _defect(line: bytes, form: _Form) -> Defect:
+    values = [field.strip() for field in line.split(b",")]
+    if len(values) == form.width + 1 and not values[-1]:
+        values.pop()  # a comma too many before the semicolon
+    if len(values) == form.width - 1 or (len(values) == form.width and b"" in values):
+        return Defect.MISSING_VALUE
+    return Defect.MALFORMED_FIELD if len(values) == form.width else Defect.WRONG_NUMBER_OF_FIELDS
+
+
+def _continuous(
+    activity: np.ndarray, time: np.ndarray, xyz: np.ndarray, units_per_ms: int, dropped: Counter[Defect]
+) -> Iterator[_Columns]:
+    """Sound rows, once each, in order of time; parted where the clock steps back."""
+    sound = _sound(time, xyz, units_per_ms, dropped)
+    activity, time, xyz = activity[sound], time[sound], xyz[sound]
+    t_ms = time // units_per_ms
+    bounds = [0, *(np.flatnonzero(np.diff(t_ms) < -STEP_BACK_MS) + 1).tolist(), len(t_ms)]
+    for start, stop in itertools.pairwise(bounds):
+        order = start + np.argsort(time[start:stop], kind="stable")
+        fresh = ~_repeats_the_row_above(activity[order], time[order], xyz[order])
+        _count(dropped, Defect.DUPLICATE, ~fresh)
+        order = order[fresh]
+        if len(order):
+            yield activity[order], t_ms[order], xyz[order]
+
+
+def _sound(time: np.ndarray, xyz: np.ndarray, units_per_ms: int, dropped: Counter[Defect]) -> np.ndarray:
+    """Bool[n]: rows with a time and with values that an accelerometer can have."""
+    # A clock of nanoseconds since boot is never 0; one that counts milliseconds of a recording starts there.
+    timeless = (time == 0) & (units_per_ms > 1)
+    impossible = time < 0
+    wild = ~timeless & ~impossible & (np.abs(xyz) > MAX_ABS_VALUE).any(axis=1)
+    _count(dropped, Defect.MALFORMED_FIELD, impossible)
+    _count(dropped, Defect.ZERO_TIMESTAMP, timeless)
+    _count(dropped, Defect.OUT_OF_RANGE, wild)
+    return np.asarray(~(timeless | impossible | wild))
+
+
+def _count(dropped: Counter[Defect], reason: Defect, rows: np.ndarray) -> None:
+    if rows.any():
+        dropped[reason] += int(rows.sum())
+
+
+def _repeats_the_row_above(activity: np.ndarray, time: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    repeats = np.zeros(len(time), bool)
+    repeats[1:] = (np.diff(activity) == 0) & (np.diff(time) == 0) & (xyz[1:] == xyz[:-1]).all(axis=1)
+    return repeats
