@@ -60,7 +60,7 @@ def train_activity(
     seed: int = 0,
     resume: bool = False,
     precision: Precision = "float32",
-    version: str = "1",
+    version: str | None = None,
     console: Console | None = None,
 ) -> Trained:
     """Fit the activity model by `recipe`; write its bundle to the folder `output` and the account to `report`.
@@ -84,7 +84,7 @@ def train_activity(
     files = read_files(data, console)
     people = _with_windows(split(files, chosen), console)
     material = material_of(people, chosen, seed, begun)
-    description = _describe(output.name, version, files, chosen, settings, material, begun)
+    description = _describe(output.name, version or _next_version(begun), files, chosen, settings, material, begun)
     learned = learn(
         material,
         settings,
@@ -135,15 +135,16 @@ def train_activity(
 
 def _with_windows(people: People, console: Console | None) -> People:
     """Leave out data sets that nobody tests, and say so before the fit."""
-    tested = [(file, some) for file, some in people.test if len(served_frames(some))]
-    if console is not None:
-        for file, _ in people.test:
-            if file not in [known for known, _ in tested]:
-                console.print(
-                    f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
-                    "MotionSense's by name",
-                    soft_wrap=True,
-                )
+    tested = []
+    for file, some in people.test:
+        if len(served_frames(some)):
+            tested.append((file, some))
+        elif console is not None:
+            console.print(
+                f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
+                "MotionSense's by name",
+                soft_wrap=True,
+            )
     return dataclasses.replace(people, test=tested)
 
 
@@ -159,6 +160,12 @@ def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
             f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
         )
     return bundle
+
+
+def _next_version(start: Bundle | None) -> str:
+    """One more than that of the bundle that is gone on from, where it is a number."""
+    version = "0" if start is None else start.manifest.version
+    return str(int(version) + 1) if version.isdecimal() else "1"
 
 
 def _save_and_test(

@@ -6,14 +6,12 @@ own is far too narrow. So what is drawn again and again is people, or minutes of
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from inference.bundle import Bundle, load_bundle
-from training.datasets import read_files
+from inference.bundle import Bundle
 from training.evaluate import answers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
@@ -65,8 +63,8 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     """Compare two bundles on some recordings of `file`.
 
     The interval is a percentile interval of a cluster bootstrap (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError` where there is no
-    complete window, or a bundle has other labels.
+    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError`
+    where there is no complete window, or a bundle has other labels.
     """
     for bundle in (old, new):
         if bundle.manifest.labels != ACTIVITIES:
@@ -81,21 +79,16 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
 
 
 def compare_bundles(
-    old: Path,
-    new: Path,
-    files: Sequence[Path],
+    old: Bundle,
+    new: Bundle,
+    files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Comparison]:
-    """Compare the bundles in two folders on each data file; `people` limits each to those who are named.
-
-    Raises `BundleError` or `DataError`.
-    """
-    bundles = load_bundle(old), load_bundle(new)
+    """Compare two bundles on each data file; `people` limits each to those who are named. Raises `DataError`."""
     comparisons = [
-        compare(*bundles, file, [r for r in file.recordings if people is None or r.person in people])
-        for file in read_files(files, console)
+        compare(old, new, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
     if console is not None:
         for comparison in comparisons:

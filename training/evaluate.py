@@ -12,7 +12,6 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import infer_plainly, served_module
-from training.datasets import read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.recordings import ACTIVITIES, DataFile, Recording, by_number
@@ -39,30 +38,34 @@ class Evaluation:
     unit: Literal["windows", "texts"] = "windows"
 
 
+def load_activity_bundle(folder: Path) -> Bundle:
+    """Load a bundle that recordings can be scored with; raises `BundleError`, or `DataError` for a model of texts."""
+    bundle = load_bundle(folder)
+    if bundle.vocabulary:
+        raise DataError(
+            f"{bundle.title} is a model of texts: name their data set with --dataset, such as --dataset csv"
+        )
+    return bundle
+
+
 def evaluate_bundle(
-    bundle: Path,
-    files: Sequence[Path],
+    bundle: Bundle,
+    files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Evaluation]:
-    """Score the bundle in the folder `bundle` on each data file, in order.
+    """Score a bundle of activities on each data file, in order.
 
-    `people` limits each data set to those of its people who are named. Raises `BundleError` or `DataError`.
+    `people` limits each data set to those of its people who are named. Raises `DataError`.
     """
-    loaded = load_bundle(bundle)
-    if loaded.vocabulary:
-        raise DataError(
-            f"{loaded.title} is a model of texts: name their data set with --dataset, such as --dataset csv"
-        )
-    read = read_files(files, console)
     evaluations = [
-        evaluate(loaded, file, [r for r in file.recordings if people is None or r.person in people]) for file in read
+        evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
-    learned = {data.sha256 for data in loaded.manifest.training.data}
-    known = ", ".join(file.name for file in read if file.sha256 in learned)
+    learned = {data.sha256 for data in bundle.manifest.training.data}
+    known = ", ".join(file.name for file in files if file.sha256 in learned)
     if known and people is None and console is not None:
-        console.print(f"{loaded.title} has learned from people of {known}: name others with --people", soft_wrap=True)
+        console.print(f"{bundle.title} has learned from people of {known}: name others with --people", soft_wrap=True)
     if console is not None:
         for evaluation in evaluations:
             console.print(table(evaluation))

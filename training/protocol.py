@@ -75,8 +75,9 @@ def judge(
         chosen.fit, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
     who = {**identity_of(files, chosen), "protocol": protocol, "settings": repr(settings), "seed": str(seed)}
-    planned = list(rounds(files, chosen, protocol, seed))  # what can't be done is said before hours are spent
-    for each in planned:
+    for each in list(
+        rounds(files, chosen, protocol, seed)
+    ):  # all first: what can't be done is said before hours are spent
         scored = [file.dataset for file, _ in each.people.test]
         if only and not set(only) & set(scored):
             continue
@@ -131,13 +132,13 @@ def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Itera
 
 def _without(left_out: DataFile, file: DataFile) -> DataFile:
     """Leave out those who are in two CSVs, by one name."""
-    if not file.kind == left_out.kind == "phones":
+    if not file.kind == left_out.kind == "csv":
         return file
     return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
 
 
 def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Round]:
-    people = sorted({recording.person for recording in file.recordings}, key=by_number)
+    people = sorted(file.people, key=by_number)
     if len(people) < 3:
         raise DataError(f"{file.dataset} has {len(people)} people: folds by person take three at least")
     order = np.random.default_rng(seed).permutation(people).tolist()
@@ -202,7 +203,8 @@ def _write(
     rows: dict[str, Any] = {
         name: {
             "rounds": len(each),
-            "windows": int(each[0].scores.support.sum() if protocol == "seeds" else _windows(each)),
+            # Seeds score the same windows each time.
+            "windows": int(sum(one.scores.support.sum() for one in (each[:1] if protocol == "seeds" else each))),
             "accuracy": [one.scores.accuracy for one in each],
             "macro_f1": [one.scores.macro_f1 for one in each],
             "calibration_error": [one.scores.calibration_error for one in each],
@@ -219,10 +221,6 @@ def _write(
     ]
     (report / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw_ranges(report / "scores.png", {name: row["accuracy"] for name, row in rows.items()}, "accuracy")
-
-
-def _windows(results: Sequence[FoldResult]) -> int:
-    return int(sum(one.scores.support.sum() for one in results))
 
 
 def _spread(values: Sequence[float]) -> str:

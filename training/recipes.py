@@ -46,10 +46,10 @@ HELD_OUT: Mapping[str, HeldOut] = {
 
 
 def held_out(file: DataFile, files: Sequence[DataFile] = ()) -> HeldOut:
-    """Of any other data set every fifth person tests, or the last of three or four; the second of ten validates.
+    """Say who of a data set is held out: those of `HELD_OUT`, or by their place among the people of a CSV.
 
-    Where CSV `files` share people, who are then the same people, they are counted together: nobody tests here and is
-    learned from there.
+    Every fifth person tests, or the last of three or four; the second of ten validates. Where CSV `files` share people,
+    who are then the same people, they are counted together: nobody tests here and is learned from there.
     """
     if file.kind in HELD_OUT:
         return HELD_OUT[file.kind]

@@ -104,7 +104,7 @@ def csv_form(header: bytes, path: Path) -> _Form | None:
         )
     patterns = [rb'[ \t]*"?' + _CSV_FIELDS[name] + rb'"?[ \t]*' if name in _CSV_FIELDS else _ANY for name in columns]
     return _Form(
-        kind="phones",
+        kind="csv",
         row=re.compile(rb"^" + b",".join(patterns) + rb"\r?$", re.MULTILINE),
         fields=tuple("time" if name in _TIME_COLUMNS else name for name in columns if name in _CSV_FIELDS),
         record_end=b"\n",

@@ -14,7 +14,7 @@ OTHER_ACTIVITY = -1
 STANDARD_GRAVITY = 9.80665
 MAX_ABS_VALUE = 1000.0
 
-Kind = Literal["wisdm", "motionsense", "phones"]
+Kind = Literal["wisdm", "motionsense", "csv"]
 
 
 class Defect(enum.StrEnum):

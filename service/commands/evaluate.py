@@ -8,7 +8,8 @@ from rich.console import Console
 from inference.bundle import find_bundle
 from service.settings import ActivitySettings, Command, TextSettings
 from training.comparison import Comparison, compare_bundles, comparison_section
-from training.evaluate import evaluate_bundle, evaluate_text_bundle
+from training.datasets import read_files
+from training.evaluate import evaluate_bundle, evaluate_text_bundle, load_activity_bundle
 from training.files import DataError
 from training.texts import Dataset, Part
 
@@ -45,16 +46,18 @@ def run(options: Options) -> None:
     if options.dataset is not None and options.against is not None:
         raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
-    bundle, console = find_bundle(options.bundle or usual), Console()
+    folder, console = find_bundle(options.bundle or usual), Console()
     comparisons: list[Comparison] = []
     if options.dataset is None:
         people = options.people or None
-        evaluations = evaluate_bundle(bundle, options.data, people=people, console=console)
-        if options.against is not None:
-            against = find_bundle(options.against)
-            comparisons = compare_bundles(against, bundle, options.data, people=people, console=console)
+        bundle = load_activity_bundle(folder)
+        against = load_activity_bundle(find_bundle(options.against)) if options.against is not None else None
+        files = read_files(options.data, console)
+        evaluations = evaluate_bundle(bundle, files, people=people, console=console)
+        if against is not None:
+            comparisons = compare_bundles(against, bundle, files, people=people, console=console)
     else:
-        evaluations = [evaluate_text_bundle(bundle, options.dataset, options.data, options.strip, console)]
+        evaluations = [evaluate_text_bundle(folder, options.dataset, options.data, options.strip, console)]
     if options.report is not None:
         from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 

@@ -1,16 +1,16 @@
 """``stridecast train activity``."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from rich.console import Console
 
-from inference.bundle import find_bundle, load_bundle
+from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
-from training.fit import FitError
-from training.protocol import judge
+from training.fit import FitError, Precision
+from training.protocol import Protocol, judge
+from training.recipes import RecipeName
 
 
 class Options(Command):
@@ -24,13 +24,13 @@ class Options(Command):
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")
-    protocol: Literal["data-sets", "people", "seeds"] | None = Field(
+    protocol: Protocol | None = Field(
         None,
         description="data-sets: leave out one data set after the other; people: five folds by person inside each; "
         "seeds: the recipe's split, five times",
     )
     only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
-    recipe: Literal["default", "article"] = Field(
+    recipe: RecipeName = Field(
         "default", description="default: phones turned as they lie; article: the baseline that was published"
     )
     start: str | None = Field(
@@ -45,9 +45,7 @@ class Options(Command):
     )
     epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="to fit at; bfloat16 is faster on CPUs that have it"
-    )
+    precision: Precision = Field("float32", description="to fit at; bfloat16 is faster on CPUs that have it")
     version: str | None = Field(
         None, description="version that the bundle carries; 1 without it, or one more than the version of --start"
     )
@@ -72,18 +70,17 @@ def run(options: Options) -> None:
             console=Console(),
         )
         return
-    start = None if options.start is None else find_bundle(options.start)
     train_activity(
         options.data,
         options.output,
         report,
         recipe=options.recipe,
-        start=start,
+        start=None if options.start is None else find_bundle(options.start),
         epochs=options.epochs,
         seed=options.seed,
         resume=options.resume,
         precision=options.precision,
-        version=options.version or _next_version(start),
+        version=options.version,
         console=Console(),
     )
 
@@ -94,9 +91,3 @@ def _refuse_ignored(options: Options) -> None:
     for name in ("start", "version"):
         if options.protocol is not None and getattr(options, name) is not None:
             raise FitError(f"--protocol fits new networks, and writes no bundle: leave out --{name}")
-
-
-def _next_version(start: Path | None) -> str:
-    """One more than that of the bundle that is gone on from, where it is a number."""
-    version = "0" if start is None else load_bundle(start).manifest.version
-    return str(int(version) + 1) if version.isdecimal() else "1"

@@ -7,6 +7,7 @@ from inference.bundle import load_bundle
 from tests.training.files import write_wisdm
 from training.activity import train_activity
 from training.comparison import _differences, compare_bundles, comparison_section
+from training.datasets import read_files
 from training.files import DataError
 from training.fit import FitError
 from training.recordings import ACTIVITIES
@@ -79,18 +80,19 @@ def test_going_on_from_a_bundle_keeps_what_it_knows_and_is_compared_with_it(fold
     assert second.manifest.training.data[-1].sha256 == first.digest
     assert "--start first" in second.manifest.training.command
     section = (folder / "second-report" / "report.md").read_text()
-    assert "## second@1, beside first@1: WISDM v1.1" in section
+    assert "## second@2, beside first@1: WISDM v1.1" in section
     assert "minutes of 1 people: of others it says little" in section
 
 
 def test_two_bundles_are_compared_on_files(folder: Path) -> None:
-    (same,) = compare_bundles(folder / "first", folder / "first", [folder / "data.txt"], people=["29"])
+    first, files = load_bundle(folder / "first"), read_files([folder / "data.txt"])
+    (same,) = compare_bundles(first, first, files, people=["29"])
     assert {each.verdict for each in same.differences} == {"too few"}  # a minute of each, of one person
     assert {(each.low, each.high) for each in same.differences} == {(0.0, 0.0)}
     assert [each.label for each in same.differences] == ["all", "Jogging", "Sitting", "Standing", "Walking"]
     assert "| all | " in comparison_section(same)
     with pytest.raises(DataError, match="no complete window"):
-        compare_bundles(folder / "first", folder / "second", [folder / "data.txt"], people=["nobody"])
+        compare_bundles(first, load_bundle(folder / "second"), files, people=["nobody"])
 
 
 def test_what_cannot_be_gone_on_from_is_refused_before_the_fit(folder: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_common_form_is_parted_by_recording_and_keeps_time_from_zero(tmp_pat
         "p1,waist,Cycling,r2,0,1.0,9.8,0.1\nbroken\np2,waist,Sitting,r3,0,1.0,,0.1\n"
     )
     file = read_file(path)
-    assert (file.kind, file.dataset) == ("phones", "some_pocket")
+    assert (file.kind, file.dataset) == ("csv", "some_pocket")
     assert [(r.person, r.placement, r.t_ms.tolist(), r.activity.tolist()) for r in file.recordings] == [
         ("p1", "pocket", [0, 18], [5, 5]),
         ("p1", "waist", [0], [-1]),

@@ -19,7 +19,7 @@ def data_set(name: str, people: int, first: int = 1) -> DataFile:
         for person in range(first, first + people)
         for activity in ACTIVITIES
     )
-    return DataFile(f"{name}.csv", name, "phones", name, recordings, {})
+    return DataFile(f"{name}.csv", name, "csv", name, recordings, {})
 
 
 FILES = [data_set("pockets", 12), data_set("waists", 6, first=101)]
