@@ -84,6 +84,8 @@ def predictions(count: int) -> Columns:
         "id_size": np.array([len(device_id) for device_id in ids], np.int32),
         "start_ms": 1_700_000_000_000 + 50 * random.integers(0, 10_000_000, count),
         "probabilities": random.dirichlet(np.full(len(LABELS), 0.3), count).astype(np.float32),
+        "familiarity": random.random(count, np.float32),
+        "smoothed": random.integers(-1, len(LABELS), count),
         "measured": random.integers(70, 81, count, dtype=np.int32),
         "longest_gap_ms": 50 * random.integers(1, 5, count, dtype=np.int32),
         "by_silence": np.zeros(count, bool),
@@ -100,10 +102,11 @@ def one_by_one(**columns: Any) -> list[tuple[bytes, bytes, list[tuple[str, bytes
     rounded = columns["probabilities"].astype(np.float64).round(6)
     constant = [("source-partition", b"%d" % columns["source_partition"])]
     constant.append(("bundle-digest", columns["bundle_digest"].encode()))
-    names = ("id_size", "start_ms", "measured", "longest_gap_ms", "source_offset")
-    rows = zip(*(columns[name].tolist() for name in names), rounded.tolist(), strict=True)
+    names = ("id_size", "start_ms", "smoothed", "measured", "longest_gap_ms", "source_offset")
+    familiarities = columns["familiarity"].astype(np.float64).round(6)
+    rows = zip(*(columns[name].tolist() for name in names), familiarities.tolist(), rounded.tolist(), strict=True)
     encoded = []
-    for row, (size, start, measured, gap, offset, probabilities) in enumerate(rows):
+    for row, (size, start, smoothed, measured, gap, offset, familiarity, probabilities) in enumerate(rows):
         device = columns["device_id"][row, :size].tobytes()
         confidence = max(probabilities)
         value = to_json(
@@ -114,6 +117,8 @@ def one_by_one(**columns: Any) -> list[tuple[bytes, bytes, list[tuple[str, bytes
                 "activity": LABELS[probabilities.index(confidence)],
                 "confidence": confidence,
                 "probabilities": dict(zip(LABELS, probabilities, strict=True)),
+                "familiarity": familiarity,
+                "smoothed_activity": LABELS[smoothed] if smoothed >= 0 else None,
                 "coverage": measured / 80,
                 "longest_gap_ms": gap,
                 "closed_by": "time",

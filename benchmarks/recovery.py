@@ -87,7 +87,7 @@ def rebuild() -> Callable[[Records], None]:
     """Return what a worker's feed does with the records before its position."""
     registry = Families(CollectorRegistry())
     metrics = WindowMetrics(WorkerMetrics(registry, "activity", topics=[TOPIC], reasons=list(Reason), labels=[]))
-    stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet())
+    stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet(), smoother=None)
 
     def push(records: Records) -> None:
         _, closed_before = stream.push(records, time.monotonic(), mute=True)

@@ -68,6 +68,7 @@ class Result:
     start: int
     stop: int
     probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None
     bundle: Bundle
     queue_s: float
     inference_s: float
@@ -301,6 +302,7 @@ class Core:
                     start=piece.start,
                     stop=piece.stop,
                     probabilities=answers.probabilities[row : row + len(piece)],
+                    familiarity=None,
                     bundle=answers.model.bundle,
                     queue_s=max(0.0, answers.began_at - piece.block.submitted_at),
                     inference_s=answers.ended_at - answers.began_at,

@@ -34,6 +34,7 @@ Precision = Literal["float32", "bfloat16"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 Ratio = Annotated[float, Field(gt=0.0, le=0.05)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class BundleError(Exception):
@@ -160,6 +161,8 @@ class Description(_Part):
     framing: dict[str, JsonValue] | None = None
     normalisation: Normalisation | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    # How probable each label (column) is one window after each (row), for callers whose frames follow one another.
+    transitions: Annotated[tuple[tuple[Probability, ...], ...], Field(max_length=1_000)] | None = None
     training: Training
     metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
 
@@ -175,6 +178,8 @@ class Description(_Part):
             raise ValueError(f"labels must be {arguments.classes} different names, as many as the architecture answers")
         if self.normalisation is not None:
             self._normalisation_fits(self.normalisation)
+        if self.transitions is not None:
+            self._transitions_fit(self.transitions)
         return self
 
     def _normalisation_fits(self, normalisation: Normalisation) -> None:
@@ -183,6 +188,13 @@ class Description(_Part):
         axes = self.input.shape[-1]
         if len(normalisation.mean) != axes or len(normalisation.std) != axes:
             raise ValueError(f"normalisation needs a mean and a std for each of the {axes} axes")
+
+    def _transitions_fit(self, transitions: tuple[tuple[float, ...], ...]) -> None:
+        labels = len(self.labels)
+        if [len(row) for row in transitions] != [labels] * labels:
+            raise ValueError(f"transitions must have {labels} rows of {labels} probabilities, one for each label")
+        if any(abs(sum(row) - 1.0) > 1e-3 for row in transitions):
+            raise ValueError("each row of transitions must add up to 1")
 
 
 class Manifest(Description):

@@ -42,7 +42,7 @@ from ingest.contract import (
 )
 from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason
 
-CONTRACT_VERSION: Final = "1.1.0"
+CONTRACT_VERSION: Final = "1.2.0"
 
 Schema = dict[str, Any]
 

@@ -318,6 +318,8 @@ class ActivityLabel(Message):
                 "Upstairs": 0.042119,
                 "Walking": 0.932117,
             },
+            "familiarity": 0.981204,
+            "smoothed_activity": "Walking",
             "coverage": 0.9875,
             "longest_gap_ms": 100,
             "closed_by": "time",
@@ -331,6 +333,20 @@ class ActivityLabel(Message):
     activity: Annotated[str, Field(description="the most probable label")]
     confidence: Annotated[Probability, Field(description="its probability")]
     probabilities: dict[str, Probability]
+    familiarity: Annotated[
+        Probability | None,
+        Field(
+            description="how much the window is like those that the model knows: near 0 for noise, another activity, "
+            "a phone that is not worn; null where the model can't tell"
+        ),
+    ]
+    smoothed_activity: Annotated[
+        str | None,
+        Field(
+            description="the label by this window and the three before it; null unless the device's last four came "
+            "without a gap and were heard by one worker, where the model can't tell, and by a setting"
+        ),
+    ]
     coverage: Annotated[Probability, Field(description="share of the 80 slots measured rather than interpolated")]
     longest_gap_ms: Annotated[
         int, Field(ge=50, description="50 (n + 1) for the longest run of n empty slots; 50 without any")

@@ -23,15 +23,18 @@ Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-# Which text of `texts` is which; the last two are as many as there are labels, and COVERAGE has one for 0..80 slots.
-OPEN, START, END, COVERED, GAP, CLOSE_BY_TIME, CLOSE_BY_SILENCE, HEADERS, COVERAGE = range(9)
+# Which text of `texts` is which. COVERAGE has one for each of 0..80 slots; behind them are those that labels have.
+OPEN, START, END, FAMILIARITY, SMOOTHED, NULL, COVERED, GAP, CLOSE_BY_TIME, CLOSE_BY_SILENCE, HEADERS, COVERAGE = range(
+    12
+)
 COVERAGES: Final = 81
 FIXED: Final = COVERAGE + COVERAGES
 WINDOW_MS: Final = 4000
 MILLION: Final = 1_000_000
 
 # What a body takes at most beside the texts: for each byte of an id one in the key and six in the value; for each
-# probability and the confidence eight, "0.123456"; two times, a gap and an offset of 20 digits each, and lengths.
+# probability, the confidence and the familiarity eight, "0.123456"; two times, a gap and an offset of 20 digits each,
+# and lengths.
 BYTES_AN_ID_BYTE: Final = 7
 BYTES_A_PROBABILITY: Final = 8
 BYTES_OF_NUMBERS: Final = 100
@@ -178,10 +181,15 @@ def _close_up(out: Bytes, begin: int, value: int, end: int) -> int:
 @part
 def _is_sound(probabilities: Float32s, row: int) -> bool:
     """Whether all probabilities of a row are of [0, 1] when they are rounded."""
-    for k in range(probabilities.shape[1]):
-        if not 0 <= np.rint(np.float64(probabilities[row, k]) * MILLION) <= MILLION:
+    for k in range(probabilities.shape[1]):  # noqa: SIM110, for a generator is not compiled
+        if not _is_share(probabilities[row, k]):
             return False
     return True
+
+
+@part
+def _is_share(value: float) -> bool:
+    return bool(0 <= np.rint(np.float64(value) * MILLION) <= MILLION)
 
 
 @entry
@@ -190,6 +198,8 @@ def write_activities(
     id_size: Int32s,
     start_ms: Int64s,
     probabilities: Float32s,
+    familiarity: Float32s,
+    smoothed: Int64s,
     measured: Int32s,
     longest_gap_ms: Int32s,
     by_silence: Bools,
@@ -206,31 +216,36 @@ def write_activities(
         id_size: int32[m], of 0..n
         start_ms: int64[m]
         probabilities: float32[m, k]
+        familiarity: float32[m], NaN for none
+        smoothed: int64[m], of 0..k - 1, or -1 for none
         measured: int32[m], of 0..80
         longest_gap_ms: int32[m]
         by_silence: bool[m]
         source_offset: int64[m]
         texts: uint8, what all labels have in common, in pieces
-        places: int64[FIXED + 2 k + 1], where each piece begins, and the last one ends: those above, then for each
-            label what stands before the confidence where it is the activity, then what stands before its probability
+        places: int64[FIXED + 3 k + 1], where each piece begins, and the last one ends: those above, then for each
+            label what stands before the confidence where it is the activity, then what stands before its probability,
+            then the label itself
         out: uint8, to be filled
         begins: int64[m + 1], to be filled: where each body begins, and the last one ends
 
     Returns:
-        where the last one ends; -1 - r where row r is the first whose probabilities aren't all in [0, 1]
+        where the last one ends; -1 - r where row r is the first whose probabilities or familiarity aren't in [0, 1]
 
     Raises:
-        ValueError: for an id or a coverage that lies outside its table; nothing is read or written there
+        ValueError: for an id, a coverage or a label that lies outside its table; nothing is read or written there
 
     """
     labels = probabilities.shape[1]
     ids = device_id.ravel()
     at = 0
     for row in range(len(start_ms)):
-        if not _is_sound(probabilities, row):
+        if not _is_sound(probabilities, row) or not (np.isnan(familiarity[row]) or _is_share(familiarity[row])):
             return -1 - row
         if not (0 <= id_size[row] <= device_id.shape[1] and 0 <= measured[row] < COVERAGES):
             raise ValueError("an id is longer than its column, or a window has more slots than there are")
+        if not -1 <= smoothed[row] < labels:
+            raise ValueError("a smoothed label is none of the labels")
         begins[row] = at
         id_at = row * device_id.shape[1]
         id_end = id_at + id_size[row]
@@ -253,6 +268,13 @@ def write_activities(
         for k in range(labels):
             end = _text(out, end, texts, places, FIXED + labels + k)
             end = _probability(out, end, probabilities[row, k])
+        end = _text(out, end, texts, places, FAMILIARITY)
+        if np.isnan(familiarity[row]):
+            end = _text(out, end, texts, places, NULL)
+        else:
+            end = _probability(out, end, familiarity[row])
+        end = _text(out, end, texts, places, SMOOTHED)
+        end = _text(out, end, texts, places, NULL if smoothed[row] < 0 else FIXED + 2 * labels + smoothed[row])
         end = _text(out, end, texts, places, COVERED)
         end = _text(out, end, texts, places, COVERAGE + measured[row])
         end = _text(out, end, texts, places, GAP)
@@ -316,10 +338,25 @@ def warm_up() -> None:
 
 def warm_up_activities() -> None:
     """Do the same for the loops that write activities."""
-    no_int64s, no_int32s = np.empty(0, np.int64), np.empty(0, np.int32)
-    columns = (np.empty((0, 1), np.uint8), no_int32s, no_int64s, np.empty((0, 1), np.float32))
-    more = (no_int32s, no_int32s, np.empty(0, np.bool_), no_int64s)
-    first_call(lambda: write_activities(*columns, *more, _no_bytes(), no_int64s, _no_bytes(), np.zeros(1, np.int64)))
+    no_bytes, no_int64s, no_int32s = _no_bytes(), np.empty(0, np.int64), np.empty(0, np.int32)
+    first_call(
+        lambda: write_activities(
+            np.empty((0, 1), np.uint8),
+            no_int32s,
+            no_int64s,
+            np.empty((0, 1), np.float32),
+            np.empty(0, np.float32),
+            no_int64s,
+            no_int32s,
+            no_int32s,
+            np.empty(0, np.bool_),
+            no_int64s,
+            no_bytes,
+            no_int64s,
+            no_bytes,
+            np.zeros(1, np.int64),
+        )
+    )
 
 
 def _no_bytes() -> Bytes:

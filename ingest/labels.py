@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,6 +31,8 @@ def encode_activities(
     id_size: NDArray[np.int32],
     start_ms: NDArray[np.int64],
     probabilities: NDArray[np.float32],
+    familiarity: NDArray[np.float32] | None,
+    smoothed: NDArray[np.int64] | None,
     measured: NDArray[np.int32],
     longest_gap_ms: NDArray[np.int32],
     by_silence: NDArray[np.bool_],
@@ -49,6 +52,8 @@ def encode_activities(
         id_size: int32[m], bytes of each id
         start_ms: int64[m], epoch ms of each window's first slot
         probabilities: float32[m, k], a row a window, in the order of `labels`
+        familiarity: float32[m], of 0..1; None where the model can't tell
+        smoothed: int64[m], index into `labels`, -1 where too little was heard; None where nothing is smoothed
         measured: int32[m], slots that were measured rather than interpolated, of 80
         longest_gap_ms: int32[m], ms
         by_silence: bool[m], whether the window was closed by silence rather than by time
@@ -59,10 +64,26 @@ def encode_activities(
         bundle_digest: its digest, for the header
 
     Raises:
-        ValueError: if a probability is not finite or outside [0, 1]; nothing wrong may be published
+        ValueError: if a probability or a familiarity is not finite or outside [0, 1]; nothing wrong may be published
     """
     rows, width = device_id.shape
-    columns = (id_size, start_ms, probabilities, measured, longest_gap_ms, by_silence, source_offset)
+    if familiarity is None:
+        familiarity = np.full(rows, np.nan, np.float32)
+    elif not np.isfinite(familiarity).all():
+        raise ValueError(f"{model} gave a window of the batch a familiarity that is not finite")
+    if smoothed is None:
+        smoothed = np.full(rows, -1, np.int64)
+    columns = (
+        id_size,
+        start_ms,
+        probabilities,
+        familiarity,
+        smoothed,
+        measured,
+        longest_gap_ms,
+        by_silence,
+        source_offset,
+    )
     if any(len(column) != rows for column in columns):
         raise ValueError(f"columns of {[len(column) for column in columns]} rows for {rows} windows")
     if probabilities.shape[1] != len(labels):
@@ -72,7 +93,7 @@ def encode_activities(
     begins = np.empty(rows + 1, np.int64)
     end = label_kernel.write_activities(device_id, *columns, texts, places, content, begins)
     if end < 0:
-        raise _unsound(probabilities, -1 - end, model)
+        raise _unsound(probabilities, -1 - end, model, familiarity[-1 - end])
     return Bodies(content[:end], begins)
 
 
@@ -128,9 +149,10 @@ def _rounded(probabilities: NDArray[np.float32], model: str) -> NDArray[np.float
     return rounded
 
 
-def _unsound(probabilities: NDArray[np.float32], row: int, model: str) -> ValueError:
+def _unsound(probabilities: NDArray[np.float32], row: int, model: str, familiarity: float = math.nan) -> ValueError:
+    familiar = "" if math.isnan(familiarity) else f" and the familiarity {familiarity}"
     return ValueError(
-        f"{model} gave frame {row} of the batch the probabilities {probabilities[row].tolist()}, "
+        f"{model} gave frame {row} of the batch the probabilities {probabilities[row].tolist()}{familiar}, "
         "which are not all in [0, 1]; nothing of this batch may be published"
     )
 
@@ -155,7 +177,10 @@ def _texts(
         b'{"device_id":"',
         b'","window_start":',
         b',"window_end":',
-        b'},"coverage":',
+        b'},"familiarity":',
+        b',"smoothed_activity":',
+        b"null",
+        b',"coverage":',
         b',"longest_gap_ms":',
         b',"closed_by":"time"' + tail,
         b',"closed_by":"silence"' + tail,
@@ -164,9 +189,10 @@ def _texts(
     activities = [b',"activity":' + name + b',"confidence":' for name in names]
     probabilities = [(b"," if k else b',"probabilities":{') + name + b":" for k, name in enumerate(names)]
     coverages = [to_json(slots / WINDOW_SLOTS) for slots in range(WINDOW_SLOTS + 1)]
-    pieces = [*fixed, *coverages, *activities, *probabilities]
+    pieces = [*fixed, *coverages, *activities, *probabilities, *names]
     texts = np.frombuffer(bytearray(b"".join(pieces)), np.uint8)
     places = np.array([0, *itertools.accumulate(map(len, pieces))], np.int64)
     longest = sum(map(len, fixed + probabilities)) + max(map(len, activities)) + max(map(len, coverages))
-    numbers = label_kernel.BYTES_OF_NUMBERS + (len(labels) + 1) * label_kernel.BYTES_A_PROBABILITY
+    longest += max(map(len, names))  # the smoothed activity
+    numbers = label_kernel.BYTES_OF_NUMBERS + (len(labels) + 2) * label_kernel.BYTES_A_PROBABILITY
     return texts, places, longest + numbers

@@ -14,8 +14,9 @@ from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings
-from windowing import WINDOW_SLOTS, Windower
+from windowing import WINDOW_SLOTS, Smoother, Windower
 from windowing import warm_up as warm_up_windowing
+from windowing.smoothing import warm_up as warm_up_smoothing
 
 STANDARD_GRAVITY = 9.80665
 
@@ -28,8 +29,11 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
         warm_up_windowing()
         warm_up_activities()
+        warm_up_smoothing()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
-        return lambda source: EachWindow(source, decoder(settings), windower(settings), windows, streams)
+        return lambda source: EachWindow(
+            source, decoder(settings), windower(settings), windows, streams, Smoother() if settings.smoothing else None
+        )
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"
     return Kind("activity", settings, prepare, say, counts="devices", identify=identify, rules=rules)

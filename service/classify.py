@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,20 @@ class _Answers(list[Result]):
 
 # --- tables --------------------------------------------------------------------------------------
 
+_COLUMNS: Mapping[str, Callable[[dict[str, Any], int], str]] = {
+    "device": lambda fields, _: fields["device_id"],
+    "from s": lambda fields, begin: f"{(fields['window_start'] - begin) / 1000:.2f}",
+    "to s": lambda fields, begin: f"{(fields['window_end'] - begin) / 1000:.2f}",
+    "activity": lambda fields, _: fields["activity"],
+    "smoothed": lambda fields, _: fields["smoothed_activity"] or "–",
+    "confidence": lambda fields, _: f"{fields['confidence']:.3f}",
+    "familiarity": lambda fields, _: f"{fields['familiarity']:.3f}",
+    "measured": lambda fields, _: f"{fields['coverage']:.0%}",
+}
+"""Of a window's label, and when its device's first reading was."""
+_WORDS = ("device", "activity", "smoothed")
+_FIELDS = {"smoothed": "smoothed_activity", "familiarity": "familiarity"}
+
 
 def text_table(labelled: LabelledTexts) -> Table:
     """Give a row a text: its id, its beginning, its label; and what else it might be where there are many labels."""
@@ -150,22 +164,23 @@ def text_table(labelled: LabelledTexts) -> Table:
 
 
 def activity_table(labelled: LabelledReadings) -> Table:
-    """Give a row a window: when it was, in seconds since the device's first reading, and what its wearer did."""
+    """Give a row a window: when it was, in seconds since the device's first reading, and what its wearer did.
+
+    What the model tells of no window has no column.
+    """
     begins = beginnings(labelled.readings)
     table = Table()
-    if len(begins) > 1:
-        table.add_column("device", no_wrap=True)
-    for title in ("from s", "to s"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("activity", no_wrap=True)
-    for title in ("confidence", "measured"):
-        table.add_column(title, justify="right", no_wrap=True)
+    shown = dict(_COLUMNS)
+    if len(begins) == 1:
+        del shown["device"]
+    for name in ("smoothed", "familiarity"):
+        if all(label.fields[_FIELDS[name]] is None for label in labelled.labels):
+            del shown[name]
+    for title in shown:
+        table.add_column(title, justify="left" if title in _WORDS else "right", no_wrap=True)
     for label in labelled.labels:
-        fields = label.fields
-        begin = begins[fields["device_id"]]
-        times = [f"{(fields[name] - begin) / 1000:.2f}" for name in ("window_start", "window_end")]
-        row = [*times, fields["activity"], f"{fields['confidence']:.3f}", f"{fields['coverage']:.0%}"]
-        table.add_row(*map(_plain, [fields["device_id"]] * (len(begins) > 1) + row))
+        begin = begins[label.fields["device_id"]]
+        table.add_row(*(_plain(show(label.fields, begin)) for show in shown.values()))
     return table
 
 

@@ -1,6 +1,7 @@
 """What kinds of worker have in common whose frames are windows of devices' readings, labelled as activities."""
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,15 +20,23 @@ from ingest.rejections import Rejection
 from service.delivery.graves import Graves
 from service.kind import Block, Stream
 from service.metrics import WindowMetrics, observe_all
-from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Step, Windower
+from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Smoother, Step, Windower
 
 WINDOW_MS = SLOT_MS * WINDOW_SLOTS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Windows:
+    """What the labels of windows want to know: of themselves, and of those that were said before them."""
+
+    frames: Frames
+    smoother: Smoother | None
 
 
 class EachWindow(Stream):
     """One partition's way from records to frames: readings into rings, windows out of them.
 
-    ``others`` are the streams of all partitions, this one among them.
+    ``others`` are the streams of all partitions, this one among them. ``smoother`` None leaves labels as they are.
     """
 
     def __init__(
@@ -37,12 +46,14 @@ class EachWindow(Stream):
         windower: Windower,
         metrics: WindowMetrics,
         others: "weakref.WeakSet[EachWindow]",
+        smoother: Smoother | None,
     ) -> None:
         self._source = source
         self._decode = decode
         self._windower = windower
         self._metrics = metrics
         self._others = others
+        self._smoother = smoother
         self._graves = Graves()
         self._buried_until = -1
         others.add(self)
@@ -67,7 +78,7 @@ class EachWindow(Stream):
             )
             self._count(step)
             if len(step.frames):
-                yield Block(step.frames.values, np.full(len(step.frames.start_ms), -1, np.int64), step.frames)
+                yield self._block(step.frames, np.full(len(step.frames), -1, np.int64))
             if not step.more:
                 return
 
@@ -89,19 +100,19 @@ class EachWindow(Stream):
 
     def identities(self, block: Block) -> Sequence[tuple[bytes, int]]:
         """Return the rows' devices and the starts of their windows."""
-        frames: Frames = block.columns
+        frames: Frames = block.columns.frames
         return list(zip(frames.device_ids(), frames.start_ms.tolist(), strict=True))
 
     def last_records(self, block: Block) -> Sequence[int]:
         """Return the offsets of the records that closed the rows' windows, or of their devices' last ones."""
-        frames: Frames = block.columns
+        frames: Frames = block.columns.frames
         return list(frames.source_offset.tolist())
 
     def select(self, block: Block, rows: NDArray[np.intp]) -> Block:
         """Return a block of some of its rows."""
-        frames: Frames = block.columns
+        frames: Frames = block.columns.frames
         chosen = Frames(**{column.name: getattr(frames, column.name)[rows] for column in dataclasses.fields(frames)})
-        return Block(chosen.values, block.source_timestamp_ms[rows], chosen)
+        return self._block(chosen, block.source_timestamp_ms[rows])
 
     def is_open(self, identity: Any) -> bool:
         """Tell whether a device's window is open."""
@@ -117,7 +128,7 @@ class EachWindow(Stream):
 
     def labelled(self, block: Block, rows: slice, at: float) -> None:
         """Count the windows, and note how long their wearers have waited."""
-        ages = at - (block.columns.start_ms[rows] + WINDOW_MS) / 1000
+        ages = at - (block.columns.frames.start_ms[rows] + WINDOW_MS) / 1000
         self._metrics.windows["labelled"].inc(len(ages))
         observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
@@ -149,7 +160,10 @@ class EachWindow(Stream):
             if not mute:
                 self._count(step)
             if len(step.frames):
-                yield Block(step.frames.values, records.timestamp[readings.record[step.frames.reading]], step.frames)
+                yield self._block(step.frames, records.timestamp[readings.record[step.frames.reading]])
+
+    def _block(self, frames: Frames, source_timestamp_ms: NDArray[np.int64]) -> Block:
+        return Block(frames.values, source_timestamp_ms, Windows(frames, self._smoother))
 
     def _count(self, step: Step) -> None:
         metrics = self._metrics
@@ -185,13 +199,16 @@ def say(result: Result, block: Block, source: int) -> Bodies:
     """Write the labels of the windows that a result is about."""
     manifest = result.bundle.manifest
     rows = slice(result.start, result.stop)
-    frames: Frames = block.columns
+    windows: Windows = block.columns
+    frames = windows.frames
     return encode_activities(
         device_id=frames.device_id[rows],
         id_size=frames.id_size[rows],
         start_ms=frames.start_ms[rows],
         labels=manifest.labels,
         probabilities=result.probabilities,
+        familiarity=result.familiarity,
+        smoothed=_smoothed(result, windows, rows),
         measured=frames.measured[rows],
         longest_gap_ms=frames.longest_gap_ms[rows],
         by_silence=frames.by_silence[rows],
@@ -200,3 +217,18 @@ def say(result: Result, block: Block, source: int) -> Bodies:
         source_offset=frames.source_offset[rows],
         bundle_digest=result.bundle.digest,
     )
+
+
+def _smoothed(result: Result, windows: Windows, rows: slice) -> NDArray[np.int64] | None:
+    """Take the windows' probabilities in; called once for each window, in the order in which they closed."""
+    transitions, frames = result.bundle.manifest.transitions, windows.frames
+    if windows.smoother is None or transitions is None:
+        return None
+    return windows.smoother.smooth(
+        frames.row[rows], frames.device[rows], frames.start_ms[rows], result.probabilities, _matrix(transitions)
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _matrix(transitions: tuple[tuple[float, ...], ...]) -> NDArray[np.float32]:
+    return np.array(transitions, np.float32)

@@ -8,6 +8,7 @@ import ingest.decode
 import ingest.label_kernel
 import ingest.record_places
 import windowing
+import windowing.smoothing
 
 
 def compile_hot_path() -> None:
@@ -18,6 +19,7 @@ def compile_hot_path() -> None:
     ingest.label_kernel.warm_up_activities()
     ingest.record_places.warm_up()
     windowing.warm_up()
+    windowing.smoothing.warm_up()
     windowing.Framer(windowing.TextRules(tokens="words", html=False, length=1, keep="last"), ["a"])
 
 

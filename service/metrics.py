@@ -94,6 +94,9 @@ class WorkerMetrics:
         self.confidence = self.histogram(
             "prediction_confidence_ratio", "Probability of the label given.", CONFIDENCE_BUCKETS
         )
+        self.familiarity = self.histogram(
+            "prediction_familiarity_ratio", "How much a frame is like those that the model knows.", CONFIDENCE_BUCKETS
+        )
         # time
         self.stages = {
             stage: self.histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)

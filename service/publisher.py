@@ -98,6 +98,8 @@ class Publisher(threading.Thread):
             if count:
                 metrics.predictions[self._labels[label]].inc(count)
         observe_all(metrics.confidence, result.probabilities.max(axis=1).astype(np.float64))
+        if result.familiarity is not None:
+            observe_all(metrics.familiarity, result.familiarity.astype(np.float64))
 
     def _count_batch(self, result: Result) -> None:
         metrics = self._metrics

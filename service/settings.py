@@ -170,6 +170,7 @@ class ActivitySettings(KindSettings):
     idle_timeout_s: float = Field(
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
+    smoothing: bool = Field(True, description="say also what a device's last four windows say together")
 
 
 class TextSettings(KindSettings):

@@ -3,6 +3,7 @@
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.recordings import cut
 from windowing.rings import Frames, Step, Windower, warm_up
+from windowing.smoothing import Smoother
 from windowing.text import Framer, FramingError, TextRules, parse_rules, tokenise
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Framer",
     "Frames",
     "FramingError",
+    "Smoother",
     "Step",
     "TextRules",
     "Windower",

@@ -32,6 +32,8 @@ class Frames:
     by_silence: bool[m].
     source_offset: int64[m], offset of the record that closed the window, or the device's last before its silence.
     reading: int64[m], row in the pushed batch of the closing reading, -1 for a silence.
+    row, device: int64[m] and uint64[m], for `Smoother`: the device's row here, which others may have had before it, and
+        a number that tells it from those.
     """
 
     device_id: Bytes
@@ -43,6 +45,8 @@ class Frames:
     by_silence: npt.NDArray[np.bool_]
     source_offset: Int64s
     reading: Int64s
+    row: Int64s
+    device: npt.NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.start_ms)
@@ -92,6 +96,8 @@ _NO_FRAMES = Frames(
     by_silence=np.empty(0, dtype=np.bool_),
     source_offset=np.empty(0, dtype=np.int64),
     reading=np.empty(0, dtype=np.int64),
+    row=np.empty(0, dtype=np.int64),
+    device=np.empty(0, dtype=np.uint64),
 )
 
 
@@ -367,6 +373,8 @@ class Windower:
             by_silence=np.full(cut, by_silence),
             source_offset=sheet.source[:cut].copy(),
             reading=sheet.reading[:cut].copy(),
+            row=sheet.row[:cut].copy(),
+            device=self._table.hash[sheet.row[:cut]],
         )
 
 

@@ -167,6 +167,18 @@ def _labels(board: Board) -> None:
         at_least(0.5, 0.6),
     )
     board.lines(
+        "Familiarity",
+        "How much windows are like those that the model learned from: the strangest tenth, the middle and the mean. "
+        "Near 0 are noise, other activities, other units and phones that nobody wears.",
+        "percentunit",
+        [
+            (quantile(0.1, "prediction_familiarity_ratio"), "{{worker}} p10"),
+            (quantile(0.5, "prediction_familiarity_ratio"), "{{worker}} p50"),
+            (mean("prediction_familiarity_ratio"), "{{worker}} mean"),
+        ],
+        at_least(0.5, 0.6),
+    )
+    board.lines(
         "Windows",
         "Windows closed a second, by outcome: labelled, incomplete (a hole longer than activity.max_gap_ms) or a "
         "duplicate that had been said before a restart.",

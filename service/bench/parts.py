@@ -22,12 +22,12 @@ from ingest.record_places import COLUMNS, find_records
 from service import engines
 from service.activity_worker import decoder, windower
 from service.bench.figures import FormFigures, InferenceFigures, Parts
-from service.each_window import say
+from service.each_window import Windows, say
 from service.kind import Block, check_input
 from service.replay.messages import Form, Messages, packer
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import ActivitySettings, InferenceSettings
-from windowing import WINDOW_SLOTS, Frames, Windower
+from windowing import WINDOW_SLOTS, Frames, Smoother, Windower
 from windowing import warm_up as warm_up_windowing
 
 DEVICES = 500
@@ -188,8 +188,8 @@ def measure_inference(
 def measure_labels(model: Model, frames: Frames, probabilities: np.ndarray, seconds: float) -> float:
     """Write the labels of a batch again and again; return how many a second of CPU time."""
     rows = min(len(frames), len(probabilities))
-    block = Block(frames.values, np.zeros(len(frames), np.int64), frames)
-    result = Result(None, 0, rows, probabilities[:rows], model.bundle, 0.0, 0.0, rows, "full", True)
+    block = Block(frames.values, np.zeros(len(frames), np.int64), Windows(frames, Smoother()))
+    result = Result(None, 0, rows, probabilities[:rows], None, model.bundle, 0.0, 0.0, rows, "full", True)
     say(result, block, 0)
     spent, until = list[float](), time.perf_counter() + seconds
     while not spent or time.perf_counter() < until:

@@ -1,7 +1,7 @@
 """What must be on the topics, of what was sent: by the references of decoding, of windows, and by plain networks."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from inference.bundle import Bundle
 from tests.chaos.load import Sent, by_partition
 from tests.ingest.reference import reference_decode, reference_decode_text
-from tests.kafka.expected import PlainTextCnn, plain_probabilities
+from tests.kafka.expected import PlainTextCnn, expected_smoothed, plain_probabilities
 from tests.windowing.reference import Reading, Reference, Window
 
 MAX_AHEAD_MS = 3_600_000
@@ -25,11 +25,13 @@ Identity = tuple[Any, ...]
 class Expected:
     """Labels by identity, each as (output partition's source, fields, probabilities), and dead letters.
 
-    ``letters`` are by (source partition, source offset): the record's key and value.
+    ``letters`` are by (source partition, source offset): the record's key and value. ``smoothed`` is, by identity, how
+    probable each activity is by the device's last windows, None where it is too early to say.
     """
 
     labels: Mapping[Identity, tuple[int, Mapping[str, Any], np.ndarray]]
     letters: Mapping[Identity, tuple[bytes | None, bytes | None]]
+    smoothed: Mapping[Identity, tuple[float, ...] | None] = field(default_factory=dict)
 
 
 def expected_activities(
@@ -50,7 +52,9 @@ def expected_activities(
                 windows += [(partition, window) for window in closed]
         if silent:
             windows += [(partition, window) for window in reference.hear(float("inf"))]
-    return Expected(_labels_of(windows, bundle), letters)
+    labels = _labels_of(windows, bundle)
+    rows = np.array([row for *_, row in labels.values()]).reshape(-1, len(bundle.manifest.labels))
+    return Expected(labels, letters, expected_smoothed(list(labels), rows, bundle.folder))
 
 
 def _decode(sent: Sent) -> list[tuple[bytes, int, float, float, float]] | None:

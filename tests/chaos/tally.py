@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from tests.chaos.expected import TOLERANCE, Expected, Identity
 from tests.chaos.load import QUIET
+from tests.kafka.expected import may_be_smoothed
 from tests.kafka.outside_client import Label, as_label
 
 QUIET_S = 60.0
@@ -146,6 +147,9 @@ def tally_labels(
             wrong.append(f"{identity} is not expected")
         elif faults := _faults(label, *expected.labels[identity], outputs):
             wrong.append(f"{identity}: {faults}")
+        elif expected.smoothed and not _may_be_smoothed(label, expected.smoothed[identity]):
+            said = label.value["smoothed_activity"]
+            wrong.append(f"{identity}: smoothed to {said}, and its last windows say {expected.smoothed[identity]}")
     return Tally(
         {"activity": "activities", "text": "texts"}[kind],
         len(expected.labels),
@@ -197,6 +201,10 @@ def identity_of(kind: str) -> Any:
     if kind == "activity":
         return lambda message: (message.key(), json.loads(message.value())["window_start"])
     return lambda message: text_identity(as_label(message))
+
+
+def _may_be_smoothed(label: Label, shares: tuple[float, ...] | None) -> bool:
+    return may_be_smoothed(label.value["smoothed_activity"], shares, list(label.value["probabilities"]))
 
 
 def _faults(

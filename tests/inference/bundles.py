@@ -40,6 +40,7 @@ def har_description(**changes: Any) -> Description:
         "labels": LABELS,
         "normalisation": Normalisation(mean=(0.5, 9.0, -0.5), std=(3.0, 4.0, 5.0)),
         "temperature": 0.8,
+        "transitions": tuple(tuple(0.75 if a == b else 0.05 for b in LABELS) for a in LABELS),
         "training": TRAINING,
     }
     return Description(**(fields | changes))

@@ -32,6 +32,8 @@ def arguments(probabilities: list[list[float]], **columns: Any) -> dict[str, Any
     defaults: dict[str, Any] = {
         **columns_of([b"phone-17"] * m),
         "start_ms": np.arange(m) * 2000 + 1_700_000_000_750,
+        "familiarity": np.full(m, 0.75, np.float32),
+        "smoothed": np.full(m, 5),
         "measured": np.full(m, 80, np.int32),
         "longest_gap_ms": np.full(m, 50, np.int32),
         "by_silence": np.zeros(m, bool),
@@ -61,7 +63,7 @@ def test_a_label_says_what_the_contract_says() -> None:
     assert value == (
         b'{"device_id":"phone-17","window_start":1700000000750,"window_end":1700000004750,"activity":"Walking",'
         b'"confidence":0.932117,"probabilities":{"Downstairs":0.021406,"Jogging":0.004113,"Sitting":0.000027,'
-        b'"Standing":0.000218,"Upstairs":0.042119,"Walking":0.932117},"coverage":0.9875,"longest_gap_ms":100,'
+        b'"Standing":0.000218,"Upstairs":0.042119,"Walking":0.932117},"familiarity":0.75,"smoothed_activity":"Walking","coverage":0.9875,"longest_gap_ms":100,'
         b'"closed_by":"silence","model":"har-cnn@1.0.0"}'
     )
     assert sorted(headers) == [
@@ -94,6 +96,18 @@ def test_a_sum_that_float32_takes_a_little_past_one_is_still_one() -> None:
     assert json.loads(value)["confidence"] == 1.0
 
 
+def test_what_is_not_known_is_null() -> None:
+    ((_, value, _),) = encode([[0, 0, 0, 0, 0, 1]], familiarity=None, smoothed=np.array([-1]))
+    label = json.loads(value)
+    assert (label["activity"], label["familiarity"], label["smoothed_activity"]) == ("Walking", None, None)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1, 1.1])
+def test_a_familiarity_that_is_no_share_is_never_published(broken: float) -> None:
+    with pytest.raises(ValueError, match="familiarity"):
+        encode([[0, 0, 0, 0, 0, 1]] * 2, familiarity=np.array([0.5, broken], np.float32))
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1, 1.1])
 def test_what_is_no_probability_is_never_published(broken: float) -> None:
     with pytest.raises(ValueError, match=r"har-cnn@1\.0\.0 gave frame 1 of the batch the probabilities \["):
@@ -111,6 +125,7 @@ def test_what_is_no_probability_is_never_published(broken: float) -> None:
             st.integers(1, 6),
             st.booleans(),
             st.integers(0, 2**63 - 1),
+            st.integers(-1, 2),
         ),
         min_size=1,
         max_size=4,
@@ -119,12 +134,15 @@ def test_what_is_no_probability_is_never_published(broken: float) -> None:
     st.text(st.characters(codec="utf-8"), max_size=10),
 )
 def test_labels_are_byte_for_byte_what_the_model_writes(
-    windows: list[tuple[str, int, list[float], int, int, bool, int]], labels: list[str], model: str
+    windows: list[tuple[str, int, list[float], int, int, bool, int, int]], labels: list[str], model: str
 ) -> None:
-    ids, slots, rows, measured, gaps, silent, offsets = (list(column) for column in zip(*windows, strict=True))
+    ids, slots, rows, measured, gaps, silent, offsets, smoothed = (
+        list(column) for column in zip(*windows, strict=True)
+    )
     outgoing = encode(
         rows,
         **columns_of([text.encode() for text in ids]),
+        smoothed=np.array(smoothed),
         start_ms=np.array(slots, np.int64) * 50,
         measured=np.array(measured, np.int32),
         longest_gap_ms=np.array(gaps, np.int32) * 50,
@@ -142,6 +160,8 @@ def test_labels_are_byte_for_byte_what_the_model_writes(
             activity=labels[int(np.argmax(rows[k]))],
             confidence=max(probabilities),
             probabilities=dict(zip(labels, probabilities, strict=True)),
+            familiarity=0.75,
+            smoothed_activity=labels[smoothed[k]] if smoothed[k] >= 0 else None,
             coverage=measured[k] / 80,
             longest_gap_ms=50 * gaps[k],
             closed_by="silence" if silent[k] else "time",
@@ -172,6 +192,8 @@ def test_labels_are_byte_for_byte_what_the_slow_way_writes(data: st.DataObject, 
         **columns_of(ids),
         "start_ms": column(st.integers(-(2**53), 2**53), np.int64),
         "probabilities": np.array(data.draw(st.lists(row, min_size=m, max_size=m)), np.float32).reshape(m, k),
+        "familiarity": data.draw(st.sampled_from([None, column(probability, np.float32)])),
+        "smoothed": data.draw(st.sampled_from([None, column(st.integers(-1, k - 1), np.int64)])),
         "measured": column(st.integers(0, 80), np.int32),
         "longest_gap_ms": column(st.integers(50, 2**31 - 1), np.int32),
         "by_silence": column(st.booleans(), bool),
@@ -211,11 +233,20 @@ def test_a_label_of_very_many_classes_has_its_length_before_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"id_size": [129]}, {"id_size": [-1]}, {"measured": [81]}, {"measured": [-1]}, {"id_size": [1, 1]}]
+    "wrong",
+    [
+        {"id_size": [129]},
+        {"id_size": [-1]},
+        {"measured": [81]},
+        {"measured": [-1]},
+        {"smoothed": [6]},
+        {"smoothed": [-2]},
+        {"id_size": [1, 1]},
+    ],
 )
 def test_columns_that_would_be_read_beyond_their_ends_are_refused(wrong: dict[str, list[int]]) -> None:
-    columns = {name: np.array(values, np.int32) for name, values in wrong.items()}
-    with pytest.raises(ValueError, match=r"columns of|longer than its column"):
+    columns = {name: np.array(values, np.int64 if name == "smoothed" else np.int32) for name, values in wrong.items()}
+    with pytest.raises(ValueError, match=r"columns of|longer than its column|none of the labels"):
         encode([[0.5, 0.5, 0, 0, 0, 0]], **columns)
 
 

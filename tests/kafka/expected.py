@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.windowing.reference import Reading, Reference, Window
+from tests.windowing.reference import Reading, Reference, Window, smoothed
 
 
 def expected_windows(records: list[list[Reading]], *, idle_timeout_s: float = 60, silent: bool = False) -> list[Window]:
@@ -26,6 +26,29 @@ def expected_windows(records: list[list[Reading]], *, idle_timeout_s: float = 60
     if silent:
         windows += reference.hear(float("inf"))
     return windows
+
+
+def expected_smoothed(
+    windows: Sequence[tuple[bytes, int]], probabilities: np.ndarray, bundle: Path
+) -> dict[tuple[bytes, int], tuple[float, ...] | None]:
+    """Return what each window and those before it of its device say: (device, start) and rows in the order of closing.
+
+    None where it is too early to say anything, and everywhere if the bundle tells no transitions.
+    """
+    transitions = json.loads((bundle / "bundle.json").read_text())["transitions"]
+    devices: dict[bytes, list[tuple[int, list[float]]]] = {}
+    for (device, start_ms), row in zip(windows, probabilities.tolist(), strict=True):
+        devices.setdefault(device, []).append((start_ms, row))
+    return {
+        (device, start_ms): shares
+        for device, own in devices.items()
+        for (start_ms, _), shares in zip(own, smoothed(own, transitions or ()), strict=True)
+    }
+
+
+def may_be_smoothed(said: str | None, shares: tuple[float, ...] | None, labels: Sequence[str]) -> bool:
+    """Tell whether a smoothed label is the likeliest, or one that roundings may make it; None always may be."""
+    return said is None or (shares is not None and shares[labels.index(said)] > 0.9 * max(shares))
 
 
 def plain_network(folder: Path) -> tuple[nn.Module, dict[str, object]]:

@@ -24,7 +24,7 @@ from ingest.decompression import LARGEST
 from service.broker import Broker
 from service.topics import admin_client
 from tests.ingest.batches import Batch, record
-from tests.kafka.expected import expected_windows, plain_probabilities
+from tests.kafka.expected import expected_smoothed, expected_windows, may_be_smoothed, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
 from tests.kafka.raw_client import produce_raw
 from tests.kafka.worker_process import WorkerProcess, running_worker
@@ -141,14 +141,20 @@ def interleave(*devices: list[Reading]) -> list[Reading]:
     return sorted(itertools.chain(*devices), key=lambda reading: reading.timestamp_ms)
 
 
-def check_labels(stage: Stage, labels: list[Label], windows: list[Window]) -> None:
-    """Every window once, none beside, and each with the label that a plain network gives it."""
+def check_labels(stage: Stage, labels: list[Label], windows: list[Window], *, whole: bool = False) -> None:
+    """Every window once, none beside, and each with the label that a plain network gives it.
+
+    `whole` are the labels of one worker from the first on: each says what can be said by the windows before it.
+    """
     counted = Counter(label.identity for label in labels)
     wanted = {(window.device_id, window.start_ms): window for window in windows}
     assert set(counted) == set(wanted)
     assert set(counted.values()) <= {1}
+    in_order = plain_probabilities(stage.bundle, np.array([window.values for window in windows]))
+    shares = expected_smoothed([(window.device_id, window.start_ms) for window in windows], in_order, stage.bundle)
     found = [wanted[label.identity] for label in labels]
     probabilities = plain_probabilities(stage.bundle, np.array([window.values for window in found]))
+    heard = 0
     for label, window, row in zip(labels, found, probabilities, strict=True):
         value = ActivityLabel.model_validate(label.value, strict=True)
         assert value.device_id.encode() == window.device_id
@@ -161,6 +167,11 @@ def check_labels(stage: Stage, labels: list[Label], windows: list[Window]) -> No
         assert [value.probabilities[name] for name in LABELS] == pytest.approx(row.tolist(), abs=1e-3)
         if np.diff(np.sort(row))[-1] > 2e-3:
             assert value.activity == LABELS[int(row.argmax())]
+        assert may_be_smoothed(value.smoothed_activity, shares[label.identity], LABELS)
+        heard += value.smoothed_activity is not None
+    # Who takes a partition over has to hear enough first.
+    most = sum(share is not None for share in shares.values())
+    assert heard == most if whole else heard <= most
 
 
 def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(stage: Callable[..., Stage]) -> None:
@@ -170,7 +181,7 @@ def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(
     assert len(windows) > 100
     with running_worker(here.log, *here.flags):
         here.send([sample(reading) for reading in readings])
-        check_labels(here, here.labels(len(windows)), windows)
+        check_labels(here, here.labels(len(windows)), windows, whole=True)
 
 
 @pytest.mark.recordings

@@ -1,16 +1,21 @@
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from inference.bundle import Bundle
+from inference.core import Result
+from ingest.bodies import unpack
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
-from service.each_window import identify
-from service.kind import OpenStream, WorkerError
+from service.each_window import identify, say
+from service.kind import OpenStream, Stream, WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
 from tests.inference.bundles import constant_bundle, har_bundle
@@ -91,7 +96,7 @@ def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(open_
     stream = open_stream(FIRST)
     (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]
     assert set(block.source_timestamp_ms) == {ten_seconds("phone").timestamp}
-    assert block.frames.shape == (len(block.columns.start_ms), 80, 3)
+    assert block.frames.shape == (len(block.columns.frames.start_ms), 80, 3)
 
 
 def test_labels_that_kafka_has_count_their_windows_and_how_long_their_wearers_waited(
@@ -99,7 +104,7 @@ def test_labels_that_kafka_has_count_their_windows_and_how_long_their_wearers_wa
 ) -> None:
     stream = open_stream(FIRST)
     (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]
-    stream.labelled(block, slice(1, 3), (block.columns.start_ms[1] + 4000) / 1000 + 3.5)
+    stream.labelled(block, slice(1, 3), (block.columns.frames.start_ms[1] + 4000) / 1000 + 3.5)
     assert counted("windows_total", outcome="labelled") == 2
     assert counted("window_age_seconds_count") == 2
     assert counted("window_age_seconds_sum") == pytest.approx(3.5 + 1.5, abs=1e-3)
@@ -126,3 +131,41 @@ def test_a_bundle_for_other_frames_is_refused_with_what_to_do(metrics: WorkerMet
     other = constant_bundle(tmp_path / "constant", shape=(40, 3))
     with pytest.raises(WorkerError, match=r"constant@1 takes .*float32 \[40, 3\], and .*activity.bundle"):
         activity_kind(ActivitySettings()).prepare(other, metrics)
+
+
+def labels_of(stream: Stream, bundle: Bundle, records: Sequence[HandMade]) -> list[dict[str, Any]]:
+    """What is said of the windows that records close, by answers that waver once and are sure else."""
+    (block,) = stream.push(Records.of(records), 0.0, mute=False)[1]
+    rows = len(block.frames)
+    probabilities = np.full((rows, 6), 0.02, np.float32)
+    probabilities[:, 5] = 0.9
+    probabilities[rows // 2, [4, 5]] = 0.52, 0.4
+    familiarity = np.linspace(0, 1, rows, dtype=np.float32)
+    result = Result(None, 0, rows, probabilities, familiarity, bundle, 0.0, 0.0, rows, "idle", True)
+    return [json.loads(value) for _, value, _ in unpack(say(result, block, 0))]
+
+
+def test_a_label_that_flips_for_one_window_is_smoothed_beside_the_raw_one(
+    open_stream: OpenStream, bundle: Bundle
+) -> None:
+    seconds = [ten_seconds("phone", second=10 * k, offset=k) for k in range(3)]
+    labels = labels_of(open_stream(FIRST), bundle, seconds)
+    flipped = len(labels) // 2
+    assert [label["activity"] for label in labels] == [
+        "Upstairs" if number == flipped else "Walking" for number in range(len(labels))
+    ]
+    assert [label["smoothed_activity"] for label in labels] == [None] * 3 + ["Walking"] * (len(labels) - 3)
+    assert [label["familiarity"] for label in labels] == pytest.approx(np.linspace(0, 1, len(labels)), abs=1e-6)
+
+
+def test_smoothing_can_be_turned_off(bundle: Bundle, metrics: WorkerMetrics) -> None:
+    stream = activity_kind(ActivitySettings(smoothing=False)).prepare(bundle, metrics)(FIRST)
+    labels = labels_of(stream, bundle, [ten_seconds("phone", second=10 * k, offset=k) for k in range(3)])
+    assert {label["smoothed_activity"] for label in labels} == {None}
+
+
+def test_without_transitions_nothing_is_smoothed(tmp_path: Path, open_stream: OpenStream) -> None:
+    """As after a swap to a model that tells none."""
+    silent = har_bundle(tmp_path / "tiny-har", transitions=None)
+    labels = labels_of(open_stream(FIRST), silent, [ten_seconds("phone", second=10 * k, offset=k) for k in range(3)])
+    assert {label["smoothed_activity"] for label in labels} == {None}

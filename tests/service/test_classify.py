@@ -12,7 +12,7 @@ from inference.served import infer_plainly, served_module
 from ingest.bodies import unpack
 from ingest.contract import ActivityLabel, TextLabel
 from ingest.labels import encode_text_labels
-from service.classify import LabelledReadings, classify_readings, classify_texts, text_table
+from service.classify import LabelledReadings, activity_table, classify_readings, classify_texts, text_table
 from service.cli import main
 from service.offline import ClassifyError, readings_of_file, texts_of_file, texts_of_words
 from service.settings import ActivitySettings, InferenceSettings, TextSettings
@@ -99,6 +99,19 @@ def test_windows_are_those_that_a_worker_would_cut_in_any_order_of_the_rows(
         assert list(fields["probabilities"].values()) == pytest.approx(answer.tolist(), abs=2e-6)
         assert fields["activity"] == activity_bundle.manifest.labels[int(answer.argmax())]
         assert fields["window_end"] == fields["window_start"] + 4000
+
+
+def test_the_table_shows_what_the_model_tells(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    """The smoothed activity, which the first windows have none of; no familiarity, which this model doesn't tell."""
+    path = write_csv(tmp_path / "w.csv", {"phone": walk(20)})
+    table = activity_table(readings(path, folder))
+    titles = [str(column.header) for column in table.columns]
+    assert titles == ["from s", "to s", "activity", "smoothed", "confidence", "measured"]
+    smoothed = [str(cell) for cell in table.columns[3].cells]
+    assert smoothed[:3] == ["–"] * 3
+    assert set(smoothed[3:]) <= set(activity_bundle.manifest.labels)
+    without = activity_table(readings(path, folder, smoothing=False))
+    assert [str(column.header) for column in without.columns] == [*titles[:3], *titles[4:]]
 
 
 def test_readings_in_g_are_converted(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: floa
         start=0,
         stop=rows,
         probabilities=probabilities,
+        familiarity=None,
         queue_s=queue_s,
         opens_batch=False,
         reason=reason,
@@ -75,12 +76,13 @@ def test_what_was_put_before_the_end_is_published() -> None:
     assert delivery.turns >= 1
 
 
-def test_labels_are_counted_by_name_and_by_how_sure_they_are() -> None:
+def test_labels_are_counted_by_name_by_how_sure_and_by_how_familiar_they_are() -> None:
     registry, delivery, partition = CollectorRegistry(), FakeDelivery(), make_partition()
     metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=["good", "bad"])
     publisher = Publisher(delivery, KIND, ["good", "bad"], metrics)  # type: ignore[arg-type]
     result = result_for(partition, 3)
     result.probabilities = np.array([[0.25, 0.75], [0.9, 0.1], [0.21, 0.79]], np.float32)
+    result.familiarity = np.array([0.02, 0.99, 0.97], np.float32)
     publisher.put(result)
     publisher.start()
     publisher.close(10.0)
@@ -92,6 +94,8 @@ def test_labels_are_counted_by_name_and_by_how_sure_they_are() -> None:
     named = {"worker": "text"}
     assert registry.get_sample_value("stridecast_prediction_confidence_ratio_bucket", named | {"le": "0.8"}) == 2
     assert registry.get_sample_value("stridecast_prediction_confidence_ratio_count", named) == 3
+    assert registry.get_sample_value("stridecast_prediction_familiarity_ratio_bucket", named | {"le": "0.05"}) == 1
+    assert registry.get_sample_value("stridecast_prediction_familiarity_ratio_count", named) == 3
 
 
 def test_results_of_an_older_assignment_are_dropped() -> None:

@@ -5,8 +5,9 @@ Written from that text alone. It imports nothing of the room it checks, not even
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 
@@ -171,3 +172,29 @@ class Reference:
 def everything(reference: Reference) -> list[Window]:
     """Close all that is still open."""
     return reference.hear(math.inf)
+
+
+SMOOTHED_OVER = 4
+
+
+def smoothed(
+    windows: Sequence[tuple[int, Sequence[float]]], transitions: Sequence[Sequence[float]]
+) -> list[tuple[float, ...] | None]:
+    """How probable each label is at the end of one device's last four windows, by all ways through them.
+
+    `windows` are starts, in ms, and probabilities. None where the four are not two seconds apart each, and without
+    transitions.
+    """
+    answers: list[tuple[float, ...] | None] = []
+    for end in range(1, len(windows) + 1):
+        last = windows[max(0, end - SMOOTHED_OVER) : end]
+        if not transitions or len(last) < SMOOTHED_OVER or any(b[0] - a[0] != 2000 for a, b in pairwise(last)):
+            answers.append(None)
+            continue
+        labels = range(len(transitions))
+        total = [0.0 for _ in labels]
+        for way in product(labels, repeat=SMOOTHED_OVER):
+            seen = math.prod(max(window[1][label], 1e-6) for window, label in zip(last, way, strict=True))
+            total[way[-1]] += seen * math.prod(transitions[a][b] for a, b in pairwise(way))
+        answers.append(tuple(share / sum(total) for share in total))
+    return answers
