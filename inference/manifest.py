@@ -86,6 +86,12 @@ class ArchitectureChoice(_Part):
         """A module with freshly initialised weights."""
         return ARCHITECTURES[self.name].module(self.checked())
 
+    def skeleton(self) -> nn.Module:
+        """A module without memory for its weights, which are to be assigned to it."""
+        from inference.architectures.skeleton import skeleton  # late: there are engines that do without PyTorch
+
+        return skeleton(self.build)
+
     def tensors(self) -> Mapping[str, TensorSpec]:
         """Names, shapes and dtypes of the tensors that the network needs, without memory for them."""
         told = self.checked().tensors
@@ -93,10 +99,7 @@ class ArchitectureChoice(_Part):
 
     def tensors_when_built(self) -> Mapping[str, TensorSpec]:
         """The same, asked of a network."""
-        import torch  # late: what tells its tensors by its arguments is served without PyTorch
-
-        with torch.device("meta"):
-            state = self.build().state_dict()
+        state = self.skeleton().state_dict()
         return {
             name: TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             for name, tensor in state.items()

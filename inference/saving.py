@@ -73,8 +73,7 @@ def _stored(state: Mapping[str, Tensor], half: Collection[str], folder: Path) ->
 def _with_golden(
     description: Description, state: Mapping[str, Tensor], frames: NDArray[Any], vocabulary_sha256: str | None
 ) -> Manifest:
-    with torch.device("meta"):
-        network = description.architecture.build()
+    network = description.architecture.skeleton()
     network.load_state_dict(state, strict=True, assign=True)
     frames = np.ascontiguousarray(frames, dtype=description.input.dtype)
     limit = description.architecture.checked().input_limit

@@ -44,8 +44,7 @@ class Served(nn.Module):
 def served_module(bundle: Bundle) -> Served:
     """The bundle's network in float32, ready to serve: frames (n, *shape) to probabilities (n, labels)."""
     manifest = bundle.manifest
-    with torch.device("meta"):
-        network = manifest.architecture.build()
+    network = manifest.architecture.skeleton()
     weights = {name: torch.from_numpy(values) for name, values in bundle.weights.items()}
     network.load_state_dict(weights, strict=True, assign=True)
     return serve(network, manifest)

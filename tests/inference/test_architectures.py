@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +118,33 @@ def test_a_wrong_argument_is_refused_by_name_before_anything_is_built(
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(KeyError, match="har-transformer"):
         build("har-transformer")
+
+
+def test_a_skeleton_takes_no_memory_and_is_loaded_without_what_only_its_random_weights_would_need() -> None:
+    """sympy alone takes three seconds of each start of a text worker."""
+    load = (
+        "import sys; from inference.bundle import find_bundle, load_bundle; "
+        "from inference.served import served_module; "
+        "module = served_module(load_bundle(find_bundle('subjectivity'))); "
+        "print('sympy' in sys.modules, {parameter.device.type for parameter in module.parameters()})"
+    )
+    found = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "{'cpu'}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("har-cnn", {}),
+        ("text-cnn", {"tokens": 50, "length": 20, "classes": 3}),
+        ("recurrent", {"tokens": 50, "length": 20, "classes": 3}),
+        ("constant", {"classes": 3}),
+    ],
+)
+def test_a_skeleton_has_the_tensors_of_the_network(name: str, arguments: dict[str, int]) -> None:
+    choice = ArchitectureChoice(name=name, arguments=arguments)
+    built, skeleton = choice.build().state_dict(), choice.skeleton().state_dict()
+    assert {key: (tensor.shape, tensor.dtype) for key, tensor in skeleton.items()} == {
+        key: (tensor.shape, tensor.dtype) for key, tensor in built.items()
+    }
+    assert {tensor.device.type for tensor in skeleton.values()} == {"meta"}
