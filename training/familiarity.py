@@ -56,8 +56,8 @@ def kinds_of_strangers(known: np.ndarray, file: DataFile) -> Iterator[tuple[str,
         yield _name(taught), "made up, as taught", np.asarray(taught(some, rng), np.float32)
 
 
-def _name(kind: object) -> str:
-    return getattr(kind, "__name__", "").replace("_", " ")
+def _name(kind: strangers.Make | unseen_strangers.Make) -> str:
+    return kind.__name__.replace("_", " ")
 
 
 def below(familiarity: np.ndarray, threshold: float = UNFAMILIAR) -> float:

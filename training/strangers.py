@@ -17,6 +17,7 @@ from training.recordings import STANDARD_GRAVITY
 from windowing import SLOT_MS, WINDOW_SLOTS
 
 RATE_HZ = 1000 / SLOT_MS
+Make = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 FASTEST_STEP_HZ = 3.0
 """Nobody takes more steps a second: what swings faster is a machine."""
 
@@ -72,7 +73,7 @@ def without_gravity(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-KINDS: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]] = (
+KINDS: Sequence[Make] = (
     noise,
     machine,
     disordered,

@@ -11,6 +11,8 @@ from training.recordings import STANDARD_GRAVITY
 from training.strangers import RATE_HZ, gravity_from_anywhere
 from windowing import WINDOW_SLOTS
 
+Make = Callable[[int, np.random.Generator], np.ndarray]
+
 
 def tumbling_bag(count: int, rng: np.random.Generator) -> np.ndarray:
     """A phone in a bag that turns over, float32[count, 80, 3], m/s²: gravity wanders about, and at times it knocks."""
@@ -66,4 +68,4 @@ def _rotated(vectors: np.ndarray, by: np.ndarray) -> np.ndarray:
     return out
 
 
-KINDS: Sequence[Callable[[int, np.random.Generator], np.ndarray]] = (tumbling_bag, bus, free_spin)
+KINDS: Sequence[Make] = (tumbling_bag, bus, free_spin)

@@ -75,16 +75,11 @@ def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.fl
 
 def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
     """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
-    total: NDArray[np.float32] = np.exp(below).sum(
-        axis=1, keepdims=True
-    )  # at least 1, and at most as many as there are classes
-    np.log(total, out=total)
-    total += largest
-    # The sigmoid, by a function that no logit is too large or too small for.
-    total *= np.float32(0.5)
-    np.tanh(total, out=total)
-    total += np.float32(1)
-    total *= np.float32(0.5)
+    total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
+    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
+    stranger = np.exp(np.minimum(-largest, np.float32(80)))
+    stranger += total
+    total /= stranger
     return total
 
 
