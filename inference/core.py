@@ -101,14 +101,6 @@ class _Answers:
     began_at: float
     ended_at: float
 
-    def parted(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The probabilities (frames, labels) and the familiarity (frames,), each in one piece of memory."""
-        manifest = self.model.bundle.manifest
-        if not manifest.tells_strangers:
-            return self.columns, None
-        labels = len(manifest.labels)
-        return np.ascontiguousarray(self.columns[:, :labels]), self.columns[:, labels].copy()
-
 
 class Core:
     """Batches frames from any thread onto one device and delivers the answers, in order of submission to each lane.
@@ -304,7 +296,7 @@ class Core:
         if self._shared.error is not None:  # it was given up meanwhile
             return
         row = 0
-        probabilities, familiarity = answers.parted()
+        probabilities, familiarity = answers.model.parted(answers.columns)
         for piece in batch.pieces:
             rows = slice(row, row + len(piece))
             self._deliver(
