@@ -136,6 +136,7 @@ class Tolerance(_Part):
     """How far each probability, and the familiarity, may lie from the golden one, by the precision that computes it."""
 
     float32: Ratio = 1e-4
+    # Familiarity needs no other one: with convolutions in bfloat16 8,000 frames missed theirs by 0.022 at most.
     bfloat16: Ratio = 0.03
 
 

@@ -113,8 +113,8 @@ class Task:
     to have one of several, and not which. Without it a class is a label.
     `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
     `strangers` says that some examples of `train` are of none of the labels: their class is `STRANGER`. To be one is
-    taught as a further label, of weight 1, whose logit is the constant 0: what the network says of the others is
-    above it or below it, and it needs no parameter for it. Validation is of labels alone.
+    taught as a further label, of weight 1, whose logit is the constant 0, so that the network needs no parameter for
+    it: the other logits are above it or below it. Validation is of labels alone.
     `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
     the same length, which a model that skips padding is faster on.
     """
@@ -132,7 +132,7 @@ class Task:
 class Epoch:
     """What one epoch gave. Training figures are of the batches as they were learned from.
 
-    Accuracy leaves strangers out, and what a known example was said to be beside the labels, as validation does.
+    The training loss is of strangers too; the accuracy, as validation's, of the others and by the labels alone.
     """
 
     epoch: int

@@ -213,7 +213,8 @@ def separation_section(separation: Separation) -> str:
     known = separation.known
     lines = [
         f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {below(known):.1%} of the {len(known):,} windows above. Of "
-        "strangers, with the area under the curve: how often one of those windows is more familiar than a stranger.\n",
+        "strangers, with the area under the curve: how often one of those windows is more familiar than a stranger. "
+        "Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
         f"| strangers | origin | windows | area under curve | below {UNFAMILIAR:g} |",
         "|---|---|---:|---:|---:|",
     ]
