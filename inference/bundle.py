@@ -155,21 +155,28 @@ def shipped_bundles() -> list[Path]:
 
 
 def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision) -> None:
-    """Hold the answers of `infer`, which computes at `precision`, against the golden ones.
+    """Hold the answers of `infer`, which computes at `precision`, against the golden ones, in all their columns.
 
     Raises `GoldenError` with the largest difference and what is allowed.
     """
     manifest = bundle.manifest
-    expected = np.array(manifest.golden.probabilities, dtype=np.float64)
+    expected = manifest.golden_answers()
     found = infer(manifest.golden_frames())
-    tolerance: float = getattr(manifest.golden.tolerance, precision)
-    difference = float(np.max(np.abs(found - expected)))
-    if not difference <= tolerance:  # `not <=`: a NaN fails too
+    if found.shape != expected.shape:
         raise GoldenError(
-            f"{bundle.folder}: at {precision} the model misses its golden probabilities by {difference:.2g}, "
-            f"more than the {tolerance:.2g} it allows: the weights do not belong to this manifest, or this "
-            f"machine computes differently"
+            f"{bundle.folder}: at {precision} the model answers {list(found.shape)} to its golden frames instead of "
+            f"{list(expected.shape)}: what serves it is not made for this manifest"
         )
+    tolerance: float = getattr(manifest.golden.tolerance, precision)
+    difference = np.abs(found - expected)
+    labels = len(manifest.labels)
+    for what, part in (("probabilities", difference[:, :labels]), ("familiarity", difference[:, labels:])):
+        if not (part <= tolerance).all():  # `not <=`: a NaN fails too
+            raise GoldenError(
+                f"{bundle.folder}: at {precision} the model misses its golden {what} by {part.max():.2g}, "
+                f"more than the {tolerance:.2g} it allows: the weights do not belong to this manifest, or this "
+                f"machine computes differently"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,22 +59,23 @@ IDLE_WAIT_S = 1.0
 class Result:
     """The answers to rows [start, stop) of the block that was submitted with `ticket`.
 
-    `probabilities` is float32 (stop - start, labels). `queue_s` is from submission until the device took the batch
-    up, `inference_s` from then until its answers were there. `opens_batch` is true for one result of each batch:
-    who counts batches counts `batch_frames`, `reason` and `inference_s` there.
+    `probabilities` is float32 (stop - start, labels), C-contiguous. `familiarity`, how sure the model is that a frame
+    is of any of its labels, is float32 (stop - start,) in [0, 1]; None if `bundle` doesn't tell it. `queue_s` is from
+    submission until the device took the batch up, `inference_s` from then until its answers were there. `opens_batch`
+    is true for one result of each batch: who counts batches counts `batch_frames`, `reason` and `inference_s` there.
     """
 
     ticket: Any
     start: int
     stop: int
     probabilities: NDArray[np.float32]
-    familiarity: NDArray[np.float32] | None
     bundle: Bundle
     queue_s: float
     inference_s: float
     batch_frames: int
     reason: Reason
     opens_batch: bool
+    familiarity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,10 +94,10 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """A batch's answers, (frames, labels), the model that gave them, and when it began and ended."""
+    """A batch's answers, (frames, columns), the model that gave them, and when it began and ended."""
 
     model: Model
-    probabilities: NDArray[np.float32]
+    columns: NDArray[np.float32]
     began_at: float
     ended_at: float
 
@@ -295,20 +296,22 @@ class Core:
         if self._shared.error is not None:  # it was given up meanwhile
             return
         row = 0
+        probabilities, familiarity = answers.model.parted(answers.columns)
         for piece in batch.pieces:
+            rows = slice(row, row + len(piece))
             self._deliver(
                 Result(
                     ticket=piece.block.ticket,
                     start=piece.start,
                     stop=piece.stop,
-                    probabilities=answers.probabilities[row : row + len(piece)],
-                    familiarity=None,
+                    probabilities=probabilities[rows],
                     bundle=answers.model.bundle,
                     queue_s=max(0.0, answers.began_at - piece.block.submitted_at),
                     inference_s=answers.ended_at - answers.began_at,
                     batch_frames=batch.frames,
                     reason=batch.reason,
                     opens_batch=row == 0,
+                    familiarity=None if familiarity is None else familiarity[rows],
                 )
             )
             row += len(piece)

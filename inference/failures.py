@@ -119,7 +119,7 @@ def checked(model: Model, answers: NDArray[np.float32], frames: int) -> NDArray[
 
     Raises `AnswerError`.
     """
-    wanted = (frames, len(model.bundle.manifest.labels))
+    wanted = (frames, model.bundle.manifest.columns)
     if answers.shape != wanted:
         raise AnswerError(f"it answered {list(answers.shape)} instead of {list(wanted)}")
     if not np.isfinite(answers).all():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden
 from inference.devices import Device, Engine, answer
 from inference.engine_choice import Choice, Choosing, Way
@@ -26,6 +29,17 @@ class Model:
     """The engine of the way that was taken."""
     passed_over: tuple[str, ...] = ()
     """Why better ways were not taken."""
+
+    def parted(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Part the engine's answers (n, columns): probabilities (n, labels) and familiarity (n,), None if not told.
+
+        Each is in one piece of memory.
+        """
+        manifest = self.bundle.manifest
+        if not manifest.tells_strangers:
+            return answers, None
+        labels = len(manifest.labels)
+        return np.ascontiguousarray(answers[:, :labels]), answers[:, labels].copy()
 
 
 def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:

@@ -1,4 +1,4 @@
-"""The module that is really served: raw frames in, calibrated probabilities out."""
+"""The module that is really served: raw frames in; out come calibrated probabilities and, where told, familiarity."""
 
 from __future__ import annotations
 
@@ -20,29 +20,47 @@ class Served(nn.Module):
     """A network with its normalisation before it and its calibrated softmax behind it.
 
     Input: frames (n, *shape) in the units of the data, float32 or int32.
-    Output: float32 (n, classes), rows add to 1.
+    Output: float32 (n, classes), rows add to 1; if it `tells_strangers`, (n, classes + 1), the familiarity last.
+
+    The network has learned that what is none of its labels, a stranger, has the constant logit 0. So familiarity, the
+    probability that a frame is no stranger, is the sigmoid of the logarithm of the sum of the logits' exponentials: of
+    the negative energy of Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020. It is
+    taken before the temperature, which calibrates the labels among themselves.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], temperature: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        temperature: float,
+        tells_strangers: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.tells_strangers = tells_strangers
         self.normalises = len(mean) > 0
         self.sharpness = 1.0 / temperature
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", 1.0 / torch.tensor(std, dtype=torch.float32))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Probabilities (n, classes) of `frames`."""
+        """Probabilities (n, classes) of `frames` and, if told, their familiarity behind them."""
         if self.normalises:
             frames = (frames - self.mean) * self.scale
-        return torch.softmax(self.network(frames) * self.sharpness, dim=1)
+        logits = self.network(frames)
+        probabilities = torch.softmax(logits * self.sharpness, dim=1)
+        if not self.tells_strangers:
+            return probabilities
+        familiarity = torch.sigmoid(torch.logsumexp(logits, dim=1, keepdim=True))
+        return torch.cat([probabilities, familiarity], dim=1)
 
 
 def served_module(bundle: Bundle) -> Served:
-    """The bundle's network in float32, ready to serve: frames (n, *shape) to probabilities (n, labels)."""
+    """The bundle's network in float32, ready to serve: frames (n, *shape) to answers (n, columns)."""
     manifest = bundle.manifest
     network = manifest.architecture.skeleton()
     weights = {name: torch.from_numpy(values) for name, values in bundle.weights.items()}
@@ -54,10 +72,18 @@ def serve(network: nn.Module, description: Description) -> Served:
     """A network with what its description puts before and behind it."""
     normalisation = description.normalisation
     mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
-    return Served(network, mean, std, description.temperature).eval().requires_grad_(False)
+    module = Served(network, mean, std, description.temperature, description.tells_strangers)
+    return module.eval().requires_grad_(False)
+
+
+def answer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Answer `frames` by an ordinary call of `module` on the CPU, in all columns: the reference of the devices."""
+    with torch.inference_mode():
+        return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
 
 
 def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Answer `frames` by an ordinary call of `module` on the CPU: the reference of the devices."""
-    with torch.inference_mode():
-        return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
+    """The same, the probabilities alone: (n, labels), whatever else `module` tells."""
+    answers = answer_plainly(module, frames)
+    tells_more = isinstance(module, Served) and module.tells_strangers
+    return np.ascontiguousarray(answers[:, :-1]) if tells_more else answers

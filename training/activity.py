@@ -24,6 +24,7 @@ from inference.bundle import (
     load_bundle,
 )
 from inference.saving import save_bundle
+from inference.served import answer_plainly, serve
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.comparison import compare, comparison_section, comparison_table
 from training.datasets import read_files
@@ -35,6 +36,7 @@ from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
 from training.recordings import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
+from training.transitions import transitions
 from windowing import SLOT_MS, WINDOW_SLOTS
 
 # The lowest temperature that is believed.
@@ -84,7 +86,16 @@ def train_activity(
     files = read_files(data, console)
     people = _with_windows(split(files, chosen), console)
     material = material_of(people, chosen, seed, begun)
-    description = _describe(output.name, version or _next_version(begun), files, chosen, settings, material, begun)
+    description = _describe(
+        output.name,
+        version or _next_version(begun),
+        files,
+        chosen,
+        settings,
+        material,
+        transitions(people.train),
+        begun,
+    )
     learned = learn(
         material,
         settings,
@@ -178,9 +189,12 @@ def _save_and_test(
 ) -> tuple[Bundle, tuple[Evaluation, ...]]:
     """Save the bundle, score it as it will be served, and save it again with its scores."""
     calibrated = description.model_copy(update={"temperature": round(temperature, 4)})
-    bundle = save_bundle(output, network, calibrated, golden_frames())
+    golden = golden_frames()
+    if calibrated.tells_strangers:
+        golden = np.concatenate([golden, half_familiar(network, calibrated, golden)])
+    bundle = save_bundle(output, network, calibrated, golden)
     tests = [evaluate(bundle, file, held_out) for file, held_out in test_people]
-    bundle = save_bundle(output, network, with_metrics(calibrated, validation, tests), golden_frames())
+    bundle = save_bundle(output, network, with_metrics(calibrated, validation, tests), golden)
     return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
 
 
@@ -194,6 +208,7 @@ def _describe(
     recipe: Recipe,
     settings: FitSettings,
     material: Material,
+    after_each_other: tuple[tuple[float, ...], ...],
     start: Bundle | None,
 ) -> Description:
     """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
@@ -221,6 +236,8 @@ def _describe(
                 mean=tuple(float(str(value)) for value in material.mean),
                 std=tuple(float(str(value)) for value in material.std),
             ),
+            tells_strangers=material.task.strangers,
+            transitions=after_each_other,
             training=training,
         ),
         name,
@@ -243,3 +260,25 @@ def golden_frames() -> np.ndarray:
     impact = np.sin(2 * np.pi * hertz[:, None, None] * t * np.array([3, 4, 4]) + np.array([2, 0, 1]))
     frames = STANDARD_GRAVITY * postures[:, None, :] + strength[:, None, None] * (swing + 0.5 * impact)
     return np.asarray(frames.round(2).astype(np.float32))
+
+
+def half_familiar(network: nn.Module, description: Description, known: np.ndarray) -> np.ndarray:
+    """Four of the frames `known` shaken until their familiarity is middling, float32[4, 80, 3], m/s².
+
+    Nearly all frames have one of 0 or 1, at which another temperature, say, would go unnoticed. Where no shaking makes
+    a stranger of a frame, or it is one already, it is shaken most, or hardly at all.
+    """
+    module = serve(network, description)
+    t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
+    shaking = 20 * np.sin(2 * np.pi * np.array([7.1, 8.3, 9.7]) * t)
+    some = known[::2][:4]
+    least, most = np.zeros((len(some), 1, 1)), np.ones((len(some), 1, 1))
+
+    def shaken(share: np.ndarray) -> np.ndarray:
+        return np.asarray((some + share * shaking).round(2), np.float32)
+
+    for _ in range(12):
+        share = (least + most) / 2
+        familiar = answer_plainly(module, shaken(share))[:, -1, None, None] > 0.5
+        least, most = np.where(familiar, share, least), np.where(familiar, most, share)
+    return shaken((least + most) / 2)

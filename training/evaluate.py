@@ -11,7 +11,8 @@ from rich.table import Table
 
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
-from inference.served import infer_plainly, served_module
+from inference.served import answer_plainly, served_module
+from training.familiarity import Separation, Strangers, kinds_of_strangers
 from training.files import DataError
 from training.frames import served_frames
 from training.recordings import ACTIVITIES, DataFile, Recording, by_number
@@ -36,6 +37,7 @@ class Evaluation:
     mixed: int = 0  # windows left out: they span two activities
     other: int = 0  # windows left out: none of the bundle's activities
     unit: Literal["windows", "texts"] = "windows"
+    familiarity: Separation | None = None  # where the bundle tells strangers
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
@@ -82,16 +84,29 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
             f"{file.name} holds no complete window of the people asked for (it has "
             f"{', '.join(sorted({r.person for r in file.recordings}))})"
         )
+    probabilities, familiarity = answers_and_familiarity(bundle, frames.values)
     return Evaluation(
         bundle=bundle.title,
         bundle_digest=bundle.digest,
         dataset=file.dataset,
         file=file.name,
         sha256=file.sha256,
-        scores=score(ACTIVITIES, frames.activity, answers(bundle, frames.values)),
+        scores=score(ACTIVITIES, frames.activity, probabilities),
         people=tuple(sorted({r.person for r in recordings}, key=by_number)),
         mixed=frames.mixed,
         other=frames.other,
+        familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
+    )
+
+
+def _separation(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:
+    kinds = list(kinds_of_strangers(known, file))
+    _, found = answers_and_familiarity(bundle, np.concatenate([frames for _, _, frames in kinds]))
+    assert found is not None, bundle.title
+    each = np.split(found, np.cumsum([len(frames) for _, _, frames in kinds])[:-1])
+    return Separation(
+        familiarity,
+        tuple(Strangers(name, origin, some) for (name, origin, _), some in zip(kinds, each, strict=True)),
     )
 
 
@@ -136,10 +151,17 @@ def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluat
 
 def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
     """Probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
+    return answers_and_familiarity(bundle, frames)[0]
+
+
+def answers_and_familiarity(bundle: Bundle, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The same, and the familiarity float32[m]; None where the bundle doesn't tell it."""
     module = served_module(bundle)
     speed_up_texts(module)
     batches = range(0, len(frames), FRAMES_A_BATCH)
-    return np.concatenate([infer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
+    found = np.concatenate([answer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
+    labels = len(bundle.manifest.labels)
+    return found[:, :labels], found[:, labels] if bundle.manifest.tells_strangers else None
 
 
 def table(evaluation: Evaluation) -> Table:

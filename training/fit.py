@@ -30,6 +30,9 @@ from torch import Tensor, nn
 from training.scores import score
 
 Precision = Literal["float32", "bfloat16"]
+
+STRANGER = -1
+"""The class of an example that is of none of the labels."""
 Weights = dict[str, Tensor]
 
 # So many batches' examples are sorted by their length among themselves: enough to even lengths out, few enough
@@ -109,6 +112,9 @@ class Task:
     `may_be` bool[t, k], where given, says which labels each class of `train` may mean: some examples are known
     to have one of several, and not which. Without it a class is a label.
     `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
+    `strangers` says that some examples of `train` are of none of the labels: their class is `STRANGER`. To be one is
+    taught as a further label, of weight 1, whose logit is the constant 0, so that the network needs no parameter for
+    it: the other logits are above it or below it. Validation is of labels alone.
     `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
     the same length, which a model that skips padding is faster on.
     """
@@ -119,11 +125,15 @@ class Task:
     class_weights: np.ndarray | None = None
     lengths: np.ndarray | None = None
     may_be: np.ndarray | None = None
+    strangers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch gave. Training figures are of the batches as they were learned from."""
+    """What one epoch gave. Training figures are of the batches as they were learned from.
+
+    The training loss is of strangers too; the accuracy, as validation's, of the others and by the labels alone.
+    """
 
     epoch: int
     learning_rate: float
@@ -240,7 +250,8 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
     rng = np.random.default_rng((settings.seed, number))
     batches = _batches(task, settings.batch, rng)
     steps = len(batches)
-    rate = loss_sum = correct = 0.0
+    rate = loss_sum = 0.0
+    correct = known = 0
     run.model.train()
     with _seeded(settings.seed, number):
         for step, rows in enumerate(batches):
@@ -250,7 +261,8 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
             if settings.average or step == steps - 1:
                 _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
-            correct += float((logits.argmax(dim=1) == (targets if goal is targets else goal.argmax(dim=1))).sum())
+            hits = _hits(logits, goal, targets, len(task.labels))
+            correct, known = correct + int(hits.sum()), known + len(hits)
             passed(number + (step + 1) / steps)
     probabilities = predict(run.model, task.validation.inputs, run.average)
     scores = score(task.labels, task.validation.targets, probabilities)
@@ -258,7 +270,7 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
         epoch=number + 1,
         learning_rate=rate,
         train_loss=loss_sum / len(task.train),
-        train_accuracy=correct / len(task.train),
+        train_accuracy=correct / max(1, known),
         validation_loss=scores.loss,
         validation_accuracy=scores.accuracy,
         validation_macro_f1=scores.macro_f1,
@@ -287,15 +299,24 @@ def _step(
     task: Task,
     settings: FitSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Learn from one batch; the logits float32[m, k] that it had before, and what it should have said."""
+    """Learn from one batch; the logits float32[m, k] that it had before, and what it should have said.
+
+    With strangers both are of k + 1 columns, the last one theirs.
+    """
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
         logits: Tensor = run.model(inputs)
     logits = logits.float()
     weights = None if task.class_weights is None else torch.as_tensor(task.class_weights, dtype=torch.float32)
-    goal = targets if task.may_be is None else goals(logits.detach(), targets, torch.from_numpy(task.may_be))
-    loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
+    if task.strangers:
+        logits = F.pad(logits, (0, 1))
+        weights = None if weights is None else F.pad(weights, (0, 1), value=1.0)
+        goal = goals(logits.detach(), targets, _may_be_or_strange(task))
+        loss = F.cross_entropy(logits, _smoothed(goal, settings.label_smoothing), weights)
+    else:
+        goal = targets if task.may_be is None else goals(logits.detach(), targets, torch.from_numpy(task.may_be))
+        loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
         raise FitError("the loss is no longer finite: lower the learning rate")
     run.optimizer.zero_grad(set_to_none=True)
@@ -314,6 +335,26 @@ def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
     Ghahramani, "Learning with Multiple Labels", NIPS 2002.
     """
     return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
+
+
+def _may_be_or_strange(task: Task) -> Tensor:
+    """`may_be` with a column for strangers and their row behind the others, where `STRANGER` finds it."""
+    may_be = np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
+    padded = np.pad(may_be, ((0, 1), (0, 1)))
+    padded[STRANGER, -1] = True
+    return torch.from_numpy(padded)
+
+
+def _smoothed(goal: Tensor, share: float) -> Tensor:
+    """`goal` float32[m, k + 1] smoothed among the labels: nobody known is a little strange, and no stranger known."""
+    labels, strange = goal[:, :-1], goal[:, -1:]
+    return torch.cat([labels * (1 - share) + (1 - strange) * share / labels.shape[1], strange], dim=1)
+
+
+def _hits(logits: Tensor, goal: Tensor, targets: Tensor, labels: int) -> Tensor:
+    """Whether each known example was said to be what it is, bool[known], by the labels alone."""
+    wanted = targets if goal is targets else goal[:, :labels].argmax(dim=1)
+    return (logits[:, :labels].argmax(dim=1) == wanted)[targets != STRANGER]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.recordings import ACTIVITIES, Recording
+from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 
 
@@ -66,6 +66,17 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
         mixed,
         other,
     )
+
+
+def windows_of_others(recordings: Iterable[Recording]) -> np.ndarray:
+    """All complete windows that show nothing but other activities than the six, float32[m, 80, 3], m/s²."""
+    values = [np.empty((0, WINDOW_SLOTS, 3), np.float32)]
+    for recording in recordings:
+        if (recording.activity == OTHER_ACTIVITY).any():
+            start_ms, frames = cut(recording.t_ms, recording.xyz, device_id(recording))
+            label, pure = _labels(recording, start_ms)
+            values.append(frames[pure & (label == OTHER_ACTIVITY)])
+    return np.concatenate(values)
 
 
 def _labels(recording: Recording, start_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from inference.bundle import Bundle, Normalisation
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.files import DataError
-from training.fit import Epoch, FitSettings, Fixed, Task, fit, predict
+from training.fit import STRANGER, Epoch, FitSettings, Fixed, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import Recipe, held_out
 from training.recordings import ACTIVITIES, DataFile, Recording, may_be
 from training.scores import Scores, score
+from training.strangers import strangers
 
 ARCHITECTURE = "har-cnn"
 NORMALISATION_FRAMES = 8192
@@ -70,21 +72,30 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Examples drawn anew each time: `stretch` int64[n] says which stretch of signal each comes from."""
+    """Examples drawn anew each time: `stretch` int64[n] says which stretch of signal each comes from.
+
+    Behind them are `strangers` more, each made of, or instead of, an example from anywhere.
+    """
 
     signal: Signals
     stretch: np.ndarray
     how: Augmentation
     mean: np.ndarray
     std: np.ndarray
+    strangers: int
 
     def __len__(self) -> int:
-        return len(self.stretch)
+        return len(self.stretch) + self.strangers
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        strange = rows >= len(self.stretch)
+        rows = rows.copy()
+        rows[strange] = rng.integers(0, len(self.stretch), strange.sum())
         stretch = self.stretch[rows]
         frames = draw(self.signal, stretch, self.how, rng)
-        return (frames - self.mean) / self.std, self.signal.activity[stretch]
+        frames[strange] = strangers(frames[strange], rng)
+        activity = np.where(strange, STRANGER, self.signal.activity[stretch])
+        return (frames - self.mean) / self.std, activity
 
 
 def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None = None) -> Material:
@@ -109,13 +120,15 @@ def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None 
     else:
         given = start.manifest.normalisation or Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
         mean, std = (np.array(values, np.float32) for values in (given.mean, given.std))
+    strange = math.ceil(recipe.stranger_share * len(stretch))
     return Material(
         Task(
             ACTIVITIES,
-            _Drawn(signal, stretch, recipe.augmentation, mean, std),
+            _Drawn(signal, stretch, recipe.augmentation, mean, std, strange),
             Fixed((validation.values - mean) / std, validation.activity),
             _class_weights(signal.activity[stretch], recipe.class_weight_power),
             may_be=may_be(),
+            strangers=strange > 0,
         ),
         mean,
         std,
@@ -207,5 +220,6 @@ def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
         "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
         "recipe": recipe.name,
         "augmentation": repr(recipe.augmentation),
+        "strangers": str(recipe.stranger_share),
         "architecture": ARCHITECTURE,
     }

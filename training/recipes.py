@@ -24,6 +24,7 @@ class Recipe:
     augmentation: Augmentation | None
     validation_share: float
     class_weight_power: float  # a drawn class's weight is its share of the frames to minus this power
+    stranger_share: float  # so many made-up strangers as a share of the drawn frames; with none, none are told
 
 
 # Of a recipe's learning rate, for weights that have learned already.
@@ -79,6 +80,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         augmentation=Augmentation(),
         validation_share=0.0,
         class_weight_power=0.5,
+        stranger_share=0.15,
     ),
     # Says nothing of its optimizer and scaling: Adam and per-axis standardisation are our reading. Its split at
     # random puts overlapping windows of one walk on both sides, so its validation flatters; we keep it as it is.
@@ -88,6 +90,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         augmentation=None,
         validation_share=0.2,
         class_weight_power=0.0,
+        stranger_share=0.0,
     ),
 }
 

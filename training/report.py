@@ -4,6 +4,7 @@ metrics.json          every figure below, and how it came about
 report.md             the same as tables
 confusion-*.png       one for each data set scored
 reliability-*.png     how often answers of each confidence are right, one for each data set scored
+familiarity-*.png     how well familiarity tells strangers, one for each data set scored, of a bundle that tells it
 learning-curves.png   of a training run
 scorings.jsonl        one line for each time that a bundle was scored: how often the test people were looked at
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluate import Evaluation, class_rows
+from training.familiarity import UNFAMILIAR, Separation, area_under_curve, below, curve
 from training.fit import Epoch, FitError
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
@@ -106,6 +108,8 @@ def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
         draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
         draw_reliability(folder / f"reliability-{slug}.png", one.scores, one.dataset)
+        if one.familiarity is not None:
+            draw_separation(folder / f"familiarity-{slug}.png", one.familiarity, one.dataset)
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -138,6 +142,26 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         "sha256": evaluation.sha256,
         **(_people_figures(evaluation) if evaluation.people else {}),
         **figures(evaluation.scores, evaluation.unit),
+        **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
+    }
+
+
+def separation_figures(separation: Separation) -> dict[str, Any]:
+    """How well familiarity tells known windows from each kind of strangers, as JSON has it."""
+    known = separation.known
+    return {
+        "windows": len(known),
+        "below_half": below(known),
+        "strangers": [
+            {
+                "name": some.name,
+                "origin": some.origin,
+                "windows": len(some.familiarity),
+                "area_under_curve": area_under_curve(known, some.familiarity),
+                "below_half": below(some.familiarity),
+            }
+            for some in separation.strangers
+        ],
     }
 
 
@@ -180,7 +204,26 @@ def _evaluation_section(evaluation: Evaluation) -> str:
     return (
         f"## {evaluation.dataset}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
+        f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
     )
+
+
+def separation_section(separation: Separation) -> str:
+    """The figures of each kind of strangers, as Markdown."""
+    known = separation.known
+    lines = [
+        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {below(known):.1%} of the {len(known):,} windows above. Of "
+        "strangers, with the area under the curve: how often one of those windows is more familiar than a stranger. "
+        "Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
+        f"| strangers | origin | windows | area under curve | below {UNFAMILIAR:g} |",
+        "|---|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {some.name} | {some.origin} | {len(some.familiarity):,} | "
+        f"{area_under_curve(known, some.familiarity):.3f} | {below(some.familiarity):.1%} |"
+        for some in separation.strangers
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def beside_the_article(test: Evaluation) -> str:
@@ -250,6 +293,28 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
         ylim=(0, 1),
     )
     axes.legend(loc="upper left")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def draw_separation(path: Path, separation: Separation, title: str) -> None:
+    """The receiver operating characteristic of each kind of strangers; towards the upper left it is better."""
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    styles = {"recorded": "-", "made up, never taught": "--", "made up, as taught": ":"}
+    for some in separation.strangers:
+        area = area_under_curve(separation.known, some.familiarity)
+        mistaken, found = curve(separation.known, some.familiarity).T
+        axes.plot(mistaken, found, styles[some.origin], label=f"{some.name}, {some.origin}: {area:.3f}")
+    axes.set(
+        title=f"{title}: strangers told by their familiarity",
+        xlabel="share of known windows taken for strangers",
+        ylabel="share of strangers found",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+    )
+    axes.legend(loc="lower right", fontsize="small", title="area under the curve")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 

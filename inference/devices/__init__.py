@@ -54,7 +54,10 @@ class Engine(Protocol):
         """Begin to classify the slot's first `frames` rows; returns without waiting where the device can."""
 
     def collect(self, slot: int) -> NDArray[np.float32]:
-        """Wait for the slot's answers, (frames, classes) in memory of their own; raises what the device raised."""
+        """Wait for the slot's answers, and raise what the device raised: float32 (frames, columns) of their own memory.
+
+        The columns are the bundle's labels' probabilities and, if it `tells_strangers`, the familiarity.
+        """
 
 
 class Device(Protocol):

@@ -111,4 +111,14 @@ def _graph(package: Any, bundle: Bundle) -> Any:
     x = ops.matmul(x, constant(weights["output.weight"]), transpose_a=False, transpose_b=True)
     x = ops.add(x, constant(weights["output.bias"]))
     answers = ops.softmax(ops.multiply(x, constant(1 / manifest.temperature)), 1)
+    if manifest.tells_strangers:
+        answers = ops.concat([answers, _familiarity(ops, x)], 1)
     return package.Model([answers], [frames], "har-cnn")
+
+
+def _familiarity(ops: Any, logits: Any) -> Any:
+    """The sigmoid of the logarithm of the sum of the logits' exponentials, none of which may overflow."""
+    classes = ops.constant(np.array([1]))
+    largest = ops.reduce_max(logits, classes, keep_dims=True)
+    total = ops.reduce_sum(ops.exp(ops.subtract(logits, largest)), classes, keep_dims=True)
+    return ops.sigmoid(ops.add(ops.log(total), largest))

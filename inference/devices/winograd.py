@@ -40,6 +40,7 @@ class WinogradEngine:
         self._mean = np.array(normalisation.mean if normalisation else 0.0, np.float32)
         self._scale = 1 / np.array(normalisation.std if normalisation else 1.0, np.float32)
         self._sharpness = np.float32(1 / manifest.temperature)
+        self._tells_strangers = manifest.tells_strangers
         self._frames = [0] * SLOTS
 
     def staging(self, slot: int) -> NDArray[Any]:
@@ -55,12 +56,31 @@ class WinogradEngine:
         standard = self._standard[: self._frames[slot]]
         np.subtract(self._staging[slot][: self._frames[slot]], self._mean, out=standard)
         np.multiply(standard, self._scale, out=standard)
-        answers = self._network(standard)
-        answers *= self._sharpness
-        answers -= answers.max(axis=1, keepdims=True)
-        np.exp(answers, out=answers)
-        answers /= answers.sum(axis=1, keepdims=True)
-        return answers
+        logits = self._network(standard)
+        largest = logits.max(axis=1, keepdims=True)
+        logits -= largest
+        if not self._tells_strangers:
+            return _softmax(logits, self._sharpness)
+        familiarity = _familiarity(logits, largest)
+        return np.concatenate([_softmax(logits, self._sharpness), familiarity], axis=1)
+
+
+def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
+    """The probabilities (n, classes) of logits that are given `below` each row's largest; in their memory."""
+    below *= sharpness
+    np.exp(below, out=below)
+    below /= below.sum(axis=1, keepdims=True)
+    return below
+
+
+def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
+    total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
+    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
+    stranger = np.exp(np.minimum(-largest, np.float32(80)))
+    stranger += total
+    total /= stranger
+    return total
 
 
 class WinogradHarCnn:

@@ -59,9 +59,9 @@ def measure_parts(activity: ActivitySettings, inference: InferenceSettings, seco
         forms[form], frames = measure_form(form, activity, seconds / 6)
     assert frames is not None
     tell(f"inference of {model.bundle.title}")
-    figures, probabilities = measure_inference(model, frames.values, inference.threads, seconds / 3)
+    figures, answers = measure_inference(model, frames.values, inference.threads, seconds / 3)
     tell("writing labels")
-    labels = measure_labels(model, frames, probabilities, seconds / 6)
+    labels = measure_labels(model, frames, answers, seconds / 6)
     return Parts(forms=forms, inference=figures, labels_per_cpu_s=labels, bytes_per_device=measure_memory(activity))
 
 
@@ -185,11 +185,12 @@ def measure_inference(
     return figures, answers
 
 
-def measure_labels(model: Model, frames: Frames, probabilities: np.ndarray, seconds: float) -> float:
+def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: float) -> float:
     """Write the labels of a batch again and again; return how many a second of CPU time."""
-    rows = min(len(frames), len(probabilities))
+    rows = min(len(frames), len(answers))
+    probabilities, familiarity = model.parted(answers[:rows])
     block = Block(frames.values, np.zeros(len(frames), np.int64), Windows(frames, Smoother()))
-    result = Result(None, 0, rows, probabilities[:rows], None, model.bundle, 0.0, 0.0, rows, "full", True)
+    result = Result(None, 0, rows, probabilities, model.bundle, 0.0, 0.0, rows, "full", True, familiarity=familiarity)
     say(result, block, 0)
     spent, until = list[float](), time.perf_counter() + seconds
     while not spent or time.perf_counter() < until:

@@ -50,6 +50,22 @@ def har_bundle(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
     return save_bundle(folder, decided_network(seed), har_description(**changes), people(4))
 
 
+def familiar_network(seed: int = 0) -> nn.Module:
+    """As `decided_network`, with logits so far apart and so low that `people` are of all familiarities."""
+    network = decided_network(seed).eval()
+    with torch.no_grad():
+        standard = torch.from_numpy((people(40) - (0.5, 9.0, -0.5)) / (3.0, 4.0, 5.0)).float()
+        network.get_parameter("output.weight").mul_(10.0)
+        network.get_parameter("output.bias").sub_(network(standard).logsumexp(dim=1).median())
+    return network
+
+
+def familiar_bundle(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
+    """As `har_bundle`, but it tells strangers."""
+    description = har_description(tells_strangers=True, **changes)
+    return save_bundle(folder, familiar_network(seed), description, people(4))
+
+
 def constant_bundle(folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), shape: tuple[int, ...] = (2,)) -> Bundle:
     """A bundle for tests on fake devices, which give their own answers."""
     arguments = {"classes": len(labels), "shape": list(shape)}

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from inference.bundle import Bundle
-from tests.inference.bundles import constant_bundle, har_bundle, undecided_text_bundle
+from tests.inference.bundles import constant_bundle, familiar_bundle, har_bundle, undecided_text_bundle
 
 # One thread of PyTorch's: two on a busy machine wait for each other.
 torch.set_num_threads(1)
@@ -12,6 +12,12 @@ torch.set_num_threads(1)
 def har(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The HAR network with random weights: frames (80, 3), six labels."""
     return har_bundle(tmp_path_factory.mktemp("bundles") / "har")
+
+
+@pytest.fixture(scope="session")
+def familiar(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same, of a bundle that tells strangers, with logits at which people are of middling familiarity."""
+    return familiar_bundle(tmp_path_factory.mktemp("bundles") / "familiar")
 
 
 @pytest.fixture(scope="session")

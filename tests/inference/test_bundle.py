@@ -25,12 +25,13 @@ from inference.bundle import (
     load_bundle,
 )
 from inference.saving import save_bundle
-from inference.served import infer_plainly, served_module
+from inference.served import answer_plainly, served_module
 from tests.inference.bundles import (
     LABELS,
     RULES,
     WORDS,
     decided_network,
+    familiar_bundle,
     har_bundle,
     har_description,
     people,
@@ -54,7 +55,7 @@ def spoilt(saved: Path, tmp_path: Path) -> Path:
 
 def infer_with(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     module = served_module(bundle)
-    return lambda frames: infer_plainly(module, frames)
+    return lambda frames: answer_plainly(module, frames)
 
 
 def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -225,6 +226,96 @@ def test_golden_answers_refuse_nan(saved: Path) -> None:
 
     with pytest.raises(GoldenError):
         check_golden(bundle, lambda frames: np.full((len(frames), 6), np.nan, np.float32), "float32")
+
+
+# -- golden familiarity
+
+
+@pytest.fixture
+def familiar(tmp_path: Path) -> Path:
+    """A bundle that tells strangers, to spoil."""
+    return familiar_bundle(tmp_path / "familiar").folder
+
+
+def test_a_bundle_that_tells_strangers_promises_the_familiarity_of_its_golden_frames(familiar: Path) -> None:
+    bundle = load_bundle(familiar)
+
+    assert len(bundle.manifest.golden.familiarity) == 4
+    assert 0.1 < np.median(bundle.manifest.golden.familiarity) < 0.9
+    assert bundle.manifest.columns == 7
+    check_golden(bundle, infer_with(bundle), "float32")
+
+
+def test_a_bundle_that_does_not_say_whether_it_tells_strangers_does_not(spoilt: Path) -> None:
+    """As those do that were made before there was familiarity."""
+    change_manifest(spoilt, lambda manifest: (manifest.pop("tells_strangers"), manifest["golden"].pop("familiarity")))
+    bundle = load_bundle(spoilt)
+
+    assert not bundle.manifest.tells_strangers
+    assert bundle.manifest.columns == 6
+    check_golden(bundle, infer_with(bundle), "float32")
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_golden_answers_refuse_a_familiarity_that_was_changed(familiar: Path, row: int) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["golden"]["familiarity"][row] -= 0.0005
+
+    change_manifest(familiar, change)
+    bundle = load_bundle(familiar)
+
+    with pytest.raises(GoldenError, match=r"misses its golden familiarity by 0\.0005, more than the 0\.0001"):
+        check_golden(bundle, infer_with(bundle), "float32")
+
+
+def test_golden_answers_refuse_logits_that_are_all_higher_though_the_probabilities_are_the_same(familiar: Path) -> None:
+    change_weights(familiar, lambda weights: weights["output.bias"].add_(0.5))
+    bundle = load_bundle(familiar)
+
+    with pytest.raises(GoldenError, match="golden familiarity"):
+        check_golden(bundle, infer_with(bundle), "bfloat16")
+
+
+def test_golden_answers_refuse_a_familiarity_that_is_taken_after_the_temperature(tmp_path: Path) -> None:
+    bundle = familiar_bundle(tmp_path / "hot", temperature=1.5)
+    plain = infer_with(bundle)
+
+    def after(frames: np.ndarray) -> np.ndarray:
+        answers = plain(frames)
+        energy = np.log(answers[:, -1] / (1 - answers[:, -1]))
+        answers[:, -1] = 1 / (1 + np.exp(-energy / 1.5))
+        return answers
+
+    check_golden(bundle, plain, "float32")
+    with pytest.raises(GoldenError, match="golden familiarity"):
+        check_golden(bundle, after, "bfloat16")
+
+
+def test_golden_answers_refuse_answers_of_another_shape(familiar: Path) -> None:
+    bundle = load_bundle(familiar)
+
+    with pytest.raises(GoldenError, match=r"answers \[4, 6\] to its golden frames instead of \[4, 7\]"):
+        check_golden(bundle, lambda frames: infer_with(bundle)(frames)[:, :6], "float32")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda m: m.update(tells_strangers=False), "golden.familiarity must be one value for each golden frame if"),
+        (lambda m: m.update(tells_strangers=1), "tells_strangers"),
+        (lambda m: m["golden"].pop("familiarity"), "golden.familiarity must be one value for each golden frame if"),
+        (lambda m: m["golden"]["familiarity"].pop(), "golden.familiarity must be one value for each golden frame if"),
+        (lambda m: m["golden"]["familiarity"].__setitem__(0, 1.01), r"golden\.familiarity\.0"),
+        (lambda m: m["golden"]["familiarity"].__setitem__(0, float("nan")), r"golden\.familiarity\.0"),
+    ],
+)
+def test_a_golden_familiarity_that_does_not_fit_the_bundle_is_refused(
+    familiar: Path, change: Callable[[dict[str, Any]], object], field: str
+) -> None:
+    change_manifest(familiar, change)
+
+    with pytest.raises(ManifestError, match=field):
+        load_bundle(familiar)
 
 
 # -- bundles that are not there

@@ -141,7 +141,7 @@ def labels_of(stream: Stream, bundle: Bundle, records: Sequence[HandMade]) -> li
     probabilities[:, 5] = 0.9
     probabilities[rows // 2, [4, 5]] = 0.52, 0.4
     familiarity = np.linspace(0, 1, rows, dtype=np.float32)
-    result = Result(None, 0, rows, probabilities, familiarity, bundle, 0.0, 0.0, rows, "idle", True)
+    result = Result(None, 0, rows, probabilities, bundle, 0.0, 0.0, rows, "idle", True, familiarity)
     return [json.loads(value) for _, value, _ in unpack(say(result, block, 0))]
 
 

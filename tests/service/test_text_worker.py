@@ -76,7 +76,7 @@ def test_a_label_carries_its_texts_id_and_place(open_stream: OpenStream, bundle:
     texts = [record("good", 40, "first"), record("bad", 41, "second"), record("dull", 42, "third")]
     (block,) = open_stream(SOURCE).push(Records.of(texts), 0.0, mute=False)[1]
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
-    result = Result(None, 1, 3, probabilities, None, bundle, 0.0, 0.0, 2, "idle", True)
+    result = Result(None, 1, 3, probabilities, bundle, 0.0, 0.0, 2, "idle", True)
     labels = unpack(text_kind(TextSettings()).say(result, block, 3))
     assert [key for key, _, _ in labels] == [b"second", b"third"]
     assert [json.loads(value)["label"] for _, value, _ in labels] == ["subjective", "objective"]

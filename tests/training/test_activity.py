@@ -1,25 +1,33 @@
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
-from inference.served import infer_plainly, served_module
+from inference.served import answer_plainly, serve, served_module
+from tests.inference.bundles import har_description
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
-from training.activity import SURE_ENOUGH, Trained, golden_frames, train_activity
+from training.activity import SURE_ENOUGH, Trained, golden_frames, half_familiar, train_activity
+from training.augment import draw
 from training.bundles import metric_name
 from training.datasets import read_files
 from training.evaluate import evaluate_bundle
 from training.files import DataError
-from training.fit import FitError
-from training.learn_activity import _class_weights
-from training.recipes import HELD_OUT, RecipeName, held_out
+from training.fit import STRANGER, FitError
+from training.learn_activity import _class_weights, _Drawn, identity_of, material_of, split
+from training.recipes import HELD_OUT, RECIPES, RecipeName, held_out
 from training.recordings import ACTIVITIES, DataFile
 from training.report import write_evaluations
+
+PICTURES = ("confusion", "reliability", "familiarity")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: tuple[T
     _, folder = trained
     bundle = load_bundle(folder / "walker")
     module = served_module(bundle)
-    check_golden(bundle, lambda frames: infer_plainly(module, frames), "float32")
+    check_golden(bundle, lambda frames: answer_plainly(module, frames), "float32")
     assert bundle.title == "walker@1"
     assert bundle.manifest.labels == ACTIVITIES
 
@@ -93,7 +101,13 @@ def test_the_report_folder_holds_figures_tables_and_pictures(trained: tuple[Trai
     assert metrics["article"] is None
     assert "| Walking |" in (report / "report.md").read_text()
     of = "wisdm-v1-1-reconstructed"
-    for picture in ("learning-curves", "confusion-validation", f"confusion-{of}", f"reliability-{of}"):
+    for picture in (
+        "learning-curves",
+        "confusion-validation",
+        f"confusion-{of}",
+        f"reliability-{of}",
+        f"familiarity-{of}",
+    ):
         assert (report / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -132,8 +146,82 @@ def test_the_articles_recipe_stands_beside_its_published_figures(data: Path, tmp
     text = (tmp_path / "report" / "report.md").read_text()
     assert metrics["article"]["accuracy"] == 0.92
     assert metrics["settings"]["batch"] == 400
+    assert "familiarity" not in metrics["test"][0]
+    assert not load_bundle(tmp_path / "walker").manifest.tells_strangers
     assert "Beside the article: WISDM v1.1 (reconstructed)" in text
     assert "accuracy 0.92 |" in text
+
+
+# -- strangers
+
+
+def test_the_default_recipes_bundle_tells_strangers(trained: tuple[Trained, Path]) -> None:
+    result, folder = trained
+    manifest = load_bundle(folder / "walker").manifest
+    assert manifest.tells_strangers
+    assert len(manifest.golden.familiarity) == len(manifest.golden.input) == 12
+    (test,) = result.tests
+    assert test.familiarity is not None
+    assert len(test.familiarity.known) == test.scores.support.sum()
+
+
+class Calm(nn.Module):
+    """Knows what hardly moves: the more a frame varies, the lower all logits."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return (8 * (2.5 - frames.std(dim=1).mean(dim=1, keepdim=True))).expand(-1, 6)
+
+
+def test_some_golden_frames_are_shaken_until_they_are_half_familiar() -> None:
+    description = har_description(tells_strangers=True)
+    frames = half_familiar(Calm(), description, golden_frames())
+    familiarity = answer_plainly(serve(Calm(), description), frames)[:, -1]
+
+    assert frames.shape == (4, 80, 3)
+    assert frames.dtype == np.float32
+    np.testing.assert_allclose(familiarity, 0.5, rtol=0, atol=0.05)
+    np.testing.assert_array_equal(frames, frames.round(2))
+
+
+def drawn(data: Path, share: float) -> _Drawn:
+    recipe = dataclasses.replace(RECIPES["default"], stranger_share=share)
+    task = material_of(split(read_files([data]), recipe), recipe, seed=3).task
+    assert task.strangers == (share > 0)
+    assert isinstance(task.train, _Drawn)
+    return task.train
+
+
+def test_so_many_strangers_are_drawn_in_an_epoch_and_each_draw_is_the_generators(data: Path) -> None:
+    examples = drawn(data, 0.15)
+    known = len(examples.stretch)
+    assert len(examples) == known + math.ceil(0.15 * known)
+    rows = np.arange(len(examples))
+    frames, activity = examples.batch(rows, np.random.default_rng(1))
+
+    assert (activity == STRANGER).sum() == len(examples) - known
+    assert (activity[known:] == STRANGER).all()
+    np.testing.assert_array_equal(activity[:known], examples.signal.activity[examples.stretch])
+    assert frames.dtype == np.float32
+    again, _ = examples.batch(rows, np.random.default_rng(1))
+    np.testing.assert_array_equal(frames, again)
+    np.testing.assert_array_equal(rows, np.arange(len(examples)))
+
+
+def test_without_strangers_the_draws_are_those_of_before(data: Path) -> None:
+    examples = drawn(data, 0.0)
+    rows = np.arange(len(examples))[::-1]
+    frames, activity = examples.batch(rows, np.random.default_rng(1))
+    stretch = examples.stretch[rows]
+    plain = draw(examples.signal, stretch, examples.how, np.random.default_rng(1))
+
+    np.testing.assert_array_equal(frames, (plain - examples.mean) / examples.std)
+    np.testing.assert_array_equal(activity, examples.signal.activity[stretch])
+
+
+def test_a_checkpoint_with_another_share_of_strangers_is_of_another_run(data: Path) -> None:
+    files = read_files([data])
+    default = RECIPES["default"]
+    assert identity_of(files, default) != identity_of(files, dataclasses.replace(default, stranger_share=0.0))
 
 
 def test_of_wisdm_the_people_of_the_literature_test() -> None:

@@ -10,12 +10,15 @@ from rich.console import Console
 from torch import nn
 
 from training.fit import (
+    STRANGER,
     Epoch,
     FitError,
     FitSettings,
     Fixed,
     Task,
     _batches,
+    _hits,
+    _smoothed,
     best_epoch,
     fit,
     fit_temperature,
@@ -42,6 +45,24 @@ class Noisy:
         targets = rows % 3
         points = np.stack([2.0 * targets - 2.0, np.zeros(len(rows))], axis=1)
         return (points + rng.normal(0, 0.3, points.shape)).astype(np.float32), targets
+
+
+class Visited(Noisy):
+    """The same, and half as many strangers, who come from above and from below."""
+
+    def __len__(self) -> int:
+        return 135
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        points, targets = super().batch(rows, rng)
+        strange = rows >= 90
+        points[strange, 1] += np.where(rows[strange] % 2, 4.0, -4.0)
+        return points, np.where(strange, STRANGER, targets)
+
+
+def familiarity(model: nn.Module, points: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(model.eval()(torch.from_numpy(points)).logsumexp(dim=1).sigmoid().numpy())
 
 
 def validation() -> Fixed:
@@ -145,6 +166,59 @@ def test_examples_that_may_have_either_of_two_labels_teach_what_they_are_not() -
     held_out = validation()
     said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
     assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
+
+
+def test_strangers_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
+    model = small_model()
+    settings = dataclasses.replace(SETTINGS, epochs=30)
+    history = fit(model, Task(LABELS, Visited(), validation(), strangers=True), settings)
+    held_out = validation()
+    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+
+    assert (familiarity(model, held_out.inputs) > 0.5).mean() > 0.95
+    assert (familiarity(model, strange) < 0.5).mean() > 0.95
+    assert history[-1].validation_accuracy > 0.95
+
+
+def test_who_was_never_shown_strangers_finds_them_as_familiar() -> None:
+    """So that the test above can fail: it is the strangers that teach it."""
+    model = small_model()
+    fit(model, task(), dataclasses.replace(SETTINGS, epochs=30))
+    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+
+    assert (familiarity(model, strange) < 0.5).mean() < 0.5
+
+
+def test_strangers_go_with_examples_that_may_have_either_of_two_labels_and_with_class_weights() -> None:
+    class Vague(Visited):
+        def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            points, targets = super().batch(rows, rng)
+            return points, np.where(np.isin(targets, (0, 1)), 3, targets)
+
+    may_be = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
+    model = small_model()
+    weighed = Task(LABELS, Vague(), validation(), np.array([0.9, 1.0, 1.1]), may_be=may_be, strangers=True)
+    fit(model, weighed, dataclasses.replace(SETTINGS, epochs=30))
+    held_out = validation()
+    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+
+    said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
+    assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
+    assert (familiarity(model, held_out.inputs) > 0.5).mean() > 0.95
+    assert (familiarity(model, strange) < 0.5).mean() > 0.95
+
+
+def test_training_accuracy_is_of_the_known_and_by_the_labels_alone() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [-3.0, -2.0, 0.0], [2.0, 1.0, 0.0], [-3.0, -2.0, 0.0]])
+    targets = torch.tensor([0, 1, 1, STRANGER])
+    goal = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert _hits(logits, goal, targets, 2).tolist() == [True, True, False]
+
+
+def test_labels_are_smoothed_among_themselves_and_strangers_not_at_all() -> None:
+    goal = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    expected = torch.tensor([[0.8, 0.1, 0.1, 0.0], [0.1, 0.45, 0.45, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    torch.testing.assert_close(_smoothed(goal, 0.3), expected)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

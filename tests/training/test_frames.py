@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from tests.training.signals import swinging
-from training.frames import device_id, rows_cut_straight, served_frames
+from training.frames import device_id, rows_cut_straight, served_frames, windows_of_others
 from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
 from windowing import cut
 
@@ -36,6 +36,18 @@ def test_a_window_whose_activity_is_not_known_for_sure_is_not_scored() -> None:
     frames = served_frames([stairs])
     assert len(frames) == 0
     assert frames.other == len(served_frames([recording]))
+
+
+def test_windows_of_other_activities_show_nothing_else() -> None:
+    recording = swinging("Walking", seconds=60)
+    activity = np.where(recording.t_ms < 40_000, len(ACTIVITIES), OTHER_ACTIVITY).astype(np.int8)
+    mixed = dataclasses.replace(recording, activity=activity)
+    others = windows_of_others([recording, mixed])
+    starts, values = cut(recording.t_ms, recording.xyz, device_id(recording))
+
+    np.testing.assert_array_equal(others, values[starts >= 40_000])
+    assert 7 <= len(others) <= 9
+    assert windows_of_others([recording]).shape == (0, 80, 3)
 
 
 def test_no_window_reaches_over_a_gap() -> None:

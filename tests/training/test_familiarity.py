@@ -1,0 +1,121 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.inference.bundles import familiar_bundle, har_bundle
+from tests.training.signals import swinging
+from training import strangers, unseen_strangers
+from training.evaluate import evaluate
+from training.familiarity import MADE_UP, Separation, Strangers, area_under_curve, below, curve, kinds_of_strangers
+from training.frames import served_frames, windows_of_others
+from training.recordings import OTHER_ACTIVITY, DataFile
+from training.report import separation_figures, separation_section, write_evaluations
+
+SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12).map(np.array)
+
+
+@given(SHARES, SHARES)
+def test_the_area_is_the_share_of_pairs_in_which_the_known_is_the_more_familiar(
+    known: np.ndarray, strange: np.ndarray
+) -> None:
+    pairs = [(k > s) + 0.5 * (k == s) for k in known for s in strange]
+    assert area_under_curve(known, strange) == pytest.approx(np.mean(pairs))
+
+
+@given(SHARES, SHARES)
+def test_the_area_is_that_under_the_curve(known: np.ndarray, strange: np.ndarray) -> None:
+    mistaken, found = curve(known, strange).T
+    assert (mistaken[0], found[0], mistaken[-1], found[-1]) == (0, 0, 1, 1)
+    assert (np.diff(mistaken) >= 0).all()
+    assert (np.diff(found) >= 0).all()
+    assert np.trapezoid(found, mistaken) == pytest.approx(area_under_curve(known, strange))
+
+
+def test_half_is_not_below_half() -> None:
+    assert below(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
+
+
+# -- of a bundle
+
+
+@pytest.fixture(scope="module")
+def file() -> DataFile:
+    """Two people who walk and jog, and one of them does something else too."""
+    walkers = [swinging(activity, person) for activity in ("Walking", "Jogging") for person in ("1", "2")]
+    other = dataclasses.replace(swinging("Standing", "2"), activity=np.full(600, OTHER_ACTIVITY, np.int8))
+    return DataFile("their.csv", "0" * 64, "csv", "their", (*walkers, other), {}, {"Cycling": 600})
+
+
+def test_strangers_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
+    known = served_frames(file.recordings).values
+    found = {name: (origin, frames) for name, origin, frames in kinds_of_strangers(known, file)}
+
+    origin, cycling = found.pop("Cycling")
+    assert origin == "recorded"
+    np.testing.assert_array_equal(cycling, windows_of_others(file.recordings))
+    assert len(found) == len(strangers.KINDS) + len(unseen_strangers.KINDS)
+    assert {name for name, (origin, _) in found.items() if origin == "made up, never taught"} == {
+        "tumbling bag",
+        "bus",
+        "free spin",
+    }
+    assert all(frames.shape == (MADE_UP, 80, 3) for _, frames in found.values())
+    assert all(frames.dtype == np.float32 for _, frames in found.values())
+
+
+def test_where_nothing_else_is_recorded_strangers_are_made_up(file: DataFile) -> None:
+    alone = dataclasses.replace(file, recordings=file.recordings[:4], others={})
+    origins = [origin for _, origin, _ in kinds_of_strangers(served_frames(alone.recordings).values, alone)]
+    assert "recorded" not in origins
+    assert len(origins) == len(strangers.KINDS) + len(unseen_strangers.KINDS)
+
+
+def test_an_evaluation_tells_familiarity_where_the_bundle_does(file: DataFile, tmp_path: Path) -> None:
+    familiar, plain = familiar_bundle(tmp_path / "familiar"), har_bundle(tmp_path / "plain")
+    people = file.recordings[:4]
+    told, untold = (evaluate(replaced_labels, file, people) for replaced_labels in (familiar, plain))
+
+    assert untold.familiarity is None
+    assert told.familiarity is not None
+    assert len(told.familiarity.known) == told.scores.support.sum()
+    assert [len(some.familiarity) for some in told.familiarity.strangers][1:] == [MADE_UP] * 8
+    again = evaluate(familiar, file, people)
+    assert again.familiarity is not None
+    for first, second in zip(told.familiarity.strangers, again.familiarity.strangers, strict=True):
+        np.testing.assert_array_equal(first.familiarity, second.familiarity)
+
+
+def test_the_report_holds_figures_a_table_and_a_picture(file: DataFile, tmp_path: Path) -> None:
+    bundles = familiar_bundle(tmp_path / "familiar"), har_bundle(tmp_path / "plain")
+    for bundle in bundles:
+        evaluation = evaluate(bundle, file, file.recordings[:4])
+        write_evaluations(tmp_path / "report" / bundle.folder.name, [evaluation])
+    told, untold = (tmp_path / "report" / bundle.folder.name for bundle in bundles)
+
+    figures = json.loads((told / "metrics.json").read_text())["test"][0]["familiarity"]
+    assert [some["name"] for some in figures["strangers"]][:2] == ["Cycling", "tumbling bag"]
+    assert all(0 <= some["area_under_curve"] <= 1 for some in figures["strangers"])
+    assert "| Cycling | recorded |" in (told / "report.md").read_text()
+    assert (told / "familiarity-their.png").read_bytes().startswith(b"\x89PNG")
+    assert "familiarity" not in json.loads((untold / "metrics.json").read_text())["test"][0]
+    assert "Familiarity" not in (untold / "report.md").read_text()
+    assert not (untold / "familiarity-their.png").exists()
+
+
+def test_the_figures_are_those_of_the_familiarities() -> None:
+    known = np.array([0.9, 0.8, 0.4, 1.0])
+    cycling = Strangers("Cycling", "recorded", np.array([0.1, 0.85]))
+    separation = Separation(known, (cycling,))
+
+    figures = separation_figures(separation)
+    assert (figures["windows"], figures["below_half"]) == (4, 0.25)
+    assert figures["strangers"] == [
+        {"name": "Cycling", "origin": "recorded", "windows": 2, "area_under_curve": 0.75, "below_half": 0.5}
+    ]
+    assert "| Cycling | recorded | 2 | 0.750 | 50.0% |" in separation_section(separation)
+    assert "Below 0.5 in 25.0% of the 4 windows" in separation_section(separation)

@@ -1,0 +1,82 @@
+"""How well a bundle's familiarity tells the windows of what it has learned from strangers: whom, and the figures.
+
+Strangers are of three origins, the first of which counts most, for nobody made them up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from training import strangers, unseen_strangers
+from training.frames import windows_of_others
+from training.recordings import DataFile
+
+MADE_UP = 300
+"""Strangers that are made up of each kind."""
+UNFAMILIAR = 0.5
+"""A familiarity below it says that a window is rather a stranger's."""
+SEED = 0
+
+Origin = Literal["recorded", "made up, never taught", "made up, as taught"]
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Strangers of one kind, and how familiar a bundle finds them: `familiarity` float32[m]."""
+
+    name: str
+    origin: Origin
+    familiarity: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """How familiar a bundle finds the windows of its activities, `known` float32[n], and strangers."""
+
+    known: np.ndarray
+    strangers: tuple[Strangers, ...]
+
+
+def kinds_of_strangers(known: np.ndarray, file: DataFile) -> Iterator[tuple[str, Origin, np.ndarray]]:
+    """Strangers to judge by: what they are, their origin, and frames float32[m, 80, 3], m/s².
+
+    Recorded ones are windows of everybody in `file` that show another activity: nothing is ever learned from them.
+    Those as taught are made of some of the frames `known` float32[n, 80, 3].
+    """
+    others = windows_of_others(file.recordings)
+    if len(others):
+        yield ", ".join(file.others) or "other activities", "recorded", others
+    rng = np.random.default_rng(SEED)
+    for unseen in unseen_strangers.KINDS:
+        yield _name(unseen), "made up, never taught", unseen(MADE_UP, rng)
+    for taught in strangers.KINDS:
+        some = known[rng.integers(0, len(known), MADE_UP)]
+        yield _name(taught), "made up, as taught", np.asarray(taught(some, rng), np.float32)
+
+
+def _name(kind: strangers.Make | unseen_strangers.Make) -> str:
+    return kind.__name__.replace("_", " ")
+
+
+def below(familiarity: np.ndarray, threshold: float = UNFAMILIAR) -> float:
+    """The share of windows whose familiarity is below the threshold."""
+    return float((familiarity < threshold).mean())
+
+
+def area_under_curve(known: np.ndarray, strange: np.ndarray) -> float:
+    """How often a known window is more familiar than a stranger, of all pairs; a tie counts a half."""
+    ordered = np.sort(known)
+    less, not_more = (np.searchsorted(ordered, strange, side) for side in ("left", "right"))
+    return float(1 - (less + not_more).mean() / (2 * len(known)))
+
+
+def curve(known: np.ndarray, strange: np.ndarray) -> np.ndarray:
+    """The receiver operating characteristic, float64[p, 2], from (0, 0) to (1, 1).
+
+    For each threshold, the share of known windows below it, taken for strangers by mistake, and of strangers below it.
+    """
+    thresholds = np.append(np.unique(np.concatenate([known, strange])), np.inf)
+    shares = [np.searchsorted(np.sort(one), thresholds) / len(one) for one in (known, strange)]
+    return np.stack(shares, axis=1)
