@@ -17,6 +17,7 @@ from training.files import DataError
 from training.frames import served_frames
 from training.recordings import ACTIVITIES, DataFile, Recording, by_number
 from training.scores import Scores, score
+from training.steadiness import Steadiness, steadiness
 from training.texts import Corpus, Dataset, Part, read_corpus
 from windowing.text import Framer, parse_rules
 
@@ -38,6 +39,7 @@ class Evaluation:
     other: int = 0  # windows left out: none of the bundle's activities
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
+    steadiness: Steadiness | None = None  # where the bundle tells transitions
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
@@ -85,6 +87,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
             f"{', '.join(sorted({r.person for r in file.recordings}))})"
         )
     probabilities, familiarity = answers_and_familiarity(bundle, frames.values)
+    follow = bundle.manifest.transitions
     return Evaluation(
         bundle=bundle.title,
         bundle_digest=bundle.digest,
@@ -96,6 +99,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         mixed=frames.mixed,
         other=frames.other,
         familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
+        steadiness=None if follow is None else steadiness(frames, probabilities, follow),
     )
 
 

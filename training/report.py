@@ -25,6 +25,7 @@ from training.familiarity import UNFAMILIAR, Separation, area_under_curve, below
 from training.fit import Epoch, FitError
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
+from training.steadiness import Steadiness
 
 try:
     from matplotlib.figure import Figure
@@ -143,6 +144,7 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         **(_people_figures(evaluation) if evaluation.people else {}),
         **figures(evaluation.scores, evaluation.unit),
         **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
+        **({} if evaluation.steadiness is None else {"smoothed": dataclasses.asdict(evaluation.steadiness)}),
     }
 
 
@@ -205,6 +207,19 @@ def _evaluation_section(evaluation: Evaluation) -> str:
         f"## {evaluation.dataset}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
+        f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
+    )
+
+
+def steadiness_section(found: Steadiness) -> str:
+    """What smoothing does, as Markdown."""
+    windows, pairs = max(1, found.windows), max(1, found.pairs)
+    return (
+        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others before them without a gap:\n\n"
+        "| | raw | smoothed |\n|---|---:|---:|\n"
+        f"| accuracy | {found.right / windows:.3f} | {found.smoothed_right / windows:.3f} |\n"
+        "| another label than the window before, of the same activity "
+        f"| {found.changes / pairs:.1%} | {found.smoothed_changes / pairs:.1%} |\n"
     )
 
 
