@@ -13,6 +13,7 @@ Each error's `str` is one sentence that names the file, the field and the remedy
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -136,6 +137,25 @@ class Training(_Part):
     date: datetime.date
 
 
+class Population(_Part):
+    """What a model learned from, for whoever serves it to see by how much its readings and labels are others.
+
+    `tenths`: of each feature, nine bounds between which a tenth of the training frames lie. `shares`: of each label.
+    """
+
+    tenths: Annotated[
+        dict[Name, Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]], Field(min_length=1, max_length=20)
+    ]
+    shares: tuple[Probability, ...]
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> Self:
+        for name, bounds in self.tenths.items():
+            if any(a > b for a, b in itertools.pairwise(bounds)):
+                raise ValueError(f"tenths of {name} must ascend")
+        return self
+
+
 class Tolerance(_Part):
     """How far each probability, and the familiarity, may lie from the golden one, by the precision that computes it."""
 
@@ -173,6 +193,7 @@ class Description(_Part):
     transitions: Annotated[tuple[tuple[Probability, ...], ...], Field(max_length=1_000)] | None = None
     # Whether the network has learned what is none of its labels, so that its logits tell how familiar a frame is.
     tells_strangers: bool = False
+    population: Population | None = None
     training: Training
     metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
 
@@ -195,6 +216,8 @@ class Description(_Part):
             self._normalisation_fits(self.normalisation)
         if self.transitions is not None:
             self._transitions_fit(self.transitions)
+        if self.population is not None and len(self.population.shares) != len(self.labels):
+            raise ValueError(f"population.shares must be {len(self.labels)} shares, one for each label")
         return self
 
     def _normalisation_fits(self, normalisation: Normalisation) -> None:

@@ -14,7 +14,7 @@ from service.each_window import EachWindow, identify, say
 from service.kind import Kind, OpenStream, check_input
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings
-from windowing import WINDOW_SLOTS, Smoother, Windower
+from windowing import WINDOW_SLOTS, Smoother, Windower, features
 from windowing import warm_up as warm_up_windowing
 from windowing.smoothing import warm_up as warm_up_smoothing
 
@@ -36,7 +36,7 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         )
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"
-    return Kind("activity", settings, prepare, say, counts="devices", identify=identify, rules=rules)
+    return Kind("activity", settings, prepare, say, counts="devices", features=features, identify=identify, rules=rules)
 
 
 def decoder(settings: ActivitySettings) -> Callable[[Records], tuple[Readings, Sequence[Rejection]]]:

@@ -136,6 +136,7 @@ def by_source(record: Any, source_offset: int) -> Identity:
 class Kind:
     """One kind of worker: its name in logs and metrics, its topics and bundle, and what it does with records.
 
+    ``features`` says by name what frames are like, to be compared with the frames that the bundle learned from.
     ``counts`` is what the lengths of its streams count, for the gauge ``stridecast_active_<counts>``. ``rules`` are
     the settings that decide which records count and when a window closes: what another worker with others left open
     can't be taken up silently.
@@ -146,6 +147,7 @@ class Kind:
     prepare: Prepare
     say: Say
     counts: str | None = None
+    features: Callable[[NDArray[Any]], Mapping[str, NDArray[np.float32]]] | None = None
     identify: Identify = by_source
     rules: str = ""
 

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from inference.core import OUTCOMES as FAILURE_OUTCOMES
 from inference.core import REASONS
+from inference.manifest import Population
 from inference.models import Model
 
 STAGES = ("decode", "window", "queue", "inference", "publish")
@@ -135,6 +136,7 @@ class WorkerMetrics:
         # model
         self._serves: tuple[str, ...] | None = None
         self.model_loads = self.counters("model_loads", "Loads of a bundle.", outcome=OUTCOMES)
+        self.tenths: dict[str, list[Counter]] = {}  # by feature
 
     def model_loaded(self, model: Model) -> None:
         """Count a bundle that was loaded, and say that it serves."""
@@ -146,10 +148,26 @@ class WorkerMetrics:
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         manifest = model.bundle.manifest
+        if manifest.population is not None:
+            self._learned_from(manifest.labels, manifest.population)
         before, self._serves = self._serves, (manifest.name, manifest.version, model.device, model.precision)
         info.labels(self.worker, *self._serves).set(1)
         if before is not None and before != self._serves:
             info.remove(self.worker, *before)
+
+    def _learned_from(self, labels: Sequence[str], population: Population) -> None:
+        shares = self._families.get(Gauge, "training_label_ratio", "Share of a label in the training data.", ("label",))
+        for label, share in zip(labels, population.shares, strict=True):
+            shares.labels(self.worker, label).set(share)
+        frames = self._families.get(
+            Counter,
+            "feature_frames",
+            "Frames by which tenth of the training data's a feature of theirs is in.",
+            ("feature", "tenth"),
+        )
+        self.tenths = {
+            name: [frames.labels(self.worker, name, str(tenth)) for tenth in range(1, 11)] for name in population.tenths
+        }
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Add a gauge whose value is asked for when Prometheus comes."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from inference.core import Result
 from service.delivery.protocol import Delivery, Labels, Ticket
-from service.kind import Kind
+from service.kind import Block, Kind
 from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class Publisher(threading.Thread):
         self._count_batch(result)
         bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
         self._count_labels(result)
+        self._count_features(result, ticket.block)
         return Labels(bodies, ticket, result.start, delivered_at)
 
     def _count_labels(self, result: Result) -> None:
@@ -100,6 +101,18 @@ class Publisher(threading.Thread):
         observe_all(metrics.confidence, result.probabilities.max(axis=1).astype(np.float64))
         if result.familiarity is not None:
             observe_all(metrics.familiarity, result.familiarity.astype(np.float64))
+
+    def _count_features(self, result: Result, block: Block) -> None:
+        population = result.bundle.manifest.population
+        if self._kind.features is None or population is None:
+            return
+        for name, values in self._kind.features(block.frames[result.start : result.stop]).items():
+            if name not in self._metrics.tenths or name not in population.tenths:
+                continue
+            counts = np.bincount(np.searchsorted(population.tenths[name], values), minlength=10).tolist()
+            for counter, count in zip(self._metrics.tenths[name], counts, strict=True):
+                if count:
+                    counter.inc(count)
 
     def _count_batch(self, result: Result) -> None:
         metrics = self._metrics

@@ -32,6 +32,7 @@ from training.evaluate import Evaluation, evaluate, table
 from training.fit import FitError, FitSettings, Precision, fit_temperature, predict
 from training.frames import served_frames
 from training.learn_activity import ARCHITECTURE, Material, People, identity_of, learn, material_of, split
+from training.population import population
 from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
 from training.recordings import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
@@ -93,7 +94,7 @@ def train_activity(
         chosen,
         settings,
         material,
-        transitions(people.train),
+        people.train,
         begun,
     )
     learned = learn(
@@ -208,7 +209,7 @@ def _describe(
     recipe: Recipe,
     settings: FitSettings,
     material: Material,
-    after_each_other: tuple[tuple[float, ...], ...],
+    learned_from: Sequence[Recording],
     start: Bundle | None,
 ) -> Description:
     """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
@@ -237,7 +238,8 @@ def _describe(
                 std=tuple(float(str(value)) for value in material.std),
             ),
             tells_strangers=material.task.strangers,
-            transitions=after_each_other,
+            transitions=transitions(learned_from),
+            population=population(learned_from),
             training=training,
         ),
         name,

@@ -11,6 +11,7 @@ from torch import nn
 
 from inference.architectures import build
 from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Normalisation, Training, load_bundle
+from inference.manifest import Population
 from inference.saving import save_bundle
 from tests.inference.texts import decide, texts_of
 
@@ -40,6 +41,9 @@ def har_description(**changes: Any) -> Description:
         "labels": LABELS,
         "normalisation": Normalisation(mean=(0.5, 9.0, -0.5), std=(3.0, 4.0, 5.0)),
         "temperature": 0.8,
+        "population": Population(
+            tenths={"movement": tuple(0.5 * tenth for tenth in range(1, 10))}, shares=(1 / 6,) * 6
+        ),
         "transitions": tuple(tuple(0.75 if a == b else 0.05 for b in LABELS) for a in LABELS),
         "training": TRAINING,
     }

@@ -1,5 +1,6 @@
 """What the publisher makes of results, without Kafka or a core."""
 
+import dataclasses
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from inference.core import Reason, Result
+from inference.manifest import Population
 from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Kind
@@ -52,6 +54,7 @@ def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: floa
         stop=rows,
         probabilities=probabilities,
         familiarity=None,
+        bundle=SimpleNamespace(manifest=SimpleNamespace(population=None)),
         queue_s=queue_s,
         opens_batch=False,
         reason=reason,
@@ -96,6 +99,35 @@ def test_labels_are_counted_by_name_by_how_sure_and_by_how_familiar_they_are() -
     assert registry.get_sample_value("stridecast_prediction_confidence_ratio_count", named) == 3
     assert registry.get_sample_value("stridecast_prediction_familiarity_ratio_bucket", named | {"le": "0.05"}) == 1
     assert registry.get_sample_value("stridecast_prediction_familiarity_ratio_count", named) == 3
+
+
+def test_features_of_frames_are_counted_by_the_tenths_of_the_training_data() -> None:
+    registry, delivery, partition = CollectorRegistry(), FakeDelivery(), make_partition()
+    metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=["good"])
+    manifest = SimpleNamespace(
+        name="m",
+        version="1",
+        labels=["good"],
+        population=Population(tenths={"size": tuple(float(bound) for bound in range(1, 10))}, shares=(1.0,)),
+    )
+    metrics.model_serves(SimpleNamespace(bundle=SimpleNamespace(manifest=manifest), device="cpu", precision="float32"))  # type: ignore[arg-type]
+    kind = dataclasses.replace(KIND, features=lambda frames: {"size": frames, "unheard of": frames})
+    publisher = Publisher(delivery, kind, ["good"], metrics)  # type: ignore[arg-type]
+    metrics.predictions["good"] = metrics.restarts
+    result = result_for(partition, 4)
+    result.ticket.block.frames[:] = [0.5, 8.5, 8.7, 99.0]
+    result.bundle.manifest = manifest
+    publisher.put(result)
+    publisher.start()
+    publisher.close(10.0)
+    counted = [
+        registry.get_sample_value(
+            "stridecast_feature_frames_total", {"worker": "text", "feature": "size", "tenth": str(tenth)}
+        )
+        for tenth in range(1, 11)
+    ]
+    assert counted == [1, 0, 0, 0, 0, 0, 0, 0, 2, 1]
+    assert registry.get_sample_value("stridecast_training_label_ratio", {"worker": "text", "label": "good"}) == 1
 
 
 def test_results_of_an_older_assignment_are_dropped() -> None:

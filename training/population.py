@@ -1,0 +1,27 @@
+"""What the training frames are like, for whoever serves the model to see by how much its own are others."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from inference.manifest import Population
+from training.frames import served_frames
+from training.recordings import ACTIVITIES, Recording
+from windowing import features
+
+TENTHS = np.arange(1, 10) / 10
+
+
+def population(recordings: Sequence[Recording]) -> Population | None:
+    """The tenths of each feature, and each label's share, of all windows as the service cuts them; None without any."""
+    frames = served_frames(recordings)
+    if not len(frames):
+        return None
+    counts = np.bincount(frames.activity, minlength=len(ACTIVITIES))
+    return Population(
+        tenths={
+            name: tuple(float(f"{bound:.5g}") for bound in np.quantile(values, TENTHS))
+            for name, values in features(frames.values).items()
+        },
+        shares=tuple((counts / len(frames)).round(5).tolist()),
+    )
