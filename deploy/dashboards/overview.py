@@ -4,7 +4,19 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.common import StackingMode
 
 from deploy.dashboards.panels import NONE_IS_ILL, NONE_IS_WELL, Board, at_least, at_most
-from deploy.dashboards.queries import OBJECTIVE_S, PER_SCRAPE, PROCESS, mean, quantile, rate, series, total
+from deploy.dashboards.queries import (
+    LEAST_SHARE,
+    OBJECTIVE_S,
+    PER_SCRAPE,
+    PROCESS,
+    mean,
+    quantile,
+    rate,
+    series,
+    shares,
+    stability,
+    total,
+)
 
 UID, TITLE = "stridecast-overview", "Stridecast: overview"
 STAGES = ("stridecast-stages", "Stridecast: stages")
@@ -179,6 +191,24 @@ def _labels(board: Board) -> None:
         at_least(0.5, 0.6),
     )
     board.lines(
+        "Drift from the training data",
+        "How far the last hour's windows, feature by feature, and labels are from those that the model learned from: "
+        "the population stability index. Above 0.25 much differs: other phones, places on the body, units or rates; or "
+        "people who sit more than those in the training data did, who are no reason to worry. A jump is.",
+        "none",
+        [
+            (
+                stability(shares("feature_frames_total", "tenth", "worker, feature"), "0.1", "worker, feature"),
+                "{{worker}} {{feature}}",
+            ),
+            (
+                stability(shares("predictions_total", "label", "worker"), _learned_shares(), "worker"),
+                "{{worker}} labels",
+            ),
+        ],
+        at_most(0.25, 1.0),
+    )
+    board.lines(
         "Windows",
         "Windows closed a second, by outcome: labelled, incomplete (a hole longer than activity.max_gap_ms) or a "
         "duplicate that had been said before a restart.",
@@ -276,6 +306,10 @@ def _device(board: Board) -> None:
         at_most(0.7, 0.9),
         columns=4,
     )
+
+
+def _learned_shares() -> str:
+    return f"clamp_min(max by (worker, label) ({series('training_label_ratio')}), {LEAST_SHARE})"
 
 
 def _gpu_share() -> str:

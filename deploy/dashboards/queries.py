@@ -43,3 +43,22 @@ def quantile(share: float, histogram: str, by: str = "worker", **labels: str) ->
 def quantile_ever(share: float, histogram: str, by: str = "worker") -> str:
     """Return the quantile of all that a histogram has observed; for what is rare."""
     return f"histogram_quantile({share:g}, {total(f'{histogram}_bucket', f'{by}, le')})"
+
+
+LEAST_SHARE = 0.001
+"""For its logarithm a share must not be 0."""
+
+
+def stability(found: str, expected: str, by: str) -> str:
+    """Return the population stability index of the shares found and those expected, by the labels `by`.
+
+    That is the sum of (p - q) ln(p / q): 0 where nothing differs; above 0.25, by the usual rule, much does.
+    """
+    p = f"clamp_min({found}, {LEAST_SHARE})"
+    return f"sum by ({by}) (({p} - {expected}) * ln({p} / {expected}))"
+
+
+def shares(counter: str, of: str, by: str) -> str:
+    """Return the share that each value of the label `of` has in a counter's growth of the last hour."""
+    grown = f"increase({series(counter)}[1h])"
+    return f"sum by ({by}, {of}) ({grown}) / ignoring ({of}) group_left () sum by ({by}) ({grown})"
