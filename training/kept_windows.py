@@ -5,8 +5,8 @@ Of a file are read the columns ``device_id``, ``window_start``, ``frame`` (80 re
 wider types. A window becomes a recording of its own, of the person who is named like the device, with a clock that
 starts where `training.frames` will cut: what is learned is the frame as it was served, bit by bit.
 
-Files are untrusted: their size, the number of their rows and what they hold are bounded before anything is
-decompressed, and only plain types are read.
+Files are untrusted: their size, their rows and what a row holds are bounded before it is laid out in memory, and only
+plain types are read.
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from training.files import MAX_CONTENT_BYTES, DataError
+from training.files import DataError
 from training.frames import person_id
 from training.recording_text import Tally, activity_code
 from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, Defect, Recording
@@ -31,6 +31,8 @@ VALUES = 3 * WINDOW_SLOTS
 
 REQUIRED = ("device_id", "window_start", "frame", "activity")
 OPTIONAL = ("placement",)
+TEXTS = ("device_id", "activity", "placement")
+MAX_TEXT_BYTES = 1024
 MANY = 20
 
 
@@ -88,28 +90,48 @@ def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(
-        pa.BufferReader(data),
-        thrift_string_size_limit=MAX_FOOTER_BYTES,
-        thrift_container_size_limit=MAX_FOOTER_BYTES,
-    )
-    columns = _columns(file.schema_arrow, name)
-    _refuse_the_too_large(file.metadata, columns, name)
+    bounds = {"thrift_string_size_limit": MAX_FOOTER_BYTES, "thrift_container_size_limit": MAX_FOOTER_BYTES}
+    columns = _columns(pq.ParquetFile(pa.BufferReader(data), **bounds).schema_arrow, name)
+    texts = [column for column in columns if column in TEXTS]
+    # As dictionaries, so that each text is unpacked once, however often it is repeated.
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts, **bounds)
+    if file.metadata.num_rows > MAX_WINDOWS:
+        raise DataError(f"{name} has more than {MAX_WINDOWS:,} windows: split it")
+    if _values_of_frames(file) != VALUES * file.metadata.num_rows:  # one row might say that it holds a billion
+        raise _wrong_length(name)
     for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
         batch.validate(full=True)  # UTF-8, and lists that lie within what there is
-        activity = pc.utf8_trim_whitespace(batch["activity"].cast(pa.string()))
-        labelled = pc.fill_null(pc.not_equal(activity, ""), False)
-        rows = batch.filter(labelled)
-        if len(rows) < len(batch):
-            tally.dropped[Defect.NOT_LABELLED] += len(batch) - len(rows)
-        placement = rows["placement"] if "placement" in columns else pa.nulls(len(rows))
-        yield {
-            "device_id": rows["device_id"].cast(pa.string()),
-            "window_start": rows["window_start"].cast(pa.int64()),
-            "frame": rows["frame"],
-            "activity": activity.filter(labelled),
-            "placement": placement.cast(pa.string()),
-        }
+        rows = {column: _texts(batch[column], name) for column in texts}
+        rows |= {"window_start": batch["window_start"].cast(pa.int64()), "frame": batch["frame"]}
+        rows["activity"] = pc.utf8_trim_whitespace(rows["activity"])
+        rows.setdefault("placement", pa.nulls(len(batch), pa.string()))
+        labelled = pc.fill_null(pc.not_equal(rows["activity"], ""), False)
+        left_out = len(batch) - pc.sum(labelled, min_count=0).as_py()
+        if left_out:
+            tally.dropped[Defect.NOT_LABELLED] += left_out
+        yield {column: values.filter(labelled) for column, values in rows.items()}
+
+
+def _values_of_frames(file: Any) -> int:
+    """How many values the file says that there are in all frames."""
+    # Damage that this meets is an exception; met by the metadata below, it would be the end of the process.
+    file.scan_contents(["frame"])
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    places = [place for place, path in enumerate(paths) if path.partition(".")[0] == "frame"]
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    return sum(group.column(place).num_values for group in groups for place in places)
+
+
+def _texts(column: Any, name: str) -> Any:
+    """A column as texts, each of its own; raises `DataError` for one that is too long to be repeated."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+        if longest > MAX_TEXT_BYTES:
+            raise DataError(f"{name} has a text of {longest:,} bytes, where {MAX_TEXT_BYTES} are the most")
+    return column.cast(pa.string())
 
 
 def _frames(rows: dict[str, Any], name: str) -> np.ndarray:
@@ -152,22 +174,6 @@ def _is_fit(column: str, found: Any) -> bool:
         return bool(is_list and (types.is_float32(found.value_type) or types.is_float64(found.value_type)))
     plain = found.value_type if types.is_dictionary(found) else found
     return any(test(plain) for test in (types.is_string, types.is_large_string, types.is_string_view, types.is_null))
-
-
-def _refuse_the_too_large(metadata: Any, columns: list[str], name: str) -> None:
-    """Raise `DataError` for more than is to be unpacked, by what the file says before anything is."""
-    if metadata.num_rows > MAX_WINDOWS:
-        raise DataError(f"{name} has more than {MAX_WINDOWS:,} windows: split it")
-    size = values = 0
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            column = chunk.path_in_schema.partition(".")[0]
-            size += chunk.total_uncompressed_size if column in columns else 0
-            values += chunk.num_values if column == "frame" else 0
-    if size > MAX_CONTENT_BYTES:
-        raise DataError(f"{name} is larger than {MAX_CONTENT_BYTES:,} bytes once decompressed: split it")
-    if values != VALUES * metadata.num_rows:  # so that one row can't hold a billion
-        raise _wrong_length(name)
 
 
 def _wrong_length(name: str) -> DataError:

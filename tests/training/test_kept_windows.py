@@ -231,7 +231,7 @@ def test_what_is_too_large_is_refused_before_it_is_unpacked(
     path = written(kept(["Walking"] * 5))
     for name, bound, words in (
         ("MAX_WINDOWS", 4, "more than 4 windows"),
-        ("MAX_CONTENT_BYTES", 4000, "larger than 4,000 bytes once decompressed"),
+        ("MAX_TEXT_BYTES", 6, "a text of 7 bytes, where 6 are the most"),
         ("MAX_FILE_BYTES", 4000, "larger than 0 GiB"),
     ):
         with monkeypatch.context() as patched:
