@@ -11,9 +11,9 @@ from ingest.label_kernel import warm_up_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
-from service.kind import Kind, OpenStream, check_input
+from service.kind import Keeper, Kind, OpenStream, check_input
 from service.metrics import WindowMetrics, WorkerMetrics
-from service.settings import ActivitySettings
+from service.settings import ActivitySettings, KeepSettings
 from windowing import WINDOW_SLOTS, Smoother, Windower, features
 from windowing import warm_up as warm_up_windowing
 from windowing.smoothing import warm_up as warm_up_smoothing
@@ -36,7 +36,23 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         )
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"
-    return Kind("activity", settings, prepare, say, counts="devices", features=features, identify=identify, rules=rules)
+    return Kind(
+        "activity",
+        settings,
+        prepare,
+        say,
+        counts="devices",
+        features=features,
+        identify=identify,
+        rules=rules,
+        open_keeper=functools.partial(_open_keeper, settings.keep) if settings.keep.folder else None,
+    )
+
+
+def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
+    from service.window_keeper import WindowKeeper  # imports pyarrow, which nobody else needs
+
+    return WindowKeeper(settings, WindowMetrics(metrics).kept)
 
 
 def decoder(settings: ActivitySettings) -> Callable[[Records], tuple[Readings, Sequence[Rejection]]]:

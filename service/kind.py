@@ -117,6 +117,19 @@ class Say(Protocol):
         """
 
 
+class Keeper(Protocol):
+    """Puts some of what was said aside, for people to look at; it must neither fail nor keep anybody waiting."""
+
+    def start(self) -> None:
+        """Begin; called once, when the worker does."""
+
+    def offer(self, result: Result, block: Block, source: TopicPartition, /) -> None:
+        """Take what is worth it of what was just said of a partition; called on the publisher's thread."""
+
+    def close(self, timeout_s: float, /) -> None:
+        """Bring away what was taken."""
+
+
 class Identify(Protocol):
     """Reads the identity of what a label on Kafka is about; None where the record is no such label."""
 
@@ -139,7 +152,7 @@ class Kind:
     ``features`` says by name what frames are like, to be compared with the frames that the bundle learned from.
     ``counts`` is what the lengths of its streams count, for the gauge ``stridecast_active_<counts>``. ``rules`` are
     the settings that decide which records count and when a window closes: what another worker with others left open
-    can't be taken up silently.
+    can't be taken up silently. ``open_keeper`` may raise WorkerError, for what can't be written where it should go.
     """
 
     name: str
@@ -150,6 +163,7 @@ class Kind:
     features: Callable[[NDArray[Any]], Mapping[str, NDArray[np.float32]]] | None = None
     identify: Identify = by_source
     rules: str = ""
+    open_keeper: Callable[[WorkerMetrics], Keeper] | None = None
 
 
 def check_input(bundle: Bundle, shape: tuple[int, ...], dtype: str, setting: str) -> None:

@@ -23,6 +23,7 @@ from inference.models import Model
 STAGES = ("decode", "window", "queue", "inference", "publish")
 WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
+KEPT_OUTCOMES = ("written", "dropped", "failed")
 OUTCOMES = ("success", "failure")
 # Fewer than so many amounts are sooner observed one by one: 10 microseconds for any number of them, 2 for each.
 WORTH_COUNTING = 5
@@ -226,6 +227,9 @@ class WindowMetrics:
         self.dropped = metrics.counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
         self.windows = metrics.counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
         self.split_devices = metrics.counter("split_devices", "Devices seen on a second partition.")
+        self.kept = metrics.counters(
+            "kept_windows", "Windows to be kept for labelling, by what became of them.", outcome=KEPT_OUTCOMES
+        )
         self.window_age = metrics.histogram(
             "window_age_seconds", "Acknowledgement of the label minus the window's end.", END_TO_END_BUCKETS
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from inference.core import Result
 from service.delivery.protocol import Delivery, Labels, Ticket
-from service.kind import Block, Kind
+from service.kind import Block, Keeper, Kind
 from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,21 @@ GATHER_S = 0.05
 class Publisher(threading.Thread):
     """Encodes results as labels in the order in which they come, as many as have come at once."""
 
-    def __init__(self, delivery: Delivery, kind: Kind, labels: Sequence[str], metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        kind: Kind,
+        labels: Sequence[str],
+        metrics: WorkerMetrics,
+        keeper: Keeper | None = None,
+    ) -> None:
         super().__init__(name=f"{metrics.worker}-publisher", daemon=True)
         self.error: BaseException | None = None
         self._delivery = delivery
         self._kind = kind
         self._labels = labels
         self._metrics = metrics
+        self._keeper = keeper
         self._results: queue.SimpleQueue[tuple[Result, float] | None] = queue.SimpleQueue()
         self._closing = False
 
@@ -91,6 +99,8 @@ class Publisher(threading.Thread):
         bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
         self._count_labels(result)
         self._count_features(result, ticket.block)
+        if self._keeper is not None:
+            self._keeper.offer(result, ticket.block, ticket.owner.source)
         return Labels(bodies, ticket, result.start, delivered_at)
 
     def _count_labels(self, result: Result) -> None:

@@ -88,12 +88,13 @@ def open_worker(
         labels=bundle.manifest.labels,
     )
     open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
+    keeper = None if kind.open_keeper is None else kind.open_keeper(metrics)
     lane = core.open(bundle, functools.partial(note_trouble, metrics))
     engines.tell(lane.model)
     metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
     metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
     metrics.model_loaded(lane.model)
-    return Worker(kind, settings, open_stream, lane, metrics), HotSwap(folder, lane, metrics)
+    return Worker(kind, settings, open_stream, lane, metrics, keeper), HotSwap(folder, lane, metrics)
 
 
 def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:

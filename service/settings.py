@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -151,6 +151,25 @@ class KindSettings(Group):
         return self
 
 
+class KeepSettings(Group):
+    """Which windows a worker puts aside for people to label, and where."""
+
+    folder: Path | None = Field(
+        None,
+        description="folder for Parquet files of windows worth a person's label; none are kept without it",
+    )
+    below_confidence: float = Field(0.6, ge=0, le=1, description="keep windows whose label is less probable than this")
+    below_familiarity: float = Field(0.1, ge=0, le=1, description="keep windows that are less familiar than this, too")
+    max_mb: int = Field(
+        1000, ge=10, le=10_000_000, description="megabytes that may lie there; the oldest files go for new ones"
+    )
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _empty_is_none(cls, given: Any) -> Any:
+        return given or None  # a variable that is set to nothing would mean the working folder
+
+
 class ActivitySettings(KindSettings):
     """What the activity worker reads, how it cuts windows, and where the labels go."""
 
@@ -171,6 +190,7 @@ class ActivitySettings(KindSettings):
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
     smoothing: bool = Field(True, description="say also what a device's last four windows say together")
+    keep: KeepSettings = Field(default_factory=KeepSettings)
 
 
 class TextSettings(KindSettings):

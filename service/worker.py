@@ -10,6 +10,7 @@ acknowledgement notes it in the partition's ledger. The parts, each in a file of
     Rereading     where newcomers go on, and what has been said of them; a thread of its own
     Feed          records to frames, as far as there is room
     Publisher     predictions to labels; a thread of its own
+    Keeper        what is put aside of them for people to look at, where a kind does that; a thread of its own
     Delivery      labels and dead letters to Kafka, acknowledgements to commits: at least or exactly once
 """
 
@@ -36,7 +37,7 @@ from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
 from service.delivery.rereading import Rereading
 from service.feed import Feed
-from service.kind import Kind, OpenStream, WorkerError
+from service.kind import Keeper, Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
 from service.settings import ServiceSettings
@@ -60,17 +61,24 @@ class Worker:
     """Runs one kind of worker until it is told to stop.
 
     ``open_stream`` opens a partition, as the kind prepared it; ``lane`` is its model's way through the core,
-    ``metrics`` its own series. Raises IngestError when Kafka can't be reached at the start, WorkerError when a topic
-    is missing or a thread has died.
+    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. Raises IngestError when Kafka can't be
+    reached at the start, WorkerError when a topic is missing or a thread has died.
     """
 
     def __init__(
-        self, kind: Kind, settings: ServiceSettings, open_stream: OpenStream, lane: Lane, metrics: WorkerMetrics
+        self,
+        kind: Kind,
+        settings: ServiceSettings,
+        open_stream: OpenStream,
+        lane: Lane,
+        metrics: WorkerMetrics,
+        keeper: Keeper | None = None,
     ) -> None:
         self.kind = kind
         self._settings = settings
         self._lane = lane
         self._metrics = metrics
+        self._keeper = keeper
         self._last_poll = time.monotonic()
         self._poll_at = 0.0
         self._hearing = Hearing()
@@ -94,7 +102,7 @@ class Worker:
         with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
             self._delivery: Delivery = self._open_delivery(clients)
             opened.callback(self._delivery.close, GIVE_UP_S)
-            self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics)
+            self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics, keeper)
             self._feed = Feed(
                 self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
             )
@@ -132,6 +140,8 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then finish what is in flight, commit and leave the group."""
+        if self._keeper is not None:
+            self._keeper.start()
         self._publisher.start()
         self._rereading.start()
         settings = self.kind.settings
@@ -278,6 +288,8 @@ class Worker:
         self._rereading.close(timeout_s)
         self._publisher.close(timeout_s)
         self._delivery.close(timeout_s)
+        if self._keeper is not None:
+            self._keeper.close(timeout_s)
 
     def _read_at_scrape(self) -> None:
         add, lane, counts = self._metrics.read_at_scrape, self._lane, self.kind.counts

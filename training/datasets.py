@@ -1,6 +1,6 @@
 """Public data files of phone accelerometers, read into recordings.
 
-Three forms are known, each recognised by its content, plain or compressed (gzip, bzip2, xz):
+Four forms are known, each recognised by its content, plain or compressed (gzip, bzip2, xz):
 
 - ``WISDM_ar_v1.1_raw.txt`` of WISDM Activity Prediction v1.1 (Kwapisz, Weiss, Moore, SensorKDD 2010), with
   the defects that its users report: see `Defect`.
@@ -9,6 +9,7 @@ Three forms are known, each recognised by its content, plain or compressed (gzip
 - CSV whose header names the columns ``person``, ``activity``, ``timestamp`` or ``t_ms``, ``x``, ``y`` and ``z``,
   in any order, and perhaps ``placement`` and ``recording``; others are passed over. Axes are in m/s², gravity
   included; a time is in milliseconds, or ISO 8601.
+- Parquet of windows that a worker kept, which a person has labelled: see `training.kept_windows`.
 
 Data files are untrusted: no path in an archive is ever used to write, and the decompressed size, the number
 of an archive's members and the length of a line are bounded. What cannot be read is a `DataError`.
@@ -22,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
+from training.kept_windows import PARQUET, read_kept
 from training.motionsense import read_motionsense
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
 from training.recordings import ACTIVITIES, MIXED_ACTIVITIES, DataFile, Defect, Kind, Recording
@@ -66,9 +68,9 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
         raise DataError(
-            f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, or CSV with the "
-            f"columns {', '.join(CSV_COLUMNS)}); rows left out: {_described(tally.dropped)}; texts are scored with "
-            f"--dataset, and trained on with `train text`"
+            f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, CSV with the "
+            f"columns {', '.join(CSV_COLUMNS)}, or a worker's kept windows); rows left out: "
+            f"{_described(tally.dropped)}; texts are scored with --dataset, and trained on with `train text`"
         )
     if all((recording.activity < 0).all() for recording in recordings):
         raise DataError(
@@ -96,6 +98,8 @@ def _unused(file: DataFile) -> list[str]:
 
 def _read_content(content: io.BufferedReader, path: Path, tally: Tally) -> tuple[Kind, list[Recording]]:
     head = content.peek(4096)
+    if head.startswith(PARQUET):
+        return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], tally)
     if head[257:262] == b"ustar":
         return "motionsense", list(read_motionsense(content))
     form = csv_form(head.partition(b"\n")[0], path) or WISDM

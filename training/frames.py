@@ -36,7 +36,12 @@ class LabelledFrames:
 
 def device_id(recording: Recording) -> bytes:
     """The device id under which a recording is cut: it decides the phase of its windows."""
-    return f"{recording.dataset}/{recording.person}".encode()
+    return person_id(recording.dataset, recording.person)
+
+
+def person_id(dataset: str, person: str) -> bytes:
+    """The same, of a person whose recording is still to be made."""
+    return f"{dataset}/{person}".encode()
 
 
 def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:

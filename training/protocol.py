@@ -27,7 +27,7 @@ from training.files import DataError
 from training.fit import FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import People, identity_of, learn, material_of, split
-from training.recipes import RECIPES, Recipe, RecipeName
+from training.recipes import HELD_OUT, RECIPES, Recipe, RecipeName
 from training.recordings import DataFile, by_number
 from training.report import draw_ranges, write_json
 
@@ -131,8 +131,8 @@ def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Itera
 
 
 def _without(left_out: DataFile, file: DataFile) -> DataFile:
-    """Leave out those who are in two CSVs, by one name."""
-    if not file.kind == left_out.kind == "csv":
+    """Leave out those who are in two files by one name; the public sets' people only have the same numbers."""
+    if file.kind in HELD_OUT or left_out.kind in HELD_OUT:
         return file
     return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
 

@@ -47,10 +47,10 @@ HELD_OUT: Mapping[str, HeldOut] = {
 
 
 def held_out(file: DataFile, files: Sequence[DataFile] = ()) -> HeldOut:
-    """Say who of a data set is held out: those of `HELD_OUT`, or by their place among the people of a CSV.
+    """Say who of a data set is held out: those of `HELD_OUT`, or by their place among the people of another file.
 
-    Every fifth person tests, or the last of three or four; the second of ten validates. Where CSV `files` share people,
-    who are then the same people, they are counted together: nobody tests here and is learned from there.
+    Every fifth person tests, or the last of three or four; the second of ten validates. Where such `files` share
+    people, who are then the same people, they are counted together: nobody tests here and is learned from there.
     """
     if file.kind in HELD_OUT:
         return HELD_OUT[file.kind]
@@ -60,7 +60,7 @@ def held_out(file: DataFile, files: Sequence[DataFile] = ()) -> HeldOut:
 
 def _together(file: DataFile, files: Sequence[DataFile]) -> set[str]:
     people = file.people
-    others = [other.people for other in files if other.kind == file.kind]
+    others = [other.people for other in files if other.kind not in HELD_OUT]
     while joined := [other for other in others if other & people and not other <= people]:
         people = people.union(*joined)
     return people

@@ -196,8 +196,13 @@ _CODES = {name.casefold(): code for code, name in enumerate((*ACTIVITIES, *MIXED
 }
 
 
+def activity_code(name: str) -> int:
+    """The code of an activity by its name, or `OTHER_ACTIVITY`."""
+    return _CODES.get(name.casefold(), OTHER_ACTIVITY)
+
+
 def _activity_codes(names: Sequence[bytes], tally: Tally) -> np.ndarray:
-    codes = {name: _CODES.get(_text(name).casefold(), OTHER_ACTIVITY) for name in set(names)}
+    codes = {name: activity_code(_text(name)) for name in set(names)}
     tally.others.update({_text(name): names.count(name) for name, code in codes.items() if code == OTHER_ACTIVITY})
     return np.array([codes[name] for name in names], np.int8)
 

@@ -14,7 +14,7 @@ OTHER_ACTIVITY = -1
 STANDARD_GRAVITY = 9.80665
 MAX_ABS_VALUE = 1000.0
 
-Kind = Literal["wisdm", "motionsense", "csv"]
+Kind = Literal["wisdm", "motionsense", "csv", "kept"]
 
 
 class Defect(enum.StrEnum):
@@ -26,6 +26,7 @@ class Defect(enum.StrEnum):
     OUT_OF_RANGE = "out of range"
     ZERO_TIMESTAMP = "timestamp 0"
     DUPLICATE = "duplicated row"
+    NOT_LABELLED = "without an activity"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,10 @@ from tests.kafka.expected import expected_smoothed, expected_windows, may_be_smo
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
 from tests.kafka.raw_client import produce_raw
 from tests.kafka.worker_process import WorkerProcess, running_worker
+from tests.service.kept import arrow
 from tests.windowing.reference import Reading, Window
 from training.datasets import read_file
+from training.frames import served_frames
 from training.recordings import Recording
 
 START_MS = 1_700_000_000_000
@@ -475,6 +477,59 @@ def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines
             assert "handed back in[0]" in worker.said()
             assert len(worker.said().splitlines()) < 30, worker.said()
             assert "NotCoordinatorError" not in worker.said()
+
+
+def test_windows_that_the_model_is_unsure_of_are_kept_whole_and_can_be_trained_on(
+    stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    arrow()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    here, folder = stage(), tmp_path / "kept"
+    readings = interleave(*(walk(f"phone-{number}", 24, seed=number) for number in range(6)))
+    windows = expected_windows([[reading] for reading in readings])
+    confidence = plain_probabilities(here.bundle, np.array([window.values for window in windows])).max(axis=1)
+    bound = in_a_gap(confidence)
+    below = {(w.device_id, w.start_ms): w for w, sure in zip(windows, confidence, strict=True) if sure < bound}
+    assert 0 < len(below) < len(windows)
+    flags = ["--activity.keep.folder", str(folder), "--activity.keep.below-confidence", str(bound)]
+    with running_worker(here.log, *here.flags, *flags) as worker:
+        here.send([sample(reading) for reading in readings])
+        check_labels(here, here.labels(len(windows)), windows, whole=True)
+        assert worker.terminate() == 0, worker.said()
+    kept = pq.read_table(folder)
+    rows = {(row["device_id"].encode(), row["window_start"]): row for row in kept.to_pylist()}
+    assert len(kept) == len(rows)
+    assert set(rows) == set(below)
+    for identity, window in below.items():
+        row = rows[identity]
+        np.testing.assert_allclose(row["frame"], np.ravel(window.values), rtol=1e-5, atol=1e-5)
+        assert (row["source_topic"], row["source_partition"]) == (here.input, 0)
+        assert (row["source_offset"], row["longest_gap_ms"]) == (window.source_offset, window.longest_gap_ms)
+        assert row["predicted"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
+    labelled = kept.set_column(kept.column_names.index("activity"), "activity", kept["predicted"])
+    pq.write_table(labelled, tmp_path / "labelled.parquet")
+    trained = served_frames(read_file(tmp_path / "labelled.parquet").recordings)
+    assert trained.values.tobytes() == pa.concat_arrays(kept["frame"].chunks).flatten().to_numpy().tobytes()
+    assert [LABELS[code] for code in trained.activity] == kept["predicted"].to_pylist()
+
+
+def in_a_gap(values: np.ndarray) -> float:
+    """A bound that no rounding puts a value on the other side of, with some on both."""
+    values = np.sort(values)
+    middle = slice(len(values) // 4, 3 * len(values) // 4)
+    widest = len(values) // 4 + int(np.argmax(np.diff(values[middle])))
+    return float(values[widest] + values[widest + 1]) / 2
+
+
+def test_a_folder_for_kept_windows_that_cant_be_written_to_is_refused_at_the_start(stage: Callable[..., Stage]) -> None:
+    arrow()
+    here = stage()
+    worker = here.worker("--activity.keep.folder", "/proc/kept")
+    assert worker.process.wait(40) == 1
+    assert "can't write to activity.keep.folder /proc/kept: " in worker.said()
+    assert "Traceback" not in worker.said()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -45,6 +45,9 @@ def test_known_labels_begin_at_zero() -> None:
     for outcome in ("labelled", "incomplete", "duplicate"):
         labels = {"worker": "activity", "outcome": outcome}
         assert registry.get_sample_value("stridecast_windows_total", labels) == 0
+    for outcome in ("written", "dropped", "failed"):
+        labels = {"worker": "activity", "outcome": outcome}
+        assert registry.get_sample_value("stridecast_kept_windows_total", labels) == 0
 
 
 def test_no_series_has_a_label_that_could_name_a_device() -> None:
@@ -79,7 +82,7 @@ def test_a_worker_that_cuts_no_windows_shows_none() -> None:
     WindowMetrics(WorkerMetrics(families, "activity", topics=[], reasons=[], labels=[]))
     WorkerMetrics(families, "text", topics=[], reasons=[], labels=[])
     of_windows = [family for family in registry.collect() if "window" in family.name or "sample" in family.name]
-    assert len(of_windows) == 5
+    assert len(of_windows) == 6
     assert {sample.labels["worker"] for family in of_windows for sample in family.samples} == {"activity"}
 
 

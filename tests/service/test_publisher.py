@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from inference.core import Reason, Result
 from inference.manifest import Population
 from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
-from service.kind import Block, Kind
+from service.kind import Block, Keeper, Kind
 from service.metrics import Families, WorkerMetrics
 from service.publisher import GATHER_S, Publisher
 from service.settings import TextSettings
@@ -61,10 +62,10 @@ def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: floa
     )
 
 
-def make_publisher(delivery: FakeDelivery) -> Publisher:
+def make_publisher(delivery: FakeDelivery, keeper: Keeper | None = None) -> Publisher:
     metrics = make_metrics()
     metrics.predictions["good"] = metrics.restarts
-    return Publisher(delivery, KIND, ["good"], metrics)  # type: ignore[arg-type]
+    return Publisher(delivery, KIND, ["good"], metrics, keeper)  # type: ignore[arg-type]
 
 
 def test_what_was_put_before_the_end_is_published() -> None:
@@ -128,6 +129,37 @@ def test_features_of_frames_are_counted_by_the_tenths_of_the_training_data() -> 
     ]
     assert counted == [1, 0, 0, 0, 0, 0, 0, 0, 2, 1]
     assert registry.get_sample_value("stridecast_training_label_ratio", {"worker": "text", "label": "good"}) == 1
+
+
+class FakeKeeper:
+    """Notes what it is offered."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[Result, Block, TopicPartition]] = []
+
+    def start(self) -> None:
+        pytest.fail("the worker starts it")
+
+    def offer(self, result: Result, block: Block, source: TopicPartition) -> None:
+        self.offered.append((result, block, source))
+
+    def close(self, timeout_s: float) -> None:
+        pytest.fail("the worker closes it")
+
+
+def test_a_keeper_is_offered_what_was_labelled_and_nothing_else() -> None:
+    delivery, keeper = FakeDelivery(), FakeKeeper()
+    publisher = make_publisher(delivery, keeper)
+    here, gone = make_partition(3), make_partition(4)
+    gone.alive = False
+    results = [result_for(here, 2), result_for(gone, 1)]
+    for result in results:
+        publisher.put(result)
+    publisher.start()
+    publisher.close(10.0)
+    assert publisher.error is None
+    assert keeper.offered == [(results[0], results[0].ticket.block, here.source)]
+    assert len(delivery.said) == 1
 
 
 def test_results_of_an_older_assignment_are_dropped() -> None:

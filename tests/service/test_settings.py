@@ -66,6 +66,13 @@ def test_settings_reach_another_process_through_its_environment(monkeypatch: pyt
     assert received == given.model_copy(update={"resume": False})
 
 
+def test_a_folder_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the working folder, and windows of people's lives be kept there."""
+    monkeypatch.setenv("STRIDECAST_ACTIVITY__KEEP__FOLDER", "")
+    assert read().activity.keep.folder is None
+    assert read("--activity.keep.folder", "here").activity.keep.folder == Path("here")
+
+
 def test_flags_may_be_written_with_underscores_as_the_contract_names_them() -> None:
     assert read("--kafka.bootstrap_servers", "broker:9092").kafka.bootstrap_servers == "broker:9092"
 

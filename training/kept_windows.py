@@ -1,0 +1,180 @@
+"""Windows that a worker kept in Parquet files (`service.kept_files`), labelled by a person, as recordings.
+
+Of a file are read the columns ``device_id``, ``window_start``, ``frame`` (80 readings of x, y and z, m/s²) and
+``activity``, and ``placement`` where there is one; a program that a person labels with may have written it anew, with
+wider types. A window becomes a recording of its own, of the person who is named like the device, with a clock that
+starts where `training.frames` will cut: what is learned is the frame as it was served, bit by bit.
+
+Files are untrusted: their size, their rows and what a row holds are bounded before it is laid out in memory, and only
+plain types are read.
+"""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from training.files import DataError
+from training.frames import person_id
+from training.recording_text import Tally, activity_code
+from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, Defect, Recording
+from windowing import SLOT_MS, WINDOW_SLOTS
+from windowing.grid import phase
+
+PARQUET = b"PAR1"
+MAX_FILE_BYTES = 2 << 30
+MAX_WINDOWS = 1_000_000
+MAX_FOOTER_BYTES = 64 << 20
+ROWS_AT_ONCE = 4096
+VALUES = 3 * WINDOW_SLOTS
+
+REQUIRED = ("device_id", "window_start", "frame", "activity")
+OPTIONAL = ("placement",)
+TEXTS = ("device_id", "activity", "placement")
+MAX_TEXT_BYTES = 1024
+MANY = 20
+
+
+def read_kept(content: io.BufferedReader, name: str, dataset: str, tally: Tally) -> list[Recording]:
+    """The labelled windows of a Parquet file; raises `DataError` where it is none of kept windows, or has no label."""
+    try:
+        import pyarrow as pa  # here and below, for it is an optional part
+    except ImportError:
+        raise DataError(f"{name} is Parquet, which takes pyarrow to read: pip install 'stridecast[parquet]'") from None
+    data = content.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB: split it")
+    try:
+        recordings = list(_recordings(data, name, dataset, tally))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {name} as Parquet: {error}") from error
+    if not recordings:
+        raise DataError(
+            f"none of the {tally.dropped[Defect.NOT_LABELLED]:,} windows in {name} has an activity: fill in that column"
+        )
+    return recordings
+
+
+def _recordings(data: bytes, name: str, dataset: str, tally: Tally) -> Iterator[Recording]:
+    """A recording of each labelled window, in the order of the file; of one that is there twice, the first."""
+    codes: dict[tuple[str, int], int] = {}
+    for rows in _labelled(data, name, tally):
+        columns = [rows[column].to_pylist() for column in ("device_id", "window_start", "activity", "placement")]
+        for xyz, device, start_ms, activity, placement in zip(_frames(rows, name), *columns, strict=True):
+            if not device or start_ms is None:
+                raise DataError(f"{name} has a window without a device_id or a window_start")
+            code = activity_code(activity)
+            before = codes.get((device, start_ms))
+            if before not in (None, code):
+                raise DataError(f"{name} gives the window of {device!r} at {start_ms} two activities: which is it?")
+            codes[device, start_ms] = code
+            if before is not None:
+                tally.dropped[Defect.DUPLICATE] += 1
+            elif (np.abs(xyz) > MAX_ABS_VALUE).any():
+                tally.dropped[Defect.OUT_OF_RANGE] += 1
+            else:
+                if code == OTHER_ACTIVITY:
+                    tally.others[activity] += WINDOW_SLOTS
+                yield _recording(dataset, device, placement or "pocket", code, xyz)
+
+
+def _recording(dataset: str, person: str, placement: str, code: int, xyz: np.ndarray) -> Recording:
+    slots = phase(person_id(dataset, person)) + np.arange(WINDOW_SLOTS)
+    return Recording(dataset, person, placement, np.full(WINDOW_SLOTS, code, np.int8), SLOT_MS * slots, xyz)
+
+
+def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:
+    """The columns of rows that have an activity, some thousand rows at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    bounds = {"thrift_string_size_limit": MAX_FOOTER_BYTES, "thrift_container_size_limit": MAX_FOOTER_BYTES}
+    columns = _columns(pq.ParquetFile(pa.BufferReader(data), **bounds).schema_arrow, name)
+    texts = [column for column in columns if column in TEXTS]
+    # As dictionaries, so that each text is unpacked once, however often it is repeated.
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts, **bounds)
+    if file.metadata.num_rows > MAX_WINDOWS:
+        raise DataError(f"{name} has more than {MAX_WINDOWS:,} windows: split it")
+    if _values_of_frames(file) != VALUES * file.metadata.num_rows:  # one row might say that it holds a billion
+        raise _wrong_length(name)
+    for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
+        batch.validate(full=True)  # UTF-8, and lists that lie within what there is
+        rows = {column: _texts(batch[column], name) for column in texts}
+        rows |= {"window_start": batch["window_start"].cast(pa.int64()), "frame": batch["frame"]}
+        rows["activity"] = pc.utf8_trim_whitespace(rows["activity"])
+        rows.setdefault("placement", pa.nulls(len(batch), pa.string()))
+        labelled = pc.fill_null(pc.not_equal(rows["activity"], ""), False)
+        left_out = len(batch) - pc.sum(labelled, min_count=0).as_py()
+        if left_out:
+            tally.dropped[Defect.NOT_LABELLED] += left_out
+        yield {column: values.filter(labelled) for column, values in rows.items()}
+
+
+def _values_of_frames(file: Any) -> int:
+    """How many values the file says that there are in all frames."""
+    # Damage that this meets is an exception; met by the metadata below, it would be the end of the process.
+    file.scan_contents(["frame"])
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    places = [place for place, path in enumerate(paths) if path.partition(".")[0] == "frame"]
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    return sum(group.column(place).num_values for group in groups for place in places)
+
+
+def _texts(column: Any, name: str) -> Any:
+    """A column as texts, each of its own; raises `DataError` for one that is too long to be repeated."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+        if longest > MAX_TEXT_BYTES:
+            raise DataError(f"{name} has a text of {longest:,} bytes, where {MAX_TEXT_BYTES} are the most")
+    return column.cast(pa.string())
+
+
+def _frames(rows: dict[str, Any], name: str) -> np.ndarray:
+    """float32[n, 80, 3], all finite."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(rows["frame"])
+    values = pc.list_flatten(rows["frame"])
+    if lengths.null_count or not pc.all(pc.equal(lengths, VALUES), min_count=0).as_py():
+        raise _wrong_length(name)
+    frames = values.cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, WINDOW_SLOTS, 3)
+    if not np.isfinite(frames).all():
+        raise DataError(f"{name} has a frame that holds nothing at some place, or a value that isn't finite")
+    return np.asarray(frames)
+
+
+def _columns(schema: Any, name: str) -> list[str]:
+    """The columns to read; raises `DataError` where one is missing, or of another type than can be meant."""
+    columns = [column for column in (*REQUIRED, *OPTIONAL) if column in schema.names]
+    if not set(REQUIRED) <= set(columns) or any(schema.names.count(column) > 1 for column in columns):
+        raise DataError(
+            f"{name} needs each of the columns {', '.join(REQUIRED)} once, as a worker's kept windows have them; it "
+            f"has {', '.join(schema.names[:MANY])}"
+        )
+    for column in columns:
+        found = schema.field(column).type
+        if not _is_fit(column, found):
+            raise DataError(f"{name}: the column {column} can't be {str(found)[:100]}")
+    return columns
+
+
+def _is_fit(column: str, found: Any) -> bool:
+    from pyarrow import types
+
+    if column == "window_start":
+        return bool(types.is_integer(found))
+    if column == "frame":
+        is_list = types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+        return bool(is_list and (types.is_float32(found.value_type) or types.is_float64(found.value_type)))
+    plain = found.value_type if types.is_dictionary(found) else found
+    return any(test(plain) for test in (types.is_string, types.is_large_string, types.is_string_view, types.is_null))
+
+
+def _wrong_length(name: str) -> DataError:
+    return DataError(f"{name} has frames of other than {VALUES} values: {WINDOW_SLOTS} readings of x, y and z")
