@@ -16,6 +16,7 @@ from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings, KeepSettings
 from windowing import WINDOW_SLOTS, Smoother, Windower, features
 from windowing import warm_up as warm_up_windowing
+from windowing.frame_features import warm_up as warm_up_features
 from windowing.smoothing import warm_up as warm_up_smoothing
 
 STANDARD_GRAVITY = 9.80665
@@ -30,6 +31,7 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         warm_up_windowing()
         warm_up_activities()
         warm_up_smoothing()
+        warm_up_features()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(
             source, decoder(settings), windower(settings), windows, streams, Smoother() if settings.smoothing else None

@@ -8,6 +8,7 @@ import ingest.decode
 import ingest.label_kernel
 import ingest.record_places
 import windowing
+import windowing.frame_features
 import windowing.smoothing
 
 
@@ -20,6 +21,7 @@ def compile_hot_path() -> None:
     ingest.record_places.warm_up()
     windowing.warm_up()
     windowing.smoothing.warm_up()
+    windowing.frame_features.warm_up()
     windowing.Framer(windowing.TextRules(tokens="words", html=False, length=1, keep="last"), ["a"])
 
 

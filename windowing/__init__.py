@@ -1,6 +1,6 @@
 """Columns to frames: the slot grid and its rings; texts and their tokens. No Kafka, no torch, no clock."""
 
-from windowing.features import features
+from windowing.frame_features import features
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.recordings import cut
 from windowing.rings import Frames, Step, Windower, warm_up

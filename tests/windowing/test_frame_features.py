@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from windowing.features import features
+from windowing.frame_features import features
 
 GRAVITY = 9.81
 
