@@ -47,7 +47,7 @@ class _Memory(NamedTuple):
 
 
 class Smoother:
-    """The last windows of one partition's devices: at most 24 + 16 k bytes a device, for k labels.
+    """The last windows of one partition's devices: 24 + 16 k bytes a device, for k labels.
 
     Windows are to come in the order in which a `Windower` cut them, and each once. Not thread-safe.
     """
@@ -73,6 +73,11 @@ class Smoother:
             raise ValueError(f"transitions of shape {transitions.shape} for {labels} labels")
         self._make_room(int(row.max(initial=-1)) + 1, labels)
         return _filter(row, device, start_ms, probabilities, transitions, self._memory)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved for devices, whether they still send or not."""
+        return sum(column.nbytes for column in self._memory)
 
     def _make_room(self, rows: int, labels: int) -> None:
         old = self._memory

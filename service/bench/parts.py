@@ -62,7 +62,9 @@ def measure_parts(activity: ActivitySettings, inference: InferenceSettings, seco
     figures, answers = measure_inference(model, frames.values, inference.threads, seconds / 3)
     tell("writing labels")
     labels = measure_labels(model, frames, answers, seconds / 6)
-    return Parts(forms=forms, inference=figures, labels_per_cpu_s=labels, bytes_per_device=measure_memory(activity))
+    return Parts(
+        forms=forms, inference=figures, labels_per_cpu_s=labels, bytes_per_device=measure_memory(model, activity)
+    )
 
 
 def open_model(activity: ActivitySettings, inference: InferenceSettings) -> Model:
@@ -200,14 +202,19 @@ def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: f
     return rows / _median(spent)
 
 
-def measure_memory(activity: ActivitySettings) -> float:
-    """Return the bytes that a device takes for its open windows."""
+def measure_memory(model: Model, activity: ActivitySettings) -> float:
+    """Return the bytes that a device takes for its open windows, and for its last ones where labels are smoothed."""
     rings = windower(activity)
     ids = np.arange(DEVICES_FOR_MEMORY, dtype=np.uint32)
     at, zeros = 4 * np.arange(DEVICES_FOR_MEMORY, dtype=np.int64), np.zeros(DEVICES_FOR_MEMORY, np.int64)
     xyz = np.zeros((DEVICES_FOR_MEMORY, 3), np.float32)
     rings.push(ids.view(np.uint8), at, at + 4, zeros + _ORIGIN_MS, xyz, zeros, 0.0)
-    return rings.nbytes / len(rings)
+    smoother = Smoother()
+    if activity.smoothing and (follow := model.bundle.manifest.transitions) is not None:
+        rows, labels = np.arange(DEVICES_FOR_MEMORY), len(follow)
+        probabilities = np.full((DEVICES_FOR_MEMORY, labels), 1 / labels, np.float32)
+        smoother.smooth(rows, rows.astype(np.uint64), zeros, probabilities, np.array(follow, np.float32))
+    return (rings.nbytes + smoother.nbytes) / len(rings)
 
 
 def _windows(rings: Windower, readings: Readings, timestamp_ms: np.ndarray, offsets: np.ndarray) -> list[Frames]:
