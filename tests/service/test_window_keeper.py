@@ -182,9 +182,9 @@ def test_no_reader_sees_half_a_file(
     keeper.start()
     for number in range(30):
         keeper.offer(*said(bundle, [0.5] * 40, first=40 * number), SOURCE)
-        while counted("written") != 40 * (number + 1):
-            whole = [path for path in files_in(tmp_path / "kept") if not path.name.startswith(".")]
-            seen = sum(pq.read_metadata(path).num_rows for path in whole)
+        whole = [path for path in files_in(tmp_path / "kept") if not path.name.startswith(".")]
+        seen = sum(pq.read_metadata(path).num_rows for path in whole)
+        wait_until(lambda: counted("written") == 40 * (number + 1))  # noqa: B023
     keeper.close(CLOSE_S)
     assert seen >= 1160
     assert len(rows_in(tmp_path / "kept")) == 1200
