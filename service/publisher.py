@@ -87,20 +87,24 @@ class Publisher(threading.Thread):
 
     def _publish(self, items: list[tuple[Result, float]]) -> None:
         labels: list[Labels] = []
+        said: list[Result] = []
         for result, delivered_at in items:
             ticket: Ticket = result.ticket
             if ticket.owner.alive:  # else predictions of an older assignment
                 labels.append(self._encode(result, ticket, delivered_at))
+                said.append(result)
         if labels:
             self._delivery.say(labels)
+        for result in said:  # now that no label waits for it
+            block = result.ticket.block
+            self._count_features(result, block)
+            if self._keeper is not None:
+                self._keeper.offer(result, block, result.ticket.owner.source)
 
     def _encode(self, result: Result, ticket: Ticket, delivered_at: float) -> Labels:
         self._count_batch(result)
         bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
         self._count_labels(result)
-        self._count_features(result, ticket.block)
-        if self._keeper is not None:
-            self._keeper.offer(result, ticket.block, ticket.owner.source)
         return Labels(bodies, ticket, result.start, delivered_at)
 
     def _count_labels(self, result: Result) -> None:

@@ -72,7 +72,7 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(f"{file.name} holds no complete window of the people asked for")
-    clusters, drawn = _clusters(frames)
+    clusters, drawn = _clusters(frames, apart=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
     differences = _differences(frames.activity, before, after, clusters, np.random.default_rng(seed))
     return Comparison(old.title, new.title, file.dataset, differences, drawn)
@@ -96,12 +96,15 @@ def compare_bundles(
     return comparisons
 
 
-def _clusters(frames: LabelledFrames) -> tuple[np.ndarray, str]:
-    """A number int64[m] for each window, the same for those that stand or fall together, and what they are."""
+def _clusters(frames: LabelledFrames, *, apart: bool) -> tuple[np.ndarray, str]:
+    """A number int64[m] for each window, the same for those that stand or fall together, and what they are.
+
+    Of windows that were kept `apart`, each a recording of its own, the clock says which ones belong together.
+    """
     people, person = np.unique(frames.person.astype(str), return_inverse=True)
     if len(people) >= TELLING_CLUSTERS:
         return person, f"{len(people)} people"
-    minute = np.stack([frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1)
+    minute = np.stack([person if apart else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1)
     blocks, block = np.unique(minute, axis=0, return_inverse=True)
     return block.reshape(-1), f"{len(blocks)} minutes of {len(people)} people: of others it says little"
 

@@ -2,8 +2,9 @@
 
 Of a file are read the columns ``device_id``, ``window_start``, ``frame`` (80 readings of x, y and z, m/s²) and
 ``activity``, and ``placement`` where there is one; a program that a person labels with may have written it anew, with
-wider types. A window becomes a recording of its own, of the person who is named like the device, with a clock that
-starts where `training.frames` will cut: what is learned is the frame as it was served, bit by bit.
+wider types. A window becomes a recording of its own, of the person who is named like the device. Its clock is put
+forward by less than 2 s, to where `training.frames` will cut: what is learned is the frame as it was served, to the
+bit.
 
 Files are untrusted: their size, their rows and what a row holds are bounded before it is laid out in memory, and only
 plain types are read.
@@ -19,7 +20,7 @@ from training.files import DataError
 from training.frames import person_id
 from training.recording_text import Tally, activity_code
 from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, Defect, Recording
-from windowing import SLOT_MS, WINDOW_SLOTS
+from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.grid import phase
 
 PARQUET = b"PAR1"
@@ -33,6 +34,7 @@ REQUIRED = ("device_id", "window_start", "frame", "activity")
 OPTIONAL = ("placement",)
 TEXTS = ("device_id", "activity", "placement")
 MAX_TEXT_BYTES = 1024
+MAX_START_MS = 2**53 - 10_000  # the contract's, with room for a window
 MANY = 20
 
 
@@ -49,7 +51,7 @@ def read_kept(content: io.BufferedReader, name: str, dataset: str, tally: Tally)
         recordings = list(_recordings(data, name, dataset, tally))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {name} as Parquet: {error}") from error
-    if not recordings:
+    if not recordings and tally.dropped[Defect.NOT_LABELLED]:
         raise DataError(
             f"none of the {tally.dropped[Defect.NOT_LABELLED]:,} windows in {name} has an activity: fill in that column"
         )
@@ -62,8 +64,8 @@ def _recordings(data: bytes, name: str, dataset: str, tally: Tally) -> Iterator[
     for rows in _labelled(data, name, tally):
         columns = [rows[column].to_pylist() for column in ("device_id", "window_start", "activity", "placement")]
         for xyz, device, start_ms, activity, placement in zip(_frames(rows, name), *columns, strict=True):
-            if not device or start_ms is None:
-                raise DataError(f"{name} has a window without a device_id or a window_start")
+            if not device or start_ms is None or abs(start_ms) > MAX_START_MS:
+                raise DataError(f"{name} has a window without a device_id, or whose window_start is no time")
             code = activity_code(activity)
             before = codes.get((device, start_ms))
             if before not in (None, code):
@@ -76,12 +78,14 @@ def _recordings(data: bytes, name: str, dataset: str, tally: Tally) -> Iterator[
             else:
                 if code == OTHER_ACTIVITY:
                     tally.others[activity] += WINDOW_SLOTS
-                yield _recording(dataset, device, placement or "pocket", code, xyz)
+                yield _recording(dataset, device, start_ms, placement or "pocket", code, xyz)
 
 
-def _recording(dataset: str, person: str, placement: str, code: int, xyz: np.ndarray) -> Recording:
-    slots = phase(person_id(dataset, person)) + np.arange(WINDOW_SLOTS)
-    return Recording(dataset, person, placement, np.full(WINDOW_SLOTS, code, np.int8), SLOT_MS * slots, xyz)
+def _recording(dataset: str, person: str, start_ms: int, placement: str, code: int, xyz: np.ndarray) -> Recording:
+    slot = start_ms // SLOT_MS
+    slot += (phase(person_id(dataset, person)) - slot) % STRIDE_SLOTS  # where this person's windows start
+    t_ms = SLOT_MS * (slot + np.arange(WINDOW_SLOTS))
+    return Recording(dataset, person, placement, np.full(WINDOW_SLOTS, code, np.int8), t_ms, xyz)
 
 
 def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:

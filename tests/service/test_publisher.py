@@ -132,23 +132,25 @@ def test_features_of_frames_are_counted_by_the_tenths_of_the_training_data() -> 
 
 
 class FakeKeeper:
-    """Notes what it is offered."""
+    """Notes what it is offered, and how many pieces have been said by then."""
 
-    def __init__(self) -> None:
-        self.offered: list[tuple[Result, Block, TopicPartition]] = []
+    def __init__(self, delivery: FakeDelivery) -> None:
+        self.offered: list[tuple[Result, Block, TopicPartition, int]] = []
+        self._delivery = delivery
 
     def start(self) -> None:
         pytest.fail("the worker starts it")
 
     def offer(self, result: Result, block: Block, source: TopicPartition) -> None:
-        self.offered.append((result, block, source))
+        self.offered.append((result, block, source, len(self._delivery.said)))
 
     def close(self, timeout_s: float) -> None:
         pytest.fail("the worker closes it")
 
 
-def test_a_keeper_is_offered_what_was_labelled_and_nothing_else() -> None:
-    delivery, keeper = FakeDelivery(), FakeKeeper()
+def test_a_keeper_is_offered_what_was_labelled_once_it_is_said_and_nothing_else() -> None:
+    delivery = FakeDelivery()
+    keeper = FakeKeeper(delivery)
     publisher = make_publisher(delivery, keeper)
     here, gone = make_partition(3), make_partition(4)
     gone.alive = False
@@ -158,7 +160,7 @@ def test_a_keeper_is_offered_what_was_labelled_and_nothing_else() -> None:
     publisher.start()
     publisher.close(10.0)
     assert publisher.error is None
-    assert keeper.offered == [(results[0], results[0].ticket.block, here.source)]
+    assert keeper.offered == [(results[0], results[0].ticket.block, here.source, 1)]
     assert len(delivery.said) == 1
 
 

@@ -173,6 +173,23 @@ def test_what_there_is_no_room_for_is_dropped_and_counted_and_files_stay_small(
     assert "10 windows were not kept" in caplog.text
 
 
+def test_no_reader_sees_half_a_file(
+    make_keeper: Callable[..., WindowKeeper], bundle: Bundle, tmp_path: Path, counted: Callable[[str], float | None]
+) -> None:
+    import pyarrow.parquet as pq
+
+    keeper, seen = make_keeper(wait_s=0.0), 0
+    keeper.start()
+    for number in range(30):
+        keeper.offer(*said(bundle, [0.5] * 40, first=40 * number), SOURCE)
+        whole = [path for path in files_in(tmp_path / "kept") if not path.name.startswith(".")]
+        seen = sum(pq.read_metadata(path).num_rows for path in whole)
+        wait_until(lambda: counted("written") == 40 * (number + 1))  # noqa: B023
+    keeper.close(CLOSE_S)
+    assert seen >= 1160
+    assert len(rows_in(tmp_path / "kept")) == 1200
+
+
 def test_a_full_disk_costs_what_it_has_no_room_for_and_leaves_nothing_half_written(
     make_keeper: Callable[..., WindowKeeper],
     bundle: Bundle,

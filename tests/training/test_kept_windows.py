@@ -18,13 +18,16 @@ from inference.bundle import Bundle
 from service.kept_files import Piece, files_of, table_of
 from tests.inference.bundles import har_bundle
 from tests.service.kept import START_MS, arrow
+from tests.training.signals import swinging
 from training import kept_windows
+from training.comparison import compare
 from training.datasets import read_file, read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.learn_activity import material_of, split
+from training.protocol import rounds
 from training.recipes import RECIPES
-from training.recordings import ACTIVITIES, Defect, may_be
+from training.recordings import ACTIVITIES, DataFile, Defect, may_be
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -84,7 +87,7 @@ def written(tmp_path: Path) -> Callable[[Any], Path]:
 DEVICES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128).filter(
     lambda device: len(device.encode()) <= 128
 )
-STARTS = st.integers(0, 253_402_300_799_999 // 50).map(lambda slot: 50 * slot)
+STARTS = st.integers(-(2**53) // 50 + 400, 2**53 // 50 - 400).map(lambda slot: 50 * slot)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
@@ -110,6 +113,7 @@ def test_what_is_read_back_is_what_was_kept(
     assert [(recording.dataset, recording.person) for recording in file.recordings] == [
         ("kept", device) for device in devices
     ]
+    assert all(0 <= cut - start < 2000 for cut, start in zip(frames.start_ms, starts, strict=True))
     assert frames.values.tobytes() == values.tobytes()
     assert [ACTIVITIES[code] for code in frames.activity] == activities
     assert (file.kind, file.dropped, file.others) == ("kept", {}, {})
@@ -199,9 +203,10 @@ def lists(length: int, kind: Any = None) -> Any:
         ({"frame": pa.array([[0.0] * 239 + [None]] * 2, pa.list_(pa.float32()))}, "holds nothing at some place"),
         ({"frame": pa.array([[0.0] * 239 + [float("nan")]] * 2, pa.list_(pa.float32()))}, "isn't finite"),
         ({"frame": pa.array([[0.0] * 239 + [1e300]] * 2)}, "isn't finite"),
-        ({"device_id": pa.array(["phone", None])}, "without a device_id or a window_start"),
+        ({"device_id": pa.array(["phone", None])}, "without a device_id, or whose window_start is no time"),
         ({"device_id": pa.array([1, 2])}, "column device_id can't be int64"),
-        ({"window_start": pa.array([1, None])}, "without a device_id or a window_start"),
+        ({"window_start": pa.array([1, None])}, "without a device_id, or whose window_start is no time"),
+        ({"window_start": pa.array([1, 1 << 60])}, "without a device_id, or whose window_start is no time"),
         ({"window_start": pa.array([1.0, 2.0])}, "column window_start can't be double"),
         ({"window_start": pa.array([1, 1 << 63], pa.uint64())}, "cannot read kept.parquet"),
         ({"activity": pa.array([0, 1])}, "column activity can't be int64"),
@@ -281,3 +286,31 @@ def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: C
     material = material_of(people, recipe, seed=0)
     assert len(material.task.train) == 2 + 1  # and a stranger
     assert len(material.task.validation) == 2
+
+
+def test_kept_windows_of_one_minute_stand_or_fall_together(
+    kept: Callable[..., Any], written: Callable[[Any], Path], bundle: Bundle
+) -> None:
+    """Each is a recording of its own, and overlaps with the next one: taken for so many witnesses they say too much."""
+    file = read_file(written(kept(["Walking"] * 90, ["phone"] * 90)))  # three minutes
+    comparison = compare(bundle, bundle, file, file.recordings)
+    assert comparison.differences[0].windows == 90
+    assert comparison.differences[0].clusters in (3, 4)
+
+
+def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
+    kept: Callable[..., Any], written: Callable[[Any], Path]
+) -> None:
+    """Or somebody's windows would be learned from, and their recordings test."""
+    ours = tuple(swinging("Walking", person, dataset="ours") for person in ("3", "4", "5", "6", "7"))
+    files = [
+        DataFile("ours.csv", "digest", "csv", "ours", ours, {}),
+        read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "8"]))),
+    ]
+    people = split(files, RECIPES["default"])
+    tested = {recording.person for _, recordings in people.test for recording in recordings}
+    assert tested == {"5"}
+    assert {recording.person for recording in people.validation} == {"2"}
+    (left_out, *_) = rounds(files, RECIPES["default"], "data-sets", seed=0)
+    assert left_out.name == "without ours"
+    assert {recording.person for recording in left_out.people.train} == {"1"}
