@@ -190,7 +190,7 @@ class Description(_Part):
     normalisation: Normalisation | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     # How probable each label (column) is one window after each (row), for callers whose frames follow one another.
-    transitions: Annotated[tuple[tuple[Probability, ...], ...], Field(max_length=1_000)] | None = None
+    transitions: Annotated[tuple[tuple[Probability, ...], ...], Field(max_length=64)] | None = None
     # Whether the network has learned what is none of its labels, so that its logits tell how familiar a frame is.
     tells_strangers: bool = False
     population: Population | None = None

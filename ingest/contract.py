@@ -336,15 +336,17 @@ class ActivityLabel(Message):
     familiarity: Annotated[
         Probability | None,
         Field(
+            default=None,
             description="how much the window is like those that the model knows: near 0 for noise, another activity, "
-            "a phone that is not worn; null where the model can't tell"
+            "a phone that is not worn; null where the model can't tell",
         ),
     ]
     smoothed_activity: Annotated[
         str | None,
         Field(
-            description="the label by this window and the three before it; null unless the device's last four came "
-            "without a gap and were heard by one worker, where the model can't tell, and by a setting"
+            default=None,
+            description="the label by this window and the three before it; null for a device's first three, after a gap "
+            "or a handover to another worker, where the model tells no transitions, and with smoothing turned off",
         ),
     ]
     coverage: Annotated[Probability, Field(description="share of the 80 slots measured rather than interpolated")]

@@ -158,15 +158,16 @@ class Folder:
         for name, file_bytes in files:
             if excess <= 0:
                 return
-            (self._path / name).unlink(missing_ok=True)  # another worker may be at it, too
-            excess -= file_bytes
+            with contextlib.suppress(OSError):  # another worker may be at it, too; another user's is theirs to delete
+                (self._path / name).unlink()
+                excess -= file_bytes
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
     """Give the finished files and their bytes; delete those that will never be."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if _NAME.fullmatch(entry.name):
                     yield entry.name, entry.stat(follow_symlinks=False).st_size
                 elif _PARTIAL.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_S:

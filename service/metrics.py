@@ -149,15 +149,20 @@ class WorkerMetrics:
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         manifest = model.bundle.manifest
-        if manifest.population is not None:
-            self._learned_from(manifest.labels, manifest.population)
+        self._learned_from(manifest.labels, manifest.population)
         before, self._serves = self._serves, (manifest.name, manifest.version, model.device, model.precision)
         info.labels(self.worker, *self._serves).set(1)
         if before is not None and before != self._serves:
             info.remove(self.worker, *before)
 
-    def _learned_from(self, labels: Sequence[str], population: Population) -> None:
+    def _learned_from(self, labels: Sequence[str], population: Population | None) -> None:
+        """Say what the model that serves now has learned from; where it doesn't tell, nothing any more."""
         shares = self._families.get(Gauge, "training_label_ratio", "Share of a label in the training data.", ("label",))
+        if population is None:
+            self.tenths = {}
+            for label in labels:
+                shares.remove(self.worker, label)
+            return
         for label, share in zip(labels, population.shares, strict=True):
             shares.labels(self.worker, label).set(share)
         frames = self._families.get(

@@ -55,8 +55,9 @@ class Publisher(threading.Thread):
             wait_s, closing = 0.0, False
             while not closing:
                 closing = self._closing  # what had been put by then is still published
-                self._publish(self._take(wait_s))
+                said = self._publish(self._take(wait_s))
                 wait_s = self._delivery.turn()
+                self._look_at(said)
         except BaseException as error:
             self.error = error
             log.exception("the publisher died")
@@ -85,7 +86,8 @@ class Publisher(threading.Thread):
         except queue.Empty:
             return [item for item in items if item is not None]
 
-    def _publish(self, items: list[tuple[Result, float]]) -> None:
+    def _publish(self, items: list[tuple[Result, float]]) -> list[Result]:
+        """Say what is still to be said of results, and return those."""
         labels: list[Labels] = []
         said: list[Result] = []
         for result, delivered_at in items:
@@ -95,7 +97,11 @@ class Publisher(threading.Thread):
                 said.append(result)
         if labels:
             self._delivery.say(labels)
-        for result in said:  # now that no label waits for it
+        return said
+
+    def _look_at(self, said: list[Result]) -> None:
+        """Do what these results' labels needn't wait for."""
+        for result in said:
             block = result.ticket.block
             self._count_features(result, block)
             if self._keeper is not None:
@@ -117,14 +123,14 @@ class Publisher(threading.Thread):
             observe_all(metrics.familiarity, result.familiarity.astype(np.float64))
 
     def _count_features(self, result: Result, block: Block) -> None:
-        population = result.bundle.manifest.population
+        population, tenths = result.bundle.manifest.population, self._metrics.tenths
         if self._kind.features is None or population is None:
             return
         for name, values in self._kind.features(block.frames[result.start : result.stop]).items():
-            if name not in self._metrics.tenths or name not in population.tenths:
+            if name not in tenths or name not in population.tenths:
                 continue
             counts = np.bincount(np.searchsorted(population.tenths[name], values), minlength=10).tolist()
-            for counter, count in zip(self._metrics.tenths[name], counts, strict=True):
+            for counter, count in zip(tenths[name], counts, strict=True):
                 if count:
                     counter.inc(count)
 

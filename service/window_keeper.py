@@ -25,8 +25,8 @@ from windowing import Frames
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 4 * ROWS_A_FILE  # windows, of 1.2 KB each
-# A file that isn't full is written when its oldest window has waited for so long.
-WAIT_S = 30.0
+# A file that isn't full is written when its oldest window has waited for so long: a folder of many small ones is slow.
+WAIT_S = 300.0
 TELL_S = 60.0
 IDLE_S = 1.0
 
@@ -47,6 +47,8 @@ class WindowKeeper(threading.Thread):
         self._wait_s = wait_s
         self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._allowed = float(settings.per_minute)
+        self._allowed_at = time.monotonic()
         self._waiting = 0
         self._dropped = 0
         self._failed = 0
@@ -61,14 +63,24 @@ class WindowKeeper(threading.Thread):
         rows = np.flatnonzero(worth)
         if not len(rows):
             return
+        allowed = self._allow(len(rows))
         with self._lock:
-            room = min(len(rows), MOST_WAITING - self._waiting)
+            room = min(allowed, MOST_WAITING - self._waiting)
             self._waiting += room
             self._dropped += len(rows) - room
         if room < len(rows):
             self._counts["dropped"].inc(len(rows) - room)
         if room:
             self._pieces.put(_chosen(result, block.columns.frames, rows[:room], source))
+
+    def _allow(self, rows: int) -> int:
+        """Say how many of so many windows are within the limit a minute; on the publisher's thread alone."""
+        now, most = time.monotonic(), self._settings.per_minute
+        self._allowed = min(most, self._allowed + (now - self._allowed_at) * most / 60)
+        self._allowed_at = now
+        allowed = min(rows, int(self._allowed))
+        self._allowed -= allowed
+        return allowed
 
     def run(self) -> None:
         """Write until closed."""
@@ -130,7 +142,9 @@ class WindowKeeper(threading.Thread):
         failed, error = self._failed, self._error
         self._failed, self._error = 0, None
         if dropped:
-            log.warning("%d windows were not kept, for they come faster than they can be written", dropped)
+            log.warning(
+                "%d windows were not kept: they are more than activity.keep.per_minute, or a disk takes", dropped
+            )
         if failed:
             traceback = None if isinstance(error, OSError) else error
             log.warning("%d windows could not be kept: %s", failed, error, exc_info=traceback)

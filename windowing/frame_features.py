@@ -25,6 +25,8 @@ def features(frames: Float32s) -> dict[str, Float32s]:
     roughness: mean step of that length from one slot to the next, by `movement`: another rate moves it.
     upright: where gravity is along the phone's long axis, -1 to 1: another place on the body, or other axes, move it.
     """
+    if frames.shape[1:] != (WINDOW_SLOTS, 3):
+        raise ValueError(f"frames of shape {frames.shape[1:]}: they must be ({WINDOW_SLOTS}, 3)")
     columns = np.empty((4, len(frames)), np.float32)
     _fill(frames, columns)
     return dict(zip(("magnitude", "movement", "roughness", "upright"), columns, strict=True))

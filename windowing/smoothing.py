@@ -68,9 +68,11 @@ class Smoother:
             transitions: float32[k, k], how probable each label (column) is one stride after each (row).
 
         """
-        labels = probabilities.shape[1]
+        windows, labels = probabilities.shape
         if transitions.shape != (labels, labels):
             raise ValueError(f"transitions of shape {transitions.shape} for {labels} labels")
+        if not (len(row) == len(device) == len(start_ms) == windows and row.min(initial=0) >= 0):
+            raise ValueError(f"columns of {len(row)}, {len(device)} and {len(start_ms)} rows for {windows} windows")
         self._make_room(int(row.max(initial=-1)) + 1, labels)
         return _filter(row, device, start_ms, probabilities, transitions, self._memory)
 

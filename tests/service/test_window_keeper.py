@@ -57,7 +57,8 @@ def counted(registry: CollectorRegistry) -> Callable[[str], float | None]:
 @pytest.fixture
 def make_keeper(metrics: WorkerMetrics, tmp_path: Path) -> Callable[..., WindowKeeper]:
     def make(wait_s: float = AN_HOUR_S, **settings: Any) -> WindowKeeper:
-        return WindowKeeper(KeepSettings(folder=tmp_path / "kept", **settings), WindowMetrics(metrics).kept, wait_s)
+        chosen = KeepSettings(folder=tmp_path / "kept", **({"per_minute": 1_000_000} | settings))
+        return WindowKeeper(chosen, WindowMetrics(metrics).kept, wait_s)
 
     return make
 
@@ -171,6 +172,18 @@ def test_what_there_is_no_room_for_is_dropped_and_counted_and_files_stay_small(
     assert max(sizes) == ROWS_A_FILE
     assert sum(sizes) == MOST_WAITING + 1
     assert "10 windows were not kept" in caplog.text
+
+
+def test_more_than_a_minute_may_bring_are_dropped_and_counted(
+    make_keeper: Callable[..., WindowKeeper], bundle: Bundle, counted: Callable[[str], float | None]
+) -> None:
+    """A unit that is wrong makes every window unfamiliar, and would push out within minutes what was kept before."""
+    keeper = make_keeper(per_minute=5)
+    keeper.start()
+    keeper.offer(*said(bundle, [0.5] * 4), SOURCE)
+    keeper.offer(*said(bundle, [0.5] * 4, first=4), SOURCE)
+    keeper.close(CLOSE_S)
+    assert (counted("written"), counted("dropped")) == (5, 3)
 
 
 def test_no_reader_sees_half_a_file(

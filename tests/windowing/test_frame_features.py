@@ -41,6 +41,11 @@ def test_upright_is_where_gravity_is_along_the_long_axis(towards: tuple[float, f
     assert of(swinging(1, 2, towards))["upright"] == pytest.approx(upright, abs=5e-3)
 
 
+def test_frames_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"frames of shape \(40, 3\)"):
+        features(np.zeros((4, 40, 3), np.float32))
+
+
 def test_frames_are_looked_at_one_by_one_and_what_is_no_signal_has_finite_features_too() -> None:
     frames = np.concatenate([np.zeros((1, 80, 3), np.float32), swinging(1, 2), np.full((1, 80, 3), 1000, np.float32)])
     for name, values in features(frames).items():

@@ -93,6 +93,23 @@ def test_transitions_of_other_labels_are_refused() -> None:
         smooth(Smoother(), successive(sure(0)), np.eye(2, dtype=np.float32))
 
 
+@pytest.mark.parametrize(("rows", "devices"), [(3, 2), (2, 3)])
+def test_columns_of_other_lengths_are_refused(rows: int, devices: int) -> None:
+    with pytest.raises(ValueError, match="rows for 2 windows"):
+        Smoother().smooth(
+            np.zeros(rows, np.int64),
+            np.zeros(devices, np.uint64),
+            np.zeros(2, np.int64),
+            np.full((2, LABELS), 1 / LABELS, np.float32),
+            STICKY,
+        )
+
+
+def test_a_row_before_the_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="rows for 1 windows"):
+        smooth(Smoother(), successive(sure(0), row=-1))
+
+
 def test_no_windows_have_no_answers() -> None:
     assert smooth(Smoother(), []) == []
 
