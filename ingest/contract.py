@@ -345,8 +345,8 @@ class ActivityLabel(Message):
         str | None,
         Field(
             default=None,
-            description="the label by this window and the three before it; null for a device's first three, after a gap "
-            "or a handover to another worker, where the model tells no transitions, and with smoothing turned off",
+            description="the label by this window and the three before it; null for a device's first three, after a "
+            "gap or a handover to another worker, where the model tells no transitions, and with smoothing turned off",
         ),
     ]
     coverage: Annotated[Probability, Field(description="share of the 80 slots measured rather than interpolated")]

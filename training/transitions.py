@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.recordings import ACTIVITIES, Recording
+from windowing import SLOT_MS, WINDOW_SLOTS
 
 # Windows overlap by half and err together, so a network's answers to two of them are less news than the filter takes
 # them for: with what people really do, who stay at it for minutes, it would hold on to a label for too long. This
 # halves the labels that change though nothing did, of people who validate, and costs 0.1 points of accuracy where
-# something changes every half minute.
+# something changes every half minute (their recordings in pieces of 30 s, put together in any order).
 STAY = 0.7
+# What comes later didn't follow: files may hold recordings in any order, one after the other.
+WITHIN_MS = SLOT_MS * WINDOW_SLOTS
 
 
 def transitions(recordings: Sequence[Recording]) -> tuple[tuple[float, ...], ...]:
@@ -21,8 +24,9 @@ def transitions(recordings: Sequence[Recording]) -> tuple[tuple[float, ...], ...
     k = len(ACTIVITIES)
     followed = np.ones((k, k))
     for recording in recordings:
-        known = recording.activity[(recording.activity >= 0) & (recording.activity < k)].astype(np.int64)
-        changes = np.flatnonzero(np.diff(known))
+        is_known = (recording.activity >= 0) & (recording.activity < k)
+        known, t_ms = recording.activity[is_known].astype(np.int64), recording.t_ms[is_known]
+        changes = np.flatnonzero((np.diff(known) != 0) & (np.diff(t_ms) <= WITHIN_MS))
         np.add.at(followed, (known[changes], known[changes + 1]), 1.0)
     np.fill_diagonal(followed, 0.0)
     others = (1.0 - STAY) * followed / followed.sum(axis=1, keepdims=True)

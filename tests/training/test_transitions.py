@@ -25,6 +25,15 @@ def test_what_often_follows_is_the_more_probable() -> None:
     assert rows[STANDING, WALKING] > 5 * rows[STANDING, ACTIVITIES.index("Jogging")]
 
 
-def test_what_is_none_of_the_activities_is_passed_over() -> None:
-    between = transitions([recording(SITTING, OTHER_ACTIVITY, STAIRS_OF_UNKNOWN_DIRECTION, WALKING)])
-    assert between == transitions([recording(SITTING, WALKING)])
+def test_what_is_none_of_the_activities_for_a_moment_is_passed_over() -> None:
+    between = recording(SITTING, WALKING)
+    between.activity[95:105] = OTHER_ACTIVITY
+    assert transitions([between]) == transitions([recording(SITTING, WALKING)])
+    assert transitions([recording(SITTING, STAIRS_OF_UNKNOWN_DIRECTION, WALKING)]) == transitions([])
+
+
+def test_recordings_that_a_file_holds_one_after_the_other_did_not_follow_one_another() -> None:
+    """The reconstructed WISDM file has each person's walking first, then jogging, then the stairs."""
+    apart = recording(SITTING, WALKING)
+    apart.t_ms[100:] += 10_000
+    assert transitions([apart]) == transitions([])
