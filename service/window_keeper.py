@@ -142,9 +142,7 @@ class WindowKeeper(threading.Thread):
         failed, error = self._failed, self._error
         self._failed, self._error = 0, None
         if dropped:
-            log.warning(
-                "%d windows were not kept: they are more than activity.keep.per_minute, or a disk takes", dropped
-            )
+            log.warning("%d windows were not kept: more than activity.keep.per_minute, or than the disk takes", dropped)
         if failed:
             traceback = None if isinstance(error, OSError) else error
             log.warning("%d windows could not be kept: %s", failed, error, exc_info=traceback)

@@ -212,14 +212,18 @@ def _evaluation_section(evaluation: Evaluation) -> str:
 
 
 def steadiness_section(found: Steadiness) -> str:
-    """What smoothing does, as Markdown."""
-    windows, pairs = max(1, found.windows), max(1, found.pairs)
+    """What smoothing does, as Markdown; nothing where there was nothing to smooth."""
+    if not found.windows or not found.pairs:
+        return ""
+    raw, smoothed = found.right / found.windows, found.smoothed_right / found.windows
+    changes, fewer = found.changes / found.pairs, found.smoothed_changes / found.pairs
     return (
-        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others before them without a gap:\n\n"
+        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others of the same activity before them: "
+        "what smoothing costs where the activity changes, a label that comes late, is not among them, for windows that "
+        "span a change are not scored.\n\n"
         "| | raw | smoothed |\n|---|---:|---:|\n"
-        f"| accuracy | {found.right / windows:.3f} | {found.smoothed_right / windows:.3f} |\n"
-        "| another label than the window before, of the same activity "
-        f"| {found.changes / pairs:.1%} | {found.smoothed_changes / pairs:.1%} |\n"
+        f"| accuracy | {raw:.3f} | {smoothed:.3f} |\n"
+        f"| another label than the window before, of the same activity | {changes:.1%} | {fewer:.1%} |\n"
     )
 
 

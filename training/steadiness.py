@@ -1,4 +1,8 @@
-"""What smoothing does to the labels of recordings: how many are right, and how many change though nothing did."""
+"""What smoothing does to the labels of recordings: how many are right, and how many change though nothing did.
+
+This is what it does while the activity stays the same. Windows that span a change are not scored, and so the smoother
+begins anew behind each: that a label may come late after a change can't be seen here.
+"""
 
 from dataclasses import dataclass
 

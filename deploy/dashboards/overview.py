@@ -194,7 +194,8 @@ def _labels(board: Board) -> None:
         "Drift from the training data",
         "How far the last hour's windows, feature by feature, and labels are from those that the model learned from: "
         "the population stability index. Above 0.25 much differs: other phones, places on the body, units or rates; or "
-        "people who sit more than those in the training data did, who are no reason to worry. A jump is.",
+        "people who sit more than those in the training data did, who are no reason to worry. A jump is, "
+        "unless another model serves since.",
         "none",
         [
             (

@@ -79,6 +79,23 @@ def plain_network(folder: Path) -> tuple[nn.Module, dict[str, object]]:
 
 def plain_probabilities(folder: Path, frames: np.ndarray) -> np.ndarray:
     """Classify frames (n, 80, 3) without any of the service's own code."""
+    logits, manifest = plain_logits(folder, frames)
+    temperature = manifest["temperature"]
+    assert isinstance(temperature, float)
+    return torch.softmax(logits / temperature, dim=1).numpy()
+
+
+def plain_familiarity(folder: Path, frames: np.ndarray) -> list[float | None]:
+    """How likely frames (n, 80, 3) are no strangers, whose logit is 0; None where a bundle knows none."""
+    logits, manifest = plain_logits(folder, frames)
+    if not manifest.get("tells_strangers"):
+        return [None] * len(frames)
+    known = torch.cat([logits, torch.zeros(len(logits), 1)], dim=1).softmax(dim=1)[:, :-1].sum(dim=1)
+    return [float(share) for share in known]
+
+
+def plain_logits(folder: Path, frames: np.ndarray) -> tuple[torch.Tensor, dict[str, object]]:
+    """The logits of frames, and the bundle's manifest."""
     network, manifest = plain_network(folder)
     values = torch.from_numpy(frames.astype(np.float32))
     normalisation = manifest["normalisation"]
@@ -86,10 +103,7 @@ def plain_probabilities(folder: Path, frames: np.ndarray) -> np.ndarray:
         assert isinstance(normalisation, dict)
         values = (values - torch.tensor(normalisation["mean"])) / torch.tensor(normalisation["std"])
     with torch.inference_mode():
-        logits = network(values.transpose(1, 2))
-    temperature = manifest["temperature"]
-    assert isinstance(temperature, float)
-    return torch.softmax(logits / temperature, dim=1).numpy()
+        return network(values.transpose(1, 2)), manifest
 
 
 class PlainTextCnn:

@@ -24,7 +24,13 @@ from ingest.decompression import LARGEST
 from service.broker import Broker
 from service.topics import admin_client
 from tests.ingest.batches import Batch, record
-from tests.kafka.expected import expected_smoothed, expected_windows, may_be_smoothed, plain_probabilities
+from tests.kafka.expected import (
+    expected_smoothed,
+    expected_windows,
+    may_be_smoothed,
+    plain_familiarity,
+    plain_probabilities,
+)
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
 from tests.kafka.raw_client import produce_raw
 from tests.kafka.worker_process import WorkerProcess, running_worker
@@ -155,9 +161,10 @@ def check_labels(stage: Stage, labels: list[Label], windows: list[Window], *, wh
     in_order = plain_probabilities(stage.bundle, np.array([window.values for window in windows]))
     shares = expected_smoothed([(window.device_id, window.start_ms) for window in windows], in_order, stage.bundle)
     found = [wanted[label.identity] for label in labels]
-    probabilities = plain_probabilities(stage.bundle, np.array([window.values for window in found]))
+    frames = np.array([window.values for window in found])
+    rows, familiarity = plain_probabilities(stage.bundle, frames), plain_familiarity(stage.bundle, frames)
     heard = 0
-    for label, window, row in zip(labels, found, probabilities, strict=True):
+    for label, window, row, familiar in zip(labels, found, rows, familiarity, strict=True):
         value = ActivityLabel.model_validate(label.value, strict=True)
         assert value.device_id.encode() == window.device_id
         assert value.window_end == window.start_ms + 4000
@@ -169,6 +176,7 @@ def check_labels(stage: Stage, labels: list[Label], windows: list[Window], *, wh
         assert [value.probabilities[name] for name in LABELS] == pytest.approx(row.tolist(), abs=1e-3)
         if np.diff(np.sort(row))[-1] > 2e-3:
             assert value.activity == LABELS[int(row.argmax())]
+        assert value.familiarity == (familiar if familiar is None else pytest.approx(familiar, abs=1e-3))
         assert may_be_smoothed(value.smoothed_activity, shares[label.identity], LABELS)
         heard += value.smoothed_activity is not None
     # Who takes a partition over has to hear enough first.

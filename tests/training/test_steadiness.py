@@ -34,10 +34,3 @@ def test_windows_with_too_few_before_them_count_for_neither() -> None:
     assert (nothing.windows, nothing.pairs) == (0, 0)
     parted = steadiness(frames([WALKING] * 9, missing=4), says(*[WALKING] * 8), STICKY)
     assert (parted.windows, parted.right, parted.pairs) == (2, 2, 0)
-
-
-def test_a_change_of_what_is_done_is_no_flip_but_a_late_one_is() -> None:
-    found = steadiness(frames([WALKING] * 8 + [SITTING] * 8), says(*[WALKING] * 8, *[SITTING] * 8), STICKY)
-    assert (found.windows, found.right) == (13, 13)
-    assert found.pairs == 11  # of twelve, one is the change
-    assert (found.changes, found.smoothed_changes) == (0, 1)  # which comes a window late
