@@ -218,7 +218,7 @@ def steadiness_section(found: Steadiness) -> str:
     raw, smoothed = found.right / found.windows, found.smoothed_right / found.windows
     changes, fewer = found.changes / found.pairs, found.smoothed_changes / found.pairs
     return (
-        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others of the same activity before them: "
+        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others of their activity before them: "
         "what smoothing costs where the activity changes, a label that comes late, is not among them, for windows that "
         "span a change are not scored.\n\n"
         "| | raw | smoothed |\n|---|---:|---:|\n"
