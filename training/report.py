@@ -282,8 +282,8 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
         xticks=range(k),
         yticks=range(k),
     )
-    axes.set_xticklabels(scores.labels, rotation=35, ha="right")
-    axes.set_yticklabels(scores.labels)
+    axes.set_xticklabels(scores.labels, rotation=35, ha="right", parse_math=False)
+    axes.set_yticklabels(scores.labels, parse_math=False)
     for row, column in np.ndindex(k, k):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(scores.confusion[row, column]), ha="center", va="center", color=colour)

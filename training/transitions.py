@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.recordings import ACTIVITIES, Recording
+from training.recordings import Labels, Recording, is_label
 
 # Windows overlap by half and err together, so a network's answers to two of them are less news than the filter takes
 # them for: with what people really do, who stay at it for minutes, it would hold on to a label for too long. This
@@ -13,15 +13,15 @@ from training.recordings import ACTIVITIES, Recording
 STAY = 0.7
 
 
-def transitions(recordings: Sequence[Recording]) -> tuple[tuple[float, ...], ...]:
-    """A row of probabilities for each of `ACTIVITIES`: `STAY` for itself, and others as often as they followed it.
+def transitions(recordings: Sequence[Recording], labels: Labels) -> tuple[tuple[float, ...], ...]:
+    """A row of probabilities for each of `labels`: `STAY` for itself, and others as often as they followed it.
 
     Each pair counts once more than it was seen, so that recordings of one activity each leave all others alike.
     """
-    k = len(ACTIVITIES)
+    k = len(labels)
     followed = np.ones((k, k))
     for recording in recordings:
-        known = recording.activity[(recording.activity >= 0) & (recording.activity < k)].astype(np.int64)
+        known = recording.activity[is_label(recording.activity)].astype(np.int64)
         changes = np.flatnonzero(np.diff(known))
         np.add.at(followed, (known[changes], known[changes + 1]), 1.0)
     np.fill_diagonal(followed, 0.0)
