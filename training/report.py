@@ -321,7 +321,8 @@ def draw_separation(path: Path, separation: Separation, title: str) -> None:
     for some in separation.strangers:
         area = area_under_curve(separation.known, some.familiarity)
         mistaken, found = curve(separation.known, some.familiarity).T
-        axes.plot(mistaken, found, styles[some.origin], label=f"{some.name}, {some.origin}: {area:.3f}")
+        name = some.name.replace("$", r"\$")  # a file's own, and no formula
+        axes.plot(mistaken, found, styles[some.origin], label=f"{name}, {some.origin}: {area:.3f}")
     axes.set(
         title=f"{title}: strangers told by their familiarity",
         xlabel="share of known windows taken for strangers",
