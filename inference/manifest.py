@@ -132,7 +132,7 @@ class Training(_Part):
     """How to make these weights again."""
 
     data: Annotated[tuple[DataSet, ...], Field(max_length=100)]
-    command: Text
+    command: Annotated[str, Field(min_length=1, max_length=16_000)]  # it may name many labels
     seed: Annotated[int, Field(ge=0)]
     date: datetime.date
 

@@ -26,15 +26,15 @@ from inference.bundle import (
 from inference.saving import save_bundle
 from inference.served import answer_plainly, serve
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
-from training.comparison import compare, comparison_section, comparison_table
+from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
-from training.evaluate import Evaluation, evaluate, table
+from training.evaluate import Evaluation, evaluate, labels_of, table
 from training.fit import FitError, FitSettings, Precision, fit_temperature, predict
 from training.frames import served_frames
-from training.learn_activity import ARCHITECTURE, Material, People, identity_of, learn, material_of, split
+from training.learn_activity import ARCHITECTURE, Material, People, arguments_of, identity_of, learn, material_of, split
 from training.population import population
 from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
-from training.recordings import ACTIVITIES, STANDARD_GRAVITY, DataFile, Recording
+from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Labels, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
 from training.transitions import transitions
@@ -58,6 +58,7 @@ def train_activity(
     report: Path,
     *,
     recipe: RecipeName = "default",
+    labels: Labels | None = None,
     start: Path | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -71,7 +72,7 @@ def train_activity(
     `training.recipes.held_out` says who of `data` tests. They are scored once, at the end. The bundle is named like
     its folder. `report` also keeps the checkpoint from which `resume` continues. `bfloat16` is about 1.5 times as
     fast on a CPU with AVX-512 BF16. `start` is the folder of a bundle whose weights to go on from, and to be compared
-    with.
+    with where its labels are the same. `labels` are those of `start` unless given, or the six.
     Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
@@ -80,12 +81,15 @@ def train_activity(
         chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
     )
     begun = _startable(start, chosen)
+    labels = labels or _labels_of(begun)
     if begun is not None:
         settings = dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
-    files = read_files(data, console)
+    files = read_files(data, console, labels)
     people = _with_windows(split(files, chosen), console)
+    if console is not None and (untaught := _untaught(people)):
+        console.print(f"Nobody who trains shows {', '.join(untaught)}", soft_wrap=True, markup=False)
     material = material_of(people, chosen, seed, begun)
     description = _describe(
         output.name,
@@ -94,7 +98,7 @@ def train_activity(
         chosen,
         settings,
         material,
-        people.train,
+        people,
         begun,
     )
     learned = learn(
@@ -112,10 +116,12 @@ def train_activity(
     # Few people who are all right would make it certain of everything.
     least = SURE_ENOUGH if begun is None else begun.manifest.temperature
     temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
-    validation = score(ACTIVITIES, known.targets, guesses)
+    validation = score(labels.names, known.targets, guesses)
     bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
-    comparisons = [] if begun is None else [compare(begun, bundle, file, some) for file, some in people.test]
-    article = recipe == "article"
+    incomparable = None if begun is None else nothing_to_compare(begun, bundle)
+    comparable = [] if begun is None or incomparable else people.test
+    comparisons = [compare(begun, bundle, file, some) for file, some in comparable if begun is not None]
+    article = recipe == "article" and labels == SIX
     account = TrainingReport(
         title=f"recipe `{recipe}`",
         command=description.training.command,
@@ -133,7 +139,11 @@ def train_activity(
         validation=validation,
         tests=tests,
         details={"recipe": recipe, "article": article_figures() if article else None},
-        sections=[*map(comparison_section, comparisons), *(beside_the_article(test) for test in tests if article)],
+        sections=[
+            *map(comparison_section, comparisons),
+            *([f"## Nothing to compare\n\n{incomparable}.\n"] if incomparable else []),
+            *(beside_the_article(test) for test in tests if article),
+        ],
     )
     write_training_report(report, account)
     if console is not None:
@@ -141,6 +151,8 @@ def train_activity(
             console.print(table(test))
         for comparison in comparisons:
             console.print(comparison_table(comparison))
+        if incomparable:
+            console.print(incomparable, soft_wrap=True, markup=False)
         console.print(told(bundle, output, report, replaced), soft_wrap=True)
     return Trained(bundle, tests)
 
@@ -165,13 +177,24 @@ def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
     if folder is None:
         return None
     bundle = load_bundle(folder)
-    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.labels != ACTIVITIES:
-        raise FitError(f"{bundle.title} is no {ARCHITECTURE} for {', '.join(ACTIVITIES)}: it can't be gone on from")
+    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
+        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
     if recipe.augmentation is None:
         raise FitError(
             f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
         )
     return bundle
+
+
+def _labels_of(start: Bundle | None) -> Labels:
+    return SIX if start is None else labels_of(start)
+
+
+def _untaught(people: People) -> list[str]:
+    """The labels that a model would learn from nothing, if `start` doesn't know them."""
+    codes = np.unique(np.concatenate([np.empty(0, np.int8), *(r.activity for r in people.train)]))
+    taught = people.labels.may_be()[codes[codes >= 0]].any(axis=0)
+    return [name for name, is_taught in zip(people.labels.names, taught, strict=True) if not is_taught]
 
 
 def _next_version(start: Bundle | None) -> str:
@@ -209,13 +232,15 @@ def _describe(
     recipe: Recipe,
     settings: FitSettings,
     material: Material,
-    learned_from: Sequence[Recording],
+    people: People,
     start: Bundle | None,
 ) -> Description:
     """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
     command = ["stridecast", "train", "activity", "--data", *(file.name for file in files)]
     command += ["--recipe", recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
     command += ["--precision", settings.precision]
+    if people.labels != _labels_of(start):
+        command += ["--labels", *people.labels.names]
     seen = [DataSet(name=file.name, sha256=file.sha256) for file in files]
     if start is not None:
         command += ["--start", start.manifest.name]
@@ -230,21 +255,27 @@ def _describe(
         lambda: Description(
             name=name,
             version=version,
-            architecture=ArchitectureChoice(name=ARCHITECTURE),
+            architecture=ArchitectureChoice(name=ARCHITECTURE, arguments=arguments_of(people.labels.names)),
             input=Input(shape=(WINDOW_SLOTS, 3)),
-            labels=ACTIVITIES,
+            labels=people.labels.names,
             normalisation=Normalisation(
                 mean=tuple(float(str(value)) for value in material.mean),
                 std=tuple(float(str(value)) for value in material.std),
             ),
             tells_strangers=material.task.strangers,
-            transitions=transitions(learned_from),
-            population=population(learned_from),
+            transitions=transitions(people.train, people.labels),
+            population=population(_usual(people.train, files), people.labels),
             training=training,
         ),
         name,
         version,
     )
+
+
+def _usual(recordings: Sequence[Recording], files: Sequence[DataFile]) -> list[Recording]:
+    """Without what a worker kept, where there is more: it kept the odd ones alone."""
+    kept = {file.dataset for file in files if file.kind == "kept"}
+    return [recording for recording in recordings if recording.dataset not in kept] or list(recordings)
 
 
 def golden_frames() -> np.ndarray:

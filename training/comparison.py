@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from inference.bundle import Bundle
 from training.evaluate import answers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
-from training.recordings import ACTIVITIES, DataFile, Recording
+from training.recordings import DataFile, Recording
 
 DRAWS = 4000
 BLOCK_MS = 60_000
@@ -66,16 +67,31 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError`
     where there is no complete window, or a bundle has other labels.
     """
-    for bundle in (old, new):
-        if bundle.manifest.labels != ACTIVITIES:
-            raise DataError(f"{bundle.title} does not tell {', '.join(ACTIVITIES)}: there is nothing to compare")
+    check_comparable(old, new)
+    if new.manifest.labels != file.labels.names:
+        raise DataError(f"{new.title} tells {', '.join(new.manifest.labels)}, but {file.name} was read by others")
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(f"{file.name} holds no complete window of the people asked for")
     clusters, drawn = _clusters(frames, apart=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
-    differences = _differences(frames.activity, before, after, clusters, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    differences = _differences(file.labels.names, frames.activity, before, after, clusters, rng)
     return Comparison(old.title, new.title, file.dataset, differences, drawn)
+
+
+def nothing_to_compare(old: Bundle, new: Bundle) -> str | None:
+    """Say why two bundles can't be compared; None where they can."""
+    if old.manifest.labels == new.manifest.labels:
+        return None
+    theirs, ours = (", ".join(bundle.manifest.labels) for bundle in (old, new))
+    return f"{old.title} tells {theirs}, and {new.title} tells {ours}: with other labels there is nothing to compare"
+
+
+def check_comparable(old: Bundle, new: Bundle) -> None:
+    """Raise `DataError` for two bundles of other labels."""
+    if why := nothing_to_compare(old, new):
+        raise DataError(why)
 
 
 def compare_bundles(
@@ -110,11 +126,16 @@ def _clusters(frames: LabelledFrames, *, apart: bool) -> tuple[np.ndarray, str]:
 
 
 def _differences(
-    activity: np.ndarray, old: np.ndarray, new: np.ndarray, cluster: np.ndarray, rng: np.random.Generator
+    labels: Sequence[str],
+    activity: np.ndarray,
+    old: np.ndarray,
+    new: np.ndarray,
+    cluster: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[Difference, ...]:
     count = int(cluster.max()) + 1
     draws = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
-    of_class = [("all", np.ones(len(activity), bool))] + [(name, activity == k) for k, name in enumerate(ACTIVITIES)]
+    of_class = [("all", np.ones(len(activity), bool))] + [(name, activity == k) for k, name in enumerate(labels)]
     found = []
     for label, mask in of_class:
         if not mask.any():
@@ -166,7 +187,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for number, column in enumerate(_COLUMNS):
         drawn.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
     for row in _rows(comparison):
-        drawn.add_row(*row)
+        drawn.add_row(*map(escape, row))
     return drawn
 
 

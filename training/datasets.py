@@ -26,17 +26,23 @@ from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from training.kept_windows import PARQUET, read_kept
 from training.motionsense import read_motionsense
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
-from training.recordings import ACTIVITIES, MIXED_ACTIVITIES, DataFile, Defect, Kind, Recording
+from training.recordings import SIX, DataFile, Defect, Kind, Labels, Recording
 
 MANY = 10
 
 
-def read_files(paths: Sequence[Path], console: Console | None = None) -> list[DataFile]:
-    """Read each file; raises `DataError` where one is missing, named twice or not understood.
+def read_files(paths: Sequence[Path], console: Console | None = None, labels: Labels = SIX) -> list[DataFile]:
+    """Read each file by `labels`; raises `DataError` where one is missing, named twice, not understood or without any.
 
     `console` is told, too, what of them isn't used.
     """
-    files = [read_file(path, console) for path in paths]
+    files = [read_file(path, console, labels) for path in paths]
+    for file in files:
+        if all((recording.activity < 0).all() for recording in file.recordings):
+            raise DataError(
+                f"{file.name} has none of the activities {', '.join(labels.names)}: it says "
+                f"{', '.join(list(file.others)[:MANY])}; `train activity` learns other ones with --labels"
+            )
     repeated = [digest for digest, times in Counter(file.sha256 for file in files).items() if times > 1]
     if repeated:
         names = ", ".join(file.name for file in files if file.sha256 in repeated)
@@ -49,12 +55,12 @@ def read_files(paths: Sequence[Path], console: Console | None = None) -> list[Da
     if console is not None:
         for file in files:
             for line in _unused(file):
-                console.print(line, soft_wrap=True)
+                console.print(line, soft_wrap=True, markup=False)
     return files
 
 
-def read_file(path: Path, console: Console | None = None) -> DataFile:
-    """Read one data file, showing progress on `console` where one is given.
+def read_file(path: Path, console: Console | None = None, labels: Labels = SIX) -> DataFile:
+    """Read one data file by `labels`, showing progress on `console` where one is given.
 
     Raises `DataError` where the file is missing, damaged, over the bounds or in no known form.
     """
@@ -63,7 +69,7 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
         digest = sha256(path)
         with opened(path, console) as content:
             tally = Tally()
-            kind, recordings = _read_content(content, path, tally)
+            kind, recordings = _read_content(content, path, labels, tally)
     except READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
@@ -72,13 +78,15 @@ def read_file(path: Path, console: Console | None = None) -> DataFile:
             f"columns {', '.join(CSV_COLUMNS)}, or a worker's kept windows); rows left out: "
             f"{_described(tally.dropped)}; texts are scored with --dataset, and trained on with `train text`"
         )
-    if all((recording.activity < 0).all() for recording in recordings):
-        raise DataError(
-            f"{path} has none of the activities {', '.join((*ACTIVITIES, *MIXED_ACTIVITIES))}: it says "
-            f"{', '.join(list(tally.others)[:MANY])}"
-        )
     return DataFile(
-        path.name, digest, kind, recordings[0].dataset, tuple(recordings), dict(tally.dropped), dict(tally.others)
+        path.name,
+        digest,
+        kind,
+        recordings[0].dataset,
+        tuple(recordings),
+        dict(tally.dropped),
+        dict(tally.others),
+        labels,
     )
 
 
@@ -96,15 +104,15 @@ def _unused(file: DataFile) -> list[str]:
     return lines
 
 
-def _read_content(content: io.BufferedReader, path: Path, tally: Tally) -> tuple[Kind, list[Recording]]:
+def _read_content(content: io.BufferedReader, path: Path, labels: Labels, tally: Tally) -> tuple[Kind, list[Recording]]:
     head = content.peek(4096)
     if head.startswith(PARQUET):
-        return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], tally)
+        return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally)
     if head[257:262] == b"ustar":
-        return "motionsense", list(read_motionsense(content))
+        return "motionsense", list(read_motionsense(content, labels, tally))
     form = csv_form(head.partition(b"\n")[0], path) or WISDM
     dataset = _wisdm_name(path) if form is WISDM else path.name.split(".", 1)[0]
-    return form.kind, list(read_text(content, form, dataset, tally))
+    return form.kind, list(read_text(content, form, dataset, labels, tally))
 
 
 def _wisdm_name(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from inference.bundle import Bundle, load_bundle
@@ -15,10 +16,11 @@ from inference.served import answer_plainly, served_module
 from training.familiarity import Separation, Strangers, kinds_of_strangers
 from training.files import DataError
 from training.frames import served_frames
-from training.recordings import ACTIVITIES, DataFile, Recording, by_number
+from training.recordings import DataFile, Labels, Recording, by_number
 from training.scores import Scores, score
 from training.steadiness import Steadiness, steadiness
 from training.texts import Corpus, Dataset, Part, read_corpus
+from windowing import WINDOW_SLOTS
 from windowing.text import Framer, parse_rules
 
 FRAMES_A_BATCH = 256
@@ -43,13 +45,25 @@ class Evaluation:
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
-    """Load a bundle that recordings can be scored with; raises `BundleError`, or `DataError` for a model of texts."""
+    """Load a bundle that recordings can be scored with; raises `BundleError`, or `DataError` for another model."""
     bundle = load_bundle(folder)
     if bundle.vocabulary:
         raise DataError(
             f"{bundle.title} is a model of texts: name their data set with --dataset, such as --dataset csv"
         )
+    if bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
+        raise DataError(
+            f"{bundle.title} is no model of activities: it takes frames of {list(bundle.manifest.input.shape)}"
+        )
     return bundle
+
+
+def labels_of(bundle: Bundle) -> Labels:
+    """What recordings are to be read by for this bundle; raises `DataError` where it has labels that no file can."""
+    try:
+        return Labels(bundle.manifest.labels)
+    except DataError as error:
+        raise DataError(f"{bundle.title}: {error}") from None
 
 
 def evaluate_bundle(
@@ -77,9 +91,9 @@ def evaluate_bundle(
 
 
 def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Evaluation:
-    """Score `bundle` on some recordings of `file`; raises `DataError` where they hold no complete window."""
-    if bundle.manifest.labels != ACTIVITIES:
-        raise DataError(f"{bundle.title} does not tell {', '.join(ACTIVITIES)}: it has no place on {file.name}")
+    """Score `bundle` on some recordings of `file`, read by its labels; raises `DataError` without a complete window."""
+    if bundle.manifest.labels != file.labels.names:
+        raise DataError(f"{bundle.title} tells {', '.join(bundle.manifest.labels)}, but {file.name} was read by others")
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(
@@ -94,7 +108,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         dataset=file.dataset,
         file=file.name,
         sha256=file.sha256,
-        scores=score(ACTIVITIES, frames.activity, probabilities),
+        scores=score(file.labels.names, frames.activity, probabilities),
         people=tuple(sorted({r.person for r in recordings}, key=by_number)),
         mixed=frames.mixed,
         other=frames.other,
@@ -180,7 +194,7 @@ def table(evaluation: Evaluation) -> Table:
     for column in ("precision", "recall", "F1", evaluation.unit):
         drawn.add_column(column, justify="right")
     for row in class_rows(scores):
-        drawn.add_row(*row)
+        drawn.add_row(*map(escape, row))
     return drawn
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
+from training.recordings import OTHER_ACTIVITY, Labels, Recording, is_label
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 
 
@@ -17,9 +17,9 @@ from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 class LabelledFrames:
     """Frames of one activity each, with whose they are.
 
-    `values` float32[m, 80, 3], m/s²; `activity` int64[m], index into `ACTIVITIES`; `person` object[m], as
+    `values` float32[m, 80, 3], m/s²; `activity` int64[m], the label's code; `person` object[m], as
     `dataset/person`; `recording` int64[m], which of the recordings, and `start_ms` int64[m], where in it; `mixed`
-    and `other` count the windows left out because they span two activities or show one that is not among the six.
+    and `other` count the windows left out because they span two activities or show one that is no label.
     """
 
     values: np.ndarray
@@ -45,7 +45,7 @@ def person_id(dataset: str, person: str) -> bytes:
 
 
 def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
-    """All complete windows that show one of the six activities and no other, as the service cuts them."""
+    """All complete windows that show one activity that is a label, and no other, as the service cuts them."""
     values: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     people: list[str] = []
@@ -54,7 +54,7 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
     for number, recording in enumerate(recordings):
         start_ms, frames = cut(recording.t_ms, recording.xyz, device_id(recording))
         label, pure = _labels(recording, start_ms)
-        known = (label >= 0) & (label < len(ACTIVITIES))
+        known = is_label(label)
         mixed += int((~pure).sum())
         other += int((pure & ~known).sum())
         values.append(frames[pure & known])
@@ -74,7 +74,7 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
 
 
 def windows_of_others(recordings: Iterable[Recording]) -> np.ndarray:
-    """All complete windows that show nothing but other activities than the six, float32[m, 80, 3], m/s²."""
+    """All complete windows that show nothing but activities that are no label, float32[m, 80, 3], m/s²."""
     values = [np.empty((0, WINDOW_SLOTS, 3), np.float32)]
     for recording in recordings:
         if (recording.activity == OTHER_ACTIVITY).any():
@@ -93,7 +93,7 @@ def _labels(recording: Recording, start_ms: np.ndarray) -> tuple[np.ndarray, np.
     return recording.activity[first].astype(np.int64), changes[first] == changes[last]
 
 
-def rows_cut_straight(recordings: Sequence[Recording]) -> LabelledFrames:
+def rows_cut_straight(recordings: Sequence[Recording], labels: Labels) -> LabelledFrames:
     """Windows of 80 rows every 40, over all rows as they lie, with the majority's label.
 
     This is the article's way: it takes 20 Hz for granted and knows neither gaps nor where one person ends and
@@ -103,7 +103,7 @@ def rows_cut_straight(recordings: Sequence[Recording]) -> LabelledFrames:
     activity = np.concatenate([recording.activity for recording in recordings]).astype(np.int64)
     starts = np.arange(0, len(xyz) - WINDOW_SLOTS, STRIDE_SLOTS)
     rows = starts[:, None] + np.arange(WINDOW_SLOTS)
-    votes = (activity[rows][:, :, None] == np.arange(len(ACTIVITIES))).sum(axis=1)
+    votes = (activity[rows][:, :, None] == np.arange(len(labels))).sum(axis=1)
     kept = votes.max(axis=1) > 0
     starts = starts[kept]
     recording = np.repeat(np.arange(len(recordings)), [len(r.xyz) for r in recordings])[starts]

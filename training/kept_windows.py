@@ -18,8 +18,8 @@ import numpy as np
 
 from training.files import DataError
 from training.frames import person_id
-from training.recording_text import Tally, activity_code
-from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, Defect, Recording
+from training.recording_text import Tally
+from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, Defect, Labels, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.grid import phase
 
@@ -38,7 +38,7 @@ MAX_START_MS = 2**53 - 10_000  # the contract's, with room for a window
 MANY = 20
 
 
-def read_kept(content: io.BufferedReader, name: str, dataset: str, tally: Tally) -> list[Recording]:
+def read_kept(content: io.BufferedReader, name: str, dataset: str, labels: Labels, tally: Tally) -> list[Recording]:
     """The labelled windows of a Parquet file; raises `DataError` where it is none of kept windows, or has no label."""
     try:
         import pyarrow as pa  # here and below, for it is an optional part
@@ -48,7 +48,7 @@ def read_kept(content: io.BufferedReader, name: str, dataset: str, tally: Tally)
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB: split it")
     try:
-        recordings = list(_recordings(data, name, dataset, tally))
+        recordings = list(_recordings(data, name, dataset, labels, tally))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {name} as Parquet: {error}") from error
     if not recordings and tally.dropped[Defect.NOT_LABELLED]:
@@ -58,7 +58,7 @@ def read_kept(content: io.BufferedReader, name: str, dataset: str, tally: Tally)
     return recordings
 
 
-def _recordings(data: bytes, name: str, dataset: str, tally: Tally) -> Iterator[Recording]:
+def _recordings(data: bytes, name: str, dataset: str, labels: Labels, tally: Tally) -> Iterator[Recording]:
     """A recording of each labelled window, in the order of the file; of one that is there twice, the first."""
     codes: dict[tuple[str, int], int] = {}
     for rows in _labelled(data, name, tally):
@@ -66,7 +66,7 @@ def _recordings(data: bytes, name: str, dataset: str, tally: Tally) -> Iterator[
         for xyz, device, start_ms, activity, placement in zip(_frames(rows, name), *columns, strict=True):
             if not device or start_ms is None or abs(start_ms) > MAX_START_MS:
                 raise DataError(f"{name} has a window without a device_id, or whose window_start is no time")
-            code = activity_code(activity)
+            code = labels.code(activity)
             before = codes.get((device, start_ms))
             if before not in (None, code):
                 raise DataError(f"{name} gives the window of {device!r} at {start_ms} two activities: which is it?")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from training.files import DataError
 from training.fit import STRANGER, Epoch, FitSettings, Fixed, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import Recipe, held_out
-from training.recordings import ACTIVITIES, DataFile, Recording, may_be
+from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
 
 ARCHITECTURE = "har-cnn"
+LAST_LAYER = ("output.weight", "output.bias")
 NORMALISATION_FRAMES = 8192
 
 
@@ -33,8 +35,12 @@ NORMALISATION_FRAMES = 8192
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The recordings of each part; the test people's by file, for each data set is scored by itself."""
+    """The recordings of each part; the test people's by file, for each data set is scored by itself.
 
+    All were read by the same `labels`.
+    """
+
+    labels: Labels
     train: list[Recording]
     validation: list[Recording]
     test: list[tuple[DataFile, list[Recording]]]
@@ -42,7 +48,7 @@ class People:
 
 def split(files: Sequence[DataFile], recipe: Recipe) -> People:
     """Part people as `held_out` says; raises `DataError` where nobody would validate."""
-    parts = People([], [], [])
+    parts = People(files[0].labels, [], [], [])
     for file in files:
         people = held_out(file, files)
         validating = () if recipe.validation_share else people.validation
@@ -123,11 +129,11 @@ def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None 
     strange = math.ceil(recipe.stranger_share * len(stretch))
     return Material(
         Task(
-            ACTIVITIES,
+            people.labels.names,
             _Drawn(signal, stretch, recipe.augmentation, mean, std, strange),
             Fixed((validation.values - mean) / std, validation.activity),
-            _class_weights(signal.activity[stretch], recipe.class_weight_power),
-            may_be=may_be(),
+            _class_weights(signal.activity[stretch], people.labels, recipe.class_weight_power),
+            may_be=people.labels.may_be(),
             strangers=strange > 0,
         ),
         mean,
@@ -136,14 +142,14 @@ def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None 
 
 
 def _recorded(people: People, recipe: Recipe, seed: int) -> Material:
-    frames = rows_cut_straight(people.train)
+    frames = rows_cut_straight(people.train, people.labels)
     order = np.random.default_rng(seed).permutation(len(frames))
     held_back, learned = np.split(order, [round(recipe.validation_share * len(frames))])
     mean, std = _normalisation(frames.values[learned])
     inputs = (frames.values - mean) / std
     return Material(
         Task(
-            ACTIVITIES,
+            people.labels.names,
             Fixed(inputs[learned], frames.activity[learned]),
             Fixed(inputs[held_back], frames.activity[held_back]),
         ),
@@ -158,13 +164,13 @@ def _normalisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values.mean(axis=0).astype(np.float32), values.std(axis=0).astype(np.float32)
 
 
-def _class_weights(activity: np.ndarray, power: float) -> np.ndarray:
-    """float64[6], of mean 1 over the frames; rarer activities weigh more, and one that doesn't occur weighs 1.
+def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.ndarray:
+    """float64[k], of mean 1 over the frames; rarer activities weigh more, and one that doesn't occur weighs 1.
 
     Label smoothing takes an absent one for rare, else, and teaches to say it.
     """
-    meant = may_be()
-    share = meant / meant.sum(axis=1, keepdims=True)  # what may be either of two counts a half for each
+    meant = labels.may_be()
+    share = meant / np.maximum(1, meant.sum(axis=1, keepdims=True))  # what may be either of two counts a half for each
     counts = np.bincount(activity, minlength=len(meant)) @ share
     occurs = counts > 0
     weights = (len(activity) / np.where(occurs, counts, 1)) ** power
@@ -184,11 +190,11 @@ class Learned:
 
     def scores_on(self, recordings: Sequence[Recording]) -> Scores:
         """Scores on windows as the service cuts them, by this network in float32."""
-        frames = served_frames(recordings)
+        frames, labels = served_frames(recordings), self.material.task.labels
         if not len(frames):
-            return score(ACTIVITIES, frames.activity, np.empty((0, len(ACTIVITIES)), np.float32))
+            return score(labels, frames.activity, np.empty((0, len(labels)), np.float32))
         inputs = (frames.values - self.material.mean) / self.material.std
-        return score(ACTIVITIES, frames.activity, predict(self.network, inputs))
+        return score(labels, frames.activity, predict(self.network, inputs))
 
 
 def learn(
@@ -203,20 +209,42 @@ def learn(
 ) -> Learned:
     """Fit a network, a new one or that of `start`; `settings` are the recipe's with this run's seed.
 
-    `material` must have been made for the same `start`. Raises `FitError`.
+    `material` must have been made for the same `start`. Of one with other labels, the last layer's rows of labels that
+    both have are taken over, and all other layers. Raises `FitError`.
     """
-    network = new_network(ARCHITECTURE, settings.seed)
+    labels = material.task.labels
+    network = new_network(ARCHITECTURE, settings.seed, **arguments_of(labels))
     if start is not None:
-        network.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in start.weights.items()})
+        network.load_state_dict(_taken_over(start, network.state_dict(), labels))
     history = fit(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
     return Learned(network, material, history)
 
 
+def arguments_of(labels: Sequence[str]) -> dict[str, Any]:
+    """What the architecture has to be told of the labels: nothing where there are as many as it has by itself."""
+    return {} if len(labels) == len(SIX) else {"classes": len(labels)}
+
+
+def _taken_over(start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The weights of `start`, with a last layer for `labels`: its rows where it has them, else those of `fresh`."""
+    weights = {name: torch.from_numpy(values.copy()) for name, values in start.weights.items()}
+    rows = {name.casefold(): row for row, name in enumerate(start.manifest.labels)}
+    known = [(row, rows[name.casefold()]) for row, name in enumerate(labels) if name.casefold() in rows]
+    to, of = (list(places) for places in zip(*known, strict=True)) if known else ([], [])
+    for name in LAST_LAYER:
+        layer = fresh[name].clone()
+        layer[to] = weights[name][of]
+        weights[name] = layer
+    return weights
+
+
 def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
     """What a checkpoint or a round's result belongs to, apart from its settings."""
-    return {
+    labels = files[0].labels
+    # Unsaid of the six, as it was when there were no others: what was kept then is still good.
+    return ({} if labels == SIX else {"labels": repr(labels.names)}) | {
         "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
         "recipe": recipe.name,
         "augmentation": repr(recipe.augmentation),

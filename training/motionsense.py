@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from training.files import DataError
-from training.recordings import ACTIVITIES, MAX_ABS_VALUE, STANDARD_GRAVITY, Recording
+from training.recording_text import Tally
+from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, STANDARD_GRAVITY, Labels, Recording
 
 MAX_MEMBER_BYTES = 64 << 20
 MAX_MEMBERS = 10_000
@@ -26,7 +27,7 @@ _G_COLUMNS = tuple(f"{kind}.{axis}" for kind in ("gravity", "userAcceleration") 
 _MOTIONSENSE_PERIOD_MS = 20
 
 
-def read_motionsense(content: io.BufferedReader) -> Iterator[Recording]:
+def read_motionsense(content: io.BufferedReader, labels: Labels, tally: Tally) -> Iterator[Recording]:
     """Yield the archive's recordings; raises `DataError` where it is none, or over the bounds."""
     with tarfile.open(fileobj=content, mode="r|") as archive:
         for count, member in enumerate(archive):
@@ -40,9 +41,11 @@ def read_motionsense(content: io.BufferedReader) -> Iterator[Recording]:
             file = archive.extractfile(member)
             assert file is not None  # a regular file always has one
             xyz = _motionsense_xyz(file.read(), member.name)
-            activity = np.full(len(xyz), ACTIVITIES.index(_TRIALS[found[1]]), np.int8)
+            code = labels.code(_TRIALS[found[1]])
+            if code == OTHER_ACTIVITY:
+                tally.others[_TRIALS[found[1]]] += len(xyz)
             t_ms = np.arange(len(xyz), dtype=np.int64) * _MOTIONSENSE_PERIOD_MS
-            yield Recording("MotionSense", found[2], "pocket", activity, t_ms, xyz)
+            yield Recording("MotionSense", found[2], "pocket", np.full(len(xyz), code, np.int8), t_ms, xyz)
 
 
 def _motionsense_xyz(text: bytes, name: str) -> np.ndarray:

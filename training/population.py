@@ -6,18 +6,18 @@ import numpy as np
 
 from inference.manifest import Population
 from training.frames import served_frames
-from training.recordings import ACTIVITIES, Recording
+from training.recordings import Labels, Recording
 from windowing import features
 
 TENTHS = np.arange(1, 10) / 10
 
 
-def population(recordings: Sequence[Recording]) -> Population | None:
+def population(recordings: Sequence[Recording], labels: Labels) -> Population | None:
     """The tenths of each feature, and each label's share, of all windows as the service cuts them; None without any."""
     frames = served_frames(recordings)
     if not len(frames):
         return None
-    counts = np.bincount(frames.activity, minlength=len(ACTIVITIES))
+    counts = np.bincount(frames.activity, minlength=len(labels))
     return Population(
         tenths={
             name: tuple(float(f"{bound:.5g}") for bound in np.quantile(values, TENTHS))

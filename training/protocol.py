@@ -28,7 +28,7 @@ from training.fit import FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import People, identity_of, learn, material_of, split
 from training.recipes import HELD_OUT, RECIPES, Recipe, RecipeName
-from training.recordings import DataFile, by_number
+from training.recordings import SIX, DataFile, Labels, by_number
 from training.report import draw_ranges, write_json
 
 Protocol = Literal["data-sets", "people", "seeds"]
@@ -53,6 +53,7 @@ def judge(
     protocol: Protocol,
     *,
     recipe: RecipeName = "default",
+    labels: Labels | None = None,
     epochs: int | None = None,
     seed: int = 0,
     precision: Precision = "float32",
@@ -62,11 +63,11 @@ def judge(
 ) -> dict[str, list[FoldResult]]:
     """Run the protocol's rounds and write their table to `report`.
 
-    `only` names the data sets, as the table does, to run rounds for; the table shows all that are in the folder.
-    `resume` keeps those. Returns the results by data set. Raises `DataError` or `FitError`.
+    `labels` are the six unless given. `only` names the data sets, as the table does, to run rounds for; the table shows
+    all that are in the folder. `resume` keeps those. Returns the results by data set. Raises `DataError` or `FitError`.
     """
     make_room(report)
-    files = read_files(data, console)
+    files = read_files(data, console, labels or SIX)
     names = [file.dataset for file in files]
     if wrong := [name for name in only if name not in names]:
         raise DataError(f"there is no data set {wrong[0]!r} among {', '.join(names)}")
@@ -151,6 +152,7 @@ def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Roun
             f"{file.dataset}, fold {number + 1} of {folds}",
             number,
             People(
+                file.labels,
                 train=[r for r in file.recordings if r.person not in tested | validating],
                 validation=[r for r in file.recordings if r.person in validating],
                 test=[(file, [r for r in file.recordings if r.person in tested])],

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from training.files import BLOCK_BYTES, DataError
-from training.recordings import ACTIVITIES, MAX_ABS_VALUE, MIXED_ACTIVITIES, OTHER_ACTIVITY, Defect, Kind, Recording
+from training.recordings import (
+    MAX_ABS_VALUE,
+    MAX_LABEL_CHARACTERS,
+    OTHER_ACTIVITY,
+    Defect,
+    Kind,
+    Labels,
+    Recording,
+)
 
 MAX_LINE_BYTES = 64 << 10
 # A clock that steps back further than this starts a new recording; less is jitter and is sorted.
@@ -25,7 +33,7 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What becomes of the rows that are not used: left out, by reason; and labels that are no activity of ours."""
+    """What becomes of the rows that are not used: left out, by reason; and activities that are no label."""
 
     dropped: Counter[Defect] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
@@ -56,7 +64,8 @@ CSV_COLUMNS = ("person", "activity", "timestamp", "x", "y", "z")
 _TIME_COLUMNS = ("timestamp", "t_ms")
 # Of the fields that a CSV's header may name; any of them may be quoted.
 _CSV_FIELDS = {
-    **dict.fromkeys(("person", "activity"), rb'([^,"\r\n]{1,128})'),
+    "person": rb'([^,"\r\n]{1,128})',
+    "activity": rb'([^,"\r\n]{1,%d})' % (4 * MAX_LABEL_CHARACTERS),  # bytes of UTF-8
     **dict.fromkeys(("placement", "recording"), rb'([^,"\r\n]{0,128})'),
     **dict.fromkeys(_TIME_COLUMNS, _TIME),
     **dict.fromkeys("xyz", _BARE_NUMBER),
@@ -129,7 +138,9 @@ def _too_long() -> DataError:
     return DataError(f"a line is longer than {MAX_LINE_BYTES:,} bytes: not one of the known data files")
 
 
-def read_text(content: io.BufferedReader, form: _Form, dataset: str, tally: Tally) -> Iterator[Recording]:
+def read_text(
+    content: io.BufferedReader, form: _Form, dataset: str, labels: Labels, tally: Tally
+) -> Iterator[Recording]:
     """Yield the recordings of a text in this form; raises `DataError` where it can't be one."""
     parts: dict[_Key, list[_Columns]] = {}
     for block in _blocks(content):
@@ -141,7 +152,7 @@ def read_text(content: io.BufferedReader, form: _Form, dataset: str, tally: Tall
         if len(lines) != len(rows):
             tally.dropped.update(_defect(line, form) for line in lines if not form.row.fullmatch(line))
         for key, group in itertools.groupby(rows, _key_of(form)):
-            parts.setdefault(key, []).append(_columns(list(group), form, tally))
+            parts.setdefault(key, []).append(_columns(list(group), form, labels, tally))
     for key, tables in parts.items():
         named = dict(zip(_key_fields(form), key, strict=True))
         person, placement = named["person"], named.get("placement") or b"pocket"
@@ -169,10 +180,10 @@ def _key_of(form: _Form) -> Callable[[_Key], _Key]:
     return lambda row: tuple(row[place] for place in places)
 
 
-def _columns(rows: list[_Key], form: _Form, tally: Tally) -> _Columns:
+def _columns(rows: list[_Key], form: _Form, labels: Labels, tally: Tally) -> _Columns:
     named = dict(zip(form.fields, zip(*rows, strict=True), strict=True))
     return (
-        _activity_codes(named["activity"], tally),
+        _activity_codes(named["activity"], labels, tally),
         np.array([int(time) if time.isdigit() else _ms(time) for time in named["time"]], np.int64),
         np.array([list(map(float, named[axis])) for axis in ("x", "y", "z")], np.float32).T,
     )
@@ -191,18 +202,8 @@ def _ms(time: bytes) -> int:
     return since // datetime.timedelta(milliseconds=1)
 
 
-_CODES = {name.casefold(): code for code, name in enumerate((*ACTIVITIES, *MIXED_ACTIVITIES))} | {
-    "standingarms": ACTIVITIES.index("Standing")  # umafall: who stands and claps, or raises the arms
-}
-
-
-def activity_code(name: str) -> int:
-    """The code of an activity by its name, or `OTHER_ACTIVITY`."""
-    return _CODES.get(name.casefold(), OTHER_ACTIVITY)
-
-
-def _activity_codes(names: Sequence[bytes], tally: Tally) -> np.ndarray:
-    codes = {name: activity_code(_text(name)) for name in set(names)}
+def _activity_codes(names: Sequence[bytes], labels: Labels, tally: Tally) -> np.ndarray:
+    codes = {name: labels.code(_text(name)) for name in set(names)}
     tally.others.update({_text(name): names.count(name) for name, code in codes.items() if code == OTHER_ACTIVITY})
     return np.array([codes[name] for name in names], np.int8)
 

@@ -1,20 +1,98 @@
 """What a data file of phone accelerometers holds: recordings, and what became of its rows."""
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from training.files import DataError
+
 ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
-# Labels that mean one of several activities, of which it isn't known which; their codes follow those of the others.
+# Names that mean one of several activities, of which it isn't known which.
 MIXED_ACTIVITIES = {"StairsMixed": ("Downstairs", "Upstairs")}
+# Further names of activities; of umafall: who stands and claps, or raises the arms.
+FURTHER_NAMES = {"StandingArms": "Standing"}
+
 OTHER_ACTIVITY = -1
+MAX_LABELS = 64
+FIRST_MIXED = MAX_LABELS  # so that a code says by itself whether its activity is known, however many labels there are
+MAX_LABEL_CHARACTERS = 100
 STANDARD_GRAVITY = 9.80665
 MAX_ABS_VALUE = 1000.0
 
 Kind = Literal["wisdm", "motionsense", "csv", "kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The activities that a model tells apart, in the order of its answers, and what data files mean by a name.
+
+    The code of one of them is its place among `names`; of one of `MIXED_ACTIVITIES`, `FIRST_MIXED` and its place there;
+    of any other activity, `OTHER_ACTIVITY`. Raises `DataError` for names that can't be a model's.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse too few, too many, the same twice, and what no file could hold."""
+        wrong = [name for name in self.names if not _may_be_a_label(name)]
+        if wrong:
+            raise DataError(
+                f"{wrong[0][: 2 * MAX_LABEL_CHARACTERS]!r} can't be a label: it takes 1 to {MAX_LABEL_CHARACTERS} "
+                "characters that can be seen, without a space before or behind them"
+            )
+        if not 2 <= len(self.names) <= MAX_LABELS:
+            raise DataError(f"a model tells 2 to {MAX_LABELS} labels apart, not {len(self.names)}")
+        written = [name.casefold() for name in self.names]
+        twice = [name for name in self.names if written.count(name.casefold()) > 1]
+        if twice:
+            raise DataError(f"the label {twice[0]!r} is there twice: in files, capitals make no difference")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def code(self, name: str) -> int:
+        """What a data file means by this name, however it is capitalised."""
+        return _codes(self.names).get(name.casefold(), OTHER_ACTIVITY)
+
+    def may_be(self) -> np.ndarray:
+        """Which of the labels each code may be: bool[codes, k], without any in rows that are no code."""
+        meant = np.zeros((FIRST_MIXED + len(MIXED_ACTIVITIES), len(self.names)), bool)
+        np.fill_diagonal(meant, True)
+        for number, several in enumerate(MIXED_ACTIVITIES.values()):
+            meant[FIRST_MIXED + number, [code for name in several if (code := self.code(name)) >= 0]] = True
+        return meant
+
+
+def is_label(codes: np.ndarray) -> np.ndarray:
+    """Whether each code is that of one label, bool[n]: no other activity, and none of which it isn't known which."""
+    return np.asarray((codes >= 0) & (codes < FIRST_MIXED))
+
+
+def _may_be_a_label(name: str) -> bool:
+    return 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable() and name == name.strip()
+
+
+@functools.lru_cache(maxsize=8)
+def _codes(names: tuple[str, ...]) -> Mapping[str, int]:
+    """The code of each name that isn't another activity's, casefolded; a label is what it says, first of all."""
+    labels = {name.casefold(): code for code, name in enumerate(names)}
+    mixed = {
+        name.casefold(): FIRST_MIXED + number
+        for number, (name, meant) in enumerate(MIXED_ACTIVITIES.items())
+        if all(one.casefold() in labels for one in meant)
+    }
+    further = {
+        name.casefold(): labels[meant.casefold()] for name, meant in FURTHER_NAMES.items() if meant.casefold() in labels
+    }
+    return mixed | further | labels
+
+
+SIX = Labels(ACTIVITIES)
+"""What the shipped model tells apart."""
 
 
 class Defect(enum.StrEnum):
@@ -33,8 +111,8 @@ class Defect(enum.StrEnum):
 class Recording:
     """What one person's one device measured, in order of time; it may hold gaps.
 
-    `activity` int8[n], index into `ACTIVITIES` and `MIXED_ACTIVITIES` behind them, or `OTHER_ACTIVITY`; `t_ms`
-    int64[n], never decreasing; `xyz` float32[n, 3], m/s² with gravity, in the device's own axes.
+    `activity` int8[n], codes of the `Labels` that it was read by; `t_ms` int64[n], never decreasing; `xyz`
+    float32[n, 3], m/s² with gravity, in the device's own axes.
     """
 
     dataset: str
@@ -49,7 +127,7 @@ class Recording:
 class DataFile:
     """One file's recordings, with the digest of the file as it lies and the rows left out, by reason.
 
-    `others` are the labels that are no activity of ours, with their readings.
+    `others` are the activities that are none of `labels`, by which it was read, with their readings.
     """
 
     name: str
@@ -59,6 +137,7 @@ class DataFile:
     recordings: tuple[Recording, ...]
     dropped: Mapping[Defect, int]
     others: Mapping[str, int] = field(default_factory=dict)
+    labels: Labels = SIX
 
     @property
     def people(self) -> set[str]:
@@ -74,13 +153,3 @@ class DataFile:
 def by_number(person: str) -> tuple[int, str]:
     """Sort people as they are counted: 2 before 10."""
     return (int(person) if person.isdecimal() else 0, person)
-
-
-def may_be() -> np.ndarray:
-    """Which of `ACTIVITIES` each code may be: bool[codes, 6]."""
-    return np.array(
-        [
-            *np.eye(len(ACTIVITIES), dtype=bool),
-            *([name in meant for name in ACTIVITIES] for meant in MIXED_ACTIVITIES.values()),
-        ]
-    )

@@ -286,8 +286,8 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
         xticks=range(k),
         yticks=range(k),
     )
-    axes.set_xticklabels(scores.labels, rotation=35, ha="right")
-    axes.set_yticklabels(scores.labels)
+    axes.set_xticklabels(scores.labels, rotation=35, ha="right", parse_math=False)
+    axes.set_yticklabels(scores.labels, parse_math=False)
     for row, column in np.ndindex(k, k):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(scores.confusion[row, column]), ha="center", va="center", color=colour)
@@ -325,7 +325,8 @@ def draw_separation(path: Path, separation: Separation, title: str) -> None:
     for some in separation.strangers:
         area = area_under_curve(separation.known, some.familiarity)
         mistaken, found = curve(separation.known, some.familiarity).T
-        axes.plot(mistaken, found, styles[some.origin], label=f"{some.name}, {some.origin}: {area:.3f}")
+        name = some.name.replace("$", r"\$")  # a file's own, and no formula
+        axes.plot(mistaken, found, styles[some.origin], label=f"{name}, {some.origin}: {area:.3f}")
     axes.set(
         title=f"{title}: strangers told by their familiarity",
         xlabel="share of known windows taken for strangers",

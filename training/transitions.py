@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.recordings import ACTIVITIES, Recording
+from training.recordings import Labels, Recording, is_label
 from windowing import SLOT_MS, WINDOW_SLOTS
 
 # Windows overlap by half and err together, so a network's answers to two of them are less news than the filter takes
@@ -16,15 +16,15 @@ STAY = 0.7
 WITHIN_MS = SLOT_MS * WINDOW_SLOTS
 
 
-def transitions(recordings: Sequence[Recording]) -> tuple[tuple[float, ...], ...]:
-    """A row of probabilities for each of `ACTIVITIES`: `STAY` for itself, and others as often as they followed it.
+def transitions(recordings: Sequence[Recording], labels: Labels) -> tuple[tuple[float, ...], ...]:
+    """A row of probabilities for each of `labels`: `STAY` for itself, and others as often as they followed it.
 
     Each pair counts once more than it was seen, so that recordings of one activity each leave all others alike.
     """
-    k = len(ACTIVITIES)
+    k = len(labels)
     followed = np.ones((k, k))
     for recording in recordings:
-        is_known = (recording.activity >= 0) & (recording.activity < k)
+        is_known = is_label(recording.activity)
         known, t_ms = recording.activity[is_known].astype(np.int64), recording.t_ms[is_known]
         changes = np.flatnonzero((np.diff(known) != 0) & (np.diff(t_ms) <= WITHIN_MS))
         np.add.at(followed, (known[changes], known[changes + 1]), 1.0)

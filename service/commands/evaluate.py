@@ -7,9 +7,9 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import ActivitySettings, Command, TextSettings
-from training.comparison import Comparison, compare_bundles, comparison_section
+from training.comparison import Comparison, check_comparable, compare_bundles, comparison_section
 from training.datasets import read_files
-from training.evaluate import evaluate_bundle, evaluate_text_bundle, load_activity_bundle
+from training.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
 from training.files import DataError
 from training.texts import Dataset, Part
 
@@ -20,9 +20,9 @@ class Options(Command):
     """Score a bundle on recordings, or with --dataset on texts, framed by the service's own windowing.
 
     Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with the
-    columns person, activity, timestamp, x, y, z, as `train activity` does. With --dataset it reads texts: SUBJ, MR,
-    TREC, 20 Newsgroups and IMDb as they were published, of which the test part is scored where there is one, and CSV
-    files with the columns text and label.
+    columns person, activity, timestamp, x, y, z, as `train activity` does; activities are known by the bundle's own
+    labels. With --dataset it reads texts: SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were published, of which the
+    test part is scored where there is one, and CSV files with the columns text and label.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
@@ -35,7 +35,7 @@ class Options(Command):
     )
     against: str | None = Field(
         None,
-        description="another bundle of activities: is the first better, class by class, or is it noise?",
+        description="another bundle of the same activities: is the first better, class by class, or is it noise?",
     )
     people: list[str] = Field(default=[], description="people to score on; all of them without it")
     report: Path | None = Field(None, description="folder for figures and pictures")
@@ -52,7 +52,9 @@ def run(options: Options) -> None:
         people = options.people or None
         bundle = load_activity_bundle(folder)
         against = load_activity_bundle(find_bundle(options.against)) if options.against is not None else None
-        files = read_files(options.data, console)
+        if against is not None:
+            check_comparable(against, bundle)
+        files = read_files(options.data, console, labels_of(bundle))
         evaluations = evaluate_bundle(bundle, files, people=people, console=console)
         if against is not None:
             comparisons = compare_bundles(against, bundle, files, people=people, console=console)

@@ -11,6 +11,7 @@ from training.activity import train_activity
 from training.fit import FitError, Precision
 from training.protocol import Protocol, judge
 from training.recipes import RecipeName
+from training.recordings import Labels
 
 
 class Options(Command):
@@ -31,13 +32,19 @@ class Options(Command):
         "seeds: the recipe's split, five times",
     )
     only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
+    labels: list[str] = Field(
+        [],
+        description="2 to 64 activities to tell apart, in the order of the answers, as the files name them (capitals "
+        "make no difference), such as Walking Cycling 'Lying down'; without it those of --start, or the six: "
+        "Downstairs, Jogging, Sitting, Standing, Upstairs, Walking",
+    )
     recipe: RecipeName = Field(
         "default", description="default: phones turned as they lie; article: the baseline that was published"
     )
     start: str | None = Field(
         None,
         description="name or folder of a bundle to go on from, such as har-cnn: little data do then, and the report "
-        "says class by class whether the new one is better",
+        "says class by class whether the new one is better, where it has the same labels",
     )
     output: Path = Field(Path("runs/har-cnn"), description="folder of the bundle, named like it")
     report: Path | None = Field(
@@ -56,6 +63,7 @@ class Options(Command):
 def run(options: Options) -> None:
     """Train, or judge."""
     _refuse_ignored(options)
+    labels = Labels(tuple(options.labels)) if options.labels else None
     report = options.report or options.output.with_name(f"{options.output.name}-report")
     if options.protocol is not None:
         judge(
@@ -63,6 +71,7 @@ def run(options: Options) -> None:
             report,
             options.protocol,
             recipe=options.recipe,
+            labels=labels,
             epochs=options.epochs,
             seed=options.seed,
             precision=options.precision,
@@ -76,6 +85,7 @@ def run(options: Options) -> None:
         options.output,
         report,
         recipe=options.recipe,
+        labels=labels,
         start=None if options.start is None else find_bundle(options.start),
         epochs=options.epochs,
         seed=options.seed,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ingest.contract import MAX_DEVICE_ID_BYTES
-from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
+from training.recordings import ACTIVITIES, Recording, is_label
 
 GOLDEN_RATIO = 0.6180339887498949
 STAGGER_MS = 50.0
@@ -133,7 +133,7 @@ class RecordedFleet:
         wearer = self._wearers[self._wearer[device]]
         at_ms = (t_ms - self._stagger_ms[device] + self._start_ms[device]) % wearer.round_ms
         code = wearer.activity[max(0, int(np.searchsorted(wearer.t_ms, at_ms, side="right")) - 1)]
-        return None if code == OTHER_ACTIVITY else ACTIVITIES[code]
+        return ACTIVITIES[code] if is_label(code) else None
 
     def _of_wearer(self, which: int, start_ms: float, stop_ms: float) -> Readings:
         """The readings of all devices that play one wearer: a range each of an endless row of rounds."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.bundle import Bundle
+from inference.bundle import ArchitectureChoice, Bundle
+from inference.saving import save_bundle
 from inference.served import infer_plainly, served_module
 from ingest.bodies import unpack
 from ingest.contract import ActivityLabel, TextLabel
@@ -16,7 +17,7 @@ from service.classify import LabelledReadings, activity_table, classify_readings
 from service.cli import main
 from service.offline import ClassifyError, readings_of_file, texts_of_file, texts_of_words
 from service.settings import ActivitySettings, InferenceSettings, TextSettings
-from tests.inference.bundles import har_bundle, text_bundle
+from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.service.walks import START_MS, walk, write_csv
 from windowing import cut
@@ -99,6 +100,29 @@ def test_windows_are_those_that_a_worker_would_cut_in_any_order_of_the_rows(
         assert list(fields["probabilities"].values()) == pytest.approx(answer.tolist(), abs=2e-6)
         assert fields["activity"] == activity_bundle.manifest.labels[int(answer.argmax())]
         assert fields["window_end"] == fields["window_start"] + 4000
+
+
+def test_a_model_of_ones_own_labels_is_served_like_any_other(tmp_path: Path) -> None:
+    own = ("Walking", "Cycling", "Lying down")
+    description = har_description(
+        architecture=ArchitectureChoice(name="har-cnn", arguments={"classes": 3}),
+        labels=own,
+        transitions=((0.7, 0.2, 0.1), (0.2, 0.7, 0.1), (0.1, 0.2, 0.7)),
+        population=None,
+    )
+    bundle = save_bundle(tmp_path / "har", decided_network(classes=3), description, people(4))
+    path = write_csv(tmp_path / "w.csv", {"phone": walk(20)})
+    labelled = readings(path, tmp_path)
+    _, frames = cut(*walk(20), b"phone")
+    answers = infer_plainly(served_module(bundle), frames)
+
+    assert labelled.names == own
+    assert len(labelled.labels) == len(frames)
+    for label, answer in zip(labelled.labels, answers, strict=True):
+        fields = ActivityLabel.model_validate_json(label.message)
+        assert fields.activity == own[int(answer.argmax())]
+        assert fields.probabilities == pytest.approx(dict(zip(own, answer.tolist(), strict=True)), abs=2e-6)
+    assert {label.fields["smoothed_activity"] for label in labelled.labels[3:]} <= set(own)
 
 
 def test_the_table_shows_what_the_model_tells(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from training.files import DataError
 from training.fit import STRANGER, FitError
 from training.learn_activity import _class_weights, _Drawn, identity_of, material_of, split
 from training.recipes import HELD_OUT, RECIPES, RecipeName, held_out
-from training.recordings import ACTIVITIES, DataFile
+from training.recordings import ACTIVITIES, SIX, DataFile
 from training.report import write_evaluations
 
 PICTURES = ("confusion", "reliability", "familiarity")
@@ -298,7 +298,8 @@ def test_a_data_sets_name_in_the_metrics() -> None:
 
 def test_an_activity_that_does_not_occur_is_not_taught() -> None:
     """It weighed most, as the rarest, and smoothed labels made it the answer to everything."""
-    weights = _class_weights(np.array([ACTIVITIES.index("Walking")] * 900 + [ACTIVITIES.index("Jogging")] * 100), 0.5)
+    activity = np.array([ACTIVITIES.index("Walking")] * 900 + [ACTIVITIES.index("Jogging")] * 100)
+    weights = _class_weights(activity, SIX, 0.5)
     walking, jogging, sitting = (weights[ACTIVITIES.index(name)] for name in ("Walking", "Jogging", "Sitting"))
     assert 0.9 * walking + 0.1 * jogging == pytest.approx(1.0)
     assert jogging == pytest.approx(3 * walking)

@@ -18,7 +18,7 @@ SITTING, WALKING = ACTIVITIES.index("Sitting"), ACTIVITIES.index("Walking")
 def differences(
     old: np.ndarray, new: np.ndarray, cluster: np.ndarray, activity: np.ndarray
 ) -> dict[str, tuple[float, float, str]]:
-    found = _differences(activity, old, new, cluster, np.random.default_rng(1))
+    found = _differences(ACTIVITIES, activity, old, new, cluster, np.random.default_rng(1))
     return {each.label: (each.old, each.new, each.verdict) for each in found}
 
 
@@ -59,7 +59,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         gain = rng.normal(0.05, 0.1, 30)[person]  # people differ in what they gain; the mean of all people is 0.05
         old = rng.random(3_000) < 0.5
         new = rng.random(3_000) < 0.5 + gain
-        (each, *_) = _differences(activity, old, new, person, rng)
+        (each, *_) = _differences(ACTIVITIES, activity, old, new, person, rng)
         held += each.low <= 0.05 <= each.high
     assert held >= 33
 

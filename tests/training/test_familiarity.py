@@ -16,6 +16,7 @@ from training.frames import served_frames, windows_of_others
 from training.recordings import OTHER_ACTIVITY, DataFile
 from training.report import separation_figures, separation_section, write_evaluations
 
+MADE_UP_KINDS = len(strangers.KINDS) + len(unseen_strangers.KINDS)
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12).map(np.array)
 
 
@@ -58,7 +59,7 @@ def test_strangers_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
     origin, cycling = found.pop("Cycling")
     assert origin == "recorded"
     np.testing.assert_array_equal(cycling, windows_of_others(file.recordings))
-    assert len(found) == len(strangers.KINDS) + len(unseen_strangers.KINDS)
+    assert len(found) == MADE_UP_KINDS
     assert {name for name, (origin, _) in found.items() if origin == "made up, never taught"} == {
         "tumbling bag",
         "bus",
@@ -72,7 +73,7 @@ def test_where_nothing_else_is_recorded_strangers_are_made_up(file: DataFile) ->
     alone = dataclasses.replace(file, recordings=file.recordings[:4], others={})
     origins = [origin for _, origin, _ in kinds_of_strangers(served_frames(alone.recordings).values, alone)]
     assert "recorded" not in origins
-    assert len(origins) == len(strangers.KINDS) + len(unseen_strangers.KINDS)
+    assert len(origins) == MADE_UP_KINDS
 
 
 def test_an_evaluation_tells_familiarity_where_the_bundle_does(file: DataFile, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_an_evaluation_tells_familiarity_where_the_bundle_does(file: DataFile, t
     assert untold.familiarity is None
     assert told.familiarity is not None
     assert len(told.familiarity.known) == told.scores.support.sum()
-    assert [len(some.familiarity) for some in told.familiarity.strangers][1:] == [MADE_UP] * 8
+    assert [len(some.familiarity) for some in told.familiarity.strangers][1:] == [MADE_UP] * MADE_UP_KINDS
     again = evaluate(familiar, file, people)
     assert again.familiarity is not None
     for first, second in zip(told.familiarity.strangers, again.familiarity.strangers, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.training.signals import swinging
 from training.frames import device_id, rows_cut_straight, served_frames, windows_of_others
-from training.recordings import ACTIVITIES, OTHER_ACTIVITY, Recording
+from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, SIX, Recording
 from windowing import cut
 
 
@@ -32,7 +32,7 @@ def test_a_window_of_two_activities_or_of_another_is_left_out_and_counted() -> N
 
 def test_a_window_whose_activity_is_not_known_for_sure_is_not_scored() -> None:
     recording = swinging("Walking")
-    stairs = dataclasses.replace(recording, activity=np.full_like(recording.activity, len(ACTIVITIES)))
+    stairs = dataclasses.replace(recording, activity=np.full_like(recording.activity, FIRST_MIXED))
     frames = served_frames([stairs])
     assert len(frames) == 0
     assert frames.other == len(served_frames([recording]))
@@ -40,7 +40,7 @@ def test_a_window_whose_activity_is_not_known_for_sure_is_not_scored() -> None:
 
 def test_windows_of_other_activities_show_nothing_else() -> None:
     recording = swinging("Walking", seconds=60)
-    activity = np.where(recording.t_ms < 40_000, len(ACTIVITIES), OTHER_ACTIVITY).astype(np.int8)
+    activity = np.where(recording.t_ms < 40_000, FIRST_MIXED, OTHER_ACTIVITY).astype(np.int8)
     mixed = dataclasses.replace(recording, activity=activity)
     others = windows_of_others([recording, mixed])
     starts, values = cut(recording.t_ms, recording.xyz, device_id(recording))
@@ -72,7 +72,7 @@ def test_no_recordings_are_no_frames() -> None:
 
 def test_rows_cut_straight_take_every_fortieth_start_and_the_majority() -> None:
     walking, sitting = swinging("Walking", seconds=10), swinging("Sitting", seconds=10)
-    frames = rows_cut_straight([walking, sitting])
+    frames = rows_cut_straight([walking, sitting], SIX)
     assert frames.values.shape == (8, 80, 3)
     assert frames.activity.tolist() == [5, 5, 5, 5, 2, 2, 2, 2]
     np.testing.assert_array_equal(frames.values[4, 40:], sitting.xyz[:40])

@@ -27,7 +27,7 @@ from training.frames import served_frames
 from training.learn_activity import material_of, split
 from training.protocol import rounds
 from training.recipes import RECIPES
-from training.recordings import ACTIVITIES, DataFile, Defect, may_be
+from training.recordings import ACTIVITIES, SIX, DataFile, Defect
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -129,7 +129,7 @@ def test_rows_without_an_activity_are_left_out_and_told(
     assert file.others == {"Cycling": 80}
     codes = [recording.activity[0] for recording in file.recordings]
     assert [ACTIVITIES[code] for code in codes[:2]] == ["Walking", "Sitting"]
-    assert [ACTIVITIES[code] for code in np.flatnonzero(may_be()[codes[2]])] == ["Downstairs", "Upstairs"]
+    assert [ACTIVITIES[code] for code in np.flatnonzero(SIX.may_be()[codes[2]])] == ["Downstairs", "Upstairs"]
     assert codes[3] == -1
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert "kept.parquet: rows left out: 3 without an activity" in told

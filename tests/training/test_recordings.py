@@ -12,7 +12,7 @@ from training.datasets import read_file
 from training.evaluate import evaluate
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import held_out
-from training.recordings import DataFile, Recording
+from training.recordings import SIX, DataFile, Recording
 
 pytestmark = pytest.mark.recordings
 
@@ -59,8 +59,8 @@ def test_the_reconstructed_wisdm_file_reads_whole(wisdm: DataFile) -> None:
 
 def test_wisdm_cut_straight_over_its_rows_gives_the_articles_kind_of_windows(wisdm: DataFile) -> None:
     train, test = split(wisdm)
-    assert len(rows_cut_straight(train)) == 17_733
-    assert len(rows_cut_straight(test)) == 5_598
+    assert len(rows_cut_straight(train, SIX)) == 17_733
+    assert len(rows_cut_straight(test, SIX)) == 5_598
 
 
 def test_wisdm_draws_two_frames_from_each_segment(wisdm: DataFile) -> None:

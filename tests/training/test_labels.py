@@ -1,0 +1,282 @@
+"""Labels of one's own, from a file's rows to a bundle, its scores and what goes on from it."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from inference.bundle import Bundle, load_bundle
+from service.cli import main
+from tests.inference.bundles import har_bundle, text_bundle
+from tests.training.signals import swinging
+from training.activity import train_activity
+from training.bundles import new_network
+from training.comparison import compare_bundles
+from training.datasets import read_file, read_files
+from training.evaluate import evaluate, labels_of, load_activity_bundle
+from training.files import DataError
+from training.fit import FitError
+from training.learn_activity import _taken_over, identity_of
+from training.protocol import judge
+from training.recipes import RECIPES
+from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, SIX, Labels, is_label
+
+OWN = ("Walking", "Cycling", "Lying down")
+WRITTEN = {"walking": "Walking", "Cycling": "Jogging", "LYING DOWN": "Sitting", "Sweeping": "Upstairs"}
+
+
+def write_csv(path: Path, written: Sequence[str] = tuple(WRITTEN), people: Sequence[str] = ("1", "2", "3")) -> Path:
+    """16 seconds of each activity by each person, who swings like one of the six."""
+    lines = ["person,activity,recording,timestamp,x,y,z"]
+    for person in people:
+        for name in written:
+            recording = swinging(WRITTEN.get(name, name), person, seconds=16)
+            for t_ms, (x, y, z) in zip(recording.t_ms.tolist(), recording.xyz.tolist(), strict=True):
+                lines.append(f"{person},{name},{name},{t_ms},{x:.3f},{y:.3f},{z:.3f}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_a_name_is_known_however_it_is_capitalised_and_other_activities_are_others() -> None:
+    labels = Labels(OWN)
+    assert [labels.code(name) for name in ("Walking", "CYCLING", "lying down")] == [0, 1, 2]
+    assert labels.code("Lying  down") == labels.code("Jogging") == labels.code("StandingArms") == OTHER_ACTIVITY
+
+
+def test_stairs_of_unknown_direction_mean_two_labels_where_both_are_there() -> None:
+    labels = Labels(("Upstairs", "Walking", "downstairs"))
+    assert labels.code("stairsmixed") == FIRST_MIXED
+    assert labels.may_be()[FIRST_MIXED].tolist() == [True, False, True]
+    assert labels.may_be()[:3].tolist() == np.eye(3, dtype=bool).tolist()
+    assert is_label(np.array([0, 2, FIRST_MIXED, OTHER_ACTIVITY])).tolist() == [True, True, False, False]
+    assert Labels(("Upstairs", "Walking")).code("StairsMixed") == OTHER_ACTIVITY
+
+
+def test_a_label_is_what_it_says_first_of_all() -> None:
+    labels = Labels(("Downstairs", "Upstairs", "StairsMixed", "Standing", "StandingArms"))
+    assert (labels.code("StairsMixed"), labels.code("StandingArms")) == (2, 4)
+    assert Labels(("Standing", "Walking")).code("StandingArms") == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("Walking",), "2 to 64 labels apart, not 1"),
+        (tuple(map(str, range(65))), "2 to 64 labels apart, not 65"),
+        (("Walking", "Cycling", "walking"), "the label 'Walking' is there twice"),
+        (("Walking", ""), "'' can't be a label"),
+        (("Walking", " Cycling"), "' Cycling' can't be a label"),
+        (("Walking", "Lying\ndown"), r"'Lying\\ndown' can't be a label"),
+        (("Walking", "x" * 101), "can't be a label: it takes 1 to 100 characters"),
+    ],
+)
+def test_names_that_cannot_be_a_models_labels_are_refused(names: tuple[str, ...], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        Labels(names)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_a_csv_is_read_by_the_labels_that_are_asked_for(tmp_path: Path) -> None:
+    file = read_file(write_csv(tmp_path / "mine.csv", people=("1",)), labels=Labels(OWN))
+    assert [recording.activity[0] for recording in file.recordings] == [0, 1, 2, OTHER_ACTIVITY]
+    assert file.others == {"Sweeping": 320}
+    assert file.labels.names == OWN
+
+
+def test_a_name_of_a_hundred_characters_is_read_in_any_script(tmp_path: Path) -> None:
+    long = "歩" * 100
+    path = tmp_path / "mine.csv"
+    path.write_text(f"person,activity,timestamp,x,y,z\np,{long},0,1,2,3\np,Walking,50,1,2,3\n", encoding="utf-8")
+    (recording,) = read_file(path, labels=Labels(("Walking", long))).recordings
+    assert recording.activity.tolist() == [1, 0]
+
+
+def test_a_file_without_any_of_the_labels_says_what_it_has_and_the_flag(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", ["Cycling", "Sweeping"])
+    with pytest.raises(DataError, match=r"none of the activities Downstairs, .*it says Cycling, Sweeping; .*--labels"):
+        read_files([path])
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    data = str(write_csv(folder / "mine.csv"))
+    arguments = ["--data", data, "--output", str(folder / "own"), "--epochs", "1", "--labels", *OWN]
+    assert main(["train", "activity", *arguments]) == 0
+    return folder
+
+
+def test_a_bundle_tells_the_labels_that_it_was_asked_for(folder: Path) -> None:
+    manifest = load_bundle(folder / "own").manifest
+    assert manifest.labels == OWN
+    assert manifest.architecture.arguments == {"classes": 3}
+    assert manifest.transitions is not None
+    assert [len(row) for row in manifest.transitions] == [3, 3, 3]
+    assert manifest.population is not None
+    assert manifest.population.shares == pytest.approx([1 / 3] * 3, abs=0.1)
+    assert manifest.tells_strangers
+    assert manifest.training.command == (
+        "stridecast train activity --data mine.csv --recipe default --epochs 1 --seed 0 --precision float32 "
+        "--labels Walking Cycling 'Lying down'"
+    )
+
+
+def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_strangers(folder: Path) -> None:
+    metrics = json.loads((folder / "own-report" / "metrics.json").read_text())
+    (test,) = metrics["test"]
+    assert test["people"] == ["3"]
+    assert test["labels"] == metrics["validation"]["labels"] == list(OWN)
+    assert np.shape(test["confusion"]) == (3, 3)
+    assert test["windows_of_other_activities_left_out"] > 0
+    recorded = [some for some in test["familiarity"]["strangers"] if some["origin"] == "recorded"]
+    assert [some["name"] for some in recorded] == ["Sweeping"]
+    assert "| Lying down |" in (folder / "own-report" / "report.md").read_text()
+
+
+def test_evaluating_it_reads_files_by_its_own_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--bundle", str(folder / "own"), "--data", str(folder / "mine.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "Lying down" in shown
+    assert "Jogging" not in shown
+
+
+def test_files_read_by_other_labels_are_not_scored(folder: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(folder / "own")
+    file = read_file(write_csv(tmp_path / "six.csv", ["Walking", "Sitting"]))
+    with pytest.raises(DataError, match=r"own@1 tells Walking, Cycling, Lying down, but six\.csv was read by others"):
+        evaluate(bundle, file, file.recordings)
+
+
+def test_bundles_of_other_labels_are_not_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    six = har_bundle(tmp_path / "six")
+    data = folder / "mine.csv"
+    why = r"with other labels there is nothing to compare"
+    with pytest.raises(DataError, match=why):
+        compare_bundles(six, load_bundle(folder / "own"), read_files([data], labels=Labels(OWN)))
+    arguments = ["--bundle", str(folder / "own"), "--against", str(tmp_path / "six"), "--data", str(data)]
+    assert main(["evaluate", *arguments]) == 1
+    shown = capsys.readouterr()
+    assert why in shown.err
+    assert "accuracy" not in shown.out  # it is said before anything is scored
+
+
+def test_a_model_of_other_frames_or_labels_is_not_scored_on_recordings(tmp_path: Path) -> None:
+    text_bundle(tmp_path / "text")
+    with pytest.raises(DataError, match="is a model of texts"):
+        load_activity_bundle(tmp_path / "text")
+    odd = har_bundle(tmp_path / "odd", labels=("a", "A", "b", "c", "d", "e"))
+    with pytest.raises(DataError, match=r"tiny-har@1\.0: the label 'a' is there twice"):
+        labels_of(odd)
+
+
+def test_what_nobody_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
+    labels = Labels(("Walking", "Cycling", "Laying [down], $_$"))
+    train_activity([data], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1, console=Console(width=200))
+    shown = capsys.readouterr().out
+    assert "Nobody who trains shows Laying [down], $_$\n" in shown
+    assert re.search(r"Laying \[down\], \$_\$ +│ +-", shown)  # no markup, and none that stops the pictures
+
+
+def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:
+    found = judge([folder / "mine.csv"], tmp_path, "people", labels=Labels(OWN), epochs=1)
+    assert [result.scores.labels for result in found["mine"]] == [OWN] * 3
+    assert all(result.scores.support.sum() > 10 for result in found["mine"])
+
+
+def test_the_articles_recipe_takes_own_labels_but_has_no_figures_to_stand_beside(folder: Path, tmp_path: Path) -> None:
+    train_activity(
+        [folder / "mine.csv"], tmp_path / "own", tmp_path / "report", recipe="article", labels=Labels(OWN), epochs=1
+    )
+    assert load_bundle(tmp_path / "own").manifest.labels == OWN
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["article"] is None
+
+
+# --- going on ------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_other_labels_is_of_another_run(folder: Path, tmp_path: Path) -> None:
+    labels = Labels(OWN[::-1])
+    (tmp_path / "report").mkdir()
+    kept = folder / "own-report" / "checkpoint.safetensors"
+    (tmp_path / "report" / kept.name).write_bytes(kept.read_bytes())
+    with pytest.raises(FitError, match=r"another run \(its labels is \('Walking', 'Cycling', 'Lying down'\)"):
+        train_activity(
+            [folder / "mine.csv"], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1, resume=True
+        )
+
+
+def test_of_the_six_a_checkpoint_says_nothing_as_before(tmp_path: Path) -> None:
+    file = read_file(write_csv(tmp_path / "six.csv", ["Walking"]))
+    assert file.labels == SIX
+    assert "labels" not in identity_of([file], RECIPES["default"])
+
+
+def test_without_labels_those_of_the_start_are_learned_and_it_is_compared_with(folder: Path, tmp_path: Path) -> None:
+    trained = train_activity(
+        [folder / "mine.csv"], tmp_path / "next", tmp_path / "report", start=folder / "own", epochs=1
+    )
+    assert trained.bundle.manifest.labels == OWN
+    assert "--labels" not in trained.bundle.manifest.training.command
+    assert "## next@2, beside own@1: mine" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_going_on_with_other_labels_says_that_there_is_nothing_to_compare(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    har_bundle(tmp_path / "six")
+    report = tmp_path / "report"
+    trained = train_activity(
+        [folder / "mine.csv"],
+        tmp_path / "next",
+        report,
+        labels=Labels(OWN),
+        start=tmp_path / "six",
+        epochs=1,
+        console=Console(width=300),
+    )
+    assert trained.bundle.manifest.labels == OWN
+    assert trained.bundle.manifest.training.command.endswith("--labels Walking Cycling 'Lying down' --start tiny-har")
+    assert "and next@1 tells Walking, Cycling, Lying down: with other labels" in capsys.readouterr().out
+    text = (report / "report.md").read_text()
+    assert "## Nothing to compare\n\ntiny-har@1.0 tells Downstairs, Jogging," in text
+    assert ", beside tiny-har@1.0" not in text
+
+
+@pytest.fixture
+def six(tmp_path: Path) -> Bundle:
+    return har_bundle(tmp_path / "six")
+
+
+def test_what_both_know_is_taken_over_and_the_rest_of_the_last_layer_is_fresh(six: Bundle) -> None:
+    fresh = new_network("har-cnn", 3, classes=3).state_dict()
+    weights = _taken_over(six, fresh, ("Cycling", "walking", "Downstairs"))
+    assert weights.keys() == fresh.keys()
+    for name in ("output.weight", "output.bias"):
+        torch.testing.assert_close(weights[name][0], fresh[name][0], rtol=0, atol=0)
+        np.testing.assert_array_equal(weights[name][1], six.weights[name][5])
+        np.testing.assert_array_equal(weights[name][2], six.weights[name][0])
+    for name in weights.keys() - {"output.weight", "output.bias"}:
+        np.testing.assert_array_equal(weights[name], six.weights[name])
+
+
+def test_where_no_label_is_shared_the_last_layer_is_fresh(six: Bundle) -> None:
+    fresh = new_network("har-cnn", 3, classes=2).state_dict()
+    weights = _taken_over(six, fresh, ("Cycling", "Rowing"))
+    torch.testing.assert_close(weights["output.weight"], fresh["output.weight"], rtol=0, atol=0)
+    np.testing.assert_array_equal(weights["conv4.bias"], six.weights["conv4.bias"])
