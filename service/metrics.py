@@ -96,9 +96,7 @@ class WorkerMetrics:
         self.confidence = self.histogram(
             "prediction_confidence_ratio", "Probability of the label given.", CONFIDENCE_BUCKETS
         )
-        self.familiarity = self.histogram(
-            "prediction_familiarity_ratio", "How much a frame is like those that the model knows.", CONFIDENCE_BUCKETS
-        )
+        self.familiarity: Histogram | None = None  # where the model tells it
         # time
         self.stages = {
             stage: self.histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)
@@ -149,6 +147,12 @@ class WorkerMetrics:
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         manifest = model.bundle.manifest
+        if manifest.tells_strangers:
+            self.familiarity = self.histogram(
+                "prediction_familiarity_ratio",
+                "How much a frame is like those that the model knows.",
+                CONFIDENCE_BUCKETS,
+            )
         self._learned_from(manifest.labels, manifest.population)
         before, self._serves = self._serves, (manifest.name, manifest.version, model.device, model.precision)
         info.labels(self.worker, *self._serves).set(1)
@@ -157,6 +161,8 @@ class WorkerMetrics:
 
     def _learned_from(self, labels: Sequence[str], population: Population | None) -> None:
         """Say what the model that serves now has learned from; where it doesn't tell, nothing any more."""
+        if population is None and not self.tenths:
+            return
         shares = self._families.get(Gauge, "training_label_ratio", "Share of a label in the training data.", ("label",))
         if population is None:
             self.tenths = {}

@@ -119,7 +119,7 @@ class Publisher(threading.Thread):
             if count:
                 metrics.predictions[self._labels[label]].inc(count)
         observe_all(metrics.confidence, result.probabilities.max(axis=1).astype(np.float64))
-        if result.familiarity is not None:
+        if result.familiarity is not None and metrics.familiarity is not None:
             observe_all(metrics.familiarity, result.familiarity.astype(np.float64))
 
     def _count_features(self, result: Result, block: Block) -> None:

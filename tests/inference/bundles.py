@@ -33,18 +33,20 @@ def decided_network(seed: int = 0, **arguments: int) -> nn.Module:
 
 
 def har_description(**changes: Any) -> Description:
+    labels = changes.get("labels", LABELS)
+    others = 0.25 / (len(labels) - 1)
     fields: dict[str, Any] = {
         "name": "tiny-har",
         "version": "1.0",
         "architecture": ArchitectureChoice(name="har-cnn"),
         "input": Input(shape=(80, 3)),
-        "labels": LABELS,
+        "labels": labels,
         "normalisation": Normalisation(mean=(0.5, 9.0, -0.5), std=(3.0, 4.0, 5.0)),
         "temperature": 0.8,
         "population": Population(
-            tenths={"movement": tuple(0.5 * tenth for tenth in range(1, 10))}, shares=(1 / 6,) * 6
+            tenths={"movement": tuple(0.5 * tenth for tenth in range(1, 10))}, shares=(1 / len(labels),) * len(labels)
         ),
-        "transitions": tuple(tuple(0.75 if a == b else 0.05 for b in LABELS) for a in LABELS),
+        "transitions": tuple(tuple(0.75 if a == b else others for b in labels) for a in labels),
         "training": TRAINING,
     }
     return Description(**(fields | changes))

@@ -497,6 +497,9 @@ def test_metrics_and_health_tell_the_two_workers_apart(make_both: Callable[..., 
         "stridecast_windows_total",
         "stridecast_split_devices_total",
         "stridecast_active_devices",
+        "stridecast_feature_frames_total",
+        "stridecast_training_label_ratio",
+        "stridecast_kept_windows_total",
     }
 
 

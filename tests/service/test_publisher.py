@@ -83,6 +83,8 @@ def test_what_was_put_before_the_end_is_published() -> None:
 def test_labels_are_counted_by_name_by_how_sure_and_by_how_familiar_they_are() -> None:
     registry, delivery, partition = CollectorRegistry(), FakeDelivery(), make_partition()
     metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=["good", "bad"])
+    manifest = SimpleNamespace(name="m", version="1", labels=["good", "bad"], tells_strangers=True, population=None)
+    metrics.model_serves(SimpleNamespace(bundle=SimpleNamespace(manifest=manifest), device="cpu", precision="float32"))  # type: ignore[arg-type]
     publisher = Publisher(delivery, KIND, ["good", "bad"], metrics)  # type: ignore[arg-type]
     result = result_for(partition, 3)
     result.probabilities = np.array([[0.25, 0.75], [0.9, 0.1], [0.21, 0.79]], np.float32)
@@ -109,6 +111,7 @@ def test_features_of_frames_are_counted_by_the_tenths_of_the_training_data() -> 
         name="m",
         version="1",
         labels=["good"],
+        tells_strangers=False,
         population=Population(tenths={"size": tuple(float(bound) for bound in range(1, 10))}, shares=(1.0,)),
     )
     metrics.model_serves(SimpleNamespace(bundle=SimpleNamespace(manifest=manifest), device="cpu", precision="float32"))  # type: ignore[arg-type]

@@ -197,7 +197,7 @@ def test_a_file_in_no_known_form_is_refused_with_what_is_known(tmp_path: Path) -
     with pytest.raises(ReplayError) as refused:
         open_fleet(tmp_path / "notes.txt")
     assert "notes.txt holds no readings in a known form" in str(refused.value)
-    assert "WISDM v1.1 raw text, MotionSense archive, or CSV" in str(refused.value)
+    assert "WISDM v1.1 raw text, MotionSense archive, CSV" in str(refused.value)
     assert "a source is 'synthetic' or such a file" in str(refused.value)
 
 
@@ -221,6 +221,14 @@ def test_a_wisdm_file_becomes_one_device_a_person(tmp_path: Path) -> None:
     fleet = open_fleet(tmp_path / "WISDM_ar_v1.1_raw.txt")
     assert fleet.device_ids == ["wisdm-v1-1-3-pocket", "wisdm-v1-1-4-pocket"]
     assert fleet.truth(0, 100) == "Walking"
+
+
+def test_recordings_of_other_activities_are_played_too(tmp_path: Path) -> None:
+    rows = [f"p,Cycling,{50 * at},1.0,9.8,0.5\n" for at in range(40)]
+    (tmp_path / "mine.csv").write_text("person,activity,timestamp,x,y,z\n" + "".join(rows))
+    fleet = open_fleet(tmp_path / "mine.csv")
+    assert fleet.device_ids == ["mine-p-pocket"]
+    assert fleet.truth(0, 100) is None
 
 
 def test_a_summary_says_how_much_how_fast_and_how_late() -> None:
