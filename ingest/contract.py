@@ -337,8 +337,8 @@ class ActivityLabel(Message):
         Probability | None,
         Field(
             default=None,
-            description="how much the window is like those that the model knows: near 0 for noise, another activity, "
-            "a phone that is not worn; null where the model can't tell",
+            description="how much the window is like those that the model knows: near 0 for noise and other units, but "
+            "a phone that lies still is like one whose wearer does; null where the model can't tell",
         ),
     ]
     smoothed_activity: Annotated[

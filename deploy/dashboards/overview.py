@@ -181,7 +181,7 @@ def _labels(board: Board) -> None:
     board.lines(
         "Familiarity",
         "How much windows are like those that the model learned from: the strangest tenth, the middle and the mean. "
-        "Near 0 are noise, other activities, other units and phones that nobody wears.",
+        "Near 0 are noise, other units and phones that are thrown about; other activities are lower, but not all.",
         "percentunit",
         [
             (quantile(0.1, "prediction_familiarity_ratio"), "{{worker}} p10"),

@@ -8,7 +8,7 @@ import pytest
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from inference.bundle import Bundle
+from inference.bundle import Bundle, find_bundle, load_bundle
 from inference.core import Result
 from ingest.bodies import unpack
 from ingest.record_columns import Records
@@ -20,6 +20,7 @@ from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
 from tests.inference.bundles import constant_bundle, har_bundle
 from tests.ingest.records import HandMade, chunk
+from windowing import features
 
 FIRST, SECOND = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
 ROWS = [[0.5, 9.5, 0.5]] * 200  # ten seconds
@@ -169,3 +170,12 @@ def test_without_transitions_nothing_is_smoothed(tmp_path: Path, open_stream: Op
     silent = har_bundle(tmp_path / "tiny-har", transitions=None)
     labels = labels_of(open_stream(FIRST), silent, [ten_seconds("phone", second=10 * k, offset=k) for k in range(3)])
     assert {label["smoothed_activity"] for label in labels} == {None}
+
+
+def test_the_shipped_model_tells_all_that_labels_and_drift_can_use() -> None:
+    """Else both fields are null, and the panel of drift empty, for everybody who doesn't train."""
+    manifest = load_bundle(find_bundle(ActivitySettings().bundle)).manifest
+    assert manifest.tells_strangers
+    assert manifest.transitions is not None
+    assert manifest.population is not None
+    assert manifest.population.tenths.keys() == features(np.zeros((1, 80, 3), np.float32)).keys()

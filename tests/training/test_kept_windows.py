@@ -20,6 +20,7 @@ from tests.inference.bundles import har_bundle
 from tests.service.kept import START_MS, arrow
 from tests.training.signals import swinging
 from training import kept_windows
+from training.activity import _usual
 from training.comparison import compare
 from training.datasets import read_file, read_files
 from training.files import DataError
@@ -314,3 +315,12 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
     (left_out, *_) = rounds(files, RECIPES["default"], "data-sets", seed=0)
     assert left_out.name == "without ours"
     assert {recording.person for recording in left_out.people.train} == {"1"}
+
+
+def test_what_was_kept_is_not_what_is_usual(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:
+    """Drift is measured against the usual; where there is nothing else, against that."""
+    odd = read_file(written(kept(["Walking"] * 4)))
+    ours = (swinging("Walking", "1", dataset="ours"),)
+    files = [DataFile("ours.csv", "digest", "csv", "ours", ours, {}), odd]
+    assert _usual([*ours, *odd.recordings], files) == list(ours)
+    assert _usual(odd.recordings, [odd]) == list(odd.recordings)
