@@ -27,14 +27,14 @@ class NotLetInError(KafkaError):  # type: ignore[misc]
 
 
 class _Attempts:
-    """Looks after a client's attempts to connect: gives each the password as it is now, and notes how they failed.
+    """Looks after a client's attempts to connect: gives each the password as it is now, and notes why they failed.
 
     A client that is being made ends once all brokers to start from have refused it for good: kafka-python (3.0.12)
     would try on for its whole time, and then only say that there was no answer.
     """
 
     def __init__(self, to: Access) -> None:
-        self.last_error: BaseException | None = None
+        self.why: str | None = None
         self._to = to
         self._making = True
         self._refused_for_good: dict[Any, BaseException] = {}
@@ -85,7 +85,8 @@ class _Attempts:
         return error if why is None and known else passing
 
     def _note(self, error: BaseException) -> None:
-        self.last_error = error
+        """Keep why, where it is known: the last attempt is often cut short by the end of the wait, and tells nothing."""
+        self.why = reason(error, self._to) or self.why
 
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
         if self._making and is_final(error):
@@ -121,9 +122,8 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         for half in halves:
             half.close()
             half._manager._net.stop()
-        why = None if attempts.last_error is None else reason(attempts.last_error, to)
-        if why is not None:
-            raise NotLetInError(why) from error
+        if attempts.why is not None:
+            raise NotLetInError(attempts.why) from error
         raise
     for half in halves:
         attempts.made(half._manager)

@@ -90,7 +90,10 @@ class Container:
     def stopped(self) -> int:
         """Stop it as Docker does; return its status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds(ours()[self.name].get("stop_grace_period", "10s")))
+        try:
+            return self.process.wait(seconds(ours()[self.name]["stop_grace_period"]))
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.name} did not stop in time; it said:\n{self.log.read_text()}")
 
 
 def _start(name: str, kafka: str, folder: Path) -> Container:

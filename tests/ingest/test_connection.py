@@ -153,6 +153,19 @@ def test_a_client_that_all_brokers_refuse_says_so(secured: SmallBroker, stranger
     assert secured.connections
 
 
+def test_what_the_last_attempt_is_cut_short_of_saying_an_earlier_one_has_said(authority: Authority) -> None:
+    with SmallBroker() as broker:
+
+        def refuse_the_first(broker: SmallBroker, connection: socket.socket) -> None:
+            (refuse if broker.connections == 1 else be_silent)(broker, connection)
+
+        broker.serve = refuse_the_first
+        address = by_tls(broker, authority.certificate)
+        with pytest.raises(NotLetInError, match="what this port wants"):
+            in_time(lambda: make_client(kafka.KafkaConsumer, address, bootstrap_timeout_ms=2_000))
+        assert broker.connections > 1
+
+
 def test_a_running_client_gives_up_a_handshake_that_nobody_answers_and_tries_again(
     secured: SmallBroker, authority: Authority
 ) -> None:
