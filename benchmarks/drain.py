@@ -102,7 +102,7 @@ def measure(setting: Setting) -> dict[str, Any]:
             send_backlog(servers, setting.devices, max(WARM_UP, WARM_UP_EACH * setting.devices), until=earlier)
             output.settled(group)
             signal_all(group, signal.SIGSTOP)
-            send_backlog(servers, setting.devices, setting.samples, until=earlier + span_s + 1)
+            send_backlog(servers, setting.devices, setting.samples, until=earlier + span_s)  # a gap would spoil windows
             before, began, spent = output.labels(), time.time(), sum(map(cpu_seconds, group))
             signal_all(group, signal.SIGCONT)
             cpu, ended = output.settled(group)
