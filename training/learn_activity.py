@@ -20,7 +20,7 @@ from training.bundles import new_network
 from training.files import DataError
 from training.fit import STRANGER, Epoch, FitSettings, Fixed, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
-from training.recipes import Recipe, held_out
+from training.recipes import Recipe, held_out, public_part
 from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
@@ -47,16 +47,32 @@ class People:
 
 
 def split(files: Sequence[DataFile], recipe: Recipe) -> People:
-    """Part people as `held_out` says; raises `DataError` where nobody would validate."""
+    """Part people as `held_out` says; raises `DataError` where nobody would validate.
+
+    Windows that a worker kept were chosen for being doubtful: to validate or to test by them would make a model less
+    sure, or look worse, than it is. They only train, without those of people who test or validate by recordings.
+    """
     parts = People(files[0].labels, [], [], [])
-    for file in files:
-        people = held_out(file, files)
+    ordinary = [file for file in files if file.kind != "kept"]
+    names = ", ".join(file.dataset for file in files)
+    if not ordinary:
+        raise DataError(
+            f"{names}: windows that a worker kept were chosen for being doubtful, so they only train: add ordinary "
+            "recordings, of somebody who validates and of others who test"
+        )
+    unlearned: set[str] = set()
+    for file in ordinary:
+        people = held_out(file, ordinary)
         validating = () if recipe.validation_share else people.validation
         parts.test.append((file, [r for r in file.recordings if r.person in people.test]))
         parts.validation.extend(r for r in file.recordings if r.person in validating)
         parts.train.extend(r for r in file.recordings if r.person not in {*people.test, *validating})
+        if public_part(file) is None:  # a public set's people have a number at most in common with anybody else's
+            unlearned.update(people.test, validating)
+    for file in files:
+        if file.kind == "kept":
+            parts.train.extend(r for r in file.recordings if r.person not in unlearned)
     if not recipe.validation_share and not (parts.train and parts.validation):
-        names = ", ".join(file.dataset for file in files)
         raise DataError(
             f"{names}: it takes two people to train, one of whom validates, and a third to test; the column person "
             "tells them apart"

@@ -27,7 +27,7 @@ from training.files import DataError
 from training.fit import FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import People, identity_of, learn, material_of, split
-from training.recipes import HELD_OUT, RECIPES, Recipe, RecipeName
+from training.recipes import RECIPES, Recipe, RecipeName, public_part
 from training.recordings import SIX, DataFile, Labels, by_number
 from training.report import draw_ranges, write_json
 
@@ -123,9 +123,10 @@ def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: 
 
 def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Iterator[Round]:
     """Learn from the training people of all others, and score everybody of the one left out."""
-    if len(files) < 2:
-        raise DataError("leaving out a data set takes two at least")
-    for left_out in files:
+    ordinary = [file for file in files if file.kind != "kept"]
+    if len(ordinary) < 2:
+        raise DataError("leaving out a data set takes two at least, beside windows that a worker kept")
+    for left_out in ordinary:
         others = split([_without(left_out, file) for file in files if file is not left_out], recipe)
         people = dataclasses.replace(others, test=[(left_out, list(left_out.recordings))])
         yield Round(f"without {left_out.dataset}", 0, people, seed)
@@ -133,7 +134,7 @@ def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Itera
 
 def _without(left_out: DataFile, file: DataFile) -> DataFile:
     """Leave out those who are in two files by one name; the public sets' people only have the same numbers."""
-    if file.kind in HELD_OUT or left_out.kind in HELD_OUT:
+    if public_part(file) is not None or public_part(left_out) is not None:
         return file
     return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
 

@@ -20,9 +20,10 @@ class Options(Command):
     Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV with the columns person, activity,
     timestamp (milliseconds, or ISO 8601), x, y, z (m/s², gravity included), and perhaps placement and recording; plain
     or compressed; and Parquet of windows that a worker kept, once their column activity has been filled in. Test people
-    are held out, WISDM's and MotionSense's by name and of other files every fifth person, and scored once, at the end.
-    With a protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on people,
-    or data sets, that it never saw.
+    are held out, and scored once, at the end: of WISDM, MotionSense and five more public sets those of a list, of other
+    files about a fifth, by a hash of the person's name, so that nobody's part changes as people come. Kept windows only
+    train. With a protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on
+    people, or data sets, that it never saw.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")

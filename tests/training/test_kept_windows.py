@@ -281,12 +281,18 @@ def test_without_pyarrow_it_says_what_to_install(
 
 def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:
     recipe = RECIPES["default"]
+    ours = tuple(swinging("Walking", person, seconds=8, dataset="ours") for person in ("1", "2", "3"))
     file = read_file(written(kept(["Walking", "Sitting", "Jogging", "Walking", "Walking", "Walking"])))
-    people = split([file], recipe)
-    assert {recording.person for recording in people.train} == {"phone-0"}
+    people = split([DataFile("ours.csv", "digest", "csv", "ours", ours, {}), file], recipe)
+    assert {(r.dataset, r.person) for r in people.train} == {
+        ("ours", "3"),
+        ("kept", "phone-0"),
+        ("kept", "phone-1"),
+        ("kept", "phone-2"),
+    }
     material = material_of(people, recipe, seed=0)
-    assert len(material.task.train) == 2 + 1  # and a stranger
-    assert len(material.task.validation) == 2
+    assert len(material.task.train) == 3 + 6 + 2  # two of them strangers
+    assert {recording.person for recording in people.validation} == {"2"}
 
 
 def test_kept_windows_of_one_minute_stand_or_fall_together(
@@ -303,18 +309,19 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
     kept: Callable[..., Any], written: Callable[[Any], Path]
 ) -> None:
     """Or somebody's windows would be learned from, and their recordings test."""
-    ours = tuple(swinging("Walking", person, dataset="ours") for person in ("3", "4", "5", "6", "7"))
-    files = [
-        DataFile("ours.csv", "digest", "csv", "ours", ours, {}),
-        read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "8"]))),
-    ]
-    people = split(files, RECIPES["default"])
+    ours, theirs = (
+        DataFile(f"{name}.csv", "digest", "csv", name, tuple(swinging("Walking", p, dataset=name) for p in people), {})
+        for name, people in (("ours", ("3", "4", "5", "6", "7")), ("theirs", ("8", "9", "10")))
+    )
+    odd = read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "3"])))
+    people = split([ours, odd], RECIPES["default"])
     tested = {recording.person for _, recordings in people.test for recording in recordings}
-    assert tested == {"5"}
-    assert {recording.person for recording in people.validation} == {"2"}
-    (left_out, *_) = rounds(files, RECIPES["default"], "data-sets", seed=0)
+    assert tested == {"7"}
+    assert {recording.person for recording in people.validation} == {"5"}
+    assert {r.person for r in people.train if r.dataset == "kept"} == {"1", "2", "3"}
+    (left_out, _) = rounds([ours, odd, theirs], RECIPES["default"], "data-sets", seed=0)
     assert left_out.name == "without ours"
-    assert {recording.person for recording in left_out.people.train} == {"1"}
+    assert {(r.dataset, r.person) for r in left_out.people.train} == {("theirs", "9"), ("kept", "1"), ("kept", "2")}
 
 
 def test_what_was_kept_is_not_what_is_usual(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:

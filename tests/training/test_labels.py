@@ -137,7 +137,7 @@ def test_a_bundle_tells_the_labels_that_it_was_asked_for(folder: Path) -> None:
 def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_strangers(folder: Path) -> None:
     metrics = json.loads((folder / "own-report" / "metrics.json").read_text())
     (test,) = metrics["test"]
-    assert test["people"] == ["3"]
+    assert test["people"] == ["1"]
     assert test["labels"] == metrics["validation"]["labels"] == list(OWN)
     assert np.shape(test["confusion"]) == (3, 3)
     assert test["windows_of_other_activities_left_out"] > 0
