@@ -152,6 +152,40 @@ def test_a_window_that_was_kept_twice_is_read_once(kept: Callable[..., Any], wri
     assert file.dropped == {Defect.NOT_LABELLED: 2, Defect.DUPLICATE: 2}
 
 
+@pytest.fixture
+def two_files(written: Callable[[Any], Path]) -> Callable[[Any, Any], list[Path]]:
+    def write(first: Any, second: Any) -> list[Path]:
+        written(first).rename(written(first).with_name("first.parquet"))
+        return [written(second).with_name("first.parquet"), written(second)]
+
+    return write
+
+
+def test_a_window_that_is_in_two_files_is_read_once(
+    kept: Callable[..., Any], two_files: Callable[[Any, Any], list[Path]]
+) -> None:
+    """It was learned from twice: a second file was labelled from a folder that still held the first one's windows."""
+    paths = two_files(kept(["Walking", "Sitting"]), kept(["Walking", "Sitting", "Jogging", None]))
+    console = Console(file=io.StringIO(), width=200)
+    first, second = read_files(paths, console)
+    assert len(first.recordings) == 2
+    assert first.dropped == {}
+    assert [SIX.names[recording.activity[0]] for recording in second.recordings] == ["Jogging"]
+    assert second.dropped == {Defect.NOT_LABELLED: 1, Defect.DUPLICATE: 2}
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kept.parquet: rows left out: 1 without an activity, 2 duplicated row" in told
+    assert len(read_file(paths[1]).recordings) == 3
+
+
+def test_of_two_files_one_that_adds_nothing_or_says_otherwise_is_refused(
+    kept: Callable[..., Any], two_files: Callable[[Any, Any], list[Path]]
+) -> None:
+    with pytest.raises(DataError, match=r"all windows in kept\.parquet that have an activity are in other files"):
+        read_files(two_files(kept(["Walking", "Sitting"]), kept(["Walking", None])))
+    with pytest.raises(DataError, match=r"kept.parquet gives .* another activity than first.parquet: which is it\?"):
+        read_files(two_files(kept(["Walking"]), kept(["Sitting"])))
+
+
 def test_a_window_that_two_people_label_differently_is_refused(
     kept: Callable[..., Any], written: Callable[[Any], Path]
 ) -> None:
