@@ -3,6 +3,7 @@
 All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import Bundle, Normalisation
+from inference.bundle import Bundle, Normalisation, load_bundle
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
+from training.evaluate import labels_of
 from training.files import DataError
-from training.fit import STRANGER, Epoch, FitSettings, Fixed, Task, fit, predict
+from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
-from training.recipes import Recipe, held_out, public_part
+from training.recipes import FINE_TUNING, Recipe, held_out, public_part
 from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
+from windowing import WINDOW_SLOTS
 
 ARCHITECTURE = "har-cnn"
 LAST_LAYER = ("output.weight", "output.bias")
@@ -191,6 +194,38 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
     occurs = counts > 0
     weights = (len(activity) / np.where(occurs, counts, 1)) ** power
     return np.where(occurs, weights * len(activity) / (weights * counts).sum(), 1.0)
+
+
+# --- what to go on from, and how -----------------------------------------------------------------
+
+
+def startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
+    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
+    if folder is None:
+        return None
+    bundle = load_bundle(folder)
+    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
+        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
+    if recipe.augmentation is None:
+        raise FitError(
+            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
+        )
+    return bundle
+
+
+def labels_to_learn(start: Bundle | None) -> Labels:
+    """Those of the bundle to go on from, or the six, where none are asked for."""
+    return SIX if start is None else labels_of(start)
+
+
+def fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: Precision) -> FitSettings:
+    """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
+    settings = dataclasses.replace(
+        recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs
+    )
+    if start is None:
+        return settings
+    return dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
 
 
 # --- the network ---------------------------------------------------------------------------------

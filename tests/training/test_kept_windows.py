@@ -26,9 +26,9 @@ from training.datasets import read_file, read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.learn_activity import material_of, split
-from training.protocol import rounds
 from training.recipes import RECIPES
 from training.recordings import ACTIVITIES, SIX, DataFile, Defect
+from training.rounds import Protocol, rounds
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -356,6 +356,17 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
     (left_out, _) = rounds([ours, odd, theirs], RECIPES["default"], "data-sets", seed=0)
     assert left_out.name == "without ours"
     assert {(r.dataset, r.person) for r in left_out.people.train} == {("theirs", "9"), ("kept", "1"), ("kept", "2")}
+
+
+@pytest.mark.parametrize("protocol", ["people", "minutes"])
+def test_kept_windows_are_not_judged_by_themselves(
+    protocol: Protocol, kept: Callable[..., Any], written: Callable[[Any], Path]
+) -> None:
+    odd = read_file(written(kept(["Walking"] * 4)))
+    with pytest.raises(DataError, match=rf"kept.parquet holds .* only train: leave it out of `{protocol}`"):
+        list(rounds([odd], RECIPES["default"], protocol, seed=0))
+    with pytest.raises(DataError, match="takes two at least, beside windows that a worker kept"):
+        list(rounds([odd, odd], RECIPES["default"], "data-sets", seed=0))
 
 
 def test_what_was_kept_is_not_what_is_usual(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:
