@@ -159,7 +159,9 @@ def draw_minutes(path: Path, start: str, curves: Mapping[str, Sequence[Point]]) 
     for axes, what in zip(figure.subplots(1, 2), ("accuracy", "macro F1"), strict=True):
         for number, (name, curve) in enumerate(curves.items()):
             _draw(axes, f"C{number % 10}", name, curve, what)
-        axes.set(title=what, xlabel="minutes of labelled recordings", xscale="log")
+        axes.set(title=what, xlabel="minutes of labelled recordings")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
     axes.plot([], [], "--", color="grey", label=f"{start} itself")
     for text in axes.legend(fontsize="small").get_texts():
