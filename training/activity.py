@@ -21,19 +21,31 @@ from inference.bundle import (
     Input,
     Normalisation,
     Training,
-    load_bundle,
 )
 from inference.saving import save_bundle
 from inference.served import answer_plainly, serve
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
-from training.evaluate import Evaluation, evaluate, labels_of, table
-from training.fit import FitError, FitSettings, Precision, fit_temperature, predict
+from training.evaluate import Evaluation, evaluate, table
+from training.fit import FitSettings, Precision, fit_temperature, predict
 from training.frames import served_frames
-from training.learn_activity import ARCHITECTURE, Material, People, arguments_of, identity_of, learn, material_of, split
+from training.learn_activity import (
+    ARCHITECTURE,
+    Material,
+    People,
+    arguments_of,
+    fit_settings,
+    identity_of,
+    labels_to_learn,
+    learn,
+    material_of,
+    split,
+    startable,
+)
+from training.markdown import plain
 from training.population import population
-from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
+from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Labels, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
 from training.scores import Scores, score
@@ -77,13 +89,9 @@ def train_activity(
     """
     began = time.monotonic()
     chosen = RECIPES[recipe]
-    settings = dataclasses.replace(
-        chosen.fit, seed=seed, precision=precision, epochs=chosen.fit.epochs if epochs is None else epochs
-    )
-    begun = _startable(start, chosen)
-    labels = labels or _labels_of(begun)
-    if begun is not None:
-        settings = dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
+    begun = startable(start, chosen)
+    settings = dataclasses.replace(fit_settings(chosen, begun, epochs, precision), seed=seed)
+    labels = labels or labels_to_learn(begun)
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
     files = read_files(data, console, labels)
@@ -141,7 +149,7 @@ def train_activity(
         details={"recipe": recipe, "article": article_figures() if article else None},
         sections=[
             *map(comparison_section, comparisons),
-            *([f"## Nothing to compare\n\n{incomparable}.\n"] if incomparable else []),
+            *([f"## Nothing to compare\n\n{plain(incomparable)}.\n"] if incomparable else []),
             *(beside_the_article(test) for test in tests if article),
         ],
     )
@@ -170,24 +178,6 @@ def _with_windows(people: People, console: Console | None) -> People:
                 soft_wrap=True,
             )
     return dataclasses.replace(people, test=tested)
-
-
-def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
-    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
-    if folder is None:
-        return None
-    bundle = load_bundle(folder)
-    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
-        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
-    if recipe.augmentation is None:
-        raise FitError(
-            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
-        )
-    return bundle
-
-
-def _labels_of(start: Bundle | None) -> Labels:
-    return SIX if start is None else labels_of(start)
 
 
 def _untaught(people: People) -> list[str]:
@@ -239,7 +229,7 @@ def _describe(
     command = ["stridecast", "train", "activity", "--data", *(file.name for file in files)]
     command += ["--recipe", recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
     command += ["--precision", settings.precision]
-    if people.labels != _labels_of(start):
+    if people.labels != labels_to_learn(start):
         command += ["--labels", *people.labels.names]
     seen = [DataSet(name=file.name, sha256=file.sha256) for file in files]
     if start is not None:

@@ -16,6 +16,7 @@ from inference.bundle import Bundle
 from training.evaluate import answers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
+from training.markdown import plain, table
 from training.recordings import DataFile, Recording
 
 DRAWS = 4000
@@ -194,10 +195,8 @@ def comparison_table(comparison: Comparison) -> Table:
 def comparison_section(comparison: Comparison) -> str:
     """Write it as Markdown."""
     lines = [
-        f"## {comparison.new}, beside {comparison.old}: {comparison.dataset}\n",
+        f"## {plain(comparison.new)}, beside {plain(comparison.old)}: {plain(comparison.dataset)}\n",
         f"Shares of windows that are right. Intervals of the difference by drawing again from {comparison.drawn}.\n",
-        f"| {' | '.join(_COLUMNS)} |",
-        "|---|---:|---:|---:|---:|---:|---|",
-        *(f"| {' | '.join(row)} |" for row in _rows(comparison)),
+        *table(_COLUMNS, _rows(comparison), left=(0, len(_COLUMNS) - 1)),
     ]
     return "\n".join(lines) + "\n"

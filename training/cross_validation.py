@@ -23,6 +23,7 @@ from training.bundles import make_room
 from training.fit import FitError, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
 from training.learn_text import Material, Split, describe, identity_of, learn, score_on, split_off
+from training.markdown import code, plain
 from training.report import write_json
 from training.scores import score
 from training.text_recipes import TextRecipe
@@ -150,9 +151,9 @@ def _write(
             **summary(results),
         },
     )
-    lines = [f"# {corpus.name}: {folds}-fold cross-validation\n", f"`{command}`\n"]
+    lines = [f"# {plain(corpus.name)}: {folds}-fold cross-validation\n", f"{code(command)}\n"]
     if papers:
-        differ = f"{vectors.name}, {vectors.dimensions} dimensions" if vectors else "none"
+        differ = f"{plain(vectors.name)}, {vectors.dimensions} dimensions" if vectors else "none"
         lines.append(
             f"The vectors differ from the paper's: here {differ}; there word2vec of 300 dimensions, trained on "
             "100 billion words of news. Its standard deviations are not published.\n"

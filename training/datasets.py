@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
-from training.kept_windows import PARQUET, read_kept
+from training.kept_windows import PARQUET, Windows, read_kept
 from training.motionsense import read_motionsense
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
 from training.recordings import SIX, DataFile, Defect, Kind, Labels, Recording
@@ -36,7 +36,8 @@ def read_files(paths: Sequence[Path], console: Console | None = None, labels: La
 
     `console` is told, too, what of them isn't used.
     """
-    files = [read_file(path, console, labels) for path in paths]
+    windows: Windows = {}  # of all files: a window that was kept in two would count twice
+    files = [read_file(path, console, labels, windows) for path in paths]
     for file in files:
         if all((recording.activity < 0).all() for recording in file.recordings):
             raise DataError(
@@ -59,9 +60,12 @@ def read_files(paths: Sequence[Path], console: Console | None = None, labels: La
     return files
 
 
-def read_file(path: Path, console: Console | None = None, labels: Labels = SIX) -> DataFile:
+def read_file(
+    path: Path, console: Console | None = None, labels: Labels = SIX, windows: Windows | None = None
+) -> DataFile:
     """Read one data file by `labels`, showing progress on `console` where one is given.
 
+    Kept windows that are among `windows` are left out, and the others are put there.
     Raises `DataError` where the file is missing, damaged, over the bounds or in no known form.
     """
     path = Path(path)
@@ -69,7 +73,7 @@ def read_file(path: Path, console: Console | None = None, labels: Labels = SIX) 
         digest = sha256(path)
         with opened(path, console) as content:
             tally = Tally()
-            kind, recordings = _read_content(content, path, labels, tally)
+            kind, recordings = _read_content(content, path, labels, tally, {} if windows is None else windows)
     except READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
@@ -104,10 +108,12 @@ def _unused(file: DataFile) -> list[str]:
     return lines
 
 
-def _read_content(content: io.BufferedReader, path: Path, labels: Labels, tally: Tally) -> tuple[Kind, list[Recording]]:
+def _read_content(
+    content: io.BufferedReader, path: Path, labels: Labels, tally: Tally, windows: Windows
+) -> tuple[Kind, list[Recording]]:
     head = content.peek(4096)
     if head.startswith(PARQUET):
-        return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally)
+        return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally, windows)
     if head[257:262] == b"ustar":
         return "motionsense", list(read_motionsense(content, labels, tally))
     form = csv_form(head.partition(b"\n")[0], path) or WISDM

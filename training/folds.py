@@ -171,6 +171,11 @@ def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def spread(values: Sequence[float]) -> str:
+    """The mean, and where there are several values their standard deviation."""
+    return f"{_mean(values):.3f}" + (f" ± {_deviation(values):.3f}" if len(values) > 1 else "")
+
+
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 

@@ -38,8 +38,17 @@ MAX_START_MS = 2**53 - 10_000  # the contract's, with room for a window
 MANY = 20
 
 
-def read_kept(content: io.BufferedReader, name: str, dataset: str, labels: Labels, tally: Tally) -> list[Recording]:
-    """The labelled windows of a Parquet file; raises `DataError` where it is none of kept windows, or has no label."""
+# The activity's code, and the file, of each device's window.
+Windows = dict[tuple[str, int], tuple[int, str]]
+
+
+def read_kept(
+    content: io.BufferedReader, name: str, dataset: str, labels: Labels, tally: Tally, windows: Windows
+) -> list[Recording]:
+    """The labelled windows of a Parquet file, without those among `windows`, of this file and others, to which it adds.
+
+    Raises `DataError` where it is none of kept windows, has no label, or has another one for a window.
+    """
     try:
         import pyarrow as pa  # here and below, for it is an optional part
     except ImportError:
@@ -48,9 +57,11 @@ def read_kept(content: io.BufferedReader, name: str, dataset: str, labels: Label
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB: split it")
     try:
-        recordings = list(_recordings(data, name, dataset, labels, tally))
+        recordings = list(_recordings(data, name, dataset, labels, tally, windows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {name} as Parquet: {error}") from error
+    if not recordings and tally.dropped[Defect.DUPLICATE]:
+        raise DataError(f"all windows in {name} that have an activity are in other files: leave it out")
     if not recordings and tally.dropped[Defect.NOT_LABELLED]:
         raise DataError(
             f"none of the {tally.dropped[Defect.NOT_LABELLED]:,} windows in {name} has an activity: fill in that column"
@@ -58,22 +69,24 @@ def read_kept(content: io.BufferedReader, name: str, dataset: str, labels: Label
     return recordings
 
 
-def _recordings(data: bytes, name: str, dataset: str, labels: Labels, tally: Tally) -> Iterator[Recording]:
+def _recordings(
+    data: bytes, name: str, dataset: str, labels: Labels, tally: Tally, windows: Windows
+) -> Iterator[Recording]:
     """A recording of each labelled window, in the order of the file; of one that is there twice, the first."""
-    codes: dict[tuple[str, int], int] = {}
     for rows in _labelled(data, name, tally):
         columns = [rows[column].to_pylist() for column in ("device_id", "window_start", "activity", "placement")]
         for xyz, device, start_ms, activity, placement in zip(_frames(rows, name), *columns, strict=True):
             if not device or start_ms is None or abs(start_ms) > MAX_START_MS:
                 raise DataError(f"{name} has a window without a device_id, or whose window_start is no time")
             code = labels.code(activity)
-            before = codes.get((device, start_ms))
-            if before not in (None, code):
-                raise DataError(f"{name} gives the window of {device!r} at {start_ms} two activities: which is it?")
-            codes[device, start_ms] = code
-            if before is not None:
+            if (before := windows.get((device, start_ms))) is not None:
+                if code != before[0]:
+                    which = "two activities" if before[1] == name else f"another activity than {before[1]}"
+                    raise DataError(f"{name} gives the window of {device!r} at {start_ms} {which}: which is it?")
                 tally.dropped[Defect.DUPLICATE] += 1
-            elif (np.abs(xyz) > MAX_ABS_VALUE).any():
+                continue
+            windows[device, start_ms] = code, name
+            if (np.abs(xyz) > MAX_ABS_VALUE).any():
                 tally.dropped[Defect.OUT_OF_RANGE] += 1
             else:
                 if code == OTHER_ACTIVITY:

@@ -3,6 +3,7 @@
 All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import Bundle, Normalisation
+from inference.bundle import Bundle, Normalisation, load_bundle
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
+from training.evaluate import labels_of
 from training.files import DataError
-from training.fit import STRANGER, Epoch, FitSettings, Fixed, Task, fit, predict
+from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
-from training.recipes import Recipe, held_out
+from training.recipes import FINE_TUNING, Recipe, held_out, public_part
 from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
+from windowing import WINDOW_SLOTS
 
 ARCHITECTURE = "har-cnn"
 LAST_LAYER = ("output.weight", "output.bias")
@@ -47,16 +50,32 @@ class People:
 
 
 def split(files: Sequence[DataFile], recipe: Recipe) -> People:
-    """Part people as `held_out` says; raises `DataError` where nobody would validate."""
+    """Part people as `held_out` says; raises `DataError` where nobody would validate.
+
+    Windows that a worker kept were chosen for being doubtful: to validate or to test by them would make a model less
+    sure, or look worse, than it is. They only train, without those of people who test or validate by recordings.
+    """
     parts = People(files[0].labels, [], [], [])
-    for file in files:
-        people = held_out(file, files)
+    ordinary = [file for file in files if file.kind != "kept"]
+    names = ", ".join(file.dataset for file in files)
+    if not ordinary:
+        raise DataError(
+            f"{names}: windows that a worker kept were chosen for being doubtful, so they only train: add ordinary "
+            "recordings, of somebody who validates and of others who test"
+        )
+    unlearned: set[str] = set()
+    for file in ordinary:
+        people = held_out(file, ordinary)
         validating = () if recipe.validation_share else people.validation
         parts.test.append((file, [r for r in file.recordings if r.person in people.test]))
         parts.validation.extend(r for r in file.recordings if r.person in validating)
         parts.train.extend(r for r in file.recordings if r.person not in {*people.test, *validating})
+        if public_part(file) is None:  # a public set's people have a number at most in common with anybody else's
+            unlearned.update(people.test, validating)
+    for file in files:
+        if file.kind == "kept":
+            parts.train.extend(r for r in file.recordings if r.person not in unlearned)
     if not recipe.validation_share and not (parts.train and parts.validation):
-        names = ", ".join(file.dataset for file in files)
         raise DataError(
             f"{names}: it takes two people to train, one of whom validates, and a third to test; the column person "
             "tells them apart"
@@ -175,6 +194,38 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
     occurs = counts > 0
     weights = (len(activity) / np.where(occurs, counts, 1)) ** power
     return np.where(occurs, weights * len(activity) / (weights * counts).sum(), 1.0)
+
+
+# --- what to go on from, and how -----------------------------------------------------------------
+
+
+def startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
+    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
+    if folder is None:
+        return None
+    bundle = load_bundle(folder)
+    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
+        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
+    if recipe.augmentation is None:
+        raise FitError(
+            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
+        )
+    return bundle
+
+
+def labels_to_learn(start: Bundle | None) -> Labels:
+    """Those of the bundle to go on from, or the six, where none are asked for."""
+    return SIX if start is None else labels_of(start)
+
+
+def fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: Precision) -> FitSettings:
+    """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
+    settings = dataclasses.replace(
+        recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs
+    )
+    if start is None:
+        return settings
+    return dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
 
 
 # --- the network ---------------------------------------------------------------------------------

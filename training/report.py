@@ -23,6 +23,7 @@ import numpy as np
 from training.evaluate import Evaluation, class_rows
 from training.familiarity import UNFAMILIAR, Separation, area_under_curve, below, curve
 from training.fit import Epoch, FitError
+from training.markdown import code, plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
 from training.steadiness import Steadiness
@@ -39,7 +40,7 @@ except ModuleNotFoundError as error:
 class TrainingReport:
     """What a training run has to tell."""
 
-    title: str
+    title: str  # Markdown, in a line
     command: str
     seed: int
     seconds: float
@@ -78,7 +79,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
         },
     )
     sections = [
-        f"# Training report: {report.title}\n\n`{report.command}`, {report.seconds:.0f} s on "
+        f"# Training report: {report.title}\n\n{code(report.command)}, {report.seconds:.0f} s on "
         f"{report.threads} threads; temperature {report.temperature:.3f}.\n",
         f"## Validation\n\n{markdown(report.validation, report.unit)}",
         *map(_evaluation_section, report.tests),
@@ -190,8 +191,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def markdown(scores: Scores, unit: str = "windows") -> str:
     """The figures of each class, and of all of them."""
-    lines = [f"| label | precision | recall | F1 | {unit} |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {' | '.join(row)} |" for row in class_rows(scores)]
+    lines = list(table(("label", "precision", "recall", "F1", unit), class_rows(scores)))
     lines.append(
         f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, expected "
         f"calibration error {scores.calibration_error:.3f}\n"
@@ -201,10 +201,10 @@ def markdown(scores: Scores, unit: str = "windows") -> str:
 
 def _evaluation_section(evaluation: Evaluation) -> str:
     if not evaluation.people:
-        return f"## {evaluation.dataset}\n\n{markdown(evaluation.scores, evaluation.unit)}"
-    people = ", ".join(evaluation.people)
+        return f"## {plain(evaluation.dataset)}\n\n{markdown(evaluation.scores, evaluation.unit)}"
+    people = ", ".join(map(plain, evaluation.people))
     return (
-        f"## {evaluation.dataset}, people {people}\n\n{markdown(evaluation.scores)}\n"
+        f"## {plain(evaluation.dataset)}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
         f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
@@ -234,14 +234,19 @@ def separation_section(separation: Separation) -> str:
         f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {below(known):.1%} of the {len(known):,} windows above. Of "
         "strangers, with the area under the curve: how often one of those windows is more familiar than a stranger. "
         "Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
-        f"| strangers | origin | windows | area under curve | below {UNFAMILIAR:g} |",
-        "|---|---|---:|---:|---:|",
     ]
-    lines += [
-        f"| {some.name} | {some.origin} | {len(some.familiarity):,} | "
-        f"{area_under_curve(known, some.familiarity):.3f} | {below(some.familiarity):.1%} |"
+    rows = [
+        (
+            some.name,
+            some.origin,
+            f"{len(some.familiarity):,}",
+            f"{area_under_curve(known, some.familiarity):.3f}",
+            f"{below(some.familiarity):.1%}",
+        )
         for some in separation.strangers
     ]
+    columns = ("strangers", "origin", "windows", "area under curve", f"below {UNFAMILIAR:g}")
+    lines += table(columns, rows, left=(0, 1))
     return "\n".join(lines) + "\n"
 
 
@@ -249,9 +254,9 @@ def beside_the_article(test: Evaluation) -> str:
     """A test's figures beside those that were published, as Markdown."""
     ours = test.scores
     lines = [
-        f"## Beside the article: {test.dataset}\n",
+        f"## Beside the article: {plain(test.dataset)}\n",
         "The article's figures are of users 29 to 36 of the original file, windows cut straight over the "
-        f"rows; ours are of {test.dataset}, windows as the service cuts them.\n",
+        f"rows; ours are of {plain(test.dataset)}, windows as the service cuts them.\n",
         "| | article P | ours P | article R | ours R | article F1 | ours F1 | article n | ours n |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -280,12 +285,12 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(
-        title=f"{title}: accuracy {scores.accuracy:.3f}",
         xlabel="predicted",
         ylabel="true",
         xticks=range(k),
         yticks=range(k),
     )
+    axes.set_title(f"{title}: accuracy {scores.accuracy:.3f}", parse_math=False)
     axes.set_xticklabels(scores.labels, rotation=35, ha="right", parse_math=False)
     axes.set_yticklabels(scores.labels, parse_math=False)
     for row, column in np.ndindex(k, k):
@@ -305,12 +310,12 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     axes.plot(confidence[some] / count[some], right[some] / count[some], "o-", label="right")
     axes.set(
-        title=f"{title}: calibration error {scores.calibration_error:.3f}",
         xlabel="confidence",
         ylabel="share",
         xlim=(0, 1),
         ylim=(0, 1),
     )
+    axes.set_title(f"{title}: calibration error {scores.calibration_error:.3f}", parse_math=False)
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
@@ -328,12 +333,12 @@ def draw_separation(path: Path, separation: Separation, title: str) -> None:
         name = some.name.replace("$", r"\$")  # a file's own, and no formula
         axes.plot(mistaken, found, styles[some.origin], label=f"{name}, {some.origin}: {area:.3f}")
     axes.set(
-        title=f"{title}: strangers told by their familiarity",
         xlabel="share of known windows taken for strangers",
         ylabel="share of strangers found",
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
     )
+    axes.set_title(f"{title}: strangers told by their familiarity", parse_math=False)
     axes.legend(loc="lower right", fontsize="small", title="area under the curve")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
@@ -347,7 +352,7 @@ def draw_ranges(path: Path, values: Mapping[str, Sequence[float]], what: str) ->
         axes.plot(each, [row] * len(each), "o", color="tab:blue", alpha=0.5)
         axes.plot(np.mean(each), row, "|", color="black", markersize=16)
     axes.set(xlabel=what, xlim=(0, 1), yticks=range(len(values)))
-    axes.set_yticklabels(values)
+    axes.set_yticklabels(values, parse_math=False)
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -29,6 +29,7 @@ from training.learn_text import (
     learn,
     split_off,
 )
+from training.markdown import plain
 from training.report import TrainingReport, write_training_report
 from training.scores import Scores, score
 from training.text_recipes import TextRecipe
@@ -101,7 +102,7 @@ def train_text(
     references = _baseline_scores(corpus, split) if baselines and len(split.test) else {}
     speed = texts_a_second(bundle, [corpus.texts[i] for i in split.validation[: max(SPEED_BATCHES)]])
     account = TrainingReport(
-        title=f"{corpus.name}, {recipe.network.name}, {recipe.variant}",
+        title=f"{plain(corpus.name)}, {recipe.network.name}, {recipe.variant}",
         command=command,
         seed=seed,
         seconds=time.monotonic() - began,

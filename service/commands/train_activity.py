@@ -9,9 +9,10 @@ from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
 from training.fit import FitError, Precision
-from training.protocol import Protocol, judge
+from training.protocol import judge
 from training.recipes import RecipeName
 from training.recordings import Labels
+from training.rounds import Protocol
 
 
 class Options(Command):
@@ -20,16 +21,18 @@ class Options(Command):
     Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV with the columns person, activity,
     timestamp (milliseconds, or ISO 8601), x, y, z (m/s², gravity included), and perhaps placement and recording; plain
     or compressed; and Parquet of windows that a worker kept, once their column activity has been filled in. Test people
-    are held out, WISDM's and MotionSense's by name and of other files every fifth person, and scored once, at the end.
-    With a protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on people,
-    or data sets, that it never saw.
+    are held out, and scored once, at the end: of WISDM, MotionSense and five more public sets those of a list, of other
+    files about a fifth, by a hash of the person's name, so that nobody's part changes as people come. Kept windows only
+    train. With a protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on
+    people, or data sets, that it never saw, or what more labelling buys.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")
     protocol: Protocol | None = Field(
         None,
         description="data-sets: leave out one data set after the other; people: five folds by person inside each; "
-        "seeds: the recipe's split, five times",
+        "seeds: the recipe's split, five times; minutes: go on from --start with more and more people of each data "
+        "set, scored on those who test: is it worth labelling more?",
     )
     only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
     labels: list[str] = Field(
@@ -64,6 +67,7 @@ def run(options: Options) -> None:
     """Train, or judge."""
     _refuse_ignored(options)
     labels = Labels(tuple(options.labels)) if options.labels else None
+    start = None if options.start is None else find_bundle(options.start)
     report = options.report or options.output.with_name(f"{options.output.name}-report")
     if options.protocol is not None:
         judge(
@@ -72,6 +76,7 @@ def run(options: Options) -> None:
             options.protocol,
             recipe=options.recipe,
             labels=labels,
+            start=start,
             epochs=options.epochs,
             seed=options.seed,
             precision=options.precision,
@@ -86,7 +91,7 @@ def run(options: Options) -> None:
         report,
         recipe=options.recipe,
         labels=labels,
-        start=None if options.start is None else find_bundle(options.start),
+        start=start,
         epochs=options.epochs,
         seed=options.seed,
         resume=options.resume,
@@ -99,6 +104,9 @@ def run(options: Options) -> None:
 def _refuse_ignored(options: Options) -> None:
     if options.protocol is None and options.only:
         raise FitError("--only chooses among a protocol's rounds: add --protocol")
-    for name in ("start", "version"):
-        if options.protocol is not None and getattr(options, name) is not None:
-            raise FitError(f"--protocol fits new networks, and writes no bundle: leave out --{name}")
+    if options.protocol == "minutes" and options.start is None:
+        raise FitError("--protocol minutes goes on from a bundle: name it with --start, such as har-cnn")
+    if options.protocol not in (None, "minutes") and options.start is not None:
+        raise FitError(f"--protocol {options.protocol} fits new networks: leave out --start")
+    if options.protocol is not None and options.version is not None:
+        raise FitError("--protocol writes no bundle: leave out --version")

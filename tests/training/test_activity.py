@@ -14,7 +14,6 @@ from inference.bundle import check_golden, load_bundle
 from inference.served import answer_plainly, serve, served_module
 from tests.inference.bundles import har_description
 from tests.training.files import write_wisdm
-from tests.training.signals import swinging
 from training.activity import SURE_ENOUGH, Trained, golden_frames, half_familiar, train_activity
 from training.augment import draw
 from training.bundles import metric_name
@@ -23,8 +22,8 @@ from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import STRANGER, FitError
 from training.learn_activity import _class_weights, _Drawn, identity_of, material_of, split
-from training.recipes import HELD_OUT, RECIPES, RecipeName, held_out
-from training.recordings import ACTIVITIES, SIX, DataFile
+from training.recipes import HELD_OUT, RECIPES, RecipeName
+from training.recordings import ACTIVITIES, SIX
 from training.report import write_evaluations
 
 PICTURES = ("confusion", "reliability", "familiarity")
@@ -228,24 +227,6 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
     wisdm = HELD_OUT["wisdm"]
     assert set(wisdm.test) == {"29", "30", "31", "32", "33", "34", "35", "36"}
     assert not set(wisdm.validation) & set(wisdm.test)
-
-
-@pytest.mark.parametrize(
-    ("people", "test", "validation"),
-    [
-        (14, ["5", "10"], ["2", "12"]),
-        (5, ["5"], ["2"]),
-        (4, ["4"], ["2"]),
-        (3, ["3"], ["2"]),
-        (2, [], ["2"]),
-        (1, [], []),
-    ],
-)
-def test_who_of_any_other_data_set_is_held_out(people: int, test: list[str], validation: list[str]) -> None:
-    recordings = tuple(swinging("Walking", str(person)) for person in range(1, people + 1))
-    found = held_out(DataFile("their.csv", "", "csv", "their", recordings, {}))
-    assert list(found.test) == test
-    assert list(found.validation) == validation
 
 
 def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

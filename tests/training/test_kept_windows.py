@@ -26,9 +26,9 @@ from training.datasets import read_file, read_files
 from training.files import DataError
 from training.frames import served_frames
 from training.learn_activity import material_of, split
-from training.protocol import rounds
 from training.recipes import RECIPES
 from training.recordings import ACTIVITIES, SIX, DataFile, Defect
+from training.rounds import Protocol, rounds
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -150,6 +150,40 @@ def test_a_window_that_was_kept_twice_is_read_once(kept: Callable[..., Any], wri
     file = read_file(written(pa.concat_tables([table, table])))
     assert len(file.recordings) == 2
     assert file.dropped == {Defect.NOT_LABELLED: 2, Defect.DUPLICATE: 2}
+
+
+@pytest.fixture
+def two_files(written: Callable[[Any], Path]) -> Callable[[Any, Any], list[Path]]:
+    def write(first: Any, second: Any) -> list[Path]:
+        written(first).rename(written(first).with_name("first.parquet"))
+        return [written(second).with_name("first.parquet"), written(second)]
+
+    return write
+
+
+def test_a_window_that_is_in_two_files_is_read_once(
+    kept: Callable[..., Any], two_files: Callable[[Any, Any], list[Path]]
+) -> None:
+    """It was learned from twice: a second file was labelled from a folder that still held the first one's windows."""
+    paths = two_files(kept(["Walking", "Sitting"]), kept(["Walking", "Sitting", "Jogging", None]))
+    console = Console(file=io.StringIO(), width=200)
+    first, second = read_files(paths, console)
+    assert len(first.recordings) == 2
+    assert first.dropped == {}
+    assert [SIX.names[recording.activity[0]] for recording in second.recordings] == ["Jogging"]
+    assert second.dropped == {Defect.NOT_LABELLED: 1, Defect.DUPLICATE: 2}
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kept.parquet: rows left out: 1 without an activity, 2 duplicated row" in told
+    assert len(read_file(paths[1]).recordings) == 3
+
+
+def test_of_two_files_one_that_adds_nothing_or_says_otherwise_is_refused(
+    kept: Callable[..., Any], two_files: Callable[[Any, Any], list[Path]]
+) -> None:
+    with pytest.raises(DataError, match=r"all windows in kept\.parquet that have an activity are in other files"):
+        read_files(two_files(kept(["Walking", "Sitting"]), kept(["Walking", None])))
+    with pytest.raises(DataError, match=r"kept.parquet gives .* another activity than first.parquet: which is it\?"):
+        read_files(two_files(kept(["Walking"]), kept(["Sitting"])))
 
 
 def test_a_window_that_two_people_label_differently_is_refused(
@@ -281,12 +315,18 @@ def test_without_pyarrow_it_says_what_to_install(
 
 def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:
     recipe = RECIPES["default"]
+    ours = tuple(swinging("Walking", person, seconds=8, dataset="ours") for person in ("1", "2", "3"))
     file = read_file(written(kept(["Walking", "Sitting", "Jogging", "Walking", "Walking", "Walking"])))
-    people = split([file], recipe)
-    assert {recording.person for recording in people.train} == {"phone-0"}
+    people = split([DataFile("ours.csv", "digest", "csv", "ours", ours, {}), file], recipe)
+    assert {(r.dataset, r.person) for r in people.train} == {
+        ("ours", "3"),
+        ("kept", "phone-0"),
+        ("kept", "phone-1"),
+        ("kept", "phone-2"),
+    }
     material = material_of(people, recipe, seed=0)
-    assert len(material.task.train) == 2 + 1  # and a stranger
-    assert len(material.task.validation) == 2
+    assert len(material.task.train) == 3 + 6 + 2  # two of them strangers
+    assert {recording.person for recording in people.validation} == {"2"}
 
 
 def test_kept_windows_of_one_minute_stand_or_fall_together(
@@ -303,18 +343,30 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
     kept: Callable[..., Any], written: Callable[[Any], Path]
 ) -> None:
     """Or somebody's windows would be learned from, and their recordings test."""
-    ours = tuple(swinging("Walking", person, dataset="ours") for person in ("3", "4", "5", "6", "7"))
-    files = [
-        DataFile("ours.csv", "digest", "csv", "ours", ours, {}),
-        read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "8"]))),
-    ]
-    people = split(files, RECIPES["default"])
+    ours, theirs = (
+        DataFile(f"{name}.csv", "digest", "csv", name, tuple(swinging("Walking", p, dataset=name) for p in people), {})
+        for name, people in (("ours", ("3", "4", "5", "6", "7")), ("theirs", ("8", "9", "10")))
+    )
+    odd = read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "3"])))
+    people = split([ours, odd], RECIPES["default"])
     tested = {recording.person for _, recordings in people.test for recording in recordings}
-    assert tested == {"5"}
-    assert {recording.person for recording in people.validation} == {"2"}
-    (left_out, *_) = rounds(files, RECIPES["default"], "data-sets", seed=0)
+    assert tested == {"7"}
+    assert {recording.person for recording in people.validation} == {"5"}
+    assert {r.person for r in people.train if r.dataset == "kept"} == {"1", "2", "3"}
+    (left_out, _) = rounds([ours, odd, theirs], RECIPES["default"], "data-sets", seed=0)
     assert left_out.name == "without ours"
-    assert {recording.person for recording in left_out.people.train} == {"1"}
+    assert {(r.dataset, r.person) for r in left_out.people.train} == {("theirs", "9"), ("kept", "1"), ("kept", "2")}
+
+
+@pytest.mark.parametrize("protocol", ["people", "minutes"])
+def test_kept_windows_are_not_judged_by_themselves(
+    protocol: Protocol, kept: Callable[..., Any], written: Callable[[Any], Path]
+) -> None:
+    odd = read_file(written(kept(["Walking"] * 4)))
+    with pytest.raises(DataError, match=rf"kept.parquet holds .* only train: leave it out of `{protocol}`"):
+        list(rounds([odd], RECIPES["default"], protocol, seed=0))
+    with pytest.raises(DataError, match="takes two at least, beside windows that a worker kept"):
+        list(rounds([odd, odd], RECIPES["default"], "data-sets", seed=0))
 
 
 def test_what_was_kept_is_not_what_is_usual(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from rich.console import Console
 from inference.bundle import Bundle, load_bundle
 from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
-from tests.training.signals import swinging
+from tests.training.files import write_csv
 from training.activity import train_activity
 from training.bundles import new_network
 from training.comparison import compare_bundles
@@ -27,20 +26,6 @@ from training.recipes import RECIPES
 from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, SIX, Labels, is_label
 
 OWN = ("Walking", "Cycling", "Lying down")
-WRITTEN = {"walking": "Walking", "Cycling": "Jogging", "LYING DOWN": "Sitting", "Sweeping": "Upstairs"}
-
-
-def write_csv(path: Path, written: Sequence[str] = tuple(WRITTEN), people: Sequence[str] = ("1", "2", "3")) -> Path:
-    """16 seconds of each activity by each person, who swings like one of the six."""
-    lines = ["person,activity,recording,timestamp,x,y,z"]
-    for person in people:
-        for name in written:
-            recording = swinging(WRITTEN.get(name, name), person, seconds=16)
-            for t_ms, (x, y, z) in zip(recording.t_ms.tolist(), recording.xyz.tolist(), strict=True):
-                lines.append(f"{person},{name},{name},{t_ms},{x:.3f},{y:.3f},{z:.3f}")
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
 
 # --- names ---------------------------------------------------------------------------------------
 
@@ -137,7 +122,7 @@ def test_a_bundle_tells_the_labels_that_it_was_asked_for(folder: Path) -> None:
 def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_strangers(folder: Path) -> None:
     metrics = json.loads((folder / "own-report" / "metrics.json").read_text())
     (test,) = metrics["test"]
-    assert test["people"] == ["3"]
+    assert test["people"] == ["1"]
     assert test["labels"] == metrics["validation"]["labels"] == list(OWN)
     assert np.shape(test["confusion"]) == (3, 3)
     assert test["windows_of_other_activities_left_out"] > 0
@@ -191,6 +176,25 @@ def test_what_nobody_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "Nobody who trains shows Laying [down], $_$\n" in shown
     assert re.search(r"Laying \[down\], \$_\$ +│ +-", shown)  # no markup, and none that stops the pictures
+
+
+def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_picture(tmp_path: Path) -> None:
+    """A bar in a label, as in "up|down", made a cell of its own, and a formula in a file's name ended the report."""
+    data = write_csv(tmp_path / "our|own $_$.csv", ["up|down", "Cycling", "a [bus](x)"])
+    labels = Labels(("Up|down", "Cycling"))
+    trained = train_activity([data], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1)
+    train_activity([data], tmp_path / "next", tmp_path / "report-2", start=tmp_path / "own", epochs=1)
+    judge([data], tmp_path / "judged", "seeds", labels=labels, epochs=1)
+    text = (tmp_path / "report-2" / "report.md").read_text()
+    assert trained.bundle.manifest.labels == labels.names
+    assert "## our\\|own \\$\\_\\$, people 1\n" in text
+    assert "## next@2, beside own@1: our\\|own \\$\\_\\$\n" in text
+    assert "| a \\[bus\\](x) | recorded |" in text
+    for line in text.splitlines():
+        if line.startswith("| Up"):
+            assert line.startswith("| Up\\|down | ")
+    assert "| our\\|own \\$\\_\\$ | 5 |" in (tmp_path / "judged" / "report.md").read_text()
+    assert (tmp_path / "judged" / "scores.png").exists()
 
 
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import pytest
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
 from training.files import DataError
-from training.protocol import Protocol, Round, judge, rounds
+from training.protocol import judge
 from training.recipes import RECIPES, held_out
 from training.recordings import ACTIVITIES, DataFile
+from training.rounds import Protocol, Round, rounds
 
 DEFAULT = RECIPES["default"]
 

@@ -44,6 +44,21 @@ def split(file: DataFile) -> tuple[list[Recording], list[Recording]]:
     )
 
 
+PHONES = ("difronzo_pocket", "hugadb_thigh", "mobifall_v2", "sisfall", "umafall")
+
+
+@pytest.mark.parametrize("name", PHONES)
+def test_of_each_public_set_the_people_are_held_out_that_the_shipped_bundle_never_saw(
+    name: str, recordings_folder: Path
+) -> None:
+    """It was fitted when every fifth person tested by place, or the last, and the second of ten validated."""
+    file = read(recordings_folder / "phones", f"{name}.csv.xz")
+    people = sorted(file.people)
+    found = held_out(file)
+    assert list(found.test) == (people[4::5] or people[3:])
+    assert list(found.validation) == people[1::10]
+
+
 def by_class(activity: np.ndarray) -> list[int]:
     counts: list[int] = np.bincount(activity, minlength=6).tolist()
     return counts
