@@ -85,7 +85,7 @@ class _Attempts:
         return error if why is None and known else passing
 
     def _note(self, error: BaseException) -> None:
-        """Keep why, where it is known: the last attempt is often cut short by the end of the wait, and tells nothing."""
+        """Keep why, where it is known: the last attempt may be cut short by the end of the wait, and tell nothing."""
         self.why = reason(error, self._to) or self.why
 
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:

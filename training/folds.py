@@ -66,12 +66,22 @@ def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> 
 
 def kept_fold(folder: Path, model: str, fold: int, identity: Mapping[str, Any]) -> FoldResult | None:
     """The result that is kept of a fold; None where there is none, or one of another run."""
+    kept = _read(_path(folder, model, fold))
+    return kept[0] if kept is not None and kept[1] == json.loads(json.dumps(identity)) else None
+
+
+def kept_folds(folder: Path) -> list[tuple[FoldResult, dict[str, Any]]]:
+    """All results that are kept in `folder`, each with what it is a result of; the newest comes last."""
+    paths = sorted((folder / "folds").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [kept for path in paths if (kept := _read(path)) is not None]
+
+
+def _read(path: Path) -> tuple[FoldResult, dict[str, Any]] | None:
+    """A result and its identity; None for a file that isn't there, or isn't one."""
     try:
-        content = json.loads(_path(folder, model, fold).read_text(encoding="utf-8"))
-        if content["identity"] != json.loads(json.dumps(identity)):
-            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
         scores = content["scores"]
-        return FoldResult(
+        result = FoldResult(
             model=content["model"],
             fold=content["fold"],
             scores=Scores(
@@ -84,6 +94,7 @@ def kept_fold(folder: Path, model: str, fold: int, identity: Mapping[str, Any]) 
             best_epoch=content["best_epoch"],
             seconds=content["seconds"],
         )
+        return result, dict(content["identity"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

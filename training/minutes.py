@@ -1,6 +1,6 @@
 """The report of the protocol `minutes`: how many minutes of labelled recordings buy a bundle how many points.
 
-metrics.json, report.md      each data set's points of the curve; minutes of each activity
+minutes.json, minutes.md     each data set's points of the curve; minutes of each activity
 minutes.png                  the curves, with the bundle's own score as a line
 """
 
@@ -97,7 +97,7 @@ def write_minutes(
     }
     windows = {name: int(found[0].scores.support.sum()) for name, found in results.items()}
     write_json(
-        report / "metrics.json",
+        report / "minutes.json",
         {
             **who,
             "results": {
@@ -122,7 +122,7 @@ def write_minutes(
     lines = [f"# What labelling buys {start}\n", f"{MEANING.format(start=start)}\n"]
     for name, curve in curves.items():
         lines += _section(name, windows[name], curve)
-    (report / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    (report / "minutes.md").write_text("\n".join(lines), encoding="utf-8")
     draw_minutes(report / "minutes.png", start, curves)
 
 

@@ -6,10 +6,8 @@
     minutes      go on from a bundle with more and more people: how much labelling buys how much (`training.minutes`)
 
 A round is a function of the files, the recipe, the seed and its name alone: it can be run again by itself, and rounds
-can be shared out between processes that write to the same folder. Nothing is chosen by scores.
-
-    folds/<what was scored>-<number>.json    what one round gave, and of which run it is
-    metrics.json, report.md, scores.png      all rounds that are there; of `minutes` the picture is minutes.png
+can be shared out between processes that write to the same folder. Nothing is chosen by scores, and each is logged.
+What is in the report: `training.protocol_report`, and for `minutes` `training.minutes`.
 """
 
 import dataclasses
@@ -26,13 +24,12 @@ from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
 from training.fit import FitSettings, Precision, best_epoch
-from training.folds import FoldResult, kept_fold, save_fold, spread
+from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import fit_settings, identity_of, labels_to_learn, learn, material_of, startable
-from training.markdown import table
 from training.minutes import write_minutes
+from training.protocol_report import note_scoring, rounds_folder, write_judged
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import DataFile, Labels
-from training.report import draw_ranges, write_json
 from training.rounds import Protocol, Round, rounds
 
 
@@ -75,23 +72,25 @@ def judge(
     # All first: what can't be done is said before hours are spent. A bundle of other labels has no score of its own.
     scorable = begun is not None and begun.manifest.labels == files[0].labels.names
     planned = [each for each in rounds(files, chosen, protocol, seed) if each.people.train or scorable]
+    kept = rounds_folder(report, protocol, recipe)
     for each in planned:
         scored = [file.dataset for file, _ in each.people.test]
         if only and not set(only) & set(scored):
             continue
-        if resume and all(kept_fold(report, name, each.number, who) for name in scored):
+        if resume and all(kept_fold(kept, name, each.number, who) for name in scored):
             continue
         if console is not None:
             console.rule(each.name)
         for result in run_round(each, chosen, settings, begun, console):
-            save_fold(report, result, who)
+            note_scoring(report, protocol, recipe, result)
+            save_fold(kept, result, who)
             if console is not None:
                 console.print(_line(result), soft_wrap=True)
-    found = _found(report, planned, who)
+    found = _found(kept, planned, who)
     if protocol == "minutes" and begun is not None:
         write_minutes(report, begun.title, planned, found, who)
     else:
-        _write(report, protocol, found, who)
+        write_judged(report, who, names)
     if console is not None:
         console.print(f"Report in {report}", soft_wrap=True)
     return found
@@ -135,12 +134,12 @@ def _taught(start: Bundle, files: Sequence[DataFile]) -> str:
     return ", ".join(file.name for file in files if file.sha256 in learned)
 
 
-def _found(report: Path, planned: Sequence[Round], who: Mapping[str, Any]) -> dict[str, list[FoldResult]]:
+def _found(folder: Path, planned: Sequence[Round], who: Mapping[str, Any]) -> dict[str, list[FoldResult]]:
     """What is kept of all rounds, by data set."""
     found: dict[str, list[FoldResult]] = {}
     for each in planned:
         for file, _ in each.people.test:
-            if (kept := kept_fold(report, file.dataset, each.number, who)) is not None:
+            if (kept := kept_fold(folder, file.dataset, each.number, who)) is not None:
                 found.setdefault(file.dataset, []).append(kept)
     return found
 
@@ -154,38 +153,3 @@ def _line(result: FoldResult) -> str:
         f"{result.model}: accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f} of {scores.support.sum():,} "
         f"windows, {result.seconds:.0f} s"
     )
-
-
-_MEANING: Mapping[str, str] = {
-    "data-sets": "Each data set scored, whole, by a network that learned from the training people of all the others.",
-    "people": "Each data set by itself: folds by person, nobody in two of them.",
-    "seeds": "The recipe's test people, scored by networks that differ in nothing but the seed.",
-}
-
-
-def _write(
-    report: Path, protocol: Protocol, results: Mapping[str, Sequence[FoldResult]], who: Mapping[str, Any]
-) -> None:
-    rows: dict[str, Any] = {
-        name: {
-            "rounds": len(each),
-            # Seeds score the same windows each time.
-            "windows": int(sum(one.scores.support.sum() for one in (each[:1] if protocol == "seeds" else each))),
-            "accuracy": [one.scores.accuracy for one in each],
-            "macro_f1": [one.scores.macro_f1 for one in each],
-            "calibration_error": [one.scores.calibration_error for one in each],
-            "seconds": round(sum(one.seconds for one in each), 1),
-        }
-        for name, each in results.items()
-    }
-    write_json(report / "metrics.json", {**who, "results": rows})
-    lines = [f"# Protocol `{protocol}`, recipe `{who['recipe']}`\n", f"{_MEANING[protocol]}\n"]
-    lines += table(
-        ("data set", "rounds", "windows", "accuracy", "macro F1"),
-        [
-            (name, str(row["rounds"]), f"{row['windows']:,}", spread(row["accuracy"]), spread(row["macro_f1"]))
-            for name, row in rows.items()
-        ],
-    )
-    (report / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draw_ranges(report / "scores.png", {name: row["accuracy"] for name, row in rows.items()}, "accuracy")

@@ -177,7 +177,7 @@ def run(folder: Path, report: Path, *more: str) -> int:
 
 def test_the_report_has_the_bundles_own_score_and_what_more_people_buy(folder: Path, tmp_path: Path) -> None:
     assert run(folder, tmp_path) == 0
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "minutes.json").read_text())
     results = metrics["results"]["mi|ne"]
     itself, two, three = results["points"]
     file = read_file(folder / "mi|ne.csv")
@@ -187,7 +187,7 @@ def test_the_report_has_the_bundles_own_score_and_what_more_people_buy(folder: P
     assert (three["people"], len(three["accuracy"])) == (3, 3)
     assert two["minutes"] == pytest.approx(2 * 3 * 16 / 60, abs=0.02)
     assert three["minutes_of_each"]["Sitting"] == pytest.approx(3 * 16 / 60, abs=0.02)
-    text = (tmp_path / "report.md").read_text()
+    text = (tmp_path / "minutes.md").read_text()
     assert "# What labelling buys tiny-har@1.0\n" in text
     assert f"## mi\\|ne: {results['windows']} windows of test people\n" in text
     assert f"| 0 | 0.0 |  | 1 | {own.scores.accuracy:.3f} | {own.scores.macro_f1:.3f} |" in text
@@ -212,7 +212,7 @@ def test_a_bundle_of_other_labels_has_no_score_of_its_own(folder: Path, tmp_path
     labels = Labels(("Walking", "Sitting"))
     found = judge([folder / "mi|ne.csv"], tmp_path, "minutes", labels=labels, start=folder / "start", epochs=1)
     assert len(found["mi|ne"]) == 3 * 2
-    assert "| 0 |" not in (tmp_path / "report.md").read_text()
+    assert "| 0 |" not in (tmp_path / "minutes.md").read_text()
 
 
 def test_that_the_bundle_has_learned_from_them_already_is_said(

@@ -72,7 +72,7 @@ def test_rounds_that_cannot_be_are_found_before_the_first_is_run(tmp_path: Path)
     few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
     with pytest.raises(DataError, match="few has 1 people"):
         judge([many, few], tmp_path / "report", "people", epochs=1)
-    assert not (tmp_path / "report" / "folds").exists()
+    assert not list((tmp_path / "report").rglob("*.json"))
 
 
 def test_folds_by_person_test_everybody_once_and_are_the_same_again() -> None:
@@ -93,19 +93,53 @@ def test_seeds_differ_in_nothing_else() -> None:
 
 def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    report = tmp_path / "report"
 
     def run(*, resume: bool) -> list[float]:
-        return [
-            one.seconds for one in judge([data], tmp_path / "report", "people", epochs=1, resume=resume)["WISDM v1.1"]
-        ]
+        return [one.seconds for one in judge([data], report, "people", epochs=1, resume=resume)["WISDM v1.1"]]
 
     first, resumed = run(resume=False), run(resume=True)
     assert len(first) == 3
     assert resumed == first  # read, not run again
-    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert metrics["results"]["WISDM v1.1"]["rounds"] == 3
-    assert "| WISDM v1.1 | 3 |" in (tmp_path / "report" / "report.md").read_text()
-    assert (tmp_path / "report" / "scores.png").read_bytes().startswith(b"\x89PNG")
+    (judged,) = json.loads((report / "metrics.json").read_text())["judged"]
+    assert (judged["protocol"], judged["recipe"]) == ("people", "default")
+    assert len(judged["results"]["WISDM v1.1"]["accuracy"]) == 3
+    assert "| people | WISDM v1.1 |" in (report / "report.md").read_text()
+    assert (report / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path: Path) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7", "30"))
+    report = tmp_path / "report"
+    judge([data], report, "people", epochs=1)
+    judge([data], report, "people", recipe="article", epochs=1)
+    judge([data], report, "people", recipe="article", epochs=1, resume=True)
+    judge([data], report, "seeds", epochs=1)
+    judge([data], report, "seeds", epochs=1)
+
+    rows = [line.split(" | ") for line in (report / "report.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
+    scored = {row[0].strip("| "): [cell.strip("| ") for cell in row[3:]] for row in rows if len(row) > 5}
+    assert scored["people"][0::4] == ["4", "4"]
+    assert scored["people"][3] != scored["people"][7]
+    assert scored["seeds"][0::4] == ["5", ""]
+    logged = [(row[0].strip("| "), row[1], row[3]) for row in rows if len(row) == 5]
+    assert logged == [("people", "default", "4"), ("people", "article", "4"), ("seeds", "default", "10")]
+
+
+def test_rounds_of_other_settings_or_data_stay_out_of_the_table(tmp_path: Path) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    report = tmp_path / "report"
+    judge([data], report, "people", recipe="article", epochs=2)
+    judge([data], report, "people", epochs=1)
+    before = json.loads((report / "metrics.json").read_text())["judged"]
+    other = write_wisdm(tmp_path / "other.txt", people=("1", "2", "3", "7"))
+    judge([other], report, "people", epochs=1)
+    after = json.loads((report / "metrics.json").read_text())["judged"]
+
+    assert [each["recipe"] for each in before] == ["default", "article"]
+    assert "epochs=2" in before[1]["settings"]
+    assert [each["recipe"] for each in after] == ["default"]
+    assert len(after[0]["results"]["WISDM v1.1"]["accuracy"]) == 4
 
 
 def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:

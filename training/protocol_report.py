@@ -1,0 +1,171 @@
+"""The report of protocols: one table of all that a folder keeps, recipe beside recipe, and when people were scored.
+
+What lies in the folder:
+
+    <protocol>/<recipe>/folds/               what each round gave (`training.folds`)
+    scorings.jsonl                           a line for each time that people were scored, never taken back
+    metrics.json, report.md, scores.png      all rounds of the same files, labels and seed
+"""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.folds import FoldResult, kept_folds, spread
+from training.markdown import code, table
+from training.recipes import RECIPES
+from training.report import draw_ranges, write_json
+from training.rounds import Protocol
+
+Identity = Mapping[str, Any]
+
+MEANING: Mapping[Protocol, str] = {
+    "data-sets": "each data set whole, by a network that learned from the training people of all the others",
+    "people": "each data set by itself, in folds by person: nobody is in two of them",
+    "seeds": "the recipe's test people, by networks that differ in nothing but the seed",
+}
+SCORINGS = "scorings.jsonl"
+_SHARED = ("data", "labels", "seed")  # what rounds in one table have in common
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a recipe has scored by a protocol so far: results by data set, and the settings of all of them."""
+
+    protocol: Protocol
+    recipe: str
+    settings: str
+    results: Mapping[str, Sequence[FoldResult]]
+
+
+def rounds_folder(report: Path, protocol: str, recipe: str) -> Path:
+    """Where the rounds of a protocol and a recipe are kept."""
+    return report / protocol / recipe
+
+
+def note_scoring(report: Path, protocol: str, recipe: str, result: FoldResult) -> None:
+    """Add to the log that a data set's test people were scored."""
+    line = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "protocol": protocol,
+        "recipe": recipe,
+        "data_set": result.model,
+        "round": result.fold,
+        "epochs": result.epochs,
+        "windows": int(result.scores.support.sum()),
+        "accuracy": round(result.scores.accuracy, 4),
+    }
+    with (report / SCORINGS).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
+    """Write the figures, the table and the picture of what is kept in `report`; `names` orders the data sets."""
+    judged = [found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, who))]
+    write_json(report / "metrics.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
+    lines = ["# Judged by people, and by data sets, that no network saw\n"]
+    lines += [f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(each.protocol for each in judged)]
+    lines += ["", *_table(judged, names), ""]
+    lines += [f"- `{each.protocol}`, recipe `{each.recipe}`: {code(each.settings)}" for each in judged]
+    lines += ["", *_log(report), ""]
+    (report / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    accuracy = {
+        f"{name}, {each.protocol}, {each.recipe}": [one.scores.accuracy for one in each.results[name]]
+        for each in judged
+        for name in names
+        if name in each.results
+    }
+    draw_ranges(report / "scores.png", accuracy, "accuracy")
+
+
+def _kept(report: Path, protocol: Protocol, recipe: str, who: Identity) -> Judged | None:
+    """What the folder keeps of a protocol and a recipe: of `who` itself, else of whichever run was the last."""
+    kept = [
+        (result, identity)
+        for result, identity in kept_folds(rounds_folder(report, protocol, recipe))
+        if _shared(identity) == _shared(who)
+    ]
+    own = (protocol, recipe) == (who["protocol"], who["recipe"])
+    identity = dict(who) if own else (kept[-1][1] if kept else None)
+    results: dict[str, list[FoldResult]] = {}
+    for result, of in sorted(kept, key=lambda each: each[0].fold):
+        if of == identity:
+            results.setdefault(result.model, []).append(result)
+    if identity is None or not results:
+        return None
+    return Judged(protocol, recipe, identity["settings"], results)
+
+
+def _shared(who: Identity) -> dict[str, Any]:
+    return {name: who[name] for name in _SHARED if name in who}
+
+
+def _figures(each: Judged, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "protocol": each.protocol,
+        "recipe": each.recipe,
+        "settings": each.settings,
+        "results": {
+            name: {
+                "windows": _windows(each, name),
+                "accuracy": [one.scores.accuracy for one in each.results[name]],
+                "macro_f1": [one.scores.macro_f1 for one in each.results[name]],
+                "calibration_error": [one.scores.calibration_error for one in each.results[name]],
+                "seconds": round(sum(one.seconds for one in each.results[name]), 1),
+            }
+            for name in names
+            if name in each.results
+        },
+    }
+
+
+def _windows(each: Judged, name: str) -> int:
+    """How many windows were scored; seeds score the same ones each time."""
+    some = each.results[name]
+    return sum(int(one.scores.support.sum()) for one in (some[:1] if each.protocol == "seeds" else some))
+
+
+def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
+    """A line for each protocol and data set, with the recipes side by side."""
+    recipes = list(dict.fromkeys(each.recipe for each in judged))
+    by_place = {(each.protocol, each.recipe): each for each in judged}
+    measures = ("rounds", "accuracy", "macro F1", "calibration error")
+    columns = ("protocol", "data set", "windows", *(f"{recipe}: {what}" for recipe in recipes for what in measures))
+    rows = []
+    for protocol in MEANING:
+        of_protocol = [by_place.get((protocol, recipe)) for recipe in recipes]
+        for name in names:
+            have = [each for each in of_protocol if each is not None and name in each.results]
+            if have:
+                cells = [cell for each in of_protocol for cell in _cells(each, name, len(measures))]
+                rows.append((protocol, name, f"{max(_windows(each, name) for each in have):,}", *cells))
+    yield from table(columns, rows, left=(0, 1))
+
+
+def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
+    if each is None or name not in each.results:
+        return ("",) * width
+    some = [one.scores for one in each.results[name]]
+    return (
+        str(len(some)),
+        spread([one.accuracy for one in some]),
+        spread([one.macro_f1 for one in some]),
+        spread([one.calibration_error for one in some]),
+    )
+
+
+def _log(report: Path) -> Iterator[str]:
+    """How often, and when, test people were scored: who chooses by scores would have to do so more often than once."""
+    times: dict[tuple[str, ...], list[str]] = {}
+    for line in (report / SCORINGS).read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        times.setdefault((entry["protocol"], entry["recipe"], entry["data_set"]), []).append(entry["date"])
+    yield "## When test people were scored\n"
+    rows = [
+        (*place, str(len(dates)), dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}")
+        for place, dates in times.items()
+    ]
+    yield from table(("protocol", "recipe", "data set", "scorings", "dates"), rows, left=(0, 1, 2, 4))
