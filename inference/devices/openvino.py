@@ -6,7 +6,7 @@ imported where it is wanted, and without the one that reports its use to its mak
 At int8 the convolutions behind the first multiply whole numbers and add them up in 32 bits; all else is float32. What
 they take, which a ReLU has left, is one of 256 steps up to the bundle's range; weights are one of 255 steps about 0, by
 output channel. (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", CVPR 2018.)
+Inference", CVPR 2018; by channel as Wu et al., "Integer Quantization for Deep Learning Inference", 2020, advise.)
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from inference.devices import SLOTS, DeviceError, Engine
 REPORTER = "openvino_telemetry"
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 STEPS = 256
-# Of a channel without any, so that its weights have a step too.
-SMALLEST_WEIGHT = 1e-20
 
 
 def missing() -> str:
@@ -125,7 +123,6 @@ def _graph(package: Any, bundle: Bundle, precision: Precision) -> Any:
         weight = constant(weights[f"{name}.weight"])
         if name in ranges:
             largest = np.abs(weights[f"{name}.weight"]).max(axis=(1, 2), keepdims=True)
-            largest = np.maximum(largest, SMALLEST_WEIGHT)
             # From -128 to 127 steps, as OpenVINO knows int8 by; no weight is below -127.
             weight = in_steps(weight, largest * (-128 / 127), largest)
         sums = ops.convolution(x, weight, [1], [0], [0], [1])

@@ -110,7 +110,7 @@ def test_ranges_of_another_network_miss_the_golden_answers(wrong: dict[str, floa
 
 @needs_openvino
 @needs_int8
-def test_a_channel_without_weights_is_no_division_by_nought(tmp_path: Path) -> None:
+def test_a_channel_without_weights_is_served_too(tmp_path: Path) -> None:
     network = decided_network()
     network.get_parameter("conv2.weight").data[3].zero_()
     bundle = save_bundle(tmp_path / "sparse", network, har_description(), people(4))
