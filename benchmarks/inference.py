@@ -9,7 +9,8 @@ not depend on what was learnt.
 The engines stand beside the same network called as it is (`plain`) and take turns with it, round by round, for
 `--seconds` each. Figures are the median of the turns, frames a second and in brackets ms a batch, and the best, which a
 busy machine has disturbed least. On one thread of a CPU they are of CPU time, else by the clock. GFLOP/s are of the
-best turn and of the network as it is defined, however many of them an engine is content with; the share is of the best
+best turn and of the network as it is defined, however many of them an engine is content with, and at int8 they are of
+whole numbers, but for the first convolution; the share is of the best
 matrix product at the engine's precision in the same run. The core is measured twice: saturated by blocks of frames, and
 at fixed rates, from submission to delivery.
 """
@@ -31,7 +32,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.architectures import build
-from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Training, find_bundle, load_bundle
+from inference.bundle import (
+    ArchitectureChoice,
+    Bundle,
+    Description,
+    Input,
+    Precision,
+    Training,
+    find_bundle,
+    load_bundle,
+)
 from inference.core import Core, Lane, Result
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceError, Engine, EngineName, answer, cpu
@@ -42,6 +52,7 @@ from inference.served import served_module
 
 Call = Callable[[int], object]
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 WORDS = 20_000
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "text-cnn": ("text-cnn", {}),
@@ -125,7 +136,7 @@ def measure_engines(
 ) -> None:
     calls = contenders(bundle, frames, name, threads)
     clock = time.process_time if name == "cpu" and threads == 1 else time.perf_counter
-    peaks = {precision: peak(name, precision, clock) for precision in ("float32", "bfloat16")}
+    peaks = {precision: peak(name, precision, clock) for precision in PRECISIONS}
     print(f"  a matrix product: {', '.join(f'{each} {peaks[each]:,.0f} GFLOP/s' for each in peaks if peaks[each])}")
     for batch in batches:
         took = take_turns(calls, batch, seconds, clock)
@@ -141,7 +152,7 @@ def measure_engines(
 
 
 def take_turns(
-    calls: dict[str, tuple[Call, str]], batch: int, seconds: float, clock: Callable[[], float]
+    calls: dict[str, tuple[Call, Precision]], batch: int, seconds: float, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of each call of each contender."""
     took: dict[str, list[float]] = {label: [] for label in calls}
@@ -157,28 +168,31 @@ def take_turns(
     return took
 
 
-def peak(name: str, precision: str, clock: Callable[[], float]) -> float:
-    """GFLOP/s of the largest matrix products; 0 where the device would emulate them."""
+def peak(name: str, precision: Precision, clock: Callable[[], float]) -> float:
+    """GFLOP/s of the largest matrix products; 0 where the device would emulate them, or isn't asked for them."""
     if name == "cpu" and precision == "bfloat16" and not cpu._has_native_bfloat16():
         return 0.0
+    if precision == "int8" and (name != "cpu" or not cpu._has_native_int8()):
+        return 0.0
     best = 0.0
+    product = torch._int_mm if precision == "int8" else torch.mm
     for size in (512, 1024, 2048):
-        a, b = (torch.randn(size, size, device=name).to(getattr(torch, precision)) for _ in range(2))
+        a, b = ((20 * torch.randn(size, size, device=name)).to(getattr(torch, precision)) for _ in range(2))
         for _ in range(6):
             begun = clock()
-            torch.mm(a, b)
+            product(a, b)
             if name == "cuda":
                 torch.cuda.synchronize()
             best = max(best, 2e-9 * size**3 / (clock() - begun))
     return best
 
 
-def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, tuple[Call, str]]:
+def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, tuple[Call, Precision]]:
     """Each way to run a bundle, with its precision."""
-    calls = {"plain float32": (plain(bundle, frames, name), "float32")}
+    calls: dict[str, tuple[Call, Precision]] = {"plain float32": (plain(bundle, frames, name), "float32")}
     engines: list[EngineName] = ["winograd", "openvino", "pytorch"] if name == "cpu" else ["pytorch"]
     for engine in engines:
-        for precision in ("float32", "bfloat16"):
+        for precision in PRECISIONS:
             try:
                 device = choose_device(name, precision, threads=threads, engine=engine)  # type: ignore[arg-type]
                 model = load_model(bundle, device, len(frames))

@@ -174,9 +174,14 @@ def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.floa
         if not (part <= tolerance).all():  # `not <=`: a NaN fails too
             raise GoldenError(
                 f"{bundle.folder}: at {precision} the model misses its golden {what} by {part.max():.2g}, "
-                f"more than the {tolerance:.2g} it allows: the weights do not belong to this manifest, or this "
-                f"machine computes differently"
+                f"more than the {tolerance:.2g} it allows: {_why_missed(precision)}"
             )
+
+
+def _why_missed(precision: Precision) -> str:
+    if precision == "int8":
+        return "its activation_ranges don't fit its weights, or such frames: choose another precision"
+    return "the weights do not belong to this manifest, or this machine computes differently"
 
 
 @dataclass(frozen=True, slots=True)

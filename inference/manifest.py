@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 
 # No float16: a reading that the contract allows (1000 m/s^2) can overflow it inside the network, and the NaN that
 # follows would stop the core.
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 Ratio = Annotated[float, Field(gt=0.0, le=0.05)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+# Bounded so that no float32 that a range is divided or multiplied by becomes 0 or infinite.
+SMALLEST_RANGE, WIDEST_RANGE = 1e-6, 1e6
+Range = Annotated[float, Field(ge=SMALLEST_RANGE, le=WIDEST_RANGE)]
 
 
 class BundleError(Exception):
@@ -162,6 +165,9 @@ class Tolerance(_Part):
     float32: Ratio = 1e-4
     # Familiarity needs no other one: with convolutions in bfloat16 8,000 frames missed theirs by 0.022 at most.
     bfloat16: Ratio = 0.03
+    # Golden frames of three fitted `har-cnn` missed theirs by 0.003, 0.006 and 0.023 at most; with ranges a quarter as
+    # wide or less, five times as wide or more, or exchanged between layers, the last one's by 0.19 to 0.49.
+    int8: Ratio = 0.05
 
 
 class Golden(_Part):
@@ -194,6 +200,8 @@ class Description(_Part):
     # Whether the network has learned what is none of its labels, so that its logits tell how familiar a frame is.
     tells_strangers: bool = False
     population: Population | None = None
+    # For int8: the largest number that each layer of the architecture's `quantised` is to tell from larger ones.
+    activation_ranges: dict[Name, Range] | None = None
     training: Training
     metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
 
@@ -218,6 +226,8 @@ class Description(_Part):
             self._transitions_fit(self.transitions)
         if self.population is not None and len(self.population.shares) != len(self.labels):
             raise ValueError(f"population.shares must be {len(self.labels)} shares, one for each label")
+        if self.activation_ranges is not None:
+            self._ranges_fit(self.activation_ranges, arguments.quantised)
         return self
 
     def _normalisation_fits(self, normalisation: Normalisation) -> None:
@@ -233,6 +243,12 @@ class Description(_Part):
             raise ValueError(f"transitions must have {labels} rows of {labels} probabilities, one for each label")
         if any(abs(sum(row) - 1.0) > 1e-3 for row in transitions):
             raise ValueError("each row of transitions must add up to 1")
+
+    def _ranges_fit(self, ranges: Mapping[str, float], layers: Sequence[str]) -> None:
+        if not layers:
+            raise ValueError(f"{self.architecture.name} has no layers for int8: leave activation_ranges out")
+        if ranges.keys() != set(layers):
+            raise ValueError(f"activation_ranges must be one for each of the layers {', '.join(layers)}")
 
 
 class Manifest(Description):

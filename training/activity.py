@@ -45,6 +45,7 @@ from training.learn_activity import (
 )
 from training.markdown import plain
 from training.population import population
+from training.quantisation import activation_ranges
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Labels, Recording
 from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
@@ -125,7 +126,9 @@ def train_activity(
     least = SURE_ENOUGH if begun is None else begun.manifest.temperature
     temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
     validation = score(labels.names, known.targets, guesses)
-    bundle, tests = _save_and_test(output, network, description, temperature, validation, people.test)
+    ranges = activation_ranges(network, known.inputs, description.architecture.checked().quantised)
+    description = description.model_copy(update={"temperature": round(temperature, 4), "activation_ranges": ranges})
+    bundle, tests = _save_and_test(output, network, description, validation, people.test)
     incomparable = None if begun is None else nothing_to_compare(begun, bundle)
     comparable = [] if begun is None or incomparable else people.test
     comparisons = [compare(begun, bundle, file, some) for file, some in comparable if begun is not None]
@@ -197,18 +200,16 @@ def _save_and_test(
     output: Path,
     network: nn.Module,
     description: Description,
-    temperature: float,
     validation: Scores,
     test_people: Sequence[tuple[DataFile, list[Recording]]],
 ) -> tuple[Bundle, tuple[Evaluation, ...]]:
     """Save the bundle, score it as it will be served, and save it again with its scores."""
-    calibrated = description.model_copy(update={"temperature": round(temperature, 4)})
     golden = golden_frames()
-    if calibrated.tells_strangers:
-        golden = np.concatenate([golden, half_familiar(network, calibrated, golden)])
-    bundle = save_bundle(output, network, calibrated, golden)
+    if description.tells_strangers:
+        golden = np.concatenate([golden, half_familiar(network, description, golden)])
+    bundle = save_bundle(output, network, description, golden)
     tests = [evaluate(bundle, file, held_out) for file, held_out in test_people]
-    bundle = save_bundle(output, network, with_metrics(calibrated, validation, tests), golden)
+    bundle = save_bundle(output, network, with_metrics(description, validation, tests), golden)
     return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
 
 

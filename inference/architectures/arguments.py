@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -46,3 +46,8 @@ class Arguments(BaseModel):
     def tensors(self) -> Mapping[str, TensorSpec] | None:
         """What the weights of a bundle must be, by name; None has the network itself asked, which takes PyTorch."""
         return None
+
+    @property
+    def quantised(self) -> Sequence[str]:
+        """The layers that int8 is for; a bundle that says how large the numbers are that they take is served at it."""
+        return ()

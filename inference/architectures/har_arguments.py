@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -37,3 +37,8 @@ class HarCnnArguments(Arguments):
             shapes |= {f"conv{number}.weight": (outs, ins, TAPS), f"conv{number}.bias": (outs,)}
         shapes |= {"output.weight": (self.classes, CHANNELS[-1]), "output.bias": (self.classes,)}
         return {name: TensorSpec(shape) for name, shape in shapes.items()}
+
+    @property
+    def quantised(self) -> Sequence[str]:
+        """All convolutions but the first, which sees few numbers, signed ones, and does a fortieth of the work."""
+        return ("conv2", "conv3", "conv4")

@@ -1,12 +1,13 @@
 """The CPU, in the caller's thread, by one of several engines; `engine_choice` measures which one is the fastest.
 
     winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
-    openvino    `har-cnn` in float32 or bfloat16, where the package is installed (`openvino`)
+    openvino    `har-cnn` in float32, bfloat16 or int8, where the package is installed (`openvino`)
     pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with weights packed once and the ReLU inside
 
 An engine, with what it needs, is imported when it is to serve or to be measured: PyTorch takes 3 s and 500 MB.
 
-bfloat16 is for processors that compute in it; elsewhere it would be emulated. For texts, which are PyTorch's, see
+bfloat16 and int8 are for processors that compute in them; elsewhere they would be emulated. int8, at which answers lie
+further from float32's, is never chosen unasked. For texts, which are PyTorch's, see
 `texts.py`. What else was tried is in benchmarks/tried.md.
 """
 
@@ -31,7 +32,8 @@ class CpuDevice:
     """Computes in the thread that collects, with `threads` threads.
 
     With a `measurement`, `auto` stands for what is measured to be the fastest; without, for float32 by `winograd`, or
-    by PyTorch for networks that it doesn't know. Networks that the `engine` doesn't know are PyTorch's in any case.
+    by PyTorch for networks that it doesn't know. Networks that the `engine` doesn't know are PyTorch's in any case;
+    but int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
     Raises `DeviceError`.
     """
 
@@ -46,6 +48,9 @@ class CpuDevice:
     ) -> None:
         if precision == "bfloat16" and not _has_native_bfloat16():
             raise DeviceError("this CPU computes bfloat16 only by emulation: choose precision float32")
+        if precision == "int8":
+            _check_int8(engine)
+            engine = "openvino"
         if engine == "winograd" and precision == "bfloat16":
             raise DeviceError("the engine winograd computes in float32: choose another engine, or precision float32")
         if engine == "openvino" and (missing := openvino.missing()):
@@ -67,7 +72,10 @@ class CpuDevice:
         return CpuWay(engine, precision, self._threads).load(bundle, precision, max_batch)
 
     def choose(self, bundle: Bundle, max_batch: int) -> Choice:
-        """Return the ways to serve a bundle, the best first; measures if there is something to choose from."""
+        """Return the ways to serve a bundle, the best first.
+
+        Measures if there is something to choose from, or if it is to be measured anew.
+        """
         plain = CpuWay("pytorch", self._offered[0], self._threads)
         ways = [
             CpuWay(engine, precision, self._threads)
@@ -77,7 +85,7 @@ class CpuDevice:
         ]
         if self._falls_back or not ways:
             ways = [*(way for way in ways if way != plain), plain]
-        if self._measurement is None or len(ways) == 1:
+        if self._measurement is None or (len(ways) == 1 and not self._measurement.anew):
             return Choice(ways)
         return choose(bundle, ways, max_batch, self._threads, self._measurement)
 
@@ -125,6 +133,8 @@ def _load_winograd(bundle: Bundle, max_batch: int, threads: int) -> Engine:
 
 def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
     """Tell whether an engine knows a bundle's network and computes at a precision."""
+    if precision == "int8":
+        return engine == "openvino"  # which says what a bundle lacks
     if engine == "pytorch":
         return True
     return bundle.manifest.architecture.name == "har-cnn" and (engine == "openvino" or precision == "float32")
@@ -133,3 +143,18 @@ def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
 def _has_native_bfloat16() -> bool:
     # Elsewhere it would be emulated, slower than float32.
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))
+
+
+def _check_int8(engine: EngineName | Literal["auto"]) -> None:
+    """Raise `DeviceError` where there is no int8, or not by this engine."""
+    if not _has_native_int8():
+        raise DeviceError("this CPU has no instructions for int8 (AVX512-VNNI, AVX-VNNI or AMX): choose precision auto")
+    if engine not in ("auto", "openvino"):
+        raise DeviceError(f"the engine {engine} doesn't compute in int8: choose engine openvino, or another precision")
+    if missing := openvino.missing():
+        raise DeviceError(f"int8 is by OpenVINO alone: {missing}, or choose another precision")
+
+
+def _has_native_int8() -> bool:
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name) for name in ("avx512vnni", "avxvnni", "amx-int8"))

@@ -140,6 +140,8 @@ class CudaDevice:
     name = "cuda"
 
     def __init__(self, precision: Precision | Literal["auto"] = "auto") -> None:
+        if precision == "int8":
+            raise DeviceError("int8 is for CPUs alone: choose device cpu, or another precision")
         if not is_available():
             raise DeviceError(
                 f"PyTorch {torch.__version__} finds no CUDA device: choose device cpu or auto, or install a build "

@@ -1,7 +1,12 @@
-"""`har-cnn` by OpenVINO, where it is installed: what is fastest on CPUs with matrix units, in bfloat16.
+"""`har-cnn` by OpenVINO, where it is installed: what is fastest on CPUs with matrix units, in bfloat16, or in int8.
 
 The graph is written here rather than converted from PyTorch's, so that nothing is traced at start. The package is only
 imported where it is wanted, and without the one that reports its use to its maker.
+
+At int8 the convolutions behind the first multiply whole numbers and add them up in 32 bits; all else is float32. What
+they take, which a ReLU has left, is one of 256 steps up to the bundle's range; weights are one of 255 steps about 0, by
+output channel. (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018; by channel as Wu et al., "Integer Quantization for Deep Learning Inference", 2020, advise.)
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from inference.bundle import Bundle, Precision
 from inference.devices import SLOTS, DeviceError, Engine
 
 REPORTER = "openvino_telemetry"
-HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+STEPS = 256
 
 
 def missing() -> str:
@@ -34,7 +40,17 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
     Raises `DeviceError`.
     """
     if bundle.manifest.architecture.name != "har-cnn":
+        if precision == "int8":
+            raise DeviceError(
+                f"int8 is for har-cnn alone, and {bundle.title} is {bundle.manifest.architecture.name}: choose another "
+                "precision, in a process of its own if another model is to be served at int8"
+            )
         raise DeviceError("the engine openvino serves har-cnn alone: choose engine auto or pytorch")
+    if precision == "int8" and bundle.manifest.activation_ranges is None:
+        raise DeviceError(
+            f"{bundle.title} has no activation_ranges, without which it can't be served at int8: choose another "
+            "precision, or fit it anew by stridecast train activity"
+        )
     settings = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
@@ -44,7 +60,7 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
     }
     try:
         package = _import()
-        compiled = package.Core().compile_model(_graph(package, bundle), "CPU", settings)
+        compiled = package.Core().compile_model(_graph(package, bundle, precision), "CPU", settings)
     except (RuntimeError, ImportError, OSError) as error:
         said = str(error).strip().rpartition("\n")[2]
         raise DeviceError(f"OpenVINO can't serve this network here: {said}; choose engine auto or pytorch") from error
@@ -89,14 +105,27 @@ def _import() -> Any:
             sys.modules[REPORTER] = there
 
 
-def _graph(package: Any, bundle: Bundle) -> Any:
+def _graph(package: Any, bundle: Bundle, precision: Precision) -> Any:
     ops, weights, manifest = package.opset13, bundle.weights, bundle.manifest
+    ranges = (manifest.activation_ranges or {}) if precision == "int8" else {}
 
     def constant(values: Any) -> Any:
         return ops.constant(np.asarray(values, np.float32))
 
+    def in_steps(x: Any, low: Any, high: Any) -> Any:
+        ends = constant(low), constant(high)
+        return ops.fake_quantize(x, *ends, *ends, STEPS)
+
+    def taken_by(name: str, x: Any) -> Any:
+        return in_steps(x, 0.0, ranges[name]) if name in ranges else x
+
     def convolution(x: Any, name: str) -> Any:
-        sums = ops.convolution(x, constant(weights[f"{name}.weight"]), [1], [0], [0], [1])
+        weight = constant(weights[f"{name}.weight"])
+        if name in ranges:
+            largest = np.abs(weights[f"{name}.weight"]).max(axis=(1, 2), keepdims=True)
+            # From -128 to 127 steps, as OpenVINO knows int8 by; no weight is below -127.
+            weight = in_steps(weight, largest * (-128 / 127), largest)
+        sums = ops.convolution(x, weight, [1], [0], [0], [1])
         return ops.relu(ops.add(sums, constant(weights[f"{name}.bias"].reshape(1, -1, 1))))
 
     frames = x = ops.parameter([-1, *manifest.input.shape], np.float32)
@@ -104,9 +133,10 @@ def _graph(package: Any, bundle: Bundle) -> Any:
         scale = 1 / np.array(manifest.normalisation.std, np.float32)
         x = ops.multiply(ops.subtract(x, constant(manifest.normalisation.mean)), constant(scale))
     x = ops.transpose(x, ops.constant(np.array([0, 2, 1])))
-    x = convolution(convolution(x, "conv1"), "conv2")
-    x = ops.max_pool(x, [3], [1], [0], [0], [3]).output(0)
-    x = convolution(convolution(x, "conv3"), "conv4")
+    x = convolution(taken_by("conv2", convolution(x, "conv1")), "conv2")
+    # The largest of three steps is the step of the largest: before the pooling, the convolution itself gives steps.
+    x = ops.max_pool(taken_by("conv3", x), [3], [1], [0], [0], [3]).output(0)
+    x = convolution(taken_by("conv4", convolution(x, "conv3")), "conv4")
     x = ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False)
     x = ops.matmul(x, constant(weights["output.weight"]), transpose_a=False, transpose_b=True)
     x = ops.add(x, constant(weights["output.bias"]))

@@ -25,10 +25,14 @@ needs_bfloat16 = pytest.mark.skipif(not cpu._has_native_bfloat16(), reason="this
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'stridecast[openvino]'"
 )
+needs_int8 = pytest.mark.skipif(
+    not cpu._has_native_int8(), reason="this CPU has no int8 of its own (AVX512-VNNI, AVX-VNNI or AMX)"
+)
 ENGINES = [
     pytest.param("winograd", "float32"),
     pytest.param("pytorch", "float32"),
     pytest.param("pytorch", "bfloat16", marks=needs_bfloat16),
     pytest.param("openvino", "float32", marks=needs_openvino),
     pytest.param("openvino", "bfloat16", marks=[needs_openvino, needs_bfloat16]),
+    pytest.param("openvino", "int8", marks=[needs_openvino, needs_int8]),
 ]

@@ -215,10 +215,13 @@ def test_golden_answers_allow_what_each_precision_allows_and_no_more(saved: Path
 
     check_golden(bundle, lambda _: exact + 0.00009, "float32")
     check_golden(bundle, lambda _: exact + 0.029, "bfloat16")
+    check_golden(bundle, lambda _: exact + 0.049, "int8")
     with pytest.raises(GoldenError, match=r"more than the 0\.0001 it allows"):
         check_golden(bundle, lambda _: exact + 0.00011, "float32")
     with pytest.raises(GoldenError, match=r"more than the 0\.03 it allows"):
         check_golden(bundle, lambda _: exact + 0.031, "bfloat16")
+    with pytest.raises(GoldenError, match=r"more than the 0\.05 it allows"):
+        check_golden(bundle, lambda _: exact + 0.051, "int8")
 
 
 def test_golden_answers_refuse_nan(saved: Path) -> None:
@@ -391,6 +394,14 @@ def test_a_pipe_in_a_bundle_is_refused_instead_of_waited_for(spoilt: Path) -> No
         (lambda m: m["population"]["shares"].pop(), "population.shares must be 6 shares"),
         (lambda m: m["population"]["tenths"]["movement"].pop(), "population.tenths.movement"),
         (lambda m: m["population"]["tenths"]["movement"].reverse(), "tenths of movement must ascend"),
+        (lambda m: m["activation_ranges"].pop("conv3"), "activation_ranges must be one for each of the layers conv2,"),
+        (lambda m: m["activation_ranges"].update(conv1=1.0), "activation_ranges must be one for each of the layers"),
+        (lambda m: m["activation_ranges"].update(conv3=0.0), "activation_ranges.conv3"),
+        (lambda m: m["activation_ranges"].update(conv3=-1.0), "activation_ranges.conv3"),
+        (lambda m: m["activation_ranges"].update(conv3=1e7), "activation_ranges.conv3"),
+        (lambda m: m["activation_ranges"].update(conv3=float("inf")), "activation_ranges.conv3"),
+        (lambda m: m["activation_ranges"].update(conv3=float("nan")), "activation_ranges.conv3"),
+        (lambda m: m["activation_ranges"].update(conv3="1"), "activation_ranges.conv3"),
         (lambda m: m["normalisation"].update(mean=[0.0]), "normalisation needs a mean and a std for each of the 3"),
         (lambda m: m["normalisation"].update(mean=[0.0, float("nan"), 0.0]), "normalisation.mean.1"),
         (lambda m: m["training"].update(date="yesterday"), "training.date"),
@@ -540,6 +551,13 @@ def test_a_text_bundle_loads_with_its_words_and_the_rules_of_its_framing(text: P
     assert (text / "vocabulary.txt").read_text() == "".join(f"{word}\n" for word in WORDS)
     check_golden(bundle, infer_with(bundle), "float32")
     assert describe_bundles([text])[0].input == "20 int32, 14 words"
+
+
+def test_ranges_are_for_networks_with_layers_for_int8(text: Path) -> None:
+    change_manifest(text, lambda manifest: manifest.update(activation_ranges={"conv2": 1.0}))
+
+    with pytest.raises(ManifestError, match="text-cnn has no layers for int8: leave activation_ranges out"):
+        load_bundle(text)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.inference.bundles import decided_network, har_bundle, har_description
 from tests.inference.devices import ENGINES, needs_openvino
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03, "int8": 0.01}
 
 
 def load(bundle: Bundle, name: str, precision: str, max_batch: int) -> Engine:

@@ -18,13 +18,13 @@ from tests.inference.bundles import familiar_network, har_description, people
 from tests.inference.devices import ENGINES, gpu
 from tests.inference.fakes import PATIENCE_S, Clock, FakeDevice, Receiver
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03, "int8": 0.05}
 LABELS = 6
 
 
 def ways() -> list[object]:
     cpu = [pytest.param("cpu", *each.values, marks=each.marks) for each in ENGINES]
-    return [*cpu, *(pytest.param("cuda", "auto", precision, marks=gpu) for precision in TOLERANCE)]
+    return [*cpu, *(pytest.param("cuda", "auto", precision, marks=gpu) for precision in ("float32", "bfloat16"))]
 
 
 def load(bundle: Bundle, device: str, engine: str, precision: str, max_batch: int) -> Engine:
@@ -103,7 +103,9 @@ def test_tiny_and_huge_readings_have_a_familiarity_too(
     expected = answer_plainly(served_module(familiar), values)
     answers = answer(loaded, values, 8)
 
-    np.testing.assert_allclose(answers[:, -1], expected[:, -1], rtol=0, atol=TOLERANCE[precision])
+    # At int8 what is beyond the ranges is as large as they are, whatever it is: only that it has a familiarity is sure.
+    known = slice(4 if precision == "int8" else 8)
+    np.testing.assert_allclose(answers[known, -1], expected[known, -1], rtol=0, atol=TOLERANCE[precision])
     assert ((answers >= 0) & (answers <= 1)).all()
 
 

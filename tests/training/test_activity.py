@@ -21,7 +21,9 @@ from training.datasets import read_files
 from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import STRANGER, FitError
+from training.frames import served_frames
 from training.learn_activity import _class_weights, _Drawn, identity_of, material_of, split
+from training.quantisation import activation_ranges
 from training.recipes import HELD_OUT, RECIPES, RecipeName
 from training.recordings import ACTIVITIES, SIX
 from training.report import write_evaluations
@@ -70,6 +72,21 @@ def test_the_manifest_says_what_the_bundle_saw_and_how_to_make_it_again(trained:
         "--precision float32"
     )
     assert training.seed == 5
+
+
+def test_the_manifest_says_how_large_the_numbers_are_that_int8_has_to_hold(
+    trained: tuple[Trained, Path], data: Path
+) -> None:
+    result, _ = trained
+    recipe = RECIPES["default"]
+    manifest = result.bundle.manifest
+    assert manifest.normalisation is not None
+    mean, std = (np.array(each, np.float32) for each in (manifest.normalisation.mean, manifest.normalisation.std))
+    inputs = (served_frames(split(read_files([data]), recipe).validation).values - mean) / std
+    network = served_module(result.bundle).network
+    assert manifest.activation_ranges == pytest.approx(
+        activation_ranges(network, inputs, ("conv2", "conv3", "conv4")), rel=1e-4
+    )
 
 
 def test_the_manifests_metrics_are_those_of_the_test_people(trained: tuple[Trained, Path]) -> None:

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from inference.bundle import find_bundle, load_bundle
+from inference.device_choice import choose_device
+from inference.devices import answer
+from inference.models import load_model
+from inference.served import answer_plainly, served_module
+from tests.inference.devices import needs_int8, needs_openvino
 from training.augment import signals
 from training.bundles import metric_name
 from training.datasets import read_file
 from training.evaluate import evaluate
 from training.frames import rows_cut_straight, served_frames
+from training.quantisation import activation_ranges
 from training.recipes import held_out
 from training.recordings import SIX, DataFile, Recording
 
@@ -120,3 +126,32 @@ def test_the_shipped_bundle_does_on_the_test_people_what_its_manifest_says(
     promised = bundle.manifest.metrics
     assert scores.accuracy == pytest.approx(promised[f"{metric_name(file.dataset)}.accuracy"], abs=0.002)
     assert scores.macro_f1 == pytest.approx(promised[f"{metric_name(file.dataset)}.macro_f1"], abs=0.002)
+
+
+@needs_openvino
+@needs_int8
+def test_at_int8_the_shipped_bundle_is_at_most_0_3_points_less_accurate(wisdm: DataFile, motionsense: DataFile) -> None:
+    """It may be more accurate, by chance: many windows of a thigh that keeps still lie near one border together."""
+    bundle = load_bundle(find_bundle("har-cnn"))
+    engine = load_model(bundle, choose_device("cpu", "int8"), max_batch=256).engine
+    for file in (wisdm, motionsense):
+        frames = served_frames(split(file)[1])
+        exact = answer_plainly(served_module(bundle), frames.values)
+        found = answer(engine, frames.values, 256)
+        right, were_right = ((each[:, :6].argmax(axis=1) == frames.activity).mean() for each in (found, exact))
+
+        assert right >= were_right - 0.003, file.dataset
+        assert np.quantile(np.abs(found - exact), 0.999) < bundle.manifest.golden.tolerance.int8, file.dataset
+
+
+def test_the_shipped_bundles_ranges_are_its_own(wisdm: DataFile, motionsense: DataFile) -> None:
+    """Of people who validate in all seven data sets; those of these two have about the same."""
+    bundle = load_bundle(find_bundle("har-cnn"))
+    normalisation = bundle.manifest.normalisation
+    assert normalisation is not None
+    people = [r for file in (wisdm, motionsense) for r in file.recordings if r.person in held_out(file).validation]
+    mean, std = (np.array(each, np.float32) for each in (normalisation.mean, normalisation.std))
+    frames = (served_frames(people).values - mean) / std
+    found = activation_ranges(served_module(bundle).network, frames, ("conv2", "conv3", "conv4"))
+
+    assert found == pytest.approx(bundle.manifest.activation_ranges, rel=0.15)
