@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> 
         "macro_f1": result.scores.macro_f1,
         "identity": json.loads(json.dumps(identity)),
     }
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # others may write to the same folder
     write_json(partial, content)
     os.replace(partial, path)
 

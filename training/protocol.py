@@ -6,7 +6,8 @@
     minutes      go on from a bundle with more and more people: how much labelling buys how much (`training.minutes`)
 
 A round is a function of the files, the recipe, the seed and its name alone: it can be run again by itself, and rounds
-can be shared out between processes that write to the same folder. Nothing is chosen by scores, and each is logged.
+can be shared out, by data set, between processes that write to the same folder; but a round of `seeds` scores all of
+them. Nothing is chosen by scores, and each is logged.
 What is in the report: `training.protocol_report`, and for `minutes` `training.minutes`.
 """
 
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from inference.bundle import Bundle
 from training.bundles import make_room
 from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitSettings, Precision, best_epoch
+from training.fit import FitError, FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import fit_settings, identity_of, labels_to_learn, learn, material_of, startable
 from training.minutes import write_minutes
@@ -54,6 +56,10 @@ def judge(
     `only` names the data sets, as the table does, to run rounds for; the table shows all that are in the folder.
     `resume` keeps those. Returns the results by data set. Raises `DataError`, `FitError` or `BundleError`.
     """
+    if protocol == "minutes" and start is None:
+        raise FitError("--protocol minutes goes on from a bundle: name it with --start, such as har-cnn")
+    if protocol != "minutes" and start is not None:
+        raise FitError(f"--protocol {protocol} fits new networks: leave out --start")
     chosen = RECIPES[recipe]
     begun = startable(start, chosen)
     make_room(report)
@@ -67,33 +73,49 @@ def judge(
         who["start"] = begun.digest
         if console is not None and (taught := _taught(begun, files)):
             console.print(
-                f"{begun.title} has learned from people of {taught}: more of them buy it less", soft_wrap=True
+                f"{begun.title} has learned from people of {taught}: more of them buy it less",
+                markup=False,
+                soft_wrap=True,
             )
-    # All first: what can't be done is said before hours are spent. A bundle of other labels has no score of its own.
-    scorable = begun is not None and begun.manifest.labels == files[0].labels.names
-    planned = [each for each in rounds(files, chosen, protocol, seed) if each.people.train or scorable]
+    planned = _plan(files, chosen, protocol, seed, begun, only)
     kept = rounds_folder(report, protocol, recipe)
     for each in planned:
-        scored = [file.dataset for file, _ in each.people.test]
-        if only and not set(only) & set(scored):
-            continue
-        if resume and all(kept_fold(kept, name, each.number, who) for name in scored):
+        scored = _scored(each, only)
+        if not scored or (resume and all(kept_fold(kept, name, each.number, who) for name in scored)):
             continue
         if console is not None:
-            console.rule(each.name)
+            console.rule(escape(each.name))
         for result in run_round(each, chosen, settings, begun, console):
-            note_scoring(report, protocol, recipe, result)
+            note_scoring(report, who, result)
             save_fold(kept, result, who)
             if console is not None:
-                console.print(_line(result), soft_wrap=True)
+                console.print(_line(result), markup=False, soft_wrap=True)
     found = _found(kept, planned, who)
     if protocol == "minutes" and begun is not None:
         write_minutes(report, begun.title, planned, found, who)
     else:
         write_judged(report, who, names)
     if console is not None:
-        console.print(f"Report in {report}", soft_wrap=True)
+        console.print(f"Report in {report}", markup=False, soft_wrap=True)
     return found
+
+
+def _plan(
+    files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int, begun: Bundle | None, only: Sequence[str]
+) -> list[Round]:
+    """All rounds, before the first is run: what can't be done is said before hours are spent."""
+    planned = list(rounds(files, recipe, protocol, seed))
+    if begun is not None and begun.manifest.labels != files[0].labels.names:
+        planned = [each for each in planned if each.people.train]  # a bundle of other labels has no score of its own
+    if not any(_scored(each, only) for each in planned):
+        raise DataError(f"no round of `{protocol}` scores {', '.join(only) or 'anybody'}: nobody tests there")
+    return planned
+
+
+def _scored(each: Round, only: Sequence[str]) -> list[str]:
+    """The data sets that a round scores; none if it is none of those that are asked for."""
+    scored = [file.dataset for file, _ in each.people.test]
+    return scored if not only or set(only) & set(scored) else []
 
 
 # --- one round -----------------------------------------------------------------------------------

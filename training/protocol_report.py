@@ -1,12 +1,13 @@
 """The report of protocols: one table of all that a folder keeps, recipe beside recipe, and when people were scored.
 
-What lies in the folder:
+What lies in the folder, beside what a training run or the protocol `minutes` may have put there:
 
-    <protocol>/<recipe>/folds/               what each round gave (`training.folds`)
-    scorings.jsonl                           a line for each time that people were scored, never taken back
-    metrics.json, report.md, scores.png      all rounds of the same files, labels and seed
+    <protocol>/<recipe>/folds/             what each round gave (`training.folds`)
+    judged.jsonl                           a line for each time that people were scored, never taken back
+    judged.json, judged.md, judged.png     all rounds of the same files, labels and seed
 """
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +28,7 @@ MEANING: Mapping[Protocol, str] = {
     "people": "each data set by itself, in folds by person: nobody is in two of them",
     "seeds": "the recipe's test people, by networks that differ in nothing but the seed",
 }
-SCORINGS = "scorings.jsonl"
-_SHARED = ("data", "labels", "seed")  # what rounds in one table have in common
+LOG = "judged.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,39 +46,40 @@ def rounds_folder(report: Path, protocol: str, recipe: str) -> Path:
     return report / protocol / recipe
 
 
-def note_scoring(report: Path, protocol: str, recipe: str, result: FoldResult) -> None:
-    """Add to the log that a data set's test people were scored."""
+def note_scoring(report: Path, who: Identity, result: FoldResult) -> None:
+    """Add to the log that a data set's people were scored."""
     line = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "protocol": protocol,
-        "recipe": recipe,
+        "protocol": who["protocol"],
+        "recipe": who["recipe"],
         "data_set": result.model,
         "round": result.fold,
         "epochs": result.epochs,
         "windows": int(result.scores.support.sum()),
         "accuracy": round(result.scores.accuracy, 4),
+        "of": _shared(who),
     }
-    with (report / SCORINGS).open("a", encoding="utf-8") as log:
+    with (report / LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
 
 def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
     """Write the figures, the table and the picture of what is kept in `report`; `names` orders the data sets."""
     judged = [found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, who))]
-    write_json(report / "metrics.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
     lines = ["# Judged by people, and by data sets, that no network saw\n"]
     lines += [f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(each.protocol for each in judged)]
     lines += ["", *_table(judged, names), ""]
     lines += [f"- `{each.protocol}`, recipe `{each.recipe}`: {code(each.settings)}" for each in judged]
-    lines += ["", *_log(report), ""]
-    (report / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    lines += ["", "## When people were scored\n", *_logged(report, who), ""]
     accuracy = {
         f"{name}, {each.protocol}, {each.recipe}": [one.scores.accuracy for one in each.results[name]]
         for each in judged
         for name in names
         if name in each.results
     }
-    draw_ranges(report / "scores.png", accuracy, "accuracy")
+    (report / "judged.md").write_text("\n".join(lines), encoding="utf-8")
+    draw_ranges(report / "judged.png", accuracy, "accuracy")
+    write_json(report / "judged.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
 
 
 def _kept(report: Path, protocol: Protocol, recipe: str, who: Identity) -> Judged | None:
@@ -100,7 +101,8 @@ def _kept(report: Path, protocol: Protocol, recipe: str, who: Identity) -> Judge
 
 
 def _shared(who: Identity) -> dict[str, Any]:
-    return {name: who[name] for name in _SHARED if name in who}
+    """What rounds in one table have in common; in which order the files were named makes no difference."""
+    return {"data": sorted(who["data"].split(", ")), **{name: who[name] for name in ("labels", "seed") if name in who}}
 
 
 def _figures(each: Judged, names: Sequence[str]) -> dict[str, Any]:
@@ -157,15 +159,22 @@ def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
     )
 
 
-def _log(report: Path) -> Iterator[str]:
-    """How often, and when, test people were scored: who chooses by scores would have to do so more often than once."""
+def _logged(report: Path, who: Identity) -> Iterator[str]:
+    """How often, and when, people were scored: who chooses by scores would have to do so more often than once."""
     times: dict[tuple[str, ...], list[str]] = {}
-    for line in (report / SCORINGS).read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        times.setdefault((entry["protocol"], entry["recipe"], entry["data_set"]), []).append(entry["date"])
-    yield "## When test people were scored\n"
+    for entry in _entries(report / LOG):
+        if entry.get("of") == _shared(who):
+            times.setdefault((entry["protocol"], entry["recipe"], entry["data_set"]), []).append(entry["date"])
     rows = [
         (*place, str(len(dates)), dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}")
         for place, dates in times.items()
     ]
     yield from table(("protocol", "recipe", "data set", "scorings", "dates"), rows, left=(0, 1, 2, 4))
+
+
+def _entries(log: Path) -> Iterator[dict[str, Any]]:
+    """The log's lines; one that was cut short, as by a full disk, is passed over."""
+    if log.exists():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)

@@ -52,7 +52,8 @@ class Options(Command):
     output: Path = Field(Path("runs/har-cnn"), description="folder of the bundle, named like it")
     report: Path | None = Field(
         None,
-        description="folder of the report and the checkpoint; the output's with -report behind its name without it",
+        description="folder of the report, and of the checkpoint or what rounds gave; without it the output's with "
+        "-report behind its name, of a protocol -judged",
     )
     epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
@@ -68,7 +69,8 @@ def run(options: Options) -> None:
     _refuse_ignored(options)
     labels = Labels(tuple(options.labels)) if options.labels else None
     start = None if options.start is None else find_bundle(options.start)
-    report = options.report or options.output.with_name(f"{options.output.name}-report")
+    about = "report" if options.protocol is None else "judged"
+    report = options.report or options.output.with_name(f"{options.output.name}-{about}")
     if options.protocol is not None:
         judge(
             options.data,
@@ -104,9 +106,5 @@ def run(options: Options) -> None:
 def _refuse_ignored(options: Options) -> None:
     if options.protocol is None and options.only:
         raise FitError("--only chooses among a protocol's rounds: add --protocol")
-    if options.protocol == "minutes" and options.start is None:
-        raise FitError("--protocol minutes goes on from a bundle: name it with --start, such as har-cnn")
-    if options.protocol not in (None, "minutes") and options.start is not None:
-        raise FitError(f"--protocol {options.protocol} fits new networks: leave out --start")
     if options.protocol is not None and options.version is not None:
         raise FitError("--protocol writes no bundle: leave out --version")

@@ -1,15 +1,23 @@
 import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
 from training.files import DataError
+from training.fit import FitError
+from training.folds import FoldResult, kept_fold, save_fold
 from training.protocol import judge
 from training.recipes import RECIPES, held_out
-from training.recordings import ACTIVITIES, DataFile
+from training.recordings import ACTIVITIES, DataFile, Labels
 from training.rounds import Protocol, Round, rounds
+from training.scores import score
 
 DEFAULT = RECIPES["default"]
 
@@ -101,11 +109,11 @@ def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
     first, resumed = run(resume=False), run(resume=True)
     assert len(first) == 3
     assert resumed == first  # read, not run again
-    (judged,) = json.loads((report / "metrics.json").read_text())["judged"]
+    (judged,) = judged_in(report)
     assert (judged["protocol"], judged["recipe"]) == ("people", "default")
     assert len(judged["results"]["WISDM v1.1"]["accuracy"]) == 3
-    assert "| people | WISDM v1.1 |" in (report / "report.md").read_text()
-    assert (report / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "| people | WISDM v1.1 |" in (report / "judged.md").read_text()
+    assert (report / "judged.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path
     judge([data], report, "seeds", epochs=1)
     judge([data], report, "seeds", epochs=1)
 
-    rows = [line.split(" | ") for line in (report / "report.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
+    rows = [line.split(" | ") for line in (report / "judged.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
     scored = {row[0].strip("| "): [cell.strip("| ") for cell in row[3:]] for row in rows if len(row) > 5}
     assert scored["people"][0::4] == ["4", "4"]
     assert scored["people"][3] != scored["people"][7]
@@ -126,20 +134,82 @@ def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path
     assert logged == [("people", "default", "4"), ("people", "article", "4"), ("seeds", "default", "10")]
 
 
-def test_rounds_of_other_settings_or_data_stay_out_of_the_table(tmp_path: Path) -> None:
+def judged_in(report: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((report / "judged.json").read_text())["judged"]
+    return found
+
+
+def test_rounds_of_other_data_labels_or_seed_stay_out_of_the_table_and_the_last_settings_count(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    other = write_wisdm(tmp_path / "other.txt", people=("1", "2", "3", "7"))
     report = tmp_path / "report"
     judge([data], report, "people", recipe="article", epochs=2)
+    judge([data], report, "people", recipe="article", epochs=1)
     judge([data], report, "people", epochs=1)
-    before = json.loads((report / "metrics.json").read_text())["judged"]
-    other = write_wisdm(tmp_path / "other.txt", people=("1", "2", "3", "7"))
+    same = judged_in(report)
+    judge([data], report, "people", epochs=1, seed=1)
+    seeded = judged_in(report)
+    judge([data], report, "people", epochs=1, labels=Labels(ACTIVITIES[::-1]))
+    named = judged_in(report)
     judge([other], report, "people", epochs=1)
-    after = json.loads((report / "metrics.json").read_text())["judged"]
 
-    assert [each["recipe"] for each in before] == ["default", "article"]
-    assert "epochs=2" in before[1]["settings"]
-    assert [each["recipe"] for each in after] == ["default"]
-    assert len(after[0]["results"]["WISDM v1.1"]["accuracy"]) == 4
+    assert [each["recipe"] for each in same] == ["default", "article"]
+    assert "epochs=1" in same[1]["settings"]
+    assert [each["recipe"] for each in seeded] == ["default"]
+    assert [each["recipe"] for each in named] == ["default"]
+    (last,) = judged_in(report)
+    assert len(last["results"]["WISDM v1.1"]["accuracy"]) == 4
+    assert "| people | default | WISDM v1.1 | 4 |" in (report / "judged.md").read_text()
+
+
+def test_the_order_of_the_files_makes_no_difference_to_the_table(tmp_path: Path) -> None:
+    first, second = csv_of(tmp_path / "first.csv"), csv_of(tmp_path / "second.csv")
+    judge([first, second], tmp_path / "report", "people", epochs=1)
+    judge([second, first], tmp_path / "report", "data-sets", epochs=1)
+    assert [each["protocol"] for each in judged_in(tmp_path / "report")] == ["data-sets", "people"]
+
+
+def csv_of(path: Path) -> Path:
+    """Recordings of three people whose names no other file has."""
+    lines = [
+        f"{path.stem}-{person},{activity},{1_000_000 * number + 50 * step},{math.sin(step)},{9.8 * number},1"
+        for person in range(3)
+        for number, activity in enumerate(ACTIVITIES)
+        for step in range(120)
+    ]
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *lines]) + "\n")
+    return path
+
+
+def cut_short(log: Path) -> None:
+    log.write_bytes(log.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, cut_short])
+def test_a_log_that_is_gone_or_cut_short_costs_no_round(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    judge([data], tmp_path / "report", "people", epochs=1)
+    spoil(tmp_path / "report" / "judged.jsonl")
+    found = judge([data], tmp_path / "report", "people", epochs=1, resume=True)
+    assert len(found["WISDM v1.1"]) == 3
+    assert "| people | WISDM v1.1 |" in (tmp_path / "report" / "judged.md").read_text()
+
+
+def test_a_folder_that_a_training_run_reported_to_serves_too(tmp_path: Path) -> None:
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    (tmp_path / "scorings.jsonl").write_text('{"at": "2026-01-01", "dataset": "WISDM v1.1"}\n')
+    (tmp_path / "report.md").write_text("of a training run")
+    judge([data], tmp_path, "people", epochs=1)
+    assert (tmp_path / "report.md").read_text() == "of a training run"
+
+
+def test_two_at_once_keep_what_they_found_in_one_folder(tmp_path: Path) -> None:
+    result = FoldResult("ours", 0, score(ACTIVITIES, np.arange(6), np.eye(6, dtype=np.float32)), 1, 1, 0.0)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(save_fold, tmp_path, result, {"seed": 1}) for _ in range(200)]:
+            done.result()
+    assert kept_fold(tmp_path, "ours", 0, {"seed": 1}) is not None
+    assert len(list((tmp_path / "folds").iterdir())) == 1
 
 
 def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
@@ -150,3 +220,15 @@ def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
         judge([data], tmp_path / "report", "people")
     with pytest.raises(DataError, match="no data set 'others'"):
         judge([data], tmp_path / "report", "seeds", only=["others"])
+    with pytest.raises(FitError, match="name it with --start"):
+        judge([data], tmp_path / "report", "minutes")
+    with pytest.raises(FitError, match="leave out --start"):
+        judge([data], tmp_path / "report", "people", start=tmp_path)
+
+
+def test_a_data_set_in_which_nobody_tests_is_no_round_s(tmp_path: Path) -> None:
+    many = write_wisdm(tmp_path / "many.txt", people=("1", "7", "30"))
+    few = tmp_path / "few.csv"
+    few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
+    with pytest.raises(DataError, match="no round of `seeds` scores few: nobody tests there"):
+        judge([many, few], tmp_path / "report", "seeds", only=["few"])
