@@ -258,10 +258,11 @@ def test_a_checkpoint_of_other_labels_is_of_another_run(folder: Path, tmp_path: 
         )
 
 
-def test_of_the_six_a_checkpoint_says_nothing_as_before(tmp_path: Path) -> None:
-    file = read_file(write_csv(tmp_path / "six.csv", ["Walking"]))
-    assert file.labels == SIX
-    assert "labels" not in identity_of([file], RECIPES["default"])
+def test_a_checkpoint_says_its_labels_be_they_the_six_or_others(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", ["Walking"])
+    six, own = (identity_of([read_file(path, labels=labels)], RECIPES["default"]) for labels in (SIX, Labels(OWN)))
+    assert six["labels"] == repr(SIX.names)
+    assert {name for name in six if six[name] != own[name]} == {"labels"}
 
 
 def test_without_labels_those_of_the_start_are_learned_and_it_is_compared_with(folder: Path, tmp_path: Path) -> None:
