@@ -116,8 +116,8 @@ def _learning(left_out: DataFile, others: Sequence[DataFile], recipe: Recipe) ->
     """Part the people of the others; raises `DataError` where too few are left."""
     left = [file for file in others if file.recordings]
     with contextlib.suppress(DataError):  # which would not say who was left out
-        if left and (people := split(left, recipe)).train:
-            return people
+        if left:
+            return split(left, recipe)
     raise DataError(
         f"without {left_out.dataset} and its people too few are left to learn from in "
         f"{', '.join(file.dataset for file in others)}: give more people, put data sets of the same people together "
