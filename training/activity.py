@@ -164,7 +164,7 @@ def train_activity(
             console.print(comparison_table(comparison))
         if incomparable:
             console.print(incomparable, soft_wrap=True, markup=False)
-        console.print(told(bundle, output, report, replaced), soft_wrap=True)
+        console.print(told(bundle, output, report, replaced), soft_wrap=True, markup=False)
     return Trained(bundle, tests)
 
 
@@ -179,6 +179,7 @@ def _with_windows(people: People, console: Console | None) -> People:
                 f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
                 "MotionSense's by name",
                 soft_wrap=True,
+                markup=False,
             )
     return dataclasses.replace(people, test=tested)
 

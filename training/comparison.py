@@ -182,7 +182,7 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
 def comparison_table(comparison: Comparison) -> Table:
     """Draw it for a terminal."""
     drawn = Table(
-        title=f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}",
+        title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
         caption=f"shares that are right; intervals by drawing again from {comparison.drawn}",
     )
     for number, column in enumerate(_COLUMNS):

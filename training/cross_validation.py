@@ -79,7 +79,7 @@ def cross_validate(
     }
     _write(report, material, recipes, {model: found for model, found in results.items() if found}, folds, command)
     if console is not None:
-        console.print(f"Report in {report}", soft_wrap=True)
+        console.print(f"Report in {report}", soft_wrap=True, markup=False)
     return results
 
 

@@ -83,7 +83,11 @@ def evaluate_bundle(
     learned = {data.sha256 for data in bundle.manifest.training.data}
     known = ", ".join(file.name for file in files if file.sha256 in learned)
     if known and people is None and console is not None:
-        console.print(f"{bundle.title} has learned from people of {known}: name others with --people", soft_wrap=True)
+        console.print(
+            f"{bundle.title} has learned from people of {known}: name others with --people",
+            soft_wrap=True,
+            markup=False,
+        )
     if console is not None:
         for evaluation in evaluations:
             console.print(table(evaluation))
@@ -186,7 +190,7 @@ def table(evaluation: Evaluation) -> Table:
     """The figures of one evaluation, class by class."""
     scores = evaluation.scores
     drawn = Table(
-        title=f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}",
+        title=escape(f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}"),
         caption=f"accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, "
         f"calibration error {scores.calibration_error:.3f}",
     )

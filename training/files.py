@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 import rich.progress
 from rich.console import Console
+from rich.markup import escape
 
 MAX_CONTENT_BYTES = 4 << 30
 BLOCK_BYTES = 4 << 20
@@ -48,7 +49,7 @@ def opened(path: Path, console: Console | None = None) -> Iterator[io.BufferedRe
     """
     quiet = console is None or not console.is_terminal  # elsewhere a bar leaves an empty line
     with rich.progress.open(
-        path, "rb", description=f"Reading {path.name}", console=console, disable=quiet, transient=True
+        path, "rb", description=f"Reading {escape(path.name)}", console=console, disable=quiet, transient=True
     ) as raw:
         yield io.BufferedReader(_Bounded(_decompressed(raw)), BLOCK_BYTES)
 

@@ -219,10 +219,10 @@ def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer
 
 def _resume(run: _Run, checkpoint: Path, identity: Mapping[str, Any], console: Console) -> None:
     if not checkpoint.exists():
-        console.print(f"No checkpoint at {checkpoint}: starting from the beginning", soft_wrap=True)
+        console.print(f"No checkpoint at {checkpoint}: starting from the beginning", soft_wrap=True, markup=False)
         return
     _restore(run, checkpoint, identity)
-    console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True)
+    console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True, markup=False)
 
 
 def _all_epochs(run: _Run, task: Task, settings: FitSettings, console: Console, save: Callable[[], None]) -> None:

@@ -60,9 +60,11 @@ def read_kept(
         recordings = list(_recordings(data, name, dataset, labels, tally, windows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {name} as Parquet: {error}") from error
-    if not recordings and tally.dropped[Defect.DUPLICATE]:
+    if recordings or tally.dropped[Defect.OUT_OF_RANGE]:  # of those without any the caller says what became of all rows
+        return recordings
+    if tally.dropped[Defect.DUPLICATE]:
         raise DataError(f"all windows in {name} that have an activity are in other files: leave it out")
-    if not recordings and tally.dropped[Defect.NOT_LABELLED]:
+    if tally.dropped[Defect.NOT_LABELLED]:
         raise DataError(
             f"none of the {tally.dropped[Defect.NOT_LABELLED]:,} windows in {name} has an activity: fill in that column"
         )
@@ -85,10 +87,10 @@ def _recordings(
                     raise DataError(f"{name} gives the window of {device!r} at {start_ms} {which}: which is it?")
                 tally.dropped[Defect.DUPLICATE] += 1
                 continue
-            windows[device, start_ms] = code, name
             if (np.abs(xyz) > MAX_ABS_VALUE).any():
                 tally.dropped[Defect.OUT_OF_RANGE] += 1
             else:
+                windows[device, start_ms] = code, name
                 if code == OTHER_ACTIVITY:
                     tally.others[activity] += WINDOW_SLOTS
                 yield _recording(dataset, device, start_ms, placement or "pocket", code, xyz)

@@ -43,7 +43,7 @@ def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console)
     command = f"stridecast train lag-series --epochs {epochs} --seeds {seeds}"
     write_report(report, fitted, command=command, seconds=time.monotonic() - began)
     console.print(_table(fitted))
-    console.print(f"Report in {report}", soft_wrap=True)
+    console.print(f"Report in {report}", soft_wrap=True, markup=False)
     return fitted
 
 

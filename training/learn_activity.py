@@ -4,8 +4,9 @@ All runs of `stridecast train activity` are made of this: the fit of a bundle, a
 """
 
 import dataclasses
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from training.evaluate import labels_of
 from training.files import DataError
 from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, predict
 from training.frames import rows_cut_straight, served_frames
-from training.recipes import FINE_TUNING, Recipe, held_out, public_part
+from training.recipes import FINE_TUNING, Recipe, are_numbers, held_out
 from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
@@ -49,38 +50,58 @@ class People:
     test: list[tuple[DataFile, list[Recording]]]
 
 
-def split(files: Sequence[DataFile], recipe: Recipe) -> People:
-    """Part people as `held_out` says; raises `DataError` where nobody would validate.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Who of a file trains, validates and tests, by name."""
+
+    file: DataFile
+    train: set[str]
+    validation: set[str]
+    test: set[str]
+
+
+def parts_of(files: Sequence[DataFile], recipe: Recipe) -> list[Part]:
+    """Part the people of each file as `held_out` says, those of kept windows last.
 
     Windows that a worker kept were chosen for being doubtful: to validate or to test by them would make a model less
     sure, or look worse, than it is. They only train, without those of people who test or validate by recordings.
     """
-    parts = People(files[0].labels, [], [], [])
     ordinary = [file for file in files if file.kind != "kept"]
+    parts, unlearned = [], set()
+    for file in ordinary:
+        people = held_out(file, ordinary)
+        test, validation = set(people.test), set() if recipe.validation_share else set(people.validation)
+        if not are_numbers(file):
+            unlearned |= test | validation
+        parts.append(Part(file, file.people - test - validation, file.people & validation, file.people & test))
+    return parts + [Part(file, file.people - unlearned, set(), set()) for file in files if file.kind == "kept"]
+
+
+def split(files: Sequence[DataFile], recipe: Recipe) -> People:
+    """The recordings of each part as `parts_of` has it; raises `DataError` where nobody would validate."""
+    parts = People(files[0].labels, [], [], [])
     names = ", ".join(file.dataset for file in files)
-    if not ordinary:
+    if all(file.kind == "kept" for file in files):
         raise DataError(
             f"{names}: windows that a worker kept were chosen for being doubtful, so they only train: add ordinary "
             "recordings, of somebody who validates and of others who test"
         )
-    unlearned: set[str] = set()
-    for file in ordinary:
-        people = held_out(file, ordinary)
-        validating = () if recipe.validation_share else people.validation
-        parts.test.append((file, [r for r in file.recordings if r.person in people.test]))
-        parts.validation.extend(r for r in file.recordings if r.person in validating)
-        parts.train.extend(r for r in file.recordings if r.person not in {*people.test, *validating})
-        if public_part(file) is None:  # a public set's people have a number at most in common with anybody else's
-            unlearned.update(people.test, validating)
-    for file in files:
-        if file.kind == "kept":
-            parts.train.extend(r for r in file.recordings if r.person not in unlearned)
+    for part in parts_of(files, recipe):
+        if part.file.kind != "kept":
+            parts.test.append((part.file, recordings_of(part.file, part.test)))
+        parts.validation.extend(recordings_of(part.file, part.validation))
+        parts.train.extend(recordings_of(part.file, part.train))
     if not recipe.validation_share and not (parts.train and parts.validation):
         raise DataError(
             f"{names}: it takes two people to train, one of whom validates, and a third to test; the column person "
             "tells them apart"
         )
     return parts
+
+
+def recordings_of(file: DataFile, people: Collection[str]) -> list[Recording]:
+    """A file's recordings of some people, in its order."""
+    return [recording for recording in file.recordings if recording.person in people]
 
 
 # --- frames --------------------------------------------------------------------------------------
@@ -293,9 +314,14 @@ def _taken_over(start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequen
 
 def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
     """What a checkpoint or a round's result belongs to, apart from its settings."""
-    labels = files[0].labels
-    # Unsaid of the six, as it was when there were no others: what was kept then is still good.
-    return ({} if labels == SIX else {"labels": repr(labels.names)}) | {
+    parts = [
+        (part.file.dataset, sorted(part.train), sorted(part.validation), sorted(part.test))
+        for part in parts_of(files, recipe)
+    ]
+    return {
+        "labels": repr(files[0].labels.names),
+        # By another rule, who tests now may have been learned from then.
+        "parts": hashlib.sha256(repr(parts).encode()).hexdigest()[:12],
         "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
         "recipe": recipe.name,
         "augmentation": repr(recipe.augmentation),

@@ -6,8 +6,8 @@ Labels, data sets, people and files are named by others: their names may hold wh
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-# Between letters an underscore is one.
-_SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<!\w)_|_(?!\w)")
+# An underscore between two letters or digits emphasises nothing; beside another underscore it may.
+_SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def plain(text: str) -> str:

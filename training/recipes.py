@@ -40,7 +40,8 @@ class HeldOut:
     validation: Collection[str]
 
 
-# By the kind of the file, or a CSV's data set: public sets whose people were parted before there was a rule by name.
+# By the kind of the file, or a CSV's data set: public sets whose people were parted before there was a rule by name. A
+# set has these people under this name alone; an extract of another name is parted like anybody's file.
 HELD_OUT: Mapping[str, HeldOut] = {
     # The literature's test people; to validate, people who show all six activities.
     "wisdm": HeldOut(test=tuple(str(user) for user in range(29, 37)), validation=("7", "12", "20", "27")),
@@ -62,32 +63,42 @@ HASH_KEY = "stridecast 169 "
 
 
 def held_out(file: DataFile, files: Sequence[DataFile] = ()) -> HeldOut:
-    """Say who of a file of recordings is held out: those of `HELD_OUT`, or by the names of the people of another file.
+    """Say who of a file of recordings is held out: those of `HELD_OUT`, or by the names of its people.
 
-    Where such `files` share people, who are then the same people, they are parted together, for of few it depends on
-    who there is.
+    Who is in two of the `files` by one name is one person, and has one part in both. So people of a public set have
+    the part that they have there, and files that share others are parted together, for of few it depends on who there
+    is. None of this is so of a file whose people `are_numbers`.
     """
-    if (public := public_part(file)) is not None:
-        return public
-    return parted(_together(file.people, [other for other in files if public_part(other) is None]))
+    if are_numbers(file):
+        return HELD_OUT[file.kind]
+    named = [file, *(other for other in files if not are_numbers(other))]
+    public = [(other.people, part) for other in named if (part := _public_part(other)) is not None]
+    test = [person for _, part in public for person in part.test]
+    validation = [person for _, part in public for person in part.validation if person not in test]
+    settled = set(test).union(validation, *(people for people, _ in public))
+    rest = parted(_together(file.people - settled, [other.people - settled for other in named]))
+    return HeldOut(test=(*test, *rest.test), validation=(*validation, *rest.validation))
 
 
-def public_part(file: DataFile) -> HeldOut | None:
-    """Who of a public set is held out; None for other files, and for one that only has a public set's name."""
-    if file.kind != "csv":
-        return HELD_OUT.get(file.kind)
-    named = HELD_OUT.get(file.dataset)
+def are_numbers(file: DataFile) -> bool:
+    """Whether a file's people are numbers of its own, which say nothing of people who are called so in other files."""
+    return file.kind in ("wisdm", "motionsense")
+
+
+def _public_part(file: DataFile) -> HeldOut | None:
+    """Who of a public set of CSV is held out; None for other files, and for one that only has a public set's name."""
+    named = HELD_OUT.get(file.dataset) if file.kind == "csv" else None
     return named if named is not None and file.people & {*named.test, *named.validation} else None
 
 
 def parted(people: Collection[str]) -> HeldOut:
     """Part people by the hashes of their names alone, in [0, 1): the lowest fifth tests, the next tenth validates.
 
-    So nobody's part changes when people come. Of few people a part may be nobody's; by rank of hash then of three or
-    more the lowest tests, the next after those who test validates, and the highest trains; of two the lower one
-    validates, and one alone trains. While that lasts, it may change as people come: never from training to test or back
-    at once, but in two steps, by way of validation. Once each part is somebody's by name, it stays so. Of two or more,
-    whoever trains will only ever test if the names of all of them said so.
+    Once each part is somebody's by name, nobody's part changes, whoever comes. Of few people a part may be nobody's; by
+    rank of hash then of three or more the lowest tests, the next after those who test validates, and the highest
+    trains; of two the lower one validates, and one alone trains. While that lasts, parts may change as people come. Of
+    two or more, whoever trains will only ever test if the names of all of them said so. If one person comes at a time,
+    nobody goes straight from training to test, or back; if two or more come at once, somebody who tested may train.
     """
     ranked = sorted(people, key=lambda name: (hashed(name), name))
     below = [sum(hashed(name) < bound for name in ranked) for bound in (TEST_BELOW, VALIDATION_BELOW)]
@@ -101,8 +112,9 @@ def hashed(name: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{HASH_KEY}{name}".encode()).digest()[:6]) / 2**48
 
 
-def _together(people: set[str], files: Sequence[DataFile]) -> set[str]:
-    while joined := [file.people for file in files if file.people & people and not file.people <= people]:
+def _together(people: set[str], files: Sequence[set[str]]) -> set[str]:
+    """All people of the files that share somebody with `people`, or with a file that does."""
+    while joined := [others for others in files if others & people and not others <= people]:
         people = people.union(*joined)
     return people
 

@@ -3,6 +3,7 @@
 A round is a function of the files, the recipe, the seed and its name alone.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Sequence
@@ -13,8 +14,8 @@ import numpy as np
 
 from training.files import DataError
 from training.frames import served_frames
-from training.learn_activity import People, split
-from training.recipes import Recipe, hashed, public_part
+from training.learn_activity import Part, People, parts_of, recordings_of, split
+from training.recipes import Recipe, are_numbers, hashed
 from training.recordings import DataFile, Recording, by_number
 
 Protocol = Literal["data-sets", "people", "seeds", "minutes"]
@@ -22,6 +23,7 @@ Protocol = Literal["data-sets", "people", "seeds", "minutes"]
 FOLDS = 5
 SEEDS = 5
 ORDERS = 3
+MANY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +45,53 @@ class Round:
 
 
 def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Round]:
-    """Yield the protocol's rounds, in order."""
+    """The protocol's rounds, in order; raises `DataError` where one of them could not be fitted or scored."""
+    found = list(_planned(files, recipe, protocol, seed))
+    for each in found:
+        _check(each, recipe, fitted=protocol != "minutes" or bool(each.labelled))
+    return iter(found)
+
+
+def _planned(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Round]:
     if protocol == "data-sets":
         yield from _without_each(files, recipe, seed)
     elif protocol == "people":
         for file in _ordinary(files, protocol):
             yield from _folds_by_person(file, recipe, seed)
     elif protocol == "minutes":
-        each_file = [_more_and_more(file, recipe, seed) for file in _ordinary(files, protocol)]
+        each_file = [_more_and_more(part, seed) for part in parts_of(_ordinary(files, protocol), recipe)]
         # Order by order, so that what was interrupted has all data sets in fewer orders.
         yield from sorted(itertools.chain.from_iterable(each_file), key=lambda each: each.seed)
     else:
+        people = split(files, recipe)
+        people = dataclasses.replace(
+            people, test=[(file, recordings) for file, recordings in people.test if recordings]
+        )
+        if not people.test:
+            raise DataError("nobody tests: it takes three people, or WISDM's or MotionSense's by name")
         for number in range(SEEDS):
-            people = split(files, recipe)
-            tested = [(file, recordings) for file, recordings in people.test if recordings]
-            if not tested:
-                raise DataError("nobody tests: it takes three people, or WISDM's or MotionSense's by name")
-            people = dataclasses.replace(people, test=tested)
             yield Round(f"seed {seed + number}", number, people, seed + number)
+
+
+def _check(each: Round, recipe: Recipe, *, fitted: bool) -> None:
+    """Refuse what could not be fitted, after hours of other rounds perhaps, and a score of nothing."""
+    parts = [(f"tests on {file.dataset}", recordings) for file, recordings in each.people.test]
+    if fitted:
+        parts.append(("trains", each.people.train))
+        if not recipe.validation_share:
+            parts.append(("validates", each.people.validation))
+    for does_what, recordings in parts:
+        if not any(len(served_frames([recording])) for recording in recordings):
+            raise DataError(
+                f"{each.name}: nobody who {does_what} shows a complete window, which is 4 s of one activity without a "
+                f"gap ({_people_of(recordings)}): leave them out of the data, or give more of them"
+            )
+
+
+def _people_of(recordings: Sequence[Recording]) -> str:
+    people = sorted({(recording.dataset, *by_number(recording.person)) for recording in recordings})
+    some = ", ".join(f"{person} of {dataset}" for dataset, _, person in people[:MANY])
+    return f"{some} and {len(people) - MANY} more" if len(people) > MANY else some or "there is nobody"
 
 
 def _ordinary(files: Sequence[DataFile], protocol: Protocol) -> Sequence[DataFile]:
@@ -76,14 +107,27 @@ def _without_each(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Itera
     if len(ordinary) < 2:
         raise DataError("leaving out a data set takes two at least, beside windows that a worker kept")
     for left_out in ordinary:
-        others = split([_without(left_out, file) for file in files if file is not left_out], recipe)
-        people = dataclasses.replace(others, test=[(left_out, list(left_out.recordings))])
+        others = [_without(left_out, file) for file in files if file is not left_out]
+        people = dataclasses.replace(_learning(left_out, others, recipe), test=[(left_out, list(left_out.recordings))])
         yield Round(f"without {left_out.dataset}", 0, people, seed)
 
 
+def _learning(left_out: DataFile, others: Sequence[DataFile], recipe: Recipe) -> People:
+    """Part the people of the others; raises `DataError` where too few are left."""
+    left = [file for file in others if file.recordings]
+    with contextlib.suppress(DataError):  # which would not say who was left out
+        if left:
+            return split(left, recipe)
+    raise DataError(
+        f"without {left_out.dataset} and its people too few are left to learn from in "
+        f"{', '.join(file.dataset for file in others)}: give more people, put data sets of the same people together "
+        "into one, or leave one out"
+    )
+
+
 def _without(left_out: DataFile, file: DataFile) -> DataFile:
-    """Leave out those who are in two files by one name; the public sets' people only have the same numbers."""
-    if public_part(file) is not None or public_part(left_out) is not None:
+    """Leave out those who are in two files by one name, but for numbers, which are others in each file."""
+    if are_numbers(file) or are_numbers(left_out):
         return file
     return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
 
@@ -103,36 +147,44 @@ def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Roun
             number,
             People(
                 file.labels,
-                train=[r for r in file.recordings if r.person not in tested | validating],
-                validation=[r for r in file.recordings if r.person in validating],
-                test=[(file, [r for r in file.recordings if r.person in tested])],
+                train=recordings_of(file, file.people - tested - validating),
+                validation=recordings_of(file, validating),
+                test=[(file, recordings_of(file, tested))],
             ),
             seed,
         )
 
 
-def _more_and_more(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Round]:
+def _more_and_more(part: Part, seed: int) -> Iterator[Round]:
     """Score the bundle itself, and then what goes on from it with 2, 4, 8 and so on, and all people, in some orders.
 
-    Of those that were labelled some validate, as with somebody who has no more. One alone does not do.
+    Who tests does so when a bundle is trained on all the files, too. Of those that were labelled some validate, as with
+    somebody who has no more. One alone does not do.
     """
-    parts = split([file], recipe)
-    ((_, tested),) = parts.test
-    testing, named = {r.person for r in tested}, {r.person for r in parts.validation}
-    shown = {person for person in file.people - testing if len(served_frames(_of(file, {person})))}
-    if len(shown) < 2 or not len(served_frames(tested)):
-        raise DataError(f"{file.dataset}: `minutes` takes three people with complete windows, one of whom tests")
-    yield Round(f"{file.dataset}, the bundle itself", 0, People(file.labels, [], [], parts.test), seed)
+    file = part.file
+    test = [(file, recordings_of(file, part.test))]
+    shown = {person for person in file.people - part.test if len(served_frames(recordings_of(file, {person})))}
+    if len(shown) < 2 or not len(served_frames(test[0][1])):
+        raise DataError(
+            f"{file.dataset}: `minutes` takes three people with complete windows, one of whom tests: give more people, "
+            "or put data sets of the same people together into one"
+        )
+    yield Round(f"{file.dataset}, the bundle itself", 0, People(file.labels, [], [], test), seed)
     number = 0
     for order in range(ORDERS):
         people = np.random.default_rng((seed, order)).permutation(sorted(shown, key=by_number)).tolist()
         for size in sizes(len(people)):
             number += 1
-            validating = _validating(people[:size], named)
+            validating = _validating(people[:size], part.validation)
             yield Round(
                 f"{file.dataset}, order {order + 1} of {ORDERS}, {size} people",
                 number,
-                People(file.labels, _of(file, set(people[:size]) - validating), _of(file, validating), parts.test),
+                People(
+                    file.labels,
+                    recordings_of(file, set(people[:size]) - validating),
+                    recordings_of(file, validating),
+                    test,
+                ),
                 seed + order,
             )
 
@@ -146,7 +198,3 @@ def _validating(people: Sequence[str], named: Collection[str]) -> set[str]:
     """Those of some people who would validate if there were no others, as `training.recipes.parted` has it."""
     ranked = sorted(people, key=hashed)
     return set([person for person in ranked if person in named][: len(ranked) - 1] or ranked[:1])
-
-
-def _of(file: DataFile, people: Collection[str]) -> list[Recording]:
-    return [recording for recording in file.recordings if recording.person in people]

@@ -134,7 +134,7 @@ def train_text(
     if console is not None:
         for test in tests:
             console.print(table(test))
-        console.print(told(bundle, output, report, replaced), soft_wrap=True)
+        console.print(told(bundle, output, report, replaced), soft_wrap=True, markup=False)
     return Trained(bundle, tests)
 
 

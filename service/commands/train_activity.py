@@ -22,9 +22,10 @@ class Options(Command):
     timestamp (milliseconds, or ISO 8601), x, y, z (m/s², gravity included), and perhaps placement and recording; plain
     or compressed; and Parquet of windows that a worker kept, once their column activity has been filled in. Test people
     are held out, and scored once, at the end: of WISDM, MotionSense and five more public sets those of a list, of other
-    files about a fifth, by a hash of the person's name, so that nobody's part changes as people come. Kept windows only
-    train. With a protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on
-    people, or data sets, that it never saw, or what more labelling buys.
+    files about a fifth, by a hash of the person's name: once there are so many people that somebody's name says test,
+    somebody's validation and somebody's training, nobody's part changes, whoever comes. Kept windows only train. With a
+    protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on people, or
+    data sets, that it never saw, or what more labelling buys.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")

@@ -240,6 +240,23 @@ def test_a_checkpoint_with_another_share_of_strangers_is_of_another_run(data: Pa
     assert identity_of(files, default) != identity_of(files, dataclasses.replace(default, stranger_share=0.0))
 
 
+def test_a_checkpoint_of_people_who_were_parted_otherwise_is_of_another_run(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was gone on from, though it had learned from who tests now."""
+    files = read_files([data])
+    by_recipe = {name: identity_of(files, recipe)["parts"] for name, recipe in RECIPES.items()}
+    before = identity_of(files, RECIPES["default"])
+    assert identity_of(files, RECIPES["default"]) == before
+    assert len(set(by_recipe.values())) == 2
+    wisdm = HELD_OUT["wisdm"]
+    monkeypatch.setattr(
+        "training.recipes.HELD_OUT", {"wisdm": dataclasses.replace(wisdm, test=wisdm.validation, validation=wisdm.test)}
+    )
+    after = identity_of(files, RECIPES["default"])
+    assert {name for name in before if before[name] != after[name]} == {"parts"}
+
+
 def test_of_wisdm_the_people_of_the_literature_test() -> None:
     wisdm = HELD_OUT["wisdm"]
     assert set(wisdm.test) == {"29", "30", "31", "32", "33", "34", "35", "36"}

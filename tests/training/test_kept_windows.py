@@ -202,6 +202,18 @@ def test_a_wild_value_costs_only_its_own_window(kept: Callable[..., Any], writte
     assert file.dropped == {Defect.OUT_OF_RANGE: 1}
 
 
+def test_a_wild_window_that_is_there_twice_is_in_no_other_file(
+    kept: Callable[..., Any], written: Callable[[Any], Path]
+) -> None:
+    """It was told that all its windows were in other files, which there weren't."""
+    wild = kept(["Walking"], frame=pa.array([np.full(240, 1001, np.float32)]))
+    with pytest.raises(DataError, match=r"holds no readings .* rows left out: 2 out of range"):
+        read_file(written(pa.concat_tables([wild, wild])))
+    unlabelled = kept([None], ["other"], frame=pa.array([np.zeros(240, np.float32)]))
+    with pytest.raises(DataError, match=r"rows left out: 1 without an activity, 1 out of range"):
+        read_file(written(pa.concat_tables([wild, unlabelled])))
+
+
 def test_other_programs_may_have_written_it_anew(kept: Callable[..., Any], written: Callable[[Any], Path]) -> None:
     """pandas, Polars and DuckDB have types of their own for texts and lists, and more columns may be added."""
     ours = kept(["Walking", "Sitting", None])

@@ -1,13 +1,16 @@
 """Labels of one's own, from a file's rows to a bundle, its scores and what goes on from it."""
 
+import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from rich.control import strip_control_codes
 
 from inference.bundle import Bundle, load_bundle
 from service.cli import main
@@ -17,7 +20,7 @@ from training.activity import train_activity
 from training.bundles import new_network
 from training.comparison import compare_bundles
 from training.datasets import read_file, read_files
-from training.evaluate import evaluate, labels_of, load_activity_bundle
+from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
 from training.files import DataError
 from training.fit import FitError
 from training.learn_activity import _taken_over, identity_of
@@ -90,6 +93,12 @@ def test_a_file_without_any_of_the_labels_says_what_it_has_and_the_flag(tmp_path
     path = write_csv(tmp_path / "mine.csv", ["Cycling", "Sweeping"])
     with pytest.raises(DataError, match=r"none of the activities Downstairs, .*it says Cycling, Sweeping; .*--labels"):
         read_files([path])
+
+
+def test_a_name_in_brackets_is_shown_while_its_file_is_read(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    read_files([write_csv(tmp_path / "a [bold] day.csv", ["Walking"])], console)
+    assert "Reading a [bold] day.csv" in strip_control_codes(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -197,6 +206,30 @@ def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_pictur
     assert (tmp_path / "judged" / "scores.png").exists()
 
 
+def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
+    """What stood in brackets was taken for a colour, and left out."""
+    console = Console(file=io.StringIO(), width=400)
+    written, output, report = ["walking", "Cycling"], tmp_path / "[bold]" / "own", tmp_path / "[red]report"
+    data = [write_csv(tmp_path / "my [bold] days.csv", written), write_csv(tmp_path / "few [b].csv", written, ["9"])]
+
+    def train(output: Path, **more: Any) -> str:
+        train_activity(data, output, report, epochs=1, console=console, **more)
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    shown = train(output, labels=Labels(("Walking", "Cycling")), resume=True)
+    for line in (
+        f"No checkpoint at {report}/checkpoint.safetensors: starting",
+        "Nobody of few [b] tests",
+        "own@1 on my [bold] days, 1 people",
+        f"Bundle own@1 in {output}; report in {report}",
+    ):
+        assert line in shown
+    shown = train(tmp_path / "next", start=output)
+    assert "next@2, beside own@1, on my [bold] days" in shown
+    evaluate_bundle(load_bundle(output), [read_file(data[0], labels=Labels(("Walking", "Cycling")))], console=console)
+    assert "own@1 has learned from people of my [bold] days.csv: name" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:
     found = judge([folder / "mine.csv"], tmp_path, "people", labels=Labels(OWN), epochs=1)
     assert [result.scores.labels for result in found["mine"]] == [OWN] * 3
@@ -225,10 +258,11 @@ def test_a_checkpoint_of_other_labels_is_of_another_run(folder: Path, tmp_path: 
         )
 
 
-def test_of_the_six_a_checkpoint_says_nothing_as_before(tmp_path: Path) -> None:
-    file = read_file(write_csv(tmp_path / "six.csv", ["Walking"]))
-    assert file.labels == SIX
-    assert "labels" not in identity_of([file], RECIPES["default"])
+def test_a_checkpoint_says_its_labels_be_they_the_six_or_others(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", ["Walking"])
+    six, own = (identity_of([read_file(path, labels=labels)], RECIPES["default"]) for labels in (SIX, Labels(OWN)))
+    assert six["labels"] == repr(SIX.names)
+    assert {name for name in six if six[name] != own[name]} == {"labels"}
 
 
 def test_without_labels_those_of_the_start_are_learned_and_it_is_compared_with(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ DEFAULT = RECIPES["default"]
 
 
 def file_of(people: Sequence[str], dataset: str = "ours", kind: Kind = "csv") -> DataFile:
-    recordings = tuple(swinging("Walking", person, dataset=dataset) for person in people)
+    walking = swinging("Walking", dataset=dataset)
+    recordings = tuple(dataclasses.replace(walking, person=person) for person in people)
     return DataFile(f"{dataset}.csv", dataset, kind, dataset, recordings, {})
 
 
@@ -163,16 +164,57 @@ def test_whom_the_shipped_model_never_saw_stays_unseen(dataset: str, test: str, 
     assert sorted(people.test) == test.split()
     assert sorted(people.validation) == validation.split()
     somebody = [*people.test, *people.validation, "x01", "x02"]
-    recordings = tuple(
-        swinging("Walking", str(number), dataset=dataset) for number in range(len(somebody))
-    )  # swinging's phase is the person's number
-    named = tuple(dataclasses.replace(r, person=name) for r, name in zip(recordings, somebody, strict=True))
-    assert held_out(DataFile("", "", "csv", dataset, named, {})) is people
+    assert held_out(file_of(somebody, dataset)) == people
 
 
 def test_a_file_that_only_has_a_public_sets_name_is_parted_by_its_own_people() -> None:
     assert held_out(file_of(numbers(5), "umafall")) == parted(numbers(5))
     assert held_out(file_of(numbers(5), "wisdm")) == parted(numbers(5))
+
+
+UMA = [f"u{number:02d}" for number in range(1, 17)]
+
+
+def test_a_public_sets_people_have_the_part_that_they_have_there_in_another_file() -> None:
+    """The other file was parted by hash: u03, u05 and u07 were learned from in one of the two, and tested."""
+    files = [file_of([*UMA, "new 1", "new 2", "new 3"], "umafall_new"), file_of(UMA, "umafall")]
+    for some in (files, files[::-1]):
+        train, validation, tested = parts_of(split(some, DEFAULT))
+        assert tested & set(UMA) == {"u05", "u10", "u16"}
+        assert validation & set(UMA) == {"u02", "u12"}
+        assert not train & validation
+        assert not train & tested
+        assert all(part & {"new 1", "new 2", "new 3"} for part in (train, validation, tested))
+
+
+def test_whom_a_public_set_holds_out_is_held_out_though_its_copy_lacks_them() -> None:
+    files = [file_of(["u05", "u12", "u01", *numbers(5)]), file_of(["u01", "u02", "u03"], "umafall")]
+    train, validation, tested = parts_of(split(files, DEFAULT))
+    assert (train, validation, tested) == ({"u01", "u03", "2", "3", "4"}, {"u12", "u02", "5"}, {"u05", "1"})
+
+
+def test_who_is_in_two_files_beside_a_public_set_has_one_part() -> None:
+    files = [file_of(["u01", "2", "3", "4"], "monday"), file_of(["u01", "3", "6", "8", "9"], "tuesday")]
+    train, validation, tested = parts_of(split([*files, file_of(UMA, "umafall")], DEFAULT))
+    of_ours = [part - set(UMA) for part in (train, validation, tested)]
+    assert of_ours == [{"2", "3", "6", "9"}, {"8"}, {"4"}]
+
+
+def test_wisdms_and_motionsenses_numbers_are_nobody_elses() -> None:
+    """A 29 of one's own is not WISDM's, who tests."""
+    own = ["29", "7", "20", "1"]
+    files = [
+        file_of(numbers(36), "WISDM v1.1", "wisdm"),
+        file_of(own),
+        file_of(numbers(24), "MotionSense", "motionsense"),
+    ]
+    found = split(files, DEFAULT)
+    tested = {file.dataset: {recording.person for recording in some} for file, some in found.test}
+    assert tested == {
+        "WISDM v1.1": set(HELD_OUT["wisdm"].test),
+        "ours": set(parted(own).test),
+        "MotionSense": set(HELD_OUT["motionsense"].test),
+    }
 
 
 # --- windows that a worker kept ------------------------------------------------------------------
@@ -190,6 +232,18 @@ def test_kept_windows_of_who_tests_or_validates_by_recordings_are_not_learned_fr
     found = split(files[::-1], DEFAULT)
     assert parts_of(found) == ({"2", "8"}, {"4"}, {"5"})
     assert {(r.dataset, r.person) for r in found.train} == {("ours", "2"), ("kept", "2"), ("kept", "8")}
+
+
+def test_by_the_articles_recipe_kept_windows_of_those_who_would_validate_train_as_they_do() -> None:
+    files = [file_of(["4", "5", "2"]), file_of(["4", "5", "2", "8"], "kept", "kept")]
+    found = split(files, RECIPES["article"])
+    assert parts_of(found) == ({"2", "4", "8"}, set(), {"5"})
+    assert {(r.dataset, r.person) for r in found.train if r.person == "4"} == {("ours", "4"), ("kept", "4")}
+
+
+def test_kept_windows_of_whom_a_public_set_of_csv_holds_out_are_not_learned_from() -> None:
+    files = [file_of(UMA, "umafall"), file_of(["u01", "u02", "u05", "phone"], "kept", "kept")]
+    assert {r.person for r in split(files, DEFAULT).train if r.dataset == "kept"} == {"u01", "phone"}
 
 
 def test_devices_that_are_numbered_like_a_public_sets_people_are_others() -> None:
