@@ -202,8 +202,8 @@ def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_pictur
     for line in text.splitlines():
         if line.startswith("| Up"):
             assert line.startswith("| Up\\|down | ")
-    assert "| our\\|own \\$\\_\\$ | 5 |" in (tmp_path / "judged" / "report.md").read_text()
-    assert (tmp_path / "judged" / "scores.png").exists()
+    assert "| seeds | our\\|own \\$\\_\\$ |" in (tmp_path / "judged" / "judged.md").read_text()
+    assert (tmp_path / "judged" / "judged.png").exists()
 
 
 def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
