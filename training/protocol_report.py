@@ -134,7 +134,7 @@ def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
     """A line for each protocol and data set, with the recipes side by side."""
     recipes = list(dict.fromkeys(each.recipe for each in judged))
     by_place = {(each.protocol, each.recipe): each for each in judged}
-    measures = ("rounds", "accuracy", "macro F1", "calibration error")
+    measures = ("rounds", "accuracy", "macro F1", "calibration error, no temperature")
     columns = ("protocol", "data set", "windows", *(f"{recipe}: {what}" for recipe in recipes for what in measures))
     rows = []
     for protocol in MEANING:
