@@ -59,8 +59,10 @@ def note_scoring(report: Path, who: Identity, result: FoldResult) -> None:
         "accuracy": round(result.scores.accuracy, 4),
         "of": _shared(who),
     }
-    with (report / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    log = report / LOG
+    cut_short = log.exists() and not log.read_bytes().endswith(b"\n")  # this line is not to be lost with that one
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write("\n" * cut_short + json.dumps(line) + "\n")
 
 
 def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:

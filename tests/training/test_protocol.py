@@ -14,6 +14,7 @@ from training.files import DataError
 from training.fit import FitError
 from training.folds import FoldResult, kept_fold, save_fold
 from training.protocol import judge
+from training.protocol_report import note_scoring
 from training.recipes import RECIPES, held_out
 from training.recordings import ACTIVITIES, DataFile, Labels
 from training.rounds import Protocol, Round, rounds
@@ -193,6 +194,15 @@ def test_a_log_that_is_gone_or_cut_short_costs_no_round(tmp_path: Path, spoil: C
     found = judge([data], tmp_path / "report", "people", epochs=1, resume=True)
     assert len(found["WISDM v1.1"]) == 3
     assert "| people | WISDM v1.1 |" in (tmp_path / "report" / "judged.md").read_text()
+
+
+def test_a_line_after_one_that_was_cut_short_is_not_lost_with_it(tmp_path: Path) -> None:
+    result = FoldResult("ours", 0, score(ACTIVITIES, np.arange(6), np.eye(6, dtype=np.float32)), 1, 1, 0.0)
+    who = {"protocol": "people", "recipe": "default", "data": "ours 1234", "labels": "six", "seed": "0"}
+    note_scoring(tmp_path, who, result)
+    cut_short(tmp_path / "judged.jsonl")
+    note_scoring(tmp_path, who, result)
+    assert json.loads((tmp_path / "judged.jsonl").read_text().splitlines()[-1])["data_set"] == "ours"
 
 
 def test_a_folder_that_a_training_run_reported_to_serves_too(tmp_path: Path) -> None:
