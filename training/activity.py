@@ -28,7 +28,7 @@ from training.bundles import described, make_room, replaced_bundle, told, with_m
 from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
 from training.evaluate import Evaluation, evaluate, table
-from training.fit import FitSettings, Precision, fit_temperature, predict
+from training.fit import FitSettings, Precision
 from training.frames import served_frames
 from training.learn_activity import (
     ARCHITECTURE,
@@ -52,9 +52,6 @@ from training.report import TrainingReport, article_figures, beside_the_article,
 from training.scores import Scores, score
 from training.transitions import transitions
 from windowing import SLOT_MS, WINDOW_SLOTS
-
-# The lowest temperature that is believed.
-SURE_ENOUGH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +118,11 @@ def train_activity(
     )
     network = learned.network
     known = material.task.validation
-    guesses = predict(network, known.inputs)
-    # Few people who are all right would make it certain of everything.
-    least = SURE_ENOUGH if begun is None else begun.manifest.temperature
-    temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
-    validation = score(labels.names, known.targets, guesses)
+    validation = score(labels.names, known.targets, learned.guesses)
     ranges = activation_ranges(network, known.inputs, description.architecture.checked().quantised)
-    description = description.model_copy(update={"temperature": round(temperature, 4), "activation_ranges": ranges})
+    description = description.model_copy(
+        update={"temperature": round(learned.temperature, 4), "activation_ranges": ranges}
+    )
     bundle, tests = _save_and_test(output, network, description, validation, people.test)
     incomparable = None if begun is None else nothing_to_compare(begun, bundle)
     comparable = [] if begun is None or incomparable else people.test
@@ -145,7 +140,7 @@ def train_activity(
             for file in files
         ],
         examples={"training, an epoch": len(material.task.train), "validation": len(known)},
-        temperature=temperature,
+        temperature=learned.temperature,
         history=tuple(learned.history),
         validation=validation,
         tests=tests,

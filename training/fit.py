@@ -427,6 +427,12 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     return math.exp(-(low + high) / 2)
 
 
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """`probabilities` float[m, k] as they are when their logits are divided by `temperature`, float64[m, k]."""
+    powers = np.maximum(probabilities.astype(np.float64), 1e-30) ** (1 / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 # --- checkpoints ---------------------------------------------------------------------------------
 
 

@@ -35,7 +35,10 @@ def stratified_folds(targets: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """What one model scored on one fold after learning from the others."""
+    """What one model scored on one fold after learning from the others.
+
+    `untempered` is the calibration error that it had before a temperature was fitted, where one is.
+    """
 
     model: str
     fold: int
@@ -43,6 +46,7 @@ class FoldResult:
     epochs: int
     best_epoch: int
     seconds: float
+    untempered: float | None = None
 
 
 def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> None:
@@ -94,6 +98,7 @@ def _read(path: Path) -> tuple[FoldResult, dict[str, Any]] | None:
             epochs=content["epochs"],
             best_epoch=content["best_epoch"],
             seconds=content["seconds"],
+            untempered=content["untempered"],
         )
         return result, dict(content["identity"])
     except (OSError, ValueError, KeyError, TypeError):

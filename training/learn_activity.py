@@ -21,17 +21,18 @@ from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.evaluate import labels_of
 from training.files import DataError
-from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, predict
+from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import FINE_TUNING, Recipe, are_numbers, held_out
 from training.recordings import SIX, DataFile, Labels, Recording
-from training.scores import Scores, score
 from training.strangers import strangers
 from windowing import WINDOW_SLOTS
 
 ARCHITECTURE = "har-cnn"
 LAST_LAYER = ("output.weight", "output.bias")
 NORMALISATION_FRAMES = 8192
+# The lowest temperature that is believed.
+SURE_ENOUGH = 0.5
 
 
 # --- who learns, who validates, who tests --------------------------------------------------------
@@ -259,14 +260,18 @@ class Learned:
     network: nn.Module
     material: Material
     history: list[Epoch]
+    guesses: np.ndarray  # probabilities of what validates, float32[m, k], before the temperature
+    temperature: float  # fitted to them
 
-    def scores_on(self, recordings: Sequence[Recording]) -> Scores:
-        """Scores on windows as the service cuts them, by this network in float32."""
-        frames, labels = served_frames(recordings), self.material.task.labels
+    def answers_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
+        """Activities int64[m] of windows as the service cuts them, and this network's probabilities float32[m, k].
+
+        Those are before the temperature, in float32.
+        """
+        frames = served_frames(recordings)
         if not len(frames):
-            return score(labels, frames.activity, np.empty((0, len(labels)), np.float32))
-        inputs = (frames.values - self.material.mean) / self.material.std
-        return score(labels, frames.activity, predict(self.network, inputs))
+            return frames.activity, np.empty((0, len(self.material.task.labels)), np.float32)
+        return frames.activity, predict(self.network, (frames.values - self.material.mean) / self.material.std)
 
 
 def learn(
@@ -291,7 +296,12 @@ def learn(
     history = fit(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
-    return Learned(network, material, history)
+    known = material.task.validation
+    guesses = predict(network, known.inputs)
+    # Few people who are all right would make it certain of everything.
+    least = SURE_ENOUGH if start is None else start.manifest.temperature
+    temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
+    return Learned(network, material, history, guesses, temperature)
 
 
 def arguments_of(labels: Sequence[str]) -> dict[str, Any]:

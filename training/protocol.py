@@ -25,7 +25,7 @@ from training.bundles import make_room
 from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitError, FitSettings, Precision, best_epoch
+from training.fit import FitError, FitSettings, Precision, best_epoch, tempered
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import fit_settings, identity_of, labels_to_learn, learn, material_of, startable
 from training.minutes import write_minutes
@@ -33,6 +33,7 @@ from training.protocol_report import note_scoring, rounds_folder, write_judged
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import DataFile, Labels
 from training.rounds import Protocol, Round, rounds
+from training.scores import score
 
 
 def judge(
@@ -140,13 +141,15 @@ def run_round(
     seconds = time.monotonic() - began
     best = best_epoch(learned.history, settings.best_by)
     for file, recordings in each.people.test:
+        activity, probabilities = learned.answers_on(recordings)
         yield FoldResult(
             model=file.dataset,
             fold=each.number,
-            scores=learned.scores_on(recordings),
+            scores=score(file.labels.names, activity, tempered(probabilities, learned.temperature)),
             epochs=len(learned.history),
             best_epoch=best.epoch if best is not None and settings.patience else len(learned.history),
             seconds=seconds,
+            untempered=score(file.labels.names, activity, probabilities).calibration_error,
         )
 
 

@@ -118,6 +118,7 @@ def _figures(each: Judged, names: Sequence[str]) -> dict[str, Any]:
                 "accuracy": [one.scores.accuracy for one in each.results[name]],
                 "macro_f1": [one.scores.macro_f1 for one in each.results[name]],
                 "calibration_error": [one.scores.calibration_error for one in each.results[name]],
+                "calibration_error_before_temperature": [one.untempered for one in each.results[name]],
                 "seconds": round(sum(one.seconds for one in each.results[name]), 1),
             }
             for name in names
@@ -136,7 +137,7 @@ def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
     """A line for each protocol and data set, with the recipes side by side."""
     recipes = list(dict.fromkeys(each.recipe for each in judged))
     by_place = {(each.protocol, each.recipe): each for each in judged}
-    measures = ("rounds", "accuracy", "macro F1", "calibration error, no temperature")
+    measures = ("rounds", "accuracy", "macro F1", "calibration error", "before temperature")
     columns = ("protocol", "data set", "windows", *(f"{recipe}: {what}" for recipe in recipes for what in measures))
     rows = []
     for protocol in MEANING:
@@ -152,12 +153,13 @@ def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
 def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
     if each is None or name not in each.results:
         return ("",) * width
-    some = [one.scores for one in each.results[name]]
+    results = each.results[name]
     return (
-        str(len(some)),
-        spread([one.accuracy for one in some]),
-        spread([one.macro_f1 for one in some]),
-        spread([one.calibration_error for one in some]),
+        str(len(results)),
+        spread([one.scores.accuracy for one in results]),
+        spread([one.scores.macro_f1 for one in results]),
+        spread([one.scores.calibration_error for one in results]),
+        spread([one.untempered for one in results if one.untempered is not None]),
     )
 
 

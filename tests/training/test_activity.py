@@ -14,7 +14,7 @@ from inference.bundle import check_golden, load_bundle
 from inference.served import answer_plainly, serve, served_module
 from tests.inference.bundles import har_description
 from tests.training.files import write_wisdm
-from training.activity import SURE_ENOUGH, Trained, golden_frames, half_familiar, train_activity
+from training.activity import Trained, golden_frames, half_familiar, train_activity
 from training.augment import draw
 from training.bundles import metric_name
 from training.datasets import read_files
@@ -22,7 +22,7 @@ from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import STRANGER, FitError
 from training.frames import served_frames
-from training.learn_activity import _class_weights, _Drawn, identity_of, material_of, split
+from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of, split
 from training.quantisation import activation_ranges
 from training.recipes import HELD_OUT, RECIPES, RecipeName
 from training.recordings import ACTIVITIES, SIX
@@ -325,5 +325,5 @@ def test_few_who_are_all_right_do_not_make_it_certain(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their best temperature is the lowest that is looked at, with which everything is said for certain."""
-    monkeypatch.setattr("training.activity.fit_temperature", lambda *_: 0.1)
+    monkeypatch.setattr("training.learn_activity.fit_temperature", lambda *_: 0.1)
     assert train(data, tmp_path, epochs=1).bundle.manifest.temperature == SURE_ENOUGH

@@ -25,6 +25,7 @@ from training.fit import (
     goals,
     learning_rate,
     predict,
+    tempered,
 )
 from training.scores import score
 
@@ -421,3 +422,16 @@ def test_the_temperature_found_is_the_one_that_was_put_in() -> None:
     targets = (probabilities.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
     assert fit_temperature(logits * 2.5, targets) == pytest.approx(2.5, rel=0.03)
     assert fit_temperature(logits * 0.5, targets) == pytest.approx(0.5, rel=0.03)
+
+
+def test_a_temperature_divides_the_logits() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (50, 6))
+    for temperature in (0.3, 1.0, 2.5):
+        np.testing.assert_allclose(
+            tempered(softmax(logits), temperature), softmax(logits / temperature), rtol=1e-9, atol=1e-12
+        )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

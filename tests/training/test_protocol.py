@@ -128,11 +128,34 @@ def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path
 
     rows = [line.split(" | ") for line in (report / "judged.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
     scored = {row[0].strip("| "): [cell.strip("| ") for cell in row[3:]] for row in rows if len(row) > 5}
-    assert scored["people"][0::4] == ["4", "4"]
-    assert scored["people"][3] != scored["people"][7]
-    assert scored["seeds"][0::4] == ["5", ""]
+    assert scored["people"][0::5] == ["4", "4"]
+    assert scored["people"][3] != scored["people"][8]
+    assert scored["seeds"][0::5] == ["5", ""]
     logged = [(row[0].strip("| "), row[1], row[3]) for row in rows if len(row) == 5]
     assert logged == [("people", "default", "4"), ("people", "article", "4"), ("seeds", "default", "10")]
+
+
+def test_each_round_is_scored_with_the_temperature_of_its_own_validating_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the table says what a bundle's confidence is worth, which has one."""
+    data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
+    found = {}
+    for temperature in (1.0, 4.0):
+        monkeypatch.setattr("training.learn_activity.fit_temperature", lambda *_, found=temperature: found)
+        found[temperature] = judge([data], tmp_path / str(temperature), "people", epochs=2)["WISDM v1.1"]
+    for as_it_is, cooler in zip(found[1.0], found[4.0], strict=True):
+        assert as_it_is.untempered == cooler.untempered == pytest.approx(as_it_is.scores.calibration_error)
+        assert (as_it_is.scores.confusion == cooler.scores.confusion).all()
+        assert confidence(cooler) < confidence(as_it_is)
+    (judged,) = judged_in(tmp_path / "4.0")
+    figures = judged["results"]["WISDM v1.1"]
+    assert figures["calibration_error"] != figures["calibration_error_before_temperature"]
+
+
+def confidence(result: FoldResult) -> float:
+    count, confidence, _ = result.scores.reliability.sum(axis=0)
+    return float(confidence / count)
 
 
 def judged_in(report: Path) -> list[dict[str, Any]]:
