@@ -20,6 +20,7 @@ from inference.bundle import Bundle, Normalisation, load_bundle
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.evaluate import labels_of
+from training.familiarity import level_familiarity
 from training.files import DataError
 from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
 from training.frames import rows_cut_straight, served_frames
@@ -29,7 +30,7 @@ from training.strangers import strangers
 from windowing import WINDOW_SLOTS
 
 ARCHITECTURE = "har-cnn"
-LAST_LAYER = ("output.weight", "output.bias")
+LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"
 NORMALISATION_FRAMES = 8192
 # The lowest temperature that is believed.
 SURE_ENOUGH = 0.5
@@ -297,6 +298,9 @@ def learn(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
     known = material.task.validation
+    if material.task.strangers:
+        # Few people who are alike would make strangers of all others.
+        level_familiarity(network, network.get_parameter(LAST_BIAS), known.inputs, stricter=start is None)
     guesses = predict(network, known.inputs)
     # Few people who are all right would make it certain of everything.
     least = SURE_ENOUGH if start is None else start.manifest.temperature
@@ -315,7 +319,7 @@ def _taken_over(start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequen
     rows = {name.casefold(): row for row, name in enumerate(start.manifest.labels)}
     known = [(row, rows[name.casefold()]) for row, name in enumerate(labels) if name.casefold() in rows]
     to, of = (list(places) for places in zip(*known, strict=True)) if known else ([], [])
-    for name in LAST_LAYER:
+    for name in (LAST_WEIGHT, LAST_BIAS):
         layer = fresh[name].clone()
         layer[to] = weights[name][of]
         weights[name] = layer
