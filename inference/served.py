@@ -25,7 +25,8 @@ class Served(nn.Module):
     The network has learned that what is none of its labels, a stranger, has the constant logit 0. So familiarity, the
     probability that a frame is no stranger, is the sigmoid of the logarithm of the sum of the logits' exponentials: of
     the negative energy of Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020. It is
-    taken before the temperature, which calibrates the labels among themselves.
+    taken before the temperature, which calibrates the labels among themselves. (Training may have shifted all logits
+    alike, which the labels don't feel, to bring a familiarity of 0.5 where few known frames are below it.)
     """
 
     mean: Tensor

@@ -25,6 +25,7 @@ from inference.bundle import (
 from inference.saving import save_bundle
 from inference.served import answer_plainly, serve
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
+from training.calibration import probabilities_at
 from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
 from training.evaluate import Evaluation, evaluate, table
@@ -118,7 +119,7 @@ def train_activity(
     )
     network = learned.network
     known = material.task.validation
-    validation = score(labels.names, known.targets, learned.guesses)
+    validation = score(labels.names, known.targets, probabilities_at(1.0, learned.logits))
     ranges = activation_ranges(network, known.inputs, description.architecture.checked().quantised)
     description = description.model_copy(
         update={"temperature": round(learned.temperature, 4), "activation_ranges": ranges}
@@ -144,7 +145,11 @@ def train_activity(
         history=tuple(learned.history),
         validation=validation,
         tests=tests,
-        details={"recipe": recipe, "article": article_figures() if article else None},
+        details={
+            "recipe": recipe,
+            "article": article_figures() if article else None,
+            "familiarity_shift": learned.familiarity_shift,
+        },
         sections=[
             *map(comparison_section, comparisons),
             *([f"## Nothing to compare\n\n{plain(incomparable)}.\n"] if incomparable else []),

@@ -1,4 +1,4 @@
-"""Familiarity: what 0.5 of it means, and how well it tells the windows of what a bundle has learned from strangers.
+"""How well a bundle's familiarity tells the windows of what it has learned from strangers: whom, and the figures.
 
 Strangers are of three origins, the first of which counts most, for nobody made them up.
 """
@@ -8,38 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import nn
 
 from training import strangers, unseen_strangers
+from training.calibration import UNFAMILIAR
 from training.frames import windows_of_others
 from training.recordings import DataFile
 
 MADE_UP = 300
 """Strangers that are made up of each kind."""
-UNFAMILIAR = 0.5
-"""A familiarity below it says that a window is rather a stranger's."""
-RARELY = 0.02
-"""So many of the windows of people who validate are less familiar than `UNFAMILIAR`."""
 SEED = 0
 
 Origin = Literal["recorded", "made up, never taught", "made up, as taught"]
-
-
-@torch.no_grad()
-def level_familiarity(network: nn.Module, bias: nn.Parameter, known: np.ndarray, *, stricter: bool = True) -> None:
-    """Shift the logits of all labels alike, so that of `known` [n, ...] the share `RARELY` is below `UNFAMILIAR`.
-
-    `known` are inputs of people who validate; `bias` float32[labels] is the last layer's. What a network learned from
-    made-up strangers says little of where the border to real ones lies; this makes it a rate of false alarms. The
-    labels' probabilities stay what they are. Unless it may be `stricter`, nothing becomes less familiar than it was.
-    """
-    was_training = network.training
-    network.eval()
-    energies = [network(torch.from_numpy(known[i : i + 256])).logsumexp(dim=1) for i in range(0, len(known), 256)]
-    border = torch.cat(energies).quantile(RARELY)
-    bias.sub_(border if stricter else border.clamp(max=0.0))
-    network.train(was_training)
 
 
 @dataclass(frozen=True, slots=True)

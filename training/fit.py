@@ -393,10 +393,10 @@ def _waited_enough(run: _Run, settings: FitSettings) -> bool:
 
 
 @torch.no_grad()
-def predict(
+def logits_of(
     model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None, batch: int = 256
 ) -> np.ndarray:
-    """Probabilities float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
+    """Logits float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
     was_training = model.training
     model.eval()
     state = dict(model.state_dict() if weights is None else weights)
@@ -405,32 +405,12 @@ def predict(
         for i in range(0, len(inputs), batch)
     ]
     model.train(was_training)
-    return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+    return np.asarray(torch.cat(logits).numpy())
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature in [0.1, 10] that gives `logits` float[m, k] the lowest loss on `targets` int64[m].
-
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in the inverse
-    temperature, so a golden section search finds it.
-    """
-    x, y = torch.from_numpy(logits).double(), torch.from_numpy(targets)
-
-    def loss(log_sharpness: float) -> float:
-        return float(F.cross_entropy(x * math.exp(log_sharpness), y))
-
-    low, high = -math.log(10.0), math.log(10.0)
-    golden = (math.sqrt(5) - 1) / 2
-    for _ in range(40):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        low, high = (low, right) if loss(left) < loss(right) else (left, high)
-    return math.exp(-(low + high) / 2)
-
-
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """`probabilities` float[m, k] as they are when their logits are divided by `temperature`, float64[m, k]."""
-    powers = np.maximum(probabilities.astype(np.float64), 1e-30) ** (1 / temperature)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+def predict(model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None) -> np.ndarray:
+    """Probabilities float32[m, k], at a temperature of 1."""
+    return np.asarray(torch.from_numpy(logits_of(model, inputs, weights)).softmax(dim=1).numpy())
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def _read(path: Path) -> tuple[FoldResult, dict[str, Any]] | None:
             epochs=content["epochs"],
             best_epoch=content["best_epoch"],
             seconds=content["seconds"],
-            untempered=content["untempered"],
+            untempered=content.get("untempered"),
         )
         return result, dict(content["identity"])
     except (OSError, ValueError, KeyError, TypeError):

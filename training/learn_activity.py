@@ -17,12 +17,13 @@ from rich.console import Console
 from torch import nn
 
 from inference.bundle import Bundle, Normalisation, load_bundle
+from inference.served import served_module
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
+from training.calibration import familiarity_border, fit_temperature
 from training.evaluate import labels_of
-from training.familiarity import level_familiarity
 from training.files import DataError
-from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, fit_temperature, predict
+from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, logits_of
 from training.frames import rows_cut_straight, served_frames
 from training.recipes import FINE_TUNING, Recipe, are_numbers, held_out
 from training.recordings import SIX, DataFile, Labels, Recording
@@ -34,6 +35,9 @@ LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"
 NORMALISATION_FRAMES = 8192
 # The lowest temperature that is believed.
 SURE_ENOUGH = 0.5
+# A border of familiarity that one of the shipped sets' people drew alone made strangers of 0 to 43 % of the windows of
+# the others. Of about fifty people so many validate.
+ENOUGH_PEOPLE = 5
 
 
 # --- who learns, who validates, who tests --------------------------------------------------------
@@ -111,11 +115,15 @@ def recordings_of(file: DataFile, people: Collection[str]) -> list[Recording]:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3]."""
+    """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3].
+
+    `validating` is how many people validate, by name.
+    """
 
     task: Task
     mean: np.ndarray
     std: np.ndarray
+    validating: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,7 @@ def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None 
         ),
         mean,
         std,
+        len({(recording.dataset, recording.person) for recording in people.validation}),
     )
 
 
@@ -197,6 +206,7 @@ def _recorded(people: People, recipe: Recipe, seed: int) -> Material:
         ),
         mean,
         std,
+        0,
     )
 
 
@@ -261,18 +271,16 @@ class Learned:
     network: nn.Module
     material: Material
     history: list[Epoch]
-    guesses: np.ndarray  # probabilities of what validates, float32[m, k], before the temperature
-    temperature: float  # fitted to them
+    logits: np.ndarray  # of what validates, float32[m, k]
+    temperature: float  # fitted to them, and no lower than is believed
+    familiarity_shift: float  # what was added to all labels' logits when it had learned
 
-    def answers_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
-        """Activities int64[m] of windows as the service cuts them, and this network's probabilities float32[m, k].
-
-        Those are before the temperature, in float32.
-        """
+    def logits_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
+        """Activities int64[m] of windows as the service cuts them, and this network's logits float32[m, k]."""
         frames = served_frames(recordings)
         if not len(frames):
             return frames.activity, np.empty((0, len(self.material.task.labels)), np.float32)
-        return frames.activity, predict(self.network, (frames.values - self.material.mean) / self.material.std)
+        return frames.activity, logits_of(self.network, (frames.values - self.material.mean) / self.material.std)
 
 
 def learn(
@@ -285,7 +293,9 @@ def learn(
     identity: Mapping[str, str] | None = None,
     console: Console | None = None,
 ) -> Learned:
-    """Fit a network, a new one or that of `start`; `settings` are the recipe's with this run's seed.
+    """Fit a network, a new one or that of `start`, and then its temperature and the level of its familiarity.
+
+    `settings` are the recipe's with this run's seed.
 
     `material` must have been made for the same `start`. Of one with other labels, the last layer's rows of labels that
     both have are taken over, and all other layers. Raises `FitError`.
@@ -298,14 +308,27 @@ def learn(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
     known = material.task.validation
-    if material.task.strangers:
-        # Few people who are alike would make strangers of all others.
-        level_familiarity(network, network.get_parameter(LAST_BIAS), known.inputs, stricter=start is None)
-    guesses = predict(network, known.inputs)
+    shift = _familiarity_shift(network, material, start) if material.task.strangers else 0.0
+    with torch.no_grad():
+        network.get_parameter(LAST_BIAS).add_(shift)
+    logits = logits_of(network, known.inputs)
     # Few people who are all right would make it certain of everything.
     least = SURE_ENOUGH if start is None else start.manifest.temperature
-    temperature = max(least, fit_temperature(np.log(np.maximum(guesses, 1e-30)), known.targets))
-    return Learned(network, material, history, guesses, temperature)
+    temperature = max(least, fit_temperature(logits, known.targets))
+    return Learned(network, material, history, logits, temperature, shift)
+
+
+def _familiarity_shift(network: nn.Module, material: Material, start: Bundle | None) -> float:
+    """What to add to all labels' logits, so that few windows of those who validate are strange.
+
+    What goes on from a bundle that tells strangers finds as many of them strange as that does. Few people, who are
+    alike, say too little of what all others are like: nothing is added for them.
+    """
+    known = material.task.validation.inputs
+    border = familiarity_border(logits_of(network, known))
+    if start is not None and start.manifest.tells_strangers:
+        return familiarity_border(logits_of(served_module(start).network, known)) - border
+    return -border if material.validating >= ENOUGH_PEOPLE else 0.0
 
 
 def arguments_of(labels: Sequence[str]) -> dict[str, Any]:

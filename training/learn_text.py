@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from inference.devices.texts import without_padding
 from training.bundles import new_network
+from training.calibration import fit_temperature, probabilities_at
 from training.embeddings import VARIANTS
 from training.files import DataError
-from training.fit import Epoch, FitSettings, Fixed, Task, fit, fit_temperature, predict
+from training.fit import Epoch, FitSettings, Fixed, Task, fit, logits_of, predict
 from training.scores import Scores, score
 from training.text_recipes import TextRecipe
 from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
@@ -153,7 +154,7 @@ def learn(
     )
     model = Trimmed(network) if recipe.network.trims else network
     history = fit(model, task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console)
-    guesses = predict(model, task.validation.inputs)
+    logits = logits_of(model, task.validation.inputs)
     table = embedding.fold()
     if everything and vectors is not None:
         carried = embedding.carry(torch.from_numpy(vector_rows(words.beyond, vectors, rng)[FIRST_WORD:]))
@@ -163,8 +164,8 @@ def learn(
         network=network,
         vocabulary=vocabulary,
         history=history,
-        temperature=fit_temperature(np.log(np.maximum(guesses, 1e-30)), task.validation.targets),
-        validation=score(corpus.labels, task.validation.targets, guesses),
+        temperature=fit_temperature(logits, task.validation.targets),
+        validation=score(corpus.labels, task.validation.targets, probabilities_at(1.0, logits)),
     )
 
 

@@ -5,9 +5,10 @@
     seeds        the recipe's own split, five times from other weights and draws
     minutes      go on from a bundle with more and more people: how much labelling buys how much (`training.minutes`)
 
-A round is a function of the files, the recipe, the seed and its name alone: it can be run again by itself, and rounds
-can be shared out, by data set, between processes that write to the same folder; but a round of `seeds` scores all of
-them. Nothing is chosen by scores, and each is logged.
+Each round is scored with the temperature of its own people who validate, as a bundle is. (Of the recipe `article` those
+are windows of people who train.) A round is a function of the files, the recipe, the seed and its name alone: it can be
+run again by itself, and rounds can be shared out, by data set, between processes that write to the same folder; but a
+round of `seeds` scores all of them. Nothing is chosen by scores, and each is logged.
 What is in the report: `training.protocol_report`, and for `minutes` `training.minutes`.
 """
 
@@ -22,12 +23,21 @@ from rich.markup import escape
 
 from inference.bundle import Bundle
 from training.bundles import make_room
+from training.calibration import probabilities_at
 from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitError, FitSettings, Precision, best_epoch, tempered
+from training.fit import FitError, FitSettings, Precision, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
-from training.learn_activity import fit_settings, identity_of, labels_to_learn, learn, material_of, startable
+from training.learn_activity import (
+    SURE_ENOUGH,
+    fit_settings,
+    identity_of,
+    labels_to_learn,
+    learn,
+    material_of,
+    startable,
+)
 from training.minutes import write_minutes
 from training.protocol_report import note_scoring, rounds_folder, write_judged
 from training.recipes import RECIPES, Recipe, RecipeName
@@ -70,6 +80,7 @@ def judge(
         raise DataError(f"there is no data set {wrong[0]!r} among {', '.join(names)}")
     settings = fit_settings(chosen, begun, epochs, precision)
     who = {**identity_of(files, chosen), "protocol": protocol, "settings": repr(settings), "seed": str(seed)}
+    who["temperature"] = f"of people who validate, {SURE_ENOUGH} at least"
     if begun is not None:
         who["start"] = begun.digest
         if console is not None and (taught := _taught(begun, files)):
@@ -141,15 +152,15 @@ def run_round(
     seconds = time.monotonic() - began
     best = best_epoch(learned.history, settings.best_by)
     for file, recordings in each.people.test:
-        activity, probabilities = learned.answers_on(recordings)
+        activity, logits = learned.logits_on(recordings)
         yield FoldResult(
             model=file.dataset,
             fold=each.number,
-            scores=score(file.labels.names, activity, tempered(probabilities, learned.temperature)),
+            scores=score(file.labels.names, activity, probabilities_at(learned.temperature, logits)),
             epochs=len(learned.history),
             best_epoch=best.epoch if best is not None and settings.patience else len(learned.history),
             seconds=seconds,
-            untempered=score(file.labels.names, activity, probabilities).calibration_error,
+            untempered=score(file.labels.names, activity, probabilities_at(1.0, logits)).calibration_error,
         )
 
 

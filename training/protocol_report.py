@@ -154,12 +154,13 @@ def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
     if each is None or name not in each.results:
         return ("",) * width
     results = each.results[name]
+    untempered = [one.untempered for one in results if one.untempered is not None]
     return (
         str(len(results)),
         spread([one.scores.accuracy for one in results]),
         spread([one.scores.macro_f1 for one in results]),
         spread([one.scores.calibration_error for one in results]),
-        spread([one.untempered for one in results if one.untempered is not None]),
+        spread(untempered) if untempered else "",
     )
 
 

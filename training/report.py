@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from training.calibration import UNFAMILIAR
 from training.evaluate import Evaluation, class_rows
-from training.familiarity import UNFAMILIAR, Separation, area_under_curve, below, curve
+from training.familiarity import Separation, area_under_curve, below, curve
 from training.fit import Epoch, FitError
 from training.markdown import code, plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS

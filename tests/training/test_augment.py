@@ -113,8 +113,8 @@ def test_the_screen_faces_in_or_out_and_is_never_tilted_beyond_the_limit() -> No
 def test_what_lies_still_is_tilted_less_than_what_moves() -> None:
     """Of a phone in a pocket, sitting and standing are a tilt apart."""
     t_ms = np.arange(0, 10_000, 50)
-    swing = np.sin(np.arange(200))[:, None] * np.array([1, 1, 0])
-    signal = signals([upright(t_ms, 5.0 * swing), upright(t_ms, 0.3 * swing)])
+    swing = np.sin(np.arange(200))[:, None] * np.array([1, 1, 0])  # of norm 1 between its axes' standard deviations
+    signal = signals([upright(t_ms, 1.3 * swing), upright(t_ms, 1.1 * swing)])
     how = dataclasses.replace(AS_RECORDED, max_tilt_degrees=25, max_still_tilt_degrees=8)
     for stretch, most in ((0, 25), (1, 8)):
         mean = draw(signal, np.full(2000, stretch), how, rng()).mean(axis=1)

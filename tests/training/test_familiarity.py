@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from tests.inference.bundles import familiar_bundle, har_bundle
 from tests.training.signals import swinging
@@ -15,14 +13,12 @@ from training import strangers, unseen_strangers
 from training.evaluate import evaluate
 from training.familiarity import (
     MADE_UP,
-    RARELY,
     Separation,
     Strangers,
     area_under_curve,
     below,
     curve,
     kinds_of_strangers,
-    level_familiarity,
 )
 from training.frames import served_frames, windows_of_others
 from training.recordings import OTHER_ACTIVITY, DataFile
@@ -47,33 +43,6 @@ def test_the_area_is_that_under_the_curve(known: np.ndarray, strange: np.ndarray
     assert (np.diff(mistaken) >= 0).all()
     assert (np.diff(found) >= 0).all()
     assert np.trapezoid(found, mistaken) == pytest.approx(area_under_curve(known, strange))
-
-
-@pytest.mark.parametrize(("shift", "stricter"), [(-5.0, True), (5.0, True), (-5.0, False)])
-def test_of_those_who_validate_so_many_are_strange_as_shall_be(shift: float, stricter: bool) -> None:
-    network, known = of_random_weights(shift)
-    before = network(torch.from_numpy(known)).softmax(dim=1)
-    level_familiarity(network, network.get_parameter("1.bias"), known, stricter=stricter)
-    after = network(torch.from_numpy(known))
-    torch.testing.assert_close(after.softmax(dim=1), before)
-    assert below(after.logsumexp(dim=1).sigmoid().detach().numpy()) == pytest.approx(RARELY, abs=1e-3)
-    assert network.training
-
-
-def test_what_goes_on_from_a_bundle_finds_nothing_less_familiar_for_it() -> None:
-    network, known = of_random_weights(5.0)
-    before = network(torch.from_numpy(known))
-    level_familiarity(network, network.get_parameter("1.bias"), known, stricter=False)
-    torch.testing.assert_close(network(torch.from_numpy(known)), before)
-
-
-def of_random_weights(shift: float) -> tuple[nn.Module, np.ndarray]:
-    """A network whose logits are all shifted, and a thousand inputs."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
-    with torch.no_grad():
-        network.get_parameter("1.bias").add_(shift)
-    return network, np.random.default_rng(0).normal(size=(1000, 4, 3)).astype(np.float32)
 
 
 def test_half_is_not_below_half() -> None:

@@ -21,11 +21,9 @@ from training.fit import (
     _smoothed,
     best_epoch,
     fit,
-    fit_temperature,
     goals,
     learning_rate,
     predict,
-    tempered,
 )
 from training.scores import score
 
@@ -413,25 +411,3 @@ def test_the_averaged_weights_lag_behind_and_are_what_is_kept() -> None:
     averaged, _ = run()
     assert not torch.equal(last["0.weight"], averaged["0.weight"])
     assert torch.equal(last["1.num_batches_tracked"], averaged["1.num_batches_tracked"])
-
-
-def test_the_temperature_found_is_the_one_that_was_put_in() -> None:
-    rng = np.random.default_rng(5)
-    logits = rng.normal(0, 2, (20_000, 4))
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    targets = (probabilities.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
-    assert fit_temperature(logits * 2.5, targets) == pytest.approx(2.5, rel=0.03)
-    assert fit_temperature(logits * 0.5, targets) == pytest.approx(0.5, rel=0.03)
-
-
-def test_a_temperature_divides_the_logits() -> None:
-    logits = np.random.default_rng(0).normal(0, 3, (50, 6))
-    for temperature in (0.3, 1.0, 2.5):
-        np.testing.assert_allclose(
-            tempered(softmax(logits), temperature), softmax(logits / temperature), rtol=1e-9, atol=1e-12
-        )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -10,13 +10,15 @@ import pytest
 
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
+from training.datasets import read_files
 from training.files import DataError
 from training.fit import FitError
 from training.folds import FoldResult, kept_fold, save_fold
+from training.frames import served_frames
 from training.protocol import judge
 from training.protocol_report import note_scoring
 from training.recipes import RECIPES, held_out
-from training.recordings import ACTIVITIES, DataFile, Labels
+from training.recordings import ACTIVITIES, SIX, DataFile, Labels
 from training.rounds import Protocol, Round, rounds
 from training.scores import score
 
@@ -140,14 +142,22 @@ def test_each_round_is_scored_with_the_temperature_of_its_own_validating_people(
 ) -> None:
     """So that the table says what a bundle's confidence is worth, which has one."""
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
-    found = {}
+    found, fitted = {}, []
     for temperature in (1.0, 4.0):
-        monkeypatch.setattr("training.learn_activity.fit_temperature", lambda *_, found=temperature: found)
+
+        def fit_temperature(_: np.ndarray, targets: np.ndarray, temperature: float = temperature) -> float:
+            fitted.append(targets)
+            return temperature
+
+        monkeypatch.setattr("training.learn_activity.fit_temperature", fit_temperature)
         found[temperature] = judge([data], tmp_path / str(temperature), "people", epochs=2)["WISDM v1.1"]
     for as_it_is, cooler in zip(found[1.0], found[4.0], strict=True):
         assert as_it_is.untempered == cooler.untempered == pytest.approx(as_it_is.scores.calibration_error)
         assert (as_it_is.scores.confusion == cooler.scores.confusion).all()
         assert confidence(cooler) < confidence(as_it_is)
+    planned = rounds(read_files([data], None, SIX), DEFAULT, "people", 0)
+    for each, targets in zip([*planned] * 2, fitted, strict=True):
+        np.testing.assert_array_equal(targets, served_frames(each.people.validation).activity)
     (judged,) = judged_in(tmp_path / "4.0")
     figures = judged["results"]["WISDM v1.1"]
     assert figures["calibration_error"] != figures["calibration_error_before_temperature"]

@@ -1,0 +1,49 @@
+"""What is fitted to people who validate when a network has learned: how sure it may be, and what is strange to it.
+
+Neither changes which label it says.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+UNFAMILIAR = 0.5
+"""A familiarity below it says that a window is rather a stranger's."""
+RARELY = 0.02
+"""So many of the windows of people who validate are less familiar than `UNFAMILIAR`, at most."""
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature in [0.1, 10] that gives `logits` float[m, k] the lowest loss on `targets` int64[m].
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in the inverse
+    temperature, so a golden section search finds it.
+    """
+    x, y = torch.from_numpy(logits).double(), torch.from_numpy(targets)
+
+    def loss(log_sharpness: float) -> float:
+        return float(F.cross_entropy(x * math.exp(log_sharpness), y))
+
+    low, high = -math.log(10.0), math.log(10.0)
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(40):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp(-(low + high) / 2)
+
+
+def probabilities_at(temperature: float, logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64[m, k] of `logits` float[m, k] divided by the temperature."""
+    return np.asarray(torch.from_numpy(logits / temperature).double().softmax(dim=1).numpy())
+
+
+def familiarity_border(logits: np.ndarray) -> float:
+    """What to take from all of `logits` float[m, k], so that at most the share `RARELY` is below `UNFAMILIAR`.
+
+    Familiarity is the sigmoid of the logarithm of the sum of a window's logits' exponentials (`inference.served`). What
+    a network learned of made-up strangers says little of where the border to real ones lies; this makes it a rate of
+    false alarms.
+    """
+    return float(np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), RARELY, method="lower"))
