@@ -22,11 +22,7 @@ class Augmentation:
     """How far a training frame may be from the recorded one. The defaults are the default recipe's."""
 
     max_stretch: float = 0.2  # of time, either way
-    max_tilt_degrees: float = 25.0  # of the phone's plane against the thigh, where it moves
-    max_still_tilt_degrees: float = 8.0  # where it doesn't
-    # m/s², the norm of the axes' standard deviations: of 20 windows of sitting or standing about 19 have less (17 of
-    # umafall's people, who clap), of 100 of walking, stairs and jogging one at most.
-    still_below: float = 1.2
+    max_tilt_degrees: float = 25.0  # of the phone's plane against the thigh
     gain_sd: float = 0.03  # of each axis
     offset_sd: float = 0.3  # m/s², of each axis: phones are uncalibrated
     clipping_share: float = 0.1  # of frames clipped as a ±2 g sensor does
@@ -94,10 +90,7 @@ def _stretches(t_ms: np.ndarray, activity: np.ndarray) -> list[tuple[int, int]]:
 def draw(signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """One frame, float32[m, 80, 3], from a random place in each of `stretches` int64[m]."""
     frames = read_at_another_pace(signal, stretches, how, rng)
-    # By the median of their windows most people sit with the screen up to 50 degrees from level, some up to 80, and
-    # nearly all stand from 75 on: where a phone lies still, more tilt blurs what little tells the two apart.
-    still = np.linalg.norm(frames.std(axis=1), axis=1) < how.still_below
-    frames = frames @ orientations(np.where(still, how.max_still_tilt_degrees, how.max_tilt_degrees), rng)
+    frames = frames @ orientations(len(frames), how.max_tilt_degrees, rng)
     return measured_by_another_sensor(frames, how, rng)
 
 
@@ -120,12 +113,8 @@ def read_at_another_pace(
     return frames
 
 
-def orientations(max_tilt_degrees: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rotations float32[m, 3, 3], for row vectors: any angle in the phone's plane, screen in or out, and tilted.
-
-    `max_tilt_degrees` float[m] says by how much at most.
-    """
-    count = len(max_tilt_degrees)
+def orientations(count: int, max_tilt_degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Rotations float32[count, 3, 3], for row vectors: any angle in the phone's plane, screen in or out, tilted."""
     turn = rng.uniform(0.0, 2.0 * np.pi, count)
     screen_in = rng.integers(0, 2, count) * 2.0 - 1.0
     # Most phones lie nearly flat on the thigh, and it is tilt that tells sitting from standing: the square makes

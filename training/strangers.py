@@ -91,7 +91,7 @@ def pedals(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     along, out_of_it = STANDARD_GRAVITY * np.sin(angle), STANDARD_GRAVITY * np.cos(angle)
     thigh = np.stack([np.zeros_like(along), along, out_of_it], axis=2)
     shaking = rng.exponential(0.7, (count, 1, 1)) * rng.standard_normal((count, WINDOW_SLOTS, 3))
-    return np.asarray(thigh @ orientations(np.full(count, 25.0), rng) + shaking)
+    return np.asarray(thigh @ orientations(count, 25.0, rng) + shaking)
 
 
 KINDS: Sequence[Make] = (
