@@ -159,7 +159,7 @@ class KeepSettings(Group):
         description="folder for Parquet files of windows worth a person's label; none are kept without it",
     )
     below_confidence: float = Field(0.6, ge=0, le=1, description="keep windows whose label is less probable than this")
-    below_familiarity: float = Field(0.1, ge=0, le=1, description="keep windows that are less familiar than this, too")
+    below_familiarity: float = Field(0.5, ge=0, le=1, description="keep windows that are less familiar than this, too")
     per_minute: int = Field(600, ge=1, le=1_000_000, description="windows that are kept a minute at the most")
     max_mb: int = Field(
         1000, ge=10, le=10_000_000, description="megabytes that may lie there; the oldest files go for new ones"
