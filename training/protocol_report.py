@@ -17,7 +17,7 @@ from typing import Any
 
 from training.folds import FoldResult, kept_folds, spread
 from training.markdown import code, table
-from training.recipes import RECIPES
+from training.recipes import RECIPES, RecipeName
 from training.report import draw_ranges, write_json
 from training.rounds import Protocol
 
@@ -36,7 +36,7 @@ class Judged:
     """What a recipe has scored by a protocol so far: results by data set, and the settings of all of them."""
 
     protocol: Protocol
-    recipe: str
+    recipe: RecipeName
     settings: str
     results: Mapping[str, Sequence[FoldResult]]
 
@@ -72,6 +72,11 @@ def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
     lines += [f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(each.protocol for each in judged)]
     lines += ["", *_table(judged, names), ""]
     lines += [f"- `{each.protocol}`, recipe `{each.recipe}`: {code(each.settings)}" for each in judged]
+    lines += [
+        f"- The temperature of `{recipe}` is fitted to windows of those who train, that of others to those who validate"
+        for recipe in dict.fromkeys(each.recipe for each in judged)
+        if RECIPES[recipe].validation_share
+    ]
     lines += ["", "## When people were scored\n", *_logged(report, who), ""]
     accuracy = {
         f"{name}, {each.protocol}, {each.recipe}": [one.scores.accuracy for one in each.results[name]]
@@ -84,7 +89,7 @@ def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
     write_json(report / "judged.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
 
 
-def _kept(report: Path, protocol: Protocol, recipe: str, who: Identity) -> Judged | None:
+def _kept(report: Path, protocol: Protocol, recipe: RecipeName, who: Identity) -> Judged | None:
     """What the folder keeps of a protocol and a recipe: of `who` itself, else of whichever run was the last."""
     kept = [
         (result, identity)

@@ -134,6 +134,7 @@ def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path
     assert scored["people"][3] != scored["people"][8]
     assert scored["seeds"][0::5] == ["5", ""]
     logged = [(row[0].strip("| "), row[1], row[3]) for row in rows if len(row) == 5]
+    assert "temperature of `article` is fitted to windows of those who train" in (report / "judged.md").read_text()
     assert logged == [("people", "default", "4"), ("people", "article", "4"), ("seeds", "default", "10")]
 
 
