@@ -34,17 +34,16 @@ from training.frames import served_frames
 from training.learn_activity import (
     ARCHITECTURE,
     Material,
-    People,
     arguments_of,
     fit_settings,
     identity_of,
     labels_to_learn,
     learn,
     material_of,
-    split,
     startable,
 )
 from training.markdown import plain
+from training.parts import People, split
 from training.population import population
 from training.quantisation import activation_ranges
 from training.recipes import RECIPES, Recipe, RecipeName

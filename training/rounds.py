@@ -14,7 +14,7 @@ import numpy as np
 
 from training.files import DataError
 from training.frames import served_frames
-from training.learn_activity import Part, People, parts_of, recordings_of, split
+from training.parts import Part, People, parts_of, recordings_of, split
 from training.recipes import Recipe, are_numbers, hashed
 from training.recordings import DataFile, Recording, by_number
 

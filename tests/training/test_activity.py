@@ -22,7 +22,8 @@ from training.evaluate import evaluate_bundle
 from training.files import DataError
 from training.fit import STRANGER, FitError
 from training.frames import served_frames
-from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of, split
+from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of
+from training.parts import split
 from training.quantisation import activation_ranges
 from training.recipes import HELD_OUT, RECIPES, RecipeName
 from training.recordings import ACTIVITIES, SIX

@@ -25,7 +25,8 @@ from training.comparison import compare
 from training.datasets import read_file, read_files
 from training.files import DataError
 from training.frames import served_frames
-from training.learn_activity import material_of, split
+from training.learn_activity import material_of
+from training.parts import split
 from training.recipes import RECIPES
 from training.recordings import ACTIVITIES, SIX, DataFile, Defect
 from training.rounds import Protocol, rounds

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.training.signals import swinging
 from training.files import DataError
-from training.learn_activity import People, split
+from training.parts import People, split
 from training.recipes import HELD_OUT, RECIPES, hashed, held_out, parted
 from training.recordings import DataFile, Kind
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.signals import swinging
 from training.files import DataError
-from training.learn_activity import split
+from training.parts import split
 from training.recipes import RECIPES, RecipeName
 from training.recordings import DataFile, Kind, Recording
 from training.rounds import Protocol, Round, rounds
