@@ -214,12 +214,12 @@ def test_golden_answers_allow_what_each_precision_allows_and_no_more(saved: Path
     exact = np.array(bundle.manifest.golden.probabilities, np.float32)
 
     check_golden(bundle, lambda _: exact + 0.00009, "float32")
-    check_golden(bundle, lambda _: exact + 0.029, "bfloat16")
+    check_golden(bundle, lambda _: exact + 0.039, "bfloat16")
     check_golden(bundle, lambda _: exact + 0.049, "int8")
     with pytest.raises(GoldenError, match=r"more than the 0\.0001 it allows"):
         check_golden(bundle, lambda _: exact + 0.00011, "float32")
-    with pytest.raises(GoldenError, match=r"more than the 0\.03 it allows"):
-        check_golden(bundle, lambda _: exact + 0.031, "bfloat16")
+    with pytest.raises(GoldenError, match=r"more than the 0\.04 it allows"):
+        check_golden(bundle, lambda _: exact + 0.041, "bfloat16")
     with pytest.raises(GoldenError, match=r"more than the 0\.05 it allows"):
         check_golden(bundle, lambda _: exact + 0.051, "int8")
 
