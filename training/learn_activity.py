@@ -239,26 +239,27 @@ def learn(
         network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
     known = material.task.validation
-    shift = _familiarity_shift(network, material, start) if material.task.strangers else 0.0
+    logits = logits_of(network, known.inputs)
+    shift = _familiarity_shift(logits, material, start) if material.task.strangers else 0.0
     with torch.no_grad():
         network.get_parameter(LAST_BIAS).add_(shift)
-    logits = logits_of(network, known.inputs)
+    logits = logits + np.float32(shift)
     # Few people who are all right would make it certain of everything.
     least = SURE_ENOUGH if start is None else start.manifest.temperature
     temperature = max(least, fit_temperature(logits, known.targets))
     return Learned(network, material, history, logits, temperature, shift)
 
 
-def _familiarity_shift(network: nn.Module, material: Material, start: Bundle | None) -> float:
-    """What to add to all labels' logits, so that few windows of those who validate are strange.
+def _familiarity_shift(logits: np.ndarray, material: Material, start: Bundle | None) -> float:
+    """What to add to all labels' `logits` float32[m, k] of who validates, so that few of these windows are strange.
 
     What goes on from a bundle that tells strangers finds as many of them strange as that does. Few people, who are
     alike, say too little of what all others are like: nothing is added for them.
     """
-    known = material.task.validation.inputs
-    border = familiarity_border(logits_of(network, known))
+    border = familiarity_border(logits)
     if start is not None and start.manifest.tells_strangers:
-        return familiarity_border(logits_of(served_module(start).network, known)) - border
+        before = logits_of(served_module(start).network, material.task.validation.inputs)
+        return familiarity_border(before) - border
     return -border if material.validating >= ENOUGH_PEOPLE else 0.0
 
 

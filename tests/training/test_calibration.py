@@ -69,6 +69,8 @@ def test_familiarity_is_levelled_where_enough_people_validate(data: Path, monkey
     monkeypatch.setattr("training.learn_activity.ENOUGH_PEOPLE", 2)
     left_alone = learned(data)
     assert familiarity_border(levelled.logits) == pytest.approx(0.0, abs=1e-4)
+    known = levelled.material.task.validation.inputs
+    np.testing.assert_allclose(logits_of(levelled.network, known), levelled.logits, atol=1e-4)
     assert left_alone.familiarity_shift == 0.0
     np.testing.assert_allclose(levelled.logits - levelled.familiarity_shift, left_alone.logits, atol=1e-4)
     assert ENOUGH_PEOPLE > 1
