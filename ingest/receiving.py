@@ -4,9 +4,14 @@ kafka-python (3.0.12) reads a socket 4 KiB at a time, joins what it got, copies 
 two copies more, and copies the whole frame twice before it decodes it. Most of what reading a backlog cost went there.
 Here the frame is filled by the socket itself, all but its last byte: that and what follows goes kafka-python's own way,
 which sees the frame complete. And it is decoded where it lies.
+
+Of a frame of megabytes the broker sends a piece at a time, and for each the IO loop turned once or twice. On Linux the
+socket is not readable before as much has come as `WAKE_BYTES`, or all of the rest (SO_RCVLOWAT, socket(7)).
 """
 
+import socket
 import ssl
+import sys
 from typing import Any
 
 from kafka.errors import KafkaConnectionError
@@ -16,6 +21,8 @@ from kafka.protocol.parser import KafkaProtocol
 
 # Below what malloc takes from the system anew for each call, and gives back (M_MMAP_THRESHOLD, 128 KiB).
 READ_BYTES = 96 * 1024
+# Enough that a turn of the loop costs little beside copying so much, and the rest comes meanwhile.
+WAKE_BYTES = 1 << 20
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -58,6 +65,9 @@ class _InPlace:
     _protocol: Any
     _closed: bool
 
+    def _wake_at(self, size: int) -> None:
+        """Let the socket be readable only once so many bytes have come, where it can be told so."""
+
     async def _read_from_sock(self) -> None:
         try:
             await super()._read_from_sock()  # type: ignore[misc]
@@ -86,16 +96,23 @@ class _InPlace:
         end = len(frame) - 1
         with memoryview(frame) as view:
             while (at := frame.tell()) < end:
+                self._wake_at(min(end - at, WAKE_BYTES))
                 with view[at:end] as rest:
                     got = self._sock.recv_into(rest)
                 if not got:
                     return False
                 frame.seek(at + got)
+        self._wake_at(1)
         return True
 
 
 class _TCP(_InPlace, KafkaTCPTransport):  # type: ignore[misc]
-    pass
+    _wakes_at = 1
+
+    def _wake_at(self, size: int) -> None:
+        if sys.platform == "linux" and size != self._wakes_at:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._wakes_at = size
 
 
 class _SSL(_InPlace, KafkaSSLTransport):  # type: ignore[misc]

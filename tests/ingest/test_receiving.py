@@ -5,6 +5,7 @@ import itertools
 import select
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,8 @@ _Partition = _Topic.PartitionData
 class Manager:
     """Builds transports over one half of a pair of sockets, as a client's manager does over connections."""
 
-    def __init__(self, tls: Tls | None) -> None:
-        self.here, self._there = socket.socketpair()
+    def __init__(self, tls: Tls | None, sockets: tuple[socket.socket, socket.socket] | None) -> None:
+        self.here, self._there = sockets or socket.socketpair()
         self._there.setblocking(False)
         self._tls = tls
 
@@ -45,8 +46,15 @@ class Manager:
 class Receiver:
     """A transport with the parser of its connection; `received` are the responses so far."""
 
-    def __init__(self, *, in_place: bool, requests: int, tls: Tls | None = None) -> None:
-        manager = Manager(tls)
+    def __init__(
+        self,
+        *,
+        in_place: bool,
+        requests: int,
+        tls: Tls | None = None,
+        sockets: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
+        manager = Manager(tls, sockets)
         if in_place:
             receive_in_place(manager)
         building = manager._build_transport("node", timeout_at=1.0)
@@ -127,6 +135,32 @@ def test_a_large_response_goes_from_the_socket_into_its_frame(receiver: Receiver
     assert bytes(frame[:-1]) == sent[4:-1]
     receiver.here.sendall(sent[-1:])
     assert receiver.transport._sock_recv() == (sent[-1:], None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a socket's low-water mark is heeded by select on Linux")
+def test_of_a_large_response_no_small_piece_wakes_the_loop() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = socket.create_connection(server.getsockname())
+        here, _ = server.accept()
+    there.setblocking(False)
+    receiver = Receiver(in_place=True, requests=2, sockets=(here, there))
+    sent = response(1, b"x" * 50_000)
+
+    def woken_by(piece: bytes, within_s: float) -> bool:
+        here.sendall(piece)
+        return bool(select.select([there], [], [], within_s)[0])
+
+    assert woken_by(sent[:20], 10)
+    for _ in range(2):  # the first begins the frame
+        assert receiver.take() is None
+    assert not woken_by(sent[20:20_000], 0.1)
+    assert woken_by(sent[20_000:-1], 10)
+    assert receiver.take() is None
+    for piece, received in ((sent[-1:], 1), (response(2, b""), 2)):
+        assert woken_by(piece, 10)
+        assert receiver.take() is None
+        assert len(receiver.received) == received
+    receiver.close()
 
 
 def test_what_is_decoded_outlives_its_frame(receiver: Receiver) -> None:
