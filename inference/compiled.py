@@ -21,6 +21,11 @@ def entry(function: _F) -> _F:
         return cast(_F, numba.njit(nogil=True)(function))
 
 
+def part(function: _F) -> _F:
+    """Compile as a part of the entries, in whose cache it then lies."""
+    return cast(_F, numba.njit(nogil=True)(function))
+
+
 def first_call(call: Callable[[], _T], *, entries: int) -> _T:
     """Return what a call that compiles so many entries, or loads them from their cache, returns.
 

@@ -3,6 +3,7 @@
 Whatever isn't there by then is compiled when a worker starts, which takes it some seconds longer.
 """
 
+import inference.devices.tiles
 import inference.devices.winograd
 import ingest.decode
 import ingest.label_kernel
@@ -15,6 +16,7 @@ import windowing.smoothing
 def compile_hot_path() -> None:
     """Call each compiled function once."""
     inference.devices.winograd.warm_up()
+    inference.devices.tiles.warm_up()
     ingest.decode.warm_up()
     ingest.label_kernel.warm_up()
     ingest.label_kernel.warm_up_activities()

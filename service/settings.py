@@ -213,7 +213,7 @@ class InferenceSettings(Group):
         description="auto takes the fastest of float32 and bfloat16 that passes the golden check; int8, for har-cnn on "
         "a CPU by OpenVINO, has to be asked for",
     )
-    engine: Literal["auto", "winograd", "openvino", "pytorch"] = Field(
+    engine: Literal["auto", "winograd", "amx", "openvino", "pytorch"] = Field(
         "auto",
         description="what a CPU computes with; auto measures at the first start, for about five seconds; "
         "models that the engine doesn't know are PyTorch's",

@@ -1,6 +1,7 @@
 """The CPU, in the caller's thread, by one of several engines; `engine_choice` measures which one is the fastest.
 
     winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
+    amx         `har-cnn` in bfloat16 by kernels of our own for the CPU's matrix unit, where it has one (`tiles`)
     openvino    `har-cnn` in float32, bfloat16 or int8, where the package is installed (`openvino`)
     pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with weights packed once and the ReLU inside
 
@@ -19,8 +20,9 @@ from typing import Literal
 
 import llvmlite.binding
 
+from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle, Precision
-from inference.devices import DeviceError, Engine, EngineName, openvino
+from inference.devices import DeviceError, Engine, EngineName, amx, openvino
 from inference.engine_choice import Choice, Measurement, choose
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
@@ -32,8 +34,8 @@ class CpuDevice:
     """Computes in the thread that collects, with `threads` threads.
 
     With a `measurement`, `auto` stands for what is measured to be the fastest; without, for float32 by `winograd`, or
-    by PyTorch for networks that it doesn't know. Networks that the `engine` doesn't know are PyTorch's in any case;
-    but int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
+    bfloat16, where it is asked for, by `amx`. Networks that the `engine` doesn't know are PyTorch's in any case; but
+    int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
     Raises `DeviceError`.
     """
 
@@ -53,16 +55,22 @@ class CpuDevice:
             engine = "openvino"
         if engine == "winograd" and precision == "bfloat16":
             raise DeviceError("the engine winograd computes in float32: choose another engine, or precision float32")
+        if engine == "amx" and precision == "float32":
+            raise DeviceError("the engine amx computes in bfloat16: choose another engine, or precision bfloat16")
         if engine == "openvino" and (missing := openvino.missing()):
             raise DeviceError(f"{missing}, or choose another engine")
-        self.precisions: Sequence[Precision] = ("float32",) if precision == "auto" else (precision,)
+        if engine == "amx" and (missing := amx.missing()):
+            raise DeviceError(f"{missing}: choose another engine")
+        plain: Precision = "bfloat16" if engine == "amx" else "float32"
+        self.precisions: Sequence[Precision] = (plain,) if precision == "auto" else (precision,)
         self._threads = threads
         self._measurement = measurement
-        self._engines: Sequence[EngineName] = (engine,) if engine != "auto" else ("winograd",)
+        self._engines: Sequence[EngineName] = (engine,) if engine != "auto" else _ours()
         self._offered: Sequence[Precision] = self.precisions
         self._falls_back = engine == "auto"
         if measurement is not None and engine == "auto":
-            self._engines = ("winograd", "pytorch") if openvino.missing() else ("winograd", "openvino", "pytorch")
+            installed: Sequence[EngineName] = () if openvino.missing() else ("openvino",)
+            self._engines = (*_ours(), *installed, "pytorch")
         if measurement is not None and precision == "auto" and _has_native_bfloat16():
             self._offered = ("float32", "bfloat16")
 
@@ -108,8 +116,8 @@ class CpuWay:
         """Prepare and warm the engine."""
         if self.engine == "openvino":
             engine = openvino.load(bundle, precision, max_batch, self.threads)
-        elif self.engine == "winograd":
-            engine = _load_winograd(bundle, max_batch, self.threads)
+        elif self.engine in ("winograd", "amx"):
+            engine = _load_ours(self.engine, bundle, max_batch, self.threads)
         else:
             from inference.devices import pytorch
 
@@ -120,15 +128,21 @@ class CpuWay:
         return engine
 
 
-def _load_winograd(bundle: Bundle, max_batch: int, threads: int) -> Engine:
-    if bundle.manifest.architecture.name != "har-cnn":
-        raise DeviceError("the engine winograd serves har-cnn alone: choose engine auto or pytorch")
-    try:
-        from inference.devices.winograd import WinogradEngine  # late: texts need no compiler
+def _ours() -> Sequence[EngineName]:
+    """The engines of our own that can run here."""
+    return ("winograd",) if amx.missing() else ("winograd", "amx")
 
-        return WinogradEngine(bundle, max_batch, threads)
+
+def _load_ours(name: Literal["winograd", "amx"], bundle: Bundle, max_batch: int, threads: int) -> Engine:
+    if bundle.manifest.architecture.name != "har-cnn":
+        raise DeviceError(f"the engine {name} serves har-cnn alone: choose engine auto or pytorch")
+    try:
+        from inference.devices import tiles, winograd  # late: texts need no compiler
+
+        load = tiles.load if name == "amx" else winograd.load
+        return load(bundle, max_batch, threads)
     except Exception as error:  # whatever a compiler may say of a processor that it doesn't know
-        raise DeviceError(f"the engine winograd can't be compiled here: {error}; choose engine pytorch") from error
+        raise DeviceError(f"the engine {name} can't be compiled here: {error}; choose engine pytorch") from error
 
 
 def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
@@ -137,7 +151,11 @@ def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
         return engine == "openvino"  # which says what a bundle lacks
     if engine == "pytorch":
         return True
-    return bundle.manifest.architecture.name == "har-cnn" and (engine == "openvino" or precision == "float32")
+    if bundle.manifest.architecture.name != "har-cnn":
+        return False
+    if engine == "amx":
+        return precision == "bfloat16" and bundle.manifest.input.shape == HarCnnArguments().input_shape
+    return engine == "openvino" or precision == "float32"
 
 
 def _has_native_bfloat16() -> bool:

@@ -1,14 +1,11 @@
 """The HAR network by the compiled kernels of `kernels`, in float32: what is fastest where a CPU multiplies no matrices.
 
-A handful of frames is taken through all layers at once, so that what they hand on stays in the cache. What is before
-and behind the kernels is NumPy's: for one frame, PyTorch's modules took half as long again as the kernels themselves.
+A handful of frames is taken through all layers at once, so that what they hand on stays in the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
 from inference.compiled import first_call
-from inference.devices import SLOTS
+from inference.devices.har_engine import HarEngine, Shared
 from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
 
 # A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
@@ -26,83 +23,24 @@ Weights = Mapping[str, NDArray[np.float32]]
 REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
 
 
-class WinogradEngine:
-    """A bundle's network and two arrays; the work is done in `collect`, so that answers go out before it starts."""
-
-    def __init__(self, bundle: Bundle, max_batch: int, threads: int) -> None:
-        manifest = bundle.manifest
-        arguments = manifest.architecture.checked()
-        assert isinstance(arguments, HarCnnArguments), manifest.architecture.name
-        self._network = WinogradHarCnn(arguments, bundle.weights, threads)
-        self._staging = [np.zeros((max_batch, *manifest.input.shape), np.float32) for _ in range(SLOTS)]
-        self._standard = np.empty_like(self._staging[0])
-        normalisation = manifest.normalisation
-        self._mean = np.array(normalisation.mean if normalisation else 0.0, np.float32)
-        self._scale = 1 / np.array(normalisation.std if normalisation else 1.0, np.float32)
-        self._sharpness = np.float32(1 / manifest.temperature)
-        self._tells_strangers = manifest.tells_strangers
-        self._frames = [0] * SLOTS
-
-    def staging(self, slot: int) -> NDArray[Any]:
-        """Return the slot's input array."""
-        return self._staging[slot]
-
-    def launch(self, slot: int, frames: int) -> None:
-        """Note the batch; there is nobody else to begin it."""
-        self._frames[slot] = frames
-
-    def collect(self, slot: int) -> NDArray[np.float32]:
-        """Classify the batch."""
-        standard = self._standard[: self._frames[slot]]
-        np.subtract(self._staging[slot][: self._frames[slot]], self._mean, out=standard)
-        np.multiply(standard, self._scale, out=standard)
-        logits = self._network(standard)
-        largest = logits.max(axis=1, keepdims=True)
-        logits -= largest
-        if not self._tells_strangers:
-            return _softmax(logits, self._sharpness)
-        familiarity = _familiarity(logits, largest)
-        return np.concatenate([_softmax(logits, self._sharpness), familiarity], axis=1)
+def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
+    """Prepare the network of a bundle of `har-cnn`."""
+    arguments = bundle.manifest.architecture.checked()
+    assert isinstance(arguments, HarCnnArguments), bundle.manifest.architecture.name
+    return HarEngine(bundle, WinogradHarCnn(arguments, bundle.weights, threads), max_batch)
 
 
-def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
-    """The probabilities (n, classes) of logits that are given `below` each row's largest; in their memory."""
-    below *= sharpness
-    np.exp(below, out=below)
-    below /= below.sum(axis=1, keepdims=True)
-    return below
-
-
-def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
-    total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
-    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
-    stranger = np.exp(np.minimum(-largest, np.float32(80)))
-    stranger += total
-    total /= stranger
-    return total
-
-
-class WinogradHarCnn:
+class WinogradHarCnn(Shared):
     """The network of `har-cnn`, with `weights` by name, that multiplies less; `threads` share a batch.
 
     The difference to PyTorch's is that of a few roundings.
     """
 
     def __init__(self, arguments: HarCnnArguments, weights: Weights, threads: int) -> None:
-        self._layers = _Layers(arguments, weights)
-        self._workspaces = [_Workspace(self._layers) for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads, "winograd") if threads > 1 else None
+        layers = _Layers(arguments, weights)
+        super().__init__([_Workspace(layers).answer for _ in range(threads)], FRAMES, "winograd")
         example = np.zeros((1, *arguments.input_shape), np.float32)
         first_call(lambda: self(example), entries=len(ENTRIES))
-
-    def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32 (n, classes) of frames float32 (n, slots, axes)."""
-        values = np.ascontiguousarray(frames).reshape(len(frames), -1)
-        if self._pool is None or len(values) <= FRAMES:
-            return self._workspaces[0].answer(values)
-        shares = np.array_split(values, len(self._workspaces))
-        return np.concatenate(list(self._pool.map(_Workspace.answer, self._workspaces, shares)))
 
 
 def warm_up() -> None:
@@ -153,9 +91,9 @@ class _Workspace:
         self._at_points = np.zeros(max(n * p * 2 * channels for n, p, channels, _ in pairs), np.float32)
         self._products = np.zeros(max(n * p * vectors(out) * LANES for n, p, _, out in pairs), np.float32)
 
-    def answer(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of frames: (n, slots * axes) to (n, classes)."""
-        layers = self._layers
+    def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        layers, values = self._layers, frames.reshape(len(frames), -1)
         weight, bias = layers.output
         logits = np.empty((len(values), len(bias)), np.float32)
         for start in range(0, len(values), FRAMES):

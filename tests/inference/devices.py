@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from inference.devices import cpu
+from inference.devices import amx, cpu
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
 gpu = [pytest.mark.gpu, needs_cuda]
@@ -28,8 +28,10 @@ needs_openvino = pytest.mark.skipif(
 needs_int8 = pytest.mark.skipif(
     not cpu._has_native_int8(), reason="this CPU has no int8 of its own (AVX512-VNNI, AVX-VNNI or AMX)"
 )
+needs_amx = pytest.mark.skipif(bool(amx.missing()), reason=amx.missing())
 ENGINES = [
     pytest.param("winograd", "float32"),
+    pytest.param("amx", "bfloat16", marks=needs_amx),
     pytest.param("pytorch", "float32"),
     pytest.param("pytorch", "bfloat16", marks=needs_bfloat16),
     pytest.param("openvino", "float32", marks=needs_openvino),

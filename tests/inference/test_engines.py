@@ -5,6 +5,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from inference.bundle import ArchitectureChoice, Bundle, Input
 from inference.core import Core
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, Engine, EngineName, answer, cpu, openvino, pytorch
+from inference.devices import DeviceError, Engine, EngineName, amx, answer, cpu, openvino, pytorch
 from inference.engine_choice import Measurement
 from inference.models import load_model
 from inference.saving import save_bundle
@@ -99,14 +100,15 @@ def test_what_is_no_number_reaches_no_answer_but_its_own_frames(har: Bundle, nam
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_a_bundle_without_normalisation_and_of_other_sizes_is_served(tmp_path: Path, name: str, precision: str) -> None:
-    arguments = {"slots": 83, "axes": 2, "classes": 4}
+    slots, axes = (80, 3) if name == "amx" else (83, 2)  # whose kernels are made for these, whatever the labels
+    arguments = {"slots": slots, "axes": axes, "classes": 4}
     description = har_description(
         architecture=ArchitectureChoice(name="har-cnn", arguments=arguments),
-        input=Input(shape=(83, 2)),
+        input=Input(shape=(slots, axes)),
         labels=("a", "b", "c", "d"),
         normalisation=None,
     )
-    values = np.random.default_rng(3).normal(0, 1, (20, 83, 2)).astype(np.float32)
+    values = np.random.default_rng(3).normal(0, 1, (20, slots, axes)).astype(np.float32)
     bundle = save_bundle(tmp_path / "other", decided_network(**arguments), description, values[:3])
     answers = answer(load(bundle, name, precision, 20), values, 20)
 
@@ -135,8 +137,9 @@ def test_an_engine_that_was_swapped_out_is_freed(har: Bundle, name: str, precisi
 
 
 def offered(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, installed: bool, bfloat16: bool, **own: str
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, installed: bool, bfloat16: bool, tiles: bool = False, **own: Any
 ) -> list[str]:
+    monkeypatch.setattr(amx, "missing", lambda: "" if tiles else "there is none")
     monkeypatch.setattr(openvino, "missing", lambda: "" if installed else "it is not installed")
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: bfloat16)
     asked: list[str] = []
@@ -145,7 +148,7 @@ def offered(
         asked.extend(f"{way.engine} {way.precision}" for way in ways)
 
     monkeypatch.setattr(cpu, "choose", note)
-    device = cpu.CpuDevice(measurement=Measurement(Clock()), **own)  # type: ignore[arg-type]
+    device = cpu.CpuDevice(measurement=Measurement(Clock()), **own)
     choice = device.choose(bundle, 8)
     return asked or [f"{way.engine} {way.precision} alone" for way in choice.ways]
 
@@ -169,6 +172,28 @@ def test_all_that_the_machine_has_is_measured_and_pytorch_at_float32_is_the_last
     assert offered(har, monkeypatch, installed=installed, bfloat16=bfloat16) == ways
 
 
+def test_a_matrix_unit_is_measured_beside_the_others(har: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = offered(har, monkeypatch, installed=False, bfloat16=True, tiles=True)
+    assert ways == ["winograd float32", "amx bfloat16", "pytorch bfloat16", "pytorch float32"]
+
+
+def test_a_matrix_unit_that_is_named_serves_windows_at_bfloat16_and_nothing_else(
+    har: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = ArchitectureChoice(name="har-cnn", arguments={"slots": 100})
+    longer = har_description(architecture=architecture, input=Input(shape=(100, 3)))
+    frames = np.random.default_rng(0).normal(0, 5, (4, 100, 3)).astype(np.float32)
+    others = [
+        text_bundle(tmp_path / "text"),
+        save_bundle(tmp_path / "longer", decided_network(slots=100), longer, frames),
+    ]
+
+    assert offered(har, monkeypatch, installed=True, bfloat16=True, tiles=True, engine="amx") == ["amx bfloat16 alone"]
+    for bundle in others:
+        ways = offered(bundle, monkeypatch, installed=True, bfloat16=True, tiles=True, engine="amx")
+        assert ways == ["pytorch float32 alone"]
+
+
 @pytest.mark.parametrize(
     ("own", "ways"),
     [
@@ -180,7 +205,7 @@ def test_all_that_the_machine_has_is_measured_and_pytorch_at_float32_is_the_last
     ],
 )
 def test_what_the_settings_name_is_kept_to(
-    har: Bundle, monkeypatch: pytest.MonkeyPatch, own: dict[str, str], ways: list[str]
+    har: Bundle, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], ways: list[str]
 ) -> None:
     assert offered(har, monkeypatch, installed=True, bfloat16=True, **own) == ways
 
@@ -204,7 +229,7 @@ def test_an_engine_that_cannot_be_compiled_leaves_its_place_to_the_next(
     def fail(*_: object) -> None:
         raise NotImplementedError("no such instruction")
 
-    monkeypatch.setattr("inference.devices.winograd.WinogradEngine", fail)
+    monkeypatch.setattr("inference.devices.winograd.load", fail)
     model = load_model(har, choose_device("cpu"), max_batch=2)
 
     assert model.way == "pytorch"

@@ -1,0 +1,95 @@
+"""`har-cnn` by a network of ours: what is before and behind its compiled layers, which is NumPy's.
+
+For one frame, PyTorch's modules took half as long again as the layers themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.bundle import Bundle
+from inference.devices import SLOTS
+
+Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From standardised frames float32 (n, slots, axes) to logits float32 (n, classes)."""
+
+
+class HarEngine:
+    """A bundle's network and two arrays; the work is done in `collect`, so that answers go out before it starts."""
+
+    def __init__(self, bundle: Bundle, network: Answer, max_batch: int) -> None:
+        manifest = bundle.manifest
+        self._network = network
+        self._staging = [np.zeros((max_batch, *manifest.input.shape), np.float32) for _ in range(SLOTS)]
+        self._standard = np.empty_like(self._staging[0])
+        normalisation = manifest.normalisation
+        self._mean = np.array(normalisation.mean if normalisation else 0.0, np.float32)
+        self._scale = 1 / np.array(normalisation.std if normalisation else 1.0, np.float32)
+        self._sharpness = np.float32(1 / manifest.temperature)
+        self._tells_strangers = manifest.tells_strangers
+        self._frames = [0] * SLOTS
+
+    def staging(self, slot: int) -> NDArray[Any]:
+        """Return the slot's input array."""
+        return self._staging[slot]
+
+    def launch(self, slot: int, frames: int) -> None:
+        """Note the batch; there is nobody else to begin it."""
+        self._frames[slot] = frames
+
+    def collect(self, slot: int) -> NDArray[np.float32]:
+        """Classify the batch."""
+        standard = self._standard[: self._frames[slot]]
+        np.subtract(self._staging[slot][: self._frames[slot]], self._mean, out=standard)
+        np.multiply(standard, self._scale, out=standard)
+        logits = self._network(standard)
+        largest = logits.max(axis=1, keepdims=True)
+        logits -= largest
+        if not self._tells_strangers:
+            return _softmax(logits, self._sharpness)
+        familiarity = _familiarity(logits, largest)
+        return np.concatenate([_softmax(logits, self._sharpness), familiarity], axis=1)
+
+
+def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
+    """The probabilities (n, classes) of logits that are given `below` each row's largest; in their memory."""
+    below *= sharpness
+    np.exp(below, out=below)
+    below /= below.sum(axis=1, keepdims=True)
+    return below
+
+
+def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
+    total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
+    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
+    stranger = np.exp(np.minimum(-largest, np.float32(80)))
+    stranger += total
+    total /= stranger
+    return total
+
+
+class Shared:
+    """A network whose `parts` share a batch, a thread each, if it has more than `together` frames; else one does it."""
+
+    def __init__(self, parts: Sequence[Answer], together: int, name: str) -> None:
+        self._parts = parts
+        self._together = together
+        self._pool = ThreadPoolExecutor(len(parts), name) if len(parts) > 1 else None
+
+    def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32 (n, classes) of frames float32 (n, slots, axes)."""
+        values = np.ascontiguousarray(frames)
+        if self._pool is None or len(values) <= self._together:
+            return self._parts[0](values)
+        shares = np.array_split(values, len(self._parts))
+        return np.concatenate(list(self._pool.map(_answer, self._parts, shares)))
+
+
+def _answer(part: Answer, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    return part(frames)

@@ -1,0 +1,58 @@
+"""The HAR network by the compiled kernels of `tile_kernels`, at bfloat16: what is fastest where a CPU multiplies tiles.
+
+The last layer is NumPy's, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.architectures.har_arguments import HarCnnArguments
+from inference.bundle import Bundle
+from inference.compiled import first_call
+from inference.devices import amx
+from inference.devices.har_engine import HarEngine, Shared
+from inference.devices.tile_kernels import AXES, ENTRIES, FEATURES, SIDE, SLOTS, convolve, new_room, pack_layers
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
+    """Prepare the network of a bundle of `har-cnn` with frames of (80, 3)."""
+    return HarEngine(bundle, TilesHarCnn(bundle.weights, threads), max_batch)
+
+
+class TilesHarCnn(Shared):
+    """The network of `har-cnn`, with `weights` by name, for frames of (80, 3); `threads` share a batch."""
+
+    def __init__(self, weights: Weights, threads: int) -> None:
+        super().__init__([_Part(weights).answer for _ in range(threads)], SIDE, "tiles")
+        first_call(lambda: self(np.zeros((1, SLOTS, AXES), np.float32)), entries=len(ENTRIES))
+
+
+class _Part:
+    """What a thread needs: weights, and room for what is between the layers."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._layers = pack_layers(weights)
+        self._room = new_room()
+        self._weight = np.ascontiguousarray(weights["output.weight"].T)
+        self._bias = weights["output.bias"]
+
+    def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        features = np.empty(len(frames) * FEATURES, np.float32)
+        convolve(frames.reshape(-1), self._layers, self._room, features)
+        logits: NDArray[np.float32] = features.reshape(-1, FEATURES) @ self._weight
+        logits += self._bias
+        return logits
+
+
+def warm_up() -> None:
+    """Compile, or load what has been compiled and cached, where there is a unit to compile for."""
+    if not amx.missing():
+        tensors = HarCnnArguments().tensors
+        TilesHarCnn({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
