@@ -4,8 +4,8 @@ Four forms are known, each recognised by its content, plain or compressed (gzip,
 
 - ``WISDM_ar_v1.1_raw.txt`` of WISDM Activity Prediction v1.1 (Kwapisz, Weiss, Moore, SensorKDD 2010), with
   the defects that its users report: see `Defect`.
-- the MotionSense archive ``A_DeviceMotion_data`` (Malekzadeh et al., IoTDI 2019), read where it lies:
-  nothing is unpacked to disk.
+- the MotionSense archive ``A_DeviceMotion_data`` (Malekzadeh et al., IoTDI 2019), a zip as it is published or a tar,
+  read where it lies: nothing is unpacked to disk.
 - CSV whose header names the columns ``person``, ``activity``, ``timestamp`` or ``t_ms``, ``x``, ``y`` and ``z``,
   in any order, and perhaps ``placement`` and ``recording``; others are passed over. Axes are in m/s², gravity
   included; a time is in milliseconds, or ISO 8601.
@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from training.kept_windows import PARQUET, Windows, read_kept
-from training.motionsense import read_motionsense
+from training.motionsense import read_tar, read_zip
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
-from training.recordings import SIX, DataFile, Defect, Kind, Labels, Recording
+from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
 
 MANY = 10
 
@@ -102,6 +103,12 @@ def _unused(file: DataFile) -> list[str]:
     lines = []
     if file.dropped:
         lines.append(f"{file.name}: rows left out: {_described(file.dropped)}")
+    lengths = np.concatenate([np.linalg.norm(recording.xyz, axis=1) for recording in file.recordings])
+    if (middle := float(np.median(lengths))) < STANDARD_GRAVITY / 2:
+        lines.append(
+            f"{file.name}: half of its readings are shorter than {middle:.2f} m/s², where gravity alone makes 9.81: axes"
+            " have to be in m/s², not in g, and with gravity"
+        )
     if file.others:
         some = ", ".join(f"{count:,} of {label!r}" for label, count in Counter(file.others).most_common(MANY))
         lines.append(f"{file.name}: readings of no activity that is learned: {some}")
@@ -114,8 +121,10 @@ def _read_content(
     head = content.peek(4096)
     if head.startswith(PARQUET):
         return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally, windows)
+    if head.startswith(b"PK"):
+        return "motionsense", list(read_zip(path, labels, tally))
     if head[257:262] == b"ustar":
-        return "motionsense", list(read_motionsense(content, labels, tally))
+        return "motionsense", list(read_tar(content, labels, tally))
     form = csv_form(head.partition(b"\n")[0], path) or WISDM
     dataset = _wisdm_name(path) if form is WISDM else path.name.split(".", 1)[0]
     return form.kind, list(read_text(content, form, dataset, labels, tally))

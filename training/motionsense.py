@@ -1,13 +1,16 @@
-"""The MotionSense archive, a tar of CSV files, read where it lies: nothing is unpacked to disk."""
+"""The MotionSense archive of CSV files, a zip as it is published or a tar, read where it lies: nothing is unpacked."""
 
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from training.files import DataError
+from training.files import MAX_CONTENT_BYTES, DataError
 from training.recording_text import Tally
 from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, STANDARD_GRAVITY, Labels, Recording
 
@@ -27,25 +30,54 @@ _G_COLUMNS = tuple(f"{kind}.{axis}" for kind in ("gravity", "userAcceleration") 
 _MOTIONSENSE_PERIOD_MS = 20
 
 
-def read_motionsense(content: io.BufferedReader, labels: Labels, tally: Tally) -> Iterator[Recording]:
-    """Yield the archive's recordings; raises `DataError` where it is none, or over the bounds."""
+_Member = tuple[str, int, Callable[[], bytes]]
+"""A file's name, its size in bytes, and what reads it."""
+
+
+def read_zip(path: Path, labels: Labels, tally: Tally) -> Iterator[Recording]:
+    """Yield the recordings of a zip; raises `DataError` where it is none, or over the bounds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if sum(each.file_size for each in members) > MAX_CONTENT_BYTES:
+                raise DataError(f"the content is larger than {MAX_CONTENT_BYTES:,} bytes once decompressed")
+            files = ((each.filename, each.file_size, _reader(archive, each)) for each in members)
+            yield from _recordings(files, labels, tally)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged; a method it lacks; a password
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    return lambda: archive.read(member)  # never more than its size says
+
+
+def read_tar(content: io.BufferedReader, labels: Labels, tally: Tally) -> Iterator[Recording]:
+    """Yield the recordings of a tar; raises `DataError` where it is none, or over the bounds."""
     with tarfile.open(fileobj=content, mode="r|") as archive:
-        for count, member in enumerate(archive):
-            if count >= MAX_MEMBERS:
-                raise DataError(f"the archive has more than {MAX_MEMBERS:,} members: not MotionSense")
-            found = _MEMBER.search(member.name)
-            if not found or not member.isfile():
-                continue
-            if member.size > MAX_MEMBER_BYTES:
-                raise DataError(f"{member.name} is {member.size:,} bytes; at most {MAX_MEMBER_BYTES:,} are read")
-            file = archive.extractfile(member)
-            assert file is not None  # a regular file always has one
-            xyz = _motionsense_xyz(file.read(), member.name)
-            code = labels.code(_TRIALS[found[1]])
-            if code == OTHER_ACTIVITY:
-                tally.others[_TRIALS[found[1]]] += len(xyz)
-            t_ms = np.arange(len(xyz), dtype=np.int64) * _MOTIONSENSE_PERIOD_MS
-            yield Recording("MotionSense", found[2], "pocket", np.full(len(xyz), code, np.int8), t_ms, xyz)
+        # A regular file always has content.
+        members = (
+            (each.name, each.size, cast(io.BufferedReader, archive.extractfile(each)).read)
+            for each in archive
+            if each.isfile()
+        )
+        yield from _recordings(members, labels, tally)
+
+
+def _recordings(members: Iterator[_Member], labels: Labels, tally: Tally) -> Iterator[Recording]:
+    for count, (name, size, read) in enumerate(members):
+        if count >= MAX_MEMBERS:
+            raise DataError(f"the archive has more than {MAX_MEMBERS:,} members: not MotionSense")
+        found = _MEMBER.search(name)
+        if not found:
+            continue
+        if size > MAX_MEMBER_BYTES:
+            raise DataError(f"{name} is {size:,} bytes; at most {MAX_MEMBER_BYTES:,} are read")
+        xyz = _motionsense_xyz(read(), name)
+        code = labels.code(_TRIALS[found[1]])
+        if code == OTHER_ACTIVITY:
+            tally.others[_TRIALS[found[1]]] += len(xyz)
+        t_ms = np.arange(len(xyz), dtype=np.int64) * _MOTIONSENSE_PERIOD_MS
+        yield Recording("MotionSense", found[2], "pocket", np.full(len(xyz), code, np.int8), t_ms, xyz)
 
 
 def _motionsense_xyz(text: bytes, name: str) -> np.ndarray:

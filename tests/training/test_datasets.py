@@ -3,6 +3,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,60 @@ def test_motionsense_adds_gravity_and_own_acceleration_and_turns_g_into_metres(t
     np.testing.assert_allclose(recording.xyz, [[4.903325, -9.80665, 4.903325], [0, 9.80665, 0]], atol=1e-5)
     assert recording.t_ms.tolist() == [0, 20]
     assert recording.activity.tolist() == [4, 4]
+
+
+def zipped(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_motionsense_is_read_as_it_is_published(tmp_path: Path) -> None:
+    rows = {number: f"{HEADER}\n" + f"{number},0,1,0,0,0,0\n" * number for number in (1, 2, 3)}
+    members = {f"A_DeviceMotion_data/wlk_7/sub_{number}.csv": text for number, text in rows.items()}
+    litter = {"__MACOSX/A_DeviceMotion_data/wlk_7/._sub_1.csv": "\0", "A_DeviceMotion_data/.DS_Store": "x"}
+    published = read_file(zipped(tmp_path / "A_DeviceMotion_data.zip", members | litter))
+    packed = read_file(motionsense(tmp_path, members))
+
+    assert published.kind == packed.kind
+    assert [recording.person for recording in published.recordings] == ["1", "2", "3"]
+    for ours, theirs in zip(published.recordings, packed.recordings, strict=True):
+        np.testing.assert_array_equal(ours.xyz, theirs.xyz)
+
+
+def test_a_zip_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "wlk_7/sub_1.csv"
+    path = zipped(tmp_path / "data.zip", {name: f"{HEADER}\n" + "0,0,1,0,0,0,0\n" * 100})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cannot read .*data\.zip: File is not a zip file"):
+        read_file(path)
+
+    path.write_bytes(whole.replace(b"\0\0\x08\0", b"\0\0\x63\0"))
+    with pytest.raises(DataError, match=r"cannot read .*data\.zip: .*compression"):
+        read_file(path)
+
+    path.write_bytes(whole)
+    monkeypatch.setattr("training.motionsense.MAX_MEMBER_BYTES", 100)
+    with pytest.raises(DataError, match=r"wlk_7/sub_1\.csv is 1,4\d\d bytes; at most 100 are read"):
+        read_file(path)
+
+    monkeypatch.setattr("training.motionsense.MAX_CONTENT_BYTES", 100)
+    with pytest.raises(DataError, match="larger than 100 bytes once decompressed"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(("unit", "told"), [(1.0, True), (9.80665, False)])
+def test_readings_that_look_like_g_are_told_of(
+    tmp_path: Path, unit: float, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"a,Walking,{50 * step},0,{unit},0.1\n" for step in range(100))
+    path = tmp_path / "ours.csv"
+    path.write_text(f"person,activity,timestamp,x,y,z\n{rows}")
+    read_files([path], Console(width=200))
+
+    assert ("have to be in m/s², not in g" in capsys.readouterr().out) is told
 
 
 def test_motionsense_leaves_nothing_on_disk(tmp_path: Path) -> None:
