@@ -106,8 +106,8 @@ def _unused(file: DataFile) -> list[str]:
     lengths = np.concatenate([np.linalg.norm(recording.xyz, axis=1) for recording in file.recordings])
     if (middle := float(np.median(lengths))) < STANDARD_GRAVITY / 2:
         lines.append(
-            f"{file.name}: half of its readings are shorter than {middle:.2f} m/s², where gravity alone makes 9.81: axes"
-            " have to be in m/s², not in g, and with gravity"
+            f"{file.name}: half of its readings are shorter than {middle:.2f} m/s², where gravity alone makes 9.81: "
+            "axes have to be in m/s², not in g, and with gravity"
         )
     if file.others:
         some = ", ".join(f"{count:,} of {label!r}" for label, count in Counter(file.others).most_common(MANY))
