@@ -5,10 +5,14 @@ two copies more, and copies the whole frame twice before it decodes it. Most of 
 Here the frame is filled by the socket itself, all but its last byte: that and what follows goes kafka-python's own way,
 which sees the frame complete. And it is decoded where it lies.
 
-Of a frame of megabytes the broker sends a piece at a time, and for each the IO loop turned once or twice. On Linux the
-socket is not readable before as much has come as `WAKE_BYTES`, or all of the rest (SO_RCVLOWAT, socket(7)).
+Of a frame of megabytes the broker sends a piece at a time, and for each the IO loop turned once or twice. On Linux, and
+without TLS, the socket is not readable before as much has come as `WAKE_BYTES`, or all of the rest (SO_RCVLOWAT,
+socket(7)).
 """
 
+import functools
+import platform
+import re
 import socket
 import ssl
 import sys
@@ -96,9 +100,12 @@ class _InPlace:
         end = len(frame) - 1
         with memoryview(frame) as view:
             while (at := frame.tell()) < end:
-                self._wake_at(min(end - at, WAKE_BYTES))
-                with view[at:end] as rest:
-                    got = self._sock.recv_into(rest)
+                try:
+                    with view[at:end] as rest:
+                        got = self._sock.recv_into(rest)
+                except BlockingIOError:
+                    self._wake_at(min(end - at, WAKE_BYTES))
+                    raise
                 if not got:
                     return False
                 frame.seek(at + got)
@@ -106,11 +113,18 @@ class _InPlace:
         return True
 
 
+@functools.cache
+def _heeds_marks() -> bool:
+    """Whether the kernel makes room for as much as it is to wait for, however small the pieces: Linux since 5.8."""
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    return sys.platform == "linux" and release is not None and (int(release[1]), int(release[2])) >= (5, 8)
+
+
 class _TCP(_InPlace, KafkaTCPTransport):  # type: ignore[misc]
     _wakes_at = 1
 
     def _wake_at(self, size: int) -> None:
-        if sys.platform == "linux" and size != self._wakes_at:
+        if _heeds_marks() and size != self._wakes_at:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
             self._wakes_at = size
 

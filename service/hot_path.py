@@ -3,7 +3,8 @@
 Whatever isn't there by then is compiled when a worker starts, which takes it some seconds longer.
 """
 
-import inference.devices.tiles
+import importlib
+
 import inference.devices.winograd
 import ingest.decode
 import ingest.label_kernel
@@ -11,12 +12,14 @@ import ingest.record_places
 import windowing
 import windowing.frame_features
 import windowing.smoothing
+from inference.devices import amx
 
 
 def compile_hot_path() -> None:
     """Call each compiled function once."""
     inference.devices.winograd.warm_up()
-    inference.devices.tiles.warm_up()
+    if not amx.missing():
+        importlib.import_module("inference.devices.tiles").warm_up()
     ingest.decode.warm_up()
     ingest.label_kernel.warm_up()
     ingest.label_kernel.warm_up_activities()

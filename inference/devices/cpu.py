@@ -14,7 +14,8 @@ further from float32's, is never chosen unasked. For texts, which are PyTorch's,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,9 @@ from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle, Precision
 from inference.devices import DeviceError, Engine, EngineName, amx, openvino
 from inference.engine_choice import Choice, Measurement, choose
+
+OURS: Mapping[EngineName, str] = {"winograd": "inference.devices.winograd", "amx": "inference.devices.tiles"}
+"""The modules of the engines of our own: one that can't be imported must not take the others along."""
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
 # load makes over and over, are met before serving.
@@ -136,11 +140,15 @@ def _ours() -> Sequence[EngineName]:
 def _load_ours(name: Literal["winograd", "amx"], bundle: Bundle, max_batch: int, threads: int) -> Engine:
     if bundle.manifest.architecture.name != "har-cnn":
         raise DeviceError(f"the engine {name} serves har-cnn alone: choose engine auto or pytorch")
+    # Asked in each process that computes: the kernel's leave isn't inherited by a new program.
+    if name == "amx" and (missing := amx.missing()):
+        raise DeviceError(f"{missing}: choose another engine")
     try:
-        from inference.devices import tiles, winograd  # late: texts need no compiler
-
-        load = tiles.load if name == "amx" else winograd.load
-        return load(bundle, max_batch, threads)
+        kernels = importlib.import_module(OURS[name])  # late: texts need no compiler
+        engine: Engine = kernels.load(bundle, max_batch, threads)
+        return engine
+    except DeviceError:
+        raise
     except Exception as error:  # whatever a compiler may say of a processor that it doesn't know
         raise DeviceError(f"the engine {name} can't be compiled here: {error}; choose engine pytorch") from error
 

@@ -75,7 +75,10 @@ def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> ND
 
 
 class Shared:
-    """A network whose `parts` share a batch, a thread each, if it has more than `together` frames; else one does it."""
+    """A network whose `parts` share a batch, a thread each, if it has more than `together` frames; else one does it.
+
+    The parts have room of their own between the layers, so one thread at a time may ask.
+    """
 
     def __init__(self, parts: Sequence[Answer], together: int, name: str) -> None:
         self._parts = parts

@@ -1,4 +1,4 @@
-"""`har-cnn` by OpenVINO, where it is installed: what is fastest on CPUs with matrix units, in bfloat16, or in int8.
+"""`har-cnn` by OpenVINO, where it is installed: what is fast on CPUs with matrix units, in bfloat16, or in int8.
 
 The graph is written here rather than converted from PyTorch's, so that nothing is traced at start. The package is only
 imported where it is wanted, and without the one that reports its use to its maker.

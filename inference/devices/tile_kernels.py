@@ -11,6 +11,9 @@ themselves, and the other four in an array of their own: `Rows`.
 The first two convolutions take frame by frame, with neighbouring outputs as a tile's rows; the others 16 frames at
 once, whose outputs at one place are its rows: of so few outputs a frame would not fill a tile.
 
+What is no number makes its frame's answers none, also in the last two readings, which the pooling leaves out: they are
+multiplied by weights of 0.
+
 Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
 `new_room` and `pack_layers` size them. All that is compiled is in this file, since Numba's cache knows functions by it.
 
@@ -436,9 +439,8 @@ def _convolve_fourth(room: Room, frames: int, weights: Halves, bias: Floats, fea
 
 
 @entry
-def convolve(values: Floats, layers: Layers, room: Room, features: Floats) -> None:
-    """Take standardised frames (n, 80, 3) through all convolutions; `features` receives (n, 160)."""
-    count = len(values) // READINGS
+def convolve(values: Floats, count: int, layers: Layers, room: Room, features: Floats) -> None:
+    """Take standardised frames (count, 80, 3) through all convolutions; `features` receives (count, 160)."""
     _begin(room.shapes)
     for start in range(0, count, SIDE):
         frames = min(SIDE, count - start)

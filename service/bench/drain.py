@@ -223,5 +223,5 @@ class _Bench:
             raise BenchError(f"the worker does not answer: {error}") from error
         # Not by the client library's parser: it asks of each value whether it is an int, and CPython (3.11, 3.12) loses
         # a Ctrl-C that comes while it words the exception that says no.
-        series = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        series = (line for line in text.split("\n") if line.startswith((f"{name} ", f"{name}{{")))
         return sum(float(line.rpartition(" ")[2]) for line in series)

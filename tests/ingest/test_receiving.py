@@ -5,7 +5,6 @@ import itertools
 import select
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.parser import KafkaProtocol
 
-from ingest.receiving import _IN_PLACE, READ_BYTES, Frame, receive_in_place
+from ingest.receiving import _IN_PLACE, READ_BYTES, Frame, _heeds_marks, receive_in_place
 from ingest.tls import Tls
 from tests.certificates import Authority
 
@@ -137,7 +136,9 @@ def test_a_large_response_goes_from_the_socket_into_its_frame(receiver: Receiver
     assert receiver.transport._sock_recv() == (sent[-1:], None)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a socket's low-water mark is heeded by select on Linux")
+@pytest.mark.skipif(
+    not _heeds_marks(), reason="this kernel doesn't heed a socket's low-water mark: Linux since 5.8 does"
+)
 def test_of_a_large_response_no_small_piece_wakes_the_loop() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = socket.create_connection(server.getsockname())
