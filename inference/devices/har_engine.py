@@ -7,45 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.bundle import Bundle
-from inference.devices import SLOTS
+from inference.devices.staging import Staging
 
 Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From standardised frames float32 (n, slots, axes) to logits float32 (n, classes)."""
 
 
-class HarEngine:
-    """A bundle's network and two arrays; the work is done in `collect`, so that answers go out before it starts."""
+class HarEngine(Staging):
+    """A bundle's network, which is asked in `collect`."""
 
     def __init__(self, bundle: Bundle, network: Answer, max_batch: int) -> None:
         manifest = bundle.manifest
+        super().__init__(max_batch, manifest.input.shape)
         self._network = network
-        self._staging = [np.zeros((max_batch, *manifest.input.shape), np.float32) for _ in range(SLOTS)]
-        self._standard = np.empty_like(self._staging[0])
+        self._standard = np.empty((max_batch, *manifest.input.shape), np.float32)
         normalisation = manifest.normalisation
         self._mean = np.array(normalisation.mean if normalisation else 0.0, np.float32)
         self._scale = 1 / np.array(normalisation.std if normalisation else 1.0, np.float32)
         self._sharpness = np.float32(1 / manifest.temperature)
         self._tells_strangers = manifest.tells_strangers
-        self._frames = [0] * SLOTS
-
-    def staging(self, slot: int) -> NDArray[Any]:
-        """Return the slot's input array."""
-        return self._staging[slot]
-
-    def launch(self, slot: int, frames: int) -> None:
-        """Note the batch; there is nobody else to begin it."""
-        self._frames[slot] = frames
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Classify the batch."""
-        standard = self._standard[: self._frames[slot]]
-        np.subtract(self._staging[slot][: self._frames[slot]], self._mean, out=standard)
+        frames = self.launched(slot)
+        standard = self._standard[: len(frames)]
+        np.subtract(frames, self._mean, out=standard)
         np.multiply(standard, self._scale, out=standard)
         logits = self._network(standard)
         largest = logits.max(axis=1, keepdims=True)

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.bundle import Bundle, Precision
-from inference.devices import SLOTS, DeviceError, Engine
+from inference.devices import DeviceError, Engine
+from inference.devices.staging import Staging
 
 REPORTER = "openvino_telemetry"
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -67,27 +68,17 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
     return OpenVinoEngine(package, compiled, bundle.manifest.input.shape, max_batch)
 
 
-class OpenVinoEngine:
-    """A compiled graph and two arrays, which it reads where they are; the work is done in `collect`."""
+class OpenVinoEngine(Staging):
+    """A compiled graph, which is run in `collect`, and reads frames where they are."""
 
     def __init__(self, package: Any, compiled: Any, shape: tuple[int, ...], max_batch: int) -> None:
+        super().__init__(max_batch, shape)
         self._tensor = package.Tensor
-        self._staging = [np.zeros((max_batch, *shape), np.float32) for _ in range(SLOTS)]
         self._request = compiled.create_infer_request()
-        self._frames = [0] * SLOTS
-
-    def staging(self, slot: int) -> NDArray[Any]:
-        """Return the slot's input array."""
-        return self._staging[slot]
-
-    def launch(self, slot: int, frames: int) -> None:
-        """Note the batch."""
-        self._frames[slot] = frames
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Classify the batch; the answers are copied out of the request's memory."""
-        frames = self._staging[slot][: self._frames[slot]]
-        self._request.set_input_tensor(self._tensor(frames, shared_memory=True))
+        self._request.set_input_tensor(self._tensor(self.launched(slot), shared_memory=True))
         self._request.infer()
         answers: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
         return answers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,8 +9,9 @@ from torch import Tensor, nn
 
 from inference.architectures.layers import ConvRelu
 from inference.bundle import Bundle, Precision
-from inference.devices import SLOTS, DeviceError, Engine
+from inference.devices import DeviceError, Engine
 from inference.devices.replace import replace_layers
+from inference.devices.staging import Staging
 from inference.devices.texts import speed_up_texts
 from inference.served import PRECISIONS, served_module
 
@@ -27,27 +26,17 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
     return PyTorchEngine(pack(served_module(bundle), precision), frame.shape, frame.dtype, max_batch)
 
 
-class PyTorchEngine:
-    """A module and two arrays; the work is done in `collect`, so that answers go out before it starts."""
+class PyTorchEngine(Staging):
+    """A module, which is run in `collect`."""
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
+        super().__init__(max_batch, shape, dtype)
         self._module = module
-        self._staging = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
-        self._inputs = [torch.from_numpy(array) for array in self._staging]
-        self._frames = [0] * SLOTS
-
-    def staging(self, slot: int) -> NDArray[Any]:
-        """Return the slot's input array."""
-        return self._staging[slot]
-
-    def launch(self, slot: int, frames: int) -> None:
-        """Note the batch; there is nobody else to begin it."""
-        self._frames[slot] = frames
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Classify the batch."""
         with torch.inference_mode():
-            answers: NDArray[np.float32] = self._module(self._inputs[slot][: self._frames[slot]]).numpy()
+            answers: NDArray[np.float32] = self._module(torch.from_numpy(self.launched(slot))).numpy()
         return answers
 
 

@@ -133,7 +133,7 @@ def test_without_onednn_the_cpu_serves_the_module_as_it_is(har: Bundle, monkeypa
 
     load_model(har, choose_device("cpu"), max_batch=2)
     with pytest.raises(DeviceError, match="choose precision float32"):
-        cpu.CpuDevice("float32").load(har, "bfloat16", 2)
+        cpu.CpuDevice("float32", engine="pytorch").load(har, "bfloat16", 2)
 
 
 def test_bfloat16_is_refused_where_the_cpu_would_emulate_it(monkeypatch: pytest.MonkeyPatch) -> None:
