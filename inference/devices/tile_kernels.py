@@ -6,7 +6,7 @@ neighbouring outputs overlap: nothing is copied to make a matrix of them. Sums s
 ReLU and pooling are taken in float32, and each answer is rounded to bfloat16 once.
 
 The unit loads a row in one go only where it lies in one cache line. So of 100 channels 96, three lines, are kept for
-themselves, and the other four in an array of their own: `Rows`.
+themselves, and the other four in an array of their own: see `Room`.
 
 The first two convolutions take frame by frame, with neighbouring outputs as a tile's rows; the others 16 frames at
 once, whose outputs at one place are its rows: of so few outputs a frame would not fill a tile.
@@ -15,14 +15,14 @@ What is no number makes its frame's answers none, also in the last two readings,
 multiplied by weights of 0.
 
 Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
-`new_room` and `pack_layers` size them. All that is compiled is in this file, since Numba's cache knows functions by it.
+`tile_layout` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, "Programming with Intel AMX".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -79,7 +79,7 @@ DEEP_ALL: Final = TAPS * FEATURES // DEPTH
 
 
 class Layers(NamedTuple):
-    """The weights of the four convolutions, as `pack_tiles` packs them, and their biases, to a multiple of 16."""
+    """The weights of the four convolutions, as `tile_layout` packs them, and their biases, to a multiple of 16."""
 
     weights_1: Halves
     weights_2: Halves
@@ -102,75 +102,6 @@ class Room(NamedTuple):
     pooled_rest: Halves
     third: Halves
     sums: Floats
-
-
-def pack_layers(weights: Mapping[str, NDArray[np.float32]]) -> Layers:
-    """Pack the weights of a bundle of `har-cnn`, by name."""
-    tiles = [pack_tiles(weights[f"conv{number}.weight"]) for number in range(1, 5)]
-    biases: list[Floats] = [_aligned(_padded(weights[f"conv{number}.bias"], SIDE)) for number in range(1, 5)]
-    return Layers(tiles[0], tiles[1], tiles[2], tiles[3], biases[0], biases[1], biases[2], biases[3])
-
-
-def pack_tiles(weight: NDArray[np.float32]) -> Halves:
-    """Return a filter (out, in, taps) as tiles of weights: for 16 outputs after the other, all that they multiply.
-
-    Of the inputs as many as fill rows of a tile come first, tap by tap, and then what is left of them. The unit takes
-    two neighbouring numbers of a row at once, so in a tile two rows of weights alternate.
-    """
-    outputs, inputs, _ = weight.shape
-    whole = inputs // DEPTH * DEPTH
-    taps = weight.transpose(2, 1, 0)
-    parts = [_padded(each.reshape(-1, outputs), DEPTH, SIDE) for each in (taps[:, :whole], taps[:, whole:])]
-    rows = np.concatenate(parts)
-    tiles = rows.reshape(len(rows) // DEPTH, SIDE, 2, -1, SIDE).transpose(3, 0, 1, 4, 2)
-    return _aligned(to_bfloat16(tiles))
-
-
-def to_bfloat16(values: NDArray[np.float32]) -> Halves:
-    """The bits of the nearest bfloat16, of two as near the even one; for finite numbers."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def new_room() -> Room:
-    """Return room for what is between the layers, all zeros: what lies beyond frames is multiplied by weights of 0."""
-    return Room(
-        shapes=_tile_shapes(),
-        frames=_halves(FRAME_STEP),
-        first=_halves(FIRST_STEP),
-        first_rest=_halves(FIRST_REST),
-        pooled=_halves(POOLED_STEP),
-        pooled_rest=_halves(POOLED_REST),
-        third=_halves(THIRD_STEP),
-        sums=_aligned(np.zeros(AT_ONCE * SIDE * SIDE, np.float32)),
-    )
-
-
-def _halves(step: int) -> Halves:
-    return _aligned(np.zeros(SIDE * step, np.uint16))
-
-
-def _tile_shapes() -> Bytes:
-    """What the unit is told of its eight tiles: all have 16 rows of 64 bytes (palette 1)."""
-    shapes = np.zeros(64, np.uint8)
-    shapes[0] = 1
-    shapes[16:32:2] = 2 * DEPTH
-    shapes[48:56] = SIDE
-    return shapes
-
-
-def _padded(values: NDArray[np.float32], *multiples: int) -> NDArray[np.float32]:
-    """Zeros behind, to a multiple of so many along each axis."""
-    return np.pad(values, [(0, -size % multiple) for size, multiple in zip(values.shape, multiples, strict=True)])
-
-
-def _aligned(values: NDArray[Any]) -> NDArray[Any]:
-    """A flat copy that begins where a cache line does."""
-    room = np.empty(values.nbytes + LINE_BYTES, np.uint8)
-    start = -room.ctypes.data % LINE_BYTES
-    copy = room[start : start + values.nbytes].view(values.dtype)
-    copy[:] = values.reshape(-1)
-    return copy
 
 
 # -- instructions

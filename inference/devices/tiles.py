@@ -15,7 +15,8 @@ from inference.bundle import Bundle
 from inference.compiled import first_call
 from inference.devices import DeviceError
 from inference.devices.har_engine import HarEngine, Shared
-from inference.devices.tile_kernels import AXES, ENTRIES, FEATURES, SIDE, SLOTS, Layers, convolve, new_room, pack_layers
+from inference.devices.tile_kernels import AXES, ENTRIES, FEATURES, SIDE, SLOTS, Layers, convolve
+from inference.devices.tile_layout import new_room, pack_layers
 
 Weights = Mapping[str, NDArray[np.float32]]
 

@@ -16,7 +16,8 @@ from inference.bundle import ArchitectureChoice, Input
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, amx, tile_kernels, tiles
 from inference.devices.cpu import CpuWay
-from inference.devices.tile_kernels import DEPTH, SIDE, pack_tiles, to_bfloat16
+from inference.devices.tile_kernels import DEPTH, SIDE
+from inference.devices.tile_layout import pack_tiles, to_bfloat16
 from inference.devices.tiles import TilesHarCnn
 from inference.engine_choice import measure_apart
 from inference.models import load_model
