@@ -22,8 +22,10 @@ demo: setup  ## broker, worker and replay for about a minute, with a live table
 	$(BIN)/stridecast demo --seconds 60
 
 # The stack's own variables, for instance COMPOSE_PROFILES, stand in deploy/.env.
-COMPOSE = $(if $(TORCH_INDEX),TORCH_INDEX="$(TORCH_INDEX)") docker compose -f deploy/compose.yaml $(if $(GPU),-f deploy/compose.gpu.yaml)
-up:  ## Kafka, both workers, devices, Prometheus and Grafana in Docker; TORCH_INDEX=... for a small image, GPU=1 for a GPU
+COMPOSE = $(if $(TORCH_INDEX),TORCH_INDEX="$(TORCH_INDEX)") docker compose -f deploy/compose.yaml \
+	$(if $(GPU),-f deploy/compose.gpu.yaml) $(if $(KEEP),-f deploy/compose.keep.yaml)
+up:  ## Kafka, both workers, devices, Prometheus and Grafana in Docker; TORCH_INDEX=... for a small image, GPU=1 or KEEP=1
+	$(if $(and $(GPU),$(KEEP)),$(error KEEP=1 is for CPUs: deploy/README.md says how to keep windows beside a GPU))
 	$(COMPOSE) up --build --detach
 	@echo "Grafana: http://127.0.0.1:3000   the activity worker's live view: http://127.0.0.1:9464   Kafka: 127.0.0.1:9092"
 

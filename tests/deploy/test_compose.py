@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from service.broker_artifacts import KAFKA_VERSION
+from service.commands import worker_activity
 from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import (
     DEPLOY,
@@ -33,9 +35,10 @@ MOUNTS = [
 ]
 
 
-@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]], ids=["cpu", "gpu"])
-def test_docker_compose_would_load_the_files(files: list[str]) -> None:
+@pytest.mark.parametrize("beside", [[], ["compose.gpu.yaml"], ["compose.keep.yaml"]], ids=["cpu", "gpu", "keep"])
+def test_docker_compose_would_load_the_files(beside: list[str]) -> None:
     """Docker Compose's own loader holds them against the specification's schema and looks for what doesn't fit."""
+    files = ["compose.yaml", *beside]
     done = subprocess.run([tool("compose-spec"), *files], cwd=DEPLOY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -66,7 +69,24 @@ def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_progra
         accepted(ours()[name]["command"], service.get("environment", {}), monkeypatch)
 
 
-@pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
+def test_windows_are_kept_on_a_volume_that_the_images_user_may_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = yaml.safe_load((DEPLOY / "compose.keep.yaml").read_text())
+    changed = told["services"]
+    assert changed.keys() == ours().keys()
+    assert {service["image"] for service in changed.values()} == {f"stridecast:{VERSION}-cpu-keep"}
+    extra = changed["topics"]["build"]["args"]["EXTRA"]
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    worker = changed["activity-worker"]
+    settings = accepted(ours()["activity-worker"]["command"], worker["environment"], monkeypatch)
+    assert isinstance(settings, worker_activity.Options)
+    folder = settings.activity.keep.folder
+    assert worker["volumes"] == [f"kept:{folder}"]
+    assert told["volumes"].keys() == {"kept"}
+    # A new volume has the owner of what the image has in its place.
+    assert f"install --directory --owner=stridecast --group=stridecast {folder}\n" in DOCKERFILE
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml", "compose.keep.yaml"])
 def test_one_service_builds_the_image_and_no_other_looks_for_it_elsewhere(file: str) -> None:
     """Services that build the same tag at once fail on a fresh machine: docker/buildx#3576."""
     told = yaml.safe_load((DEPLOY / file).read_text())["services"]

@@ -16,6 +16,7 @@ from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from prometheus_client import CollectorRegistry
 
 from deploy import rules
+from service.commands import worker_activity
 from service.commands.topics import PARTITIONS
 from service.http import Health, serve
 from service.metrics import PartitionGauges
@@ -295,6 +296,33 @@ def test_the_documented_rights_fit_the_worker_under_its_group(
     assert isinstance(settings, ServiceSettings)
     assert settings.delivery == "exactly_once"
     assert lacking(needs(args, settings), documented("worker")) == []
+
+
+def test_the_component_lets_activity_workers_keep_windows_on_one_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
+    told = {"resources": [f"{here}/overlays/cpu"], "components": [f"{here}/components/kept-windows"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    kept = built(tmp_path)
+    (claim,) = [manifest for (kind, _), manifest in kept.items() if kind == "PersistentVolumeClaim"]
+    worker = kept["Deployment", "activity-worker"]
+    for manifest in (claim, worker):
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    spec = worker["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    own = {each["name"]: each["value"] for each in container["env"]}
+    settings = accepted(container["args"], own, monkeypatch)
+    assert isinstance(settings, worker_activity.Options)
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "kept"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "kept"]
+
+    assert Path(mount["mountPath"]) == settings.activity.keep.folder
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["metadata"]["namespace"] == worker["metadata"]["namespace"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]  # workers are on many nodes
+    assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+    assert kept["Deployment", "text-worker"] == manifests("cpu")["Deployment", "text-worker"]
 
 
 def example(folder: Path, *, job: bool) -> Manifests:
