@@ -287,6 +287,12 @@ class ServiceSettings(Command):
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once", description="exactly_once puts labels, dead letters and offsets into transactions"
     )
+    gather_ms: float = Field(
+        8,
+        ge=0,
+        le=1000,
+        description="milliseconds for which records gather that come in trickles: more saves CPU, and delays labels",
+    )
     commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
     shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
     log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")

@@ -45,8 +45,8 @@ from service.settings import ServiceSettings
 log = logging.getLogger(__name__)
 
 # What a poll costs, with the fetch, the batch and the request to Kafka that come of it, is mostly by the piece. So
-# where records come all the time they gather for a moment, unless so many come at once that it doesn't matter.
-GATHER_S = 0.008
+# where records come all the time they gather for a moment (`gather_ms`), unless so many come at once that it doesn't
+# matter.
 GATHERED = 1000
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
@@ -235,7 +235,7 @@ class Worker:
         self._metrics.last_poll.set(time.time())
         records = {source: Records.join(pieces) for source, pieces in polled.items()}
         if 0 < sum(map(len, records.values())) < GATHERED:
-            self._poll_at = self._last_poll + GATHER_S
+            self._poll_at = self._last_poll + self._settings.gather_ms / 1000
         with self._lane.together():
             for source, some in records.items():
                 partition = self._assignment.held.get(source)

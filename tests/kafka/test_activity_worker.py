@@ -569,3 +569,15 @@ def test_a_worker_without_topics_or_broker_ends_with_one_sentence(broker: Broker
     assert worker.process.wait(40) == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in worker.said()
     assert "Traceback" not in worker.said()
+
+
+def test_records_that_come_in_trickles_gather_for_as_long_as_they_may(stage: Callable[..., Stage]) -> None:
+    at = stage(gather_ms="1000")
+    readings = walk("phone", 3, seed=1)
+    with running_worker(at.log, *at.flags) as worker:
+        for reading in readings:
+            at.send([sample(reading)])
+            time.sleep(0.025)
+        worker.wait_for("stridecast_records_total", len(readings), topic=at.input)
+        blocks = worker.metric("stridecast_stage_duration_seconds_count", stage="decode")
+    assert blocks <= len(readings) / 4
