@@ -84,6 +84,7 @@ def open_stage(
         f"--{kind}.dead-letter-topic": topics[2].name,
         f"--{kind}.bundle": str(bundle.folder),
         "--inference.device": "cpu",
+        "--inference.precision": "float32",  # what labels are compared with; on some CPUs bfloat16 is faster
         "--delivery": delivery,
         "--kafka.session-timeout-s": str(SESSION_TIMEOUT_S),
         "--kafka.transaction-timeout-s": str(TRANSACTION_TIMEOUT_S),

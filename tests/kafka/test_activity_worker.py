@@ -573,7 +573,7 @@ def test_a_worker_without_topics_or_broker_ends_with_one_sentence(broker: Broker
 
 def test_records_that_come_in_trickles_gather_for_as_long_as_they_may(stage: Callable[..., Stage]) -> None:
     at = stage(gather_ms="1000")
-    readings = walk("phone", 3, seed=1)
+    readings = walk("phone", 1.5, seed=1)
     with running_worker(at.log, *at.flags) as worker:
         for reading in readings:
             at.send([sample(reading)])
