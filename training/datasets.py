@@ -25,7 +25,7 @@ from rich.console import Console
 
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from training.kept_windows import PARQUET, Windows, read_kept
-from training.motionsense import read_tar, read_zip
+from training.motionsense import ZIP, read_tar, read_zip
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
 from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
 
@@ -121,7 +121,7 @@ def _read_content(
     head = content.peek(4096)
     if head.startswith(PARQUET):
         return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally, windows)
-    if head.startswith(b"PK"):
+    if head.startswith(ZIP):
         return "motionsense", list(read_zip(path, labels, tally))
     if head[257:262] == b"ustar":
         return "motionsense", list(read_tar(content, labels, tally))

@@ -14,6 +14,7 @@ from training.files import MAX_CONTENT_BYTES, DataError
 from training.recording_text import Tally
 from training.recordings import MAX_ABS_VALUE, OTHER_ACTIVITY, STANDARD_GRAVITY, Labels, Recording
 
+ZIP = b"PK\3\4"
 MAX_MEMBER_BYTES = 64 << 20
 MAX_MEMBERS = 10_000
 
@@ -43,7 +44,7 @@ def read_zip(path: Path, labels: Labels, tally: Tally) -> Iterator[Recording]:
                 raise DataError(f"the content is larger than {MAX_CONTENT_BYTES:,} bytes once decompressed")
             files = ((each.filename, each.file_size, _reader(archive, each)) for each in members)
             yield from _recordings(files, labels, tally)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged; a method it lacks; a password
+    except (zipfile.BadZipFile, RuntimeError) as error:  # damaged; a password, or a compression that it doesn't know
         raise DataError(f"cannot read {path}: {error}") from error
 
 

@@ -177,6 +177,10 @@ def test_a_zip_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DataError, match=r"cannot read .*data\.zip: .*compression"):
         read_file(path)
 
+    path.write_bytes(whole.replace(b"\x14\0\0\0\x08\0", b"\x14\0\1\0\x08\0"))
+    with pytest.raises(DataError, match=r"cannot read .*data\.zip: .*encrypted"):
+        read_file(path)
+
     path.write_bytes(whole)
     monkeypatch.setattr("training.motionsense.MAX_MEMBER_BYTES", 100)
     with pytest.raises(DataError, match=r"wlk_7/sub_1\.csv is 1,4\d\d bytes; at most 100 are read"):
@@ -185,6 +189,13 @@ def test_a_zip_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("training.motionsense.MAX_CONTENT_BYTES", 100)
     with pytest.raises(DataError, match="larger than 100 bytes once decompressed"):
         read_file(path)
+
+
+def test_a_csv_whose_first_column_is_called_pk_is_no_zip(tmp_path: Path) -> None:
+    path = tmp_path / "ours.csv"
+    path.write_text("PK,person,activity,timestamp,x,y,z\n1,a,Walking,0,0,9.8,0.1\n")
+
+    assert read_file(path).kind == "csv"
 
 
 @pytest.mark.parametrize(("unit", "told"), [(1.0, True), (9.80665, False)])
