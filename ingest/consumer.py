@@ -37,9 +37,11 @@ log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
-# What a poll, a block of windows and a request with their labels cost is mostly by the piece. A poll takes up no more
-# partitions when it has so many records, and of each at most so many.
-MAX_POLL_RECORDS = 20_000
+# What a fetch, a poll, a block of windows and a request with their labels cost is mostly by the piece. Of a partition a
+# fetch brings at most so much, unless its next batch is larger; a poll takes up no more partitions when it has so many
+# records, which few partitions' response hardly has.
+PARTITION_FETCH_BYTES = 2 << 20
+MAX_POLL_RECORDS = 160_000
 # A group waits for so long for a member that it doesn't know to be dead: Kafka 4.4.0 has been seen to lose the sessions
 # of those that died around its own crash. A worker whose polls stop for so long gives its partitions to others.
 MAX_POLL_INTERVAL_MS = 60_000
@@ -237,6 +239,7 @@ def open_consumer(
         session_timeout_ms=int(1000 * session_timeout_s),
         max_poll_interval_ms=max(MAX_POLL_INTERVAL_MS, int(1000 * session_timeout_s)),
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         max_poll_records=MAX_POLL_RECORDS,
     )
     refuse_other_versions(consumer)

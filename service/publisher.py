@@ -15,8 +15,7 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
-# Where batches are full, and frames have waited so long for theirs, there is a backlog. There labels are gathered for
-# that time: few large requests to Kafka cost less than many.
+# For how long labels of a backlog are gathered: few large requests to Kafka cost less than many.
 GATHER_S = 0.05
 
 
@@ -72,7 +71,7 @@ class Publisher(threading.Thread):
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
         """Wait for results; return all that are there, or will be in a moment where there is a backlog."""
         items = self._drain(wait_s)
-        if items and all(_is_behind(result) for result, _ in items):
+        if items and all(result.ticket.owner.behind for result, _ in items):
             time.sleep(GATHER_S)
             items += self._drain(0.0)
         return items
@@ -141,7 +140,3 @@ class Publisher(threading.Thread):
             metrics.stages["inference"].observe(result.inference_s)
             metrics.batch_frames.observe(result.batch_frames)
             metrics.batches[result.reason].inc()
-
-
-def _is_behind(result: Result) -> bool:
-    return result.reason == "full" and result.queue_s > GATHER_S

@@ -176,6 +176,12 @@ def _phase(raw: Bytes, at: int, end: int) -> int:
     return int(np.int64(crc ^ np.uint32(0xFFFFFFFF)) % STRIDE_SLOTS)
 
 
+@part
+def _is_same(id_at: Int64s, id_end: Int64s, i: int) -> bool:
+    """Whether a reading has its id where the one before has: both are of one chunk."""
+    return bool(id_at[i] == id_at[i - 1] and id_end[i] == id_end[i - 1])
+
+
 @entry
 def take_rows(
     table: Table,
@@ -211,13 +217,17 @@ def take_rows(
     mask = np.uint64(len(table.place) - 1)
     # In loops of their own, what each reading has to wait for in memory is waited for together.
     for i in range(start, len(id_at)):
-        hashed[i] = siphash(key, raw, id_at[i], id_end[i])
+        again = i > start and _is_same(id_at, id_end, i)
+        hashed[i] = hashed[i - 1] if again else siphash(key, raw, id_at[i], id_end[i])
     for i in range(start, len(id_at)):
         rows[i] = _row_in(table.place[hashed[i] & mask])
     seen = 0
     for i in range(start, len(id_at)):
         seen += int(table.id[max(0, rows[i]), 0])
     for i in range(start, len(id_at)):
+        if i > start and _is_same(id_at, id_end, i):
+            rows[i] = rows[i - 1]
+            continue
         at, end = id_at[i], id_end[i]
         row, place = _find(table, raw, at, end, hashed[i])
         if row == FREE:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from windowing.compiled import entry, part
+from windowing.compiled import lean_entry, lean_part
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 
 Int8s = npt.NDArray[np.int8]
@@ -77,12 +77,12 @@ class Sheet(NamedTuple):
     reading: Int64s
 
 
-@part
+@lean_part
 def _slot_of(timestamp_ms: int) -> int:
     return (timestamp_ms + HALF_SLOT_MS) // SLOT_MS
 
 
-@part
+@lean_part
 def _rank(timestamp_ms: int, slot: int) -> int:
     """Order a slot's readings by distance from its centre, then by time: 0 is best, 49 worst.
 
@@ -92,47 +92,75 @@ def _rank(timestamp_ms: int, slot: int) -> int:
     return 2 * ahead if ahead >= 0 else -2 * ahead - 1
 
 
-@part
+@lean_part
 def _first_open(newest: int, phase: int, ring: int) -> int:
     earliest = newest - ring + 1
     return earliest + (phase - earliest) % STRIDE_SLOTS
 
 
-@part
+@lean_part
 def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
     """Return how many slots of the window are measured, and the length of its longest hole."""
+    # Slots after the newest share their place in the ring with older ones, and are empty.
+    heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
     place = window % ring
-    measured = hole = longest = 0
-    for k in range(WINDOW_SLOTS):
-        # Slots after the newest share their place in the ring with older ones, and are empty.
-        if window + k <= newest and ranks[place] != EMPTY:
-            measured += 1
-            hole = 0
-        else:
-            hole += 1
-            longest = max(longest, hole)
+    ahead = min(heard, ring - place)
+    measured = _count(ranks, place, place + ahead) + _count(ranks, 0, heard - ahead)
+    if measured == heard:  # nearly always, and a loop that knows no holes takes many slots at a time
+        return measured, WINDOW_SLOTS - heard
+    hole = longest = 0
+    for _ in range(heard):
+        hole = 0 if ranks[place] != EMPTY else hole + 1
+        longest = max(longest, hole)
         place = place + 1 if place + 1 < ring else 0
-    return measured, longest
+    return measured, max(longest, hole + WINDOW_SLOTS - heard)
 
 
-@part
-def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int) -> None:
+@lean_part
+def _count(ranks: Int8s, start: int, stop: int) -> int:
+    measured = 0
+    for place in range(start, stop):
+        measured += ranks[place] != EMPTY
+    return measured
+
+
+@lean_part
+def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int, measured: int) -> None:
     """Copy the window's readings into the frame, and draw straight lines over its holes.
 
     Interpolated in float64: left + (right - left) * steps / length, then rounded to float32.
     """
+    heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
     place = window % ring
+    ahead = min(heard, ring - place)
+    _copy(frame, 0, xyz, place, ahead)
+    _copy(frame, ahead, xyz, 0, heard - ahead)
+    if measured < WINDOW_SLOTS:
+        _draw_over_holes(frame, ranks, place, heard)
+
+
+@lean_part
+def _copy(frame: Float32s, to: int, xyz: Float32s, start: int, count: int) -> None:
+    for k in range(count):
+        for axis in range(3):
+            frame[to + k, axis] = xyz[start + k, axis]
+
+
+@lean_part
+def _draw_over_holes(frame: Float32s, ranks: Int8s, place: int, heard: int) -> None:
+    """Draw over what a frame has got from places that are empty, the first of which is `place`."""
+    ring = len(ranks)
     before = -1  # the last measured slot, relative to the window
-    for k in range(min(WINDOW_SLOTS, newest - window + 1)):
+    for k in range(heard):
         if ranks[place] != EMPTY:
-            for axis in range(3):
-                right = np.float64(xyz[place, axis])
-                frame[k, axis] = xyz[place, axis]
-                left = np.float64(frame[before, axis]) if before >= 0 else right
-                for j in range(before + 1, k):
-                    frame[j, axis] = left + (right - left) * (j - before) / (k - before)
+            if before < k - 1:
+                for axis in range(3):
+                    right = np.float64(frame[k, axis])
+                    left = np.float64(frame[before, axis]) if before >= 0 else right
+                    for j in range(before + 1, k):
+                        frame[j, axis] = left + (right - left) * (j - before) / (k - before)
             before = k
         place = place + 1 if place + 1 < ring else 0
     for k in range(before + 1, WINDOW_SLOTS):
@@ -140,7 +168,7 @@ def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int
             frame[k, axis] = frame[before, axis]
 
 
-@part
+@lean_part
 def _close(
     rings: Rings, row: int, first: int, stop: int, newest: int, max_hole: int, sheet: Sheet, cut: int, reading: int
 ) -> tuple[int, int]:
@@ -158,7 +186,7 @@ def _close(
         if hole > max_hole:
             incomplete += 1
             continue
-        _fill(sheet.values[cut], rings.rank[row], rings.xyz[row], window, newest)
+        _fill(sheet.values[cut], rings.rank[row], rings.xyz[row], window, newest, measured)
         sheet.row[cut] = row
         sheet.start[cut] = window
         sheet.measured[cut] = measured
@@ -169,7 +197,7 @@ def _close(
     return cut, incomplete
 
 
-@part
+@lean_part
 def _advance(ranks: Int8s, newest: int, slot: int) -> None:
     """Empty the places that the slots newest + 1..slot take over."""
     ring = len(ranks)
@@ -179,19 +207,24 @@ def _advance(ranks: Int8s, newest: int, slot: int) -> None:
         place = place + 1 if place + 1 < ring else 0
 
 
-@part
+@lean_part
 def _oldest_held(ranks: Int8s, held: Int64s, first: int, newest: int) -> int:
     ring = len(ranks)
     place = first % ring
+    ahead = min(newest - first + 1, ring - place)
+    oldest = _oldest(ranks, held, place, place + ahead)
+    return min(oldest, _oldest(ranks, held, 0, newest - first + 1 - ahead))
+
+
+@lean_part
+def _oldest(ranks: Int8s, held: Int64s, start: int, stop: int) -> int:
     oldest = NOTHING
-    for _ in range(first, newest + 1):
-        if ranks[place] != EMPTY:
-            oldest = min(oldest, held[place])
-        place = place + 1 if place + 1 < ring else 0
+    for place in range(start, stop):
+        oldest = min(oldest, held[place] if ranks[place] != EMPTY else NOTHING)
     return oldest
 
 
-@part
+@lean_part
 def _precedes(a: Float32s, b: Float32s) -> bool:
     for axis in range(3):
         if a[axis] != b[axis]:
@@ -199,7 +232,7 @@ def _precedes(a: Float32s, b: Float32s) -> bool:
     return False
 
 
-@entry
+@lean_entry
 def first_fault(
     ids: int,
     longest: int,
@@ -224,7 +257,7 @@ def first_fault(
     return -1
 
 
-@entry
+@lean_entry
 def merge(
     rows: Int64s,
     timestamp_ms: Int64s,
@@ -298,7 +331,7 @@ def merge(
     return i, cut, incomplete, superseded, late
 
 
-@entry
+@lean_entry
 def silence(rows: Int64s, max_hole: int, rings: Rings, sheet: Sheet) -> tuple[int, int, int]:
     """Close all open windows of these rows, as many rows as the sheet has room for.
 

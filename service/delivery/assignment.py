@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+# With so many records still to come, whoever waits for a label has waited for long.
+BEHIND_RECORDS = 20_000
 
 
 class Assignment:
@@ -162,6 +164,7 @@ class Assignment:
             if position is not None:
                 self.tell_if_expired(partition, position)
                 partition.position = max(partition.position, position)
+            partition.behind = self._lag(partition) > BEHIND_RECORDS
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None
@@ -182,14 +185,18 @@ class Assignment:
             if self.is_assigned(partition):
                 self.consumer.seek(partition.source, partition.position)
 
+    def _lag(self, partition: Partition) -> int:
+        """How many records the log has from the position on, by the last that was heard of it."""
+        end = self._hearing.high_watermark(partition.source)
+        return 0 if end is None else max(0, end - partition.position)
+
     def read(self) -> Iterator[PartitionReading]:
         """Give what the gauges show; called on the scrape's thread."""
         for partition in self:
-            end = self._hearing.high_watermark(partition.source)
             yield PartitionReading(
                 topic=partition.source.topic,
                 partition=partition.source.partition,
-                lag=max(0, end - partition.position) if end is not None else 0,
+                lag=self._lag(partition),
                 rewind=partition.position - partition.rewind,
                 progress_s=None if partition.progress_ms is None else partition.progress_ms / 1000,
             )

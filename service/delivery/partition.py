@@ -51,6 +51,7 @@ class Partition:
     work: Iterator[Block] | None = None
     block: Block | None = None  # cut, but the core had no room for it yet
     paused: bool = False
+    behind: bool = False  # so many records wait that a label may as well
     silence_checked_at: float = float("-inf")
     rewind: int = 0
     progress_ms: int | None = None

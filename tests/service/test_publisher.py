@@ -10,13 +10,13 @@ import pytest
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from inference.core import Reason, Result
+from inference.core import Result
 from inference.manifest import Population
 from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Keeper, Kind
 from service.metrics import Families, WorkerMetrics
-from service.publisher import GATHER_S, Publisher
+from service.publisher import Publisher
 from service.settings import TextSettings
 from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
@@ -45,7 +45,7 @@ def say(result: Result, block: Block, source: int) -> Bodies:
 KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
 
 
-def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: float = 2 * GATHER_S) -> Any:
+def result_for(partition: Any, rows: int) -> Any:
     block = Block(np.zeros(rows), np.zeros(rows, np.int64), None)
     ticket = Ticket(block, partition, partition.ledger.promise(rows), print)
     probabilities = np.full((rows, 1), 1.0, np.float32)
@@ -56,9 +56,8 @@ def result_for(partition: Any, rows: int, reason: Reason = "idle", queue_s: floa
         probabilities=probabilities,
         familiarity=None,
         bundle=SimpleNamespace(manifest=SimpleNamespace(population=None)),
-        queue_s=queue_s,
+        queue_s=0.0,
         opens_batch=False,
-        reason=reason,
     )
 
 
@@ -180,32 +179,23 @@ def test_results_of_an_older_assignment_are_dropped() -> None:
 def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     delivery = FakeDelivery()
     publisher, partition = make_publisher(delivery), make_partition()
-    came_meanwhile = [result_for(partition, 2, "full"), result_for(partition, 3)]
+    partition.behind = True
+    came_meanwhile = [result_for(partition, 2), result_for(make_partition(), 3)]
     monkeypatch.setattr("time.sleep", lambda _: list(map(publisher.put, came_meanwhile)))
-    publisher.put(result_for(partition, 1, "full"))
+    publisher.put(result_for(partition, 1))
     publisher._publish(publisher._take(0.0))
     assert delivery.at_once == [3]
     assert [len(labels) for labels in delivery.said] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("reasons", [["idle"], ["full", "idle"], ["drain"]])
-def test_a_label_waits_for_nothing_where_there_is_no_backlog(
-    monkeypatch: pytest.MonkeyPatch, reasons: list[Reason]
+def test_labels_wait_for_nothing_where_one_of_them_is_of_a_partition_without_a_backlog(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     delivery = FakeDelivery()
-    publisher, partition = make_publisher(delivery), make_partition()
+    publisher, behind, caught_up = make_publisher(delivery), make_partition(3), make_partition(4)
+    behind.behind = True
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
-    for reason in reasons:
-        publisher.put(result_for(partition, 1, reason))
+    for partition in (behind, caught_up, behind):
+        publisher.put(result_for(partition, 1))
     publisher._publish(publisher._take(0.0))
-    assert delivery.at_once == [len(reasons)]
-
-
-def test_a_batch_that_one_frame_fills_is_no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `inference.max_batch` 1, or where a GPU's memory has halved it, each batch is full: all labels were late."""
-    delivery = FakeDelivery()
-    publisher = make_publisher(delivery)
-    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
-    publisher.put(result_for(make_partition(), 1, "full", queue_s=0.001))
-    publisher._publish(publisher._take(0.0))
-    assert delivery.at_once == [1]
+    assert delivery.at_once == [3]

@@ -1,5 +1,6 @@
 """Who comes and who goes, without a consumer."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from kafka.structs import TopicPartition
 
 from ingest.consumer import Hearing
 from service.delivery import assignment as module
-from service.delivery.assignment import LONGEST_RETRY_S, Assignment
+from service.delivery.assignment import BEHIND_RECORDS, LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Output
@@ -151,3 +152,24 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
     assignment.seek_back()
     assignment.start_over(assignment.held[SOURCE], "its topic is gone")
     assert assignment.consumer.done == done
+
+
+def test_a_partition_is_behind_while_many_records_are_still_to_come() -> None:
+    asked: list[Request] = []
+    hearing = Hearing()
+    assignment = Assignment(lambda _: Stream(), "", hearing, asked.append, make_metrics())
+    assignment.consumer = FakeConsumer()
+    state = SimpleNamespace(position=SimpleNamespace(offset=50))
+    assignment.consumer._subscription = SimpleNamespace(assignment={SOURCE: state})
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[0]))
+    partition = assignment.held[SOURCE]
+    behind = []
+    for position, end in ((60, None), (60, 60 + BEHIND_RECORDS), (60, 61 + BEHIND_RECORDS), (61, 61 + BEHIND_RECORDS)):
+        state.position.offset = position
+        if end is not None:
+            hearing.note_response([SOURCE], 1.0, {SOURCE: end})
+        assignment.follow()
+        behind.append(partition.behind)
+    assert behind == [False, False, True, False]
+    assert partition.position == 61
