@@ -324,7 +324,18 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves defaults out that are none: the description says what goes without the flag."""
+    """Leaves defaults out that are none, for the description says what goes without the flag; and flags of the usage."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Say how the command is called; what its dozens of flags are follows below."""
+        words = [self._format_args(action, action.dest) for action in actions if not action.option_strings]
+        super().add_usage(" ".join(["%(prog)s", "[--config FILE] [flags]", *words]), actions, groups, prefix)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return re.sub(r" \(default: (None|\[\])\)$", "", super()._get_help_string(action) or "")

@@ -51,8 +51,8 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
         main([*name.split(), "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert f"usage: stridecast {name}" in shown
-    assert "--config FILE" in shown
+    assert shown.startswith(f"usage: stridecast {name} [--config FILE] [flags]")
+    assert shown.splitlines()[1] == ""  # dozens of flags in brackets say nothing
     options = importlib.import_module(COMMANDS[name][0]).Options
     for option, field in options.model_fields.items():
         flag = "--" + (field.alias or option).replace("_", "-")
