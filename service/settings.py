@@ -324,7 +324,7 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves defaults out that are none, for the description says what goes without the flag; and flags of the usage."""
+    """Leaves out defaults that are none, for the description says what goes without the flag, and flags of the usage."""
 
     def add_usage(
         self,
