@@ -190,7 +190,7 @@ def peak(name: str, precision: Precision, clock: Callable[[], float]) -> float:
 def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, tuple[Call, Precision]]:
     """Each way to run a bundle, with its precision."""
     calls: dict[str, tuple[Call, Precision]] = {"plain float32": (plain(bundle, frames, name), "float32")}
-    engines: list[EngineName] = ["winograd", "amx", "openvino", "pytorch"] if name == "cpu" else ["pytorch"]
+    engines: list[EngineName] = ["winograd", "amx", "avx512", "openvino", "pytorch"] if name == "cpu" else ["pytorch"]
     for engine in engines:
         for precision in PRECISIONS:
             try:

@@ -12,14 +12,15 @@ import ingest.record_places
 import windowing
 import windowing.frame_features
 import windowing.smoothing
-from inference.devices import amx
+from inference.devices import amx, avx512
 
 
 def compile_hot_path() -> None:
     """Call each compiled function once."""
     inference.devices.winograd.warm_up()
-    if not amx.missing():
-        importlib.import_module("inference.devices.tiles").warm_up()
+    for unit, kernels in ((amx, "tiles"), (avx512, "dots")):
+        if not unit.missing():
+            importlib.import_module(f"inference.devices.{kernels}").warm_up()
     ingest.decode.warm_up()
     ingest.label_kernel.warm_up()
     ingest.label_kernel.warm_up_activities()

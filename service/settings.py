@@ -213,7 +213,7 @@ class InferenceSettings(Group):
         description="auto takes the fastest of float32 and bfloat16 that passes the golden check; int8, for har-cnn on "
         "a CPU by OpenVINO, has to be asked for",
     )
-    engine: Literal["auto", "winograd", "amx", "openvino", "pytorch"] = Field(
+    engine: Literal["auto", "winograd", "amx", "avx512", "openvino", "pytorch"] = Field(
         "auto",
         description="what a CPU computes with; auto measures at the first start, for about five seconds; "
         "models that the engine doesn't know are PyTorch's",
@@ -324,7 +324,7 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves out defaults that are none, for the description says what goes without the flag, and flags of the usage."""
+    """Leaves out defaults that are none, as the description says what goes without the flag, and flags of the usage."""
 
     def add_usage(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle, Precision
 
-EngineName = Literal["winograd", "amx", "openvino", "pytorch"]
+EngineName = Literal["winograd", "amx", "avx512", "openvino", "pytorch"]
 """What a CPU can compute with; see `cpu`."""
 
 SLOTS = 2

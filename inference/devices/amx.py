@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib
 import platform
 import sys
-from typing import Any, Final
+from typing import Final
 
-import llvmlite.binding
+from inference.devices import units
 
 NEEDED: Final = ("amx-tile", "amx-bf16", "avx512f", "avx512bf16")
 # As the kernel's documentation has it, in "Using XSTATE features in user space applications": the call's number on
@@ -20,12 +19,8 @@ _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 @functools.cache
 def missing() -> str:
     """Say what the engine amx lacks here; empty if nothing. Asks the kernel for the unit, which it gives for good."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if lacking := [name for name in NEEDED if not features.get(name)]:
-        return f"the engine amx needs a CPU that multiplies matrices of bfloat16, and this one lacks {lacking[0]}"
-    config: Any = importlib.import_module("numba.core.config")  # late: who has no such CPU may need no compiler
-    if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
-        return "the engine amx needs kernels compiled for this CPU, and Numba's settings ask for others"
+    if lacking := units.lacking("amx", "multiplies matrices of bfloat16", NEEDED):
+        return lacking
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the engine amx needs Linux on x86-64"
     if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA):

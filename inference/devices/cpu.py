@@ -2,6 +2,7 @@
 
     winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
     amx         `har-cnn` in bfloat16 by kernels of our own for the CPU's matrix unit, where it has one (`tiles`)
+    avx512      `har-cnn` in bfloat16 by kernels of our own for the dot products that some CPUs have (`dots`)
     openvino    `har-cnn` in float32, bfloat16 or int8, where the package is installed (`openvino`)
     pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with weights packed once and the ReLU inside
 
@@ -17,17 +18,24 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import llvmlite.binding
 
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle, Precision
-from inference.devices import DeviceError, Engine, EngineName, amx, openvino
+from inference.devices import DeviceError, Engine, EngineName, amx, avx512, openvino
 from inference.engine_choice import Choice, Measurement, choose
 
-OURS: Mapping[EngineName, str] = {"winograd": "inference.devices.winograd", "amx": "inference.devices.tiles"}
+OURS: Mapping[EngineName, str] = {
+    "winograd": "inference.devices.winograd",
+    "amx": "inference.devices.tiles",
+    "avx512": "inference.devices.dots",
+}
 """The modules of the engines of our own: one that can't be imported must not take the others along."""
+AT_BFLOAT16: Mapping[EngineName, ModuleType] = {"amx": amx, "avx512": avx512}
+"""Those that compute in bfloat16 alone, the faster one first, with what says whether the CPU has what they need."""
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
 # load makes over and over, are met before serving.
@@ -38,8 +46,8 @@ class CpuDevice:
     """Computes in the thread that collects, with `threads` threads.
 
     With a `measurement`, `auto` stands for what is measured to be the fastest; without, for float32 by `winograd`, or
-    bfloat16, where it is asked for, by `amx`. Networks that the `engine` doesn't know are PyTorch's in any case; but
-    int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
+    bfloat16, where it is asked for, by `amx` or `avx512`. Networks that the `engine` doesn't know are PyTorch's in any
+    case; but int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
     Raises `DeviceError`.
     """
 
@@ -59,13 +67,14 @@ class CpuDevice:
             engine = "openvino"
         if engine == "winograd" and precision == "bfloat16":
             raise DeviceError("the engine winograd computes in float32: choose another engine, or precision float32")
-        if engine == "amx" and precision == "float32":
-            raise DeviceError("the engine amx computes in bfloat16: choose another engine, or precision bfloat16")
+        unit = None if engine == "auto" else AT_BFLOAT16.get(engine)
+        if unit is not None and precision == "float32":
+            raise DeviceError(f"the engine {engine} computes in bfloat16: choose another engine, or precision bfloat16")
         if engine == "openvino" and (missing := openvino.missing()):
             raise DeviceError(f"{missing}, or choose another engine")
-        if engine == "amx" and (missing := amx.missing()):
+        if unit is not None and (missing := unit.missing()):
             raise DeviceError(f"{missing}: choose another engine")
-        plain: Precision = "bfloat16" if engine == "amx" else "float32"
+        plain: Precision = "bfloat16" if unit is not None else "float32"
         self.precisions: Sequence[Precision] = (plain,) if precision == "auto" else (precision,)
         self._threads = threads
         self._measurement = measurement
@@ -120,7 +129,7 @@ class CpuWay:
         """Prepare and warm the engine."""
         if self.engine == "openvino":
             engine = openvino.load(bundle, precision, max_batch, self.threads)
-        elif self.engine in ("winograd", "amx"):
+        elif self.engine in OURS:
             engine = _load_ours(self.engine, bundle, max_batch, self.threads)
         else:
             from inference.devices import pytorch
@@ -134,14 +143,14 @@ class CpuWay:
 
 def _ours() -> Sequence[EngineName]:
     """The engines of our own that can run here."""
-    return ("winograd",) if amx.missing() else ("winograd", "amx")
+    return ("winograd", *(name for name, unit in AT_BFLOAT16.items() if not unit.missing()))
 
 
-def _load_ours(name: Literal["winograd", "amx"], bundle: Bundle, max_batch: int, threads: int) -> Engine:
+def _load_ours(name: EngineName, bundle: Bundle, max_batch: int, threads: int) -> Engine:
     if bundle.manifest.architecture.name != "har-cnn":
         raise DeviceError(f"the engine {name} serves har-cnn alone: choose engine auto or pytorch")
     # Asked in each process that computes: the kernel's leave isn't inherited by a new program.
-    if name == "amx" and (missing := amx.missing()):
+    if name in AT_BFLOAT16 and (missing := AT_BFLOAT16[name].missing()):
         raise DeviceError(f"{missing}: choose another engine")
     try:
         kernels = importlib.import_module(OURS[name])  # late: texts need no compiler
@@ -161,7 +170,7 @@ def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
         return True
     if bundle.manifest.architecture.name != "har-cnn":
         return False
-    if engine == "amx":
+    if engine in AT_BFLOAT16:
         return precision == "bfloat16" and bundle.manifest.input.shape == HarCnnArguments().input_shape
     return engine == "openvino" or precision == "float32"
 

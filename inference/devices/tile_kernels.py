@@ -33,6 +33,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from inference.compiled import entry, part
+from inference.devices.llvm_bfloat import BFloat
+from inference.devices.packing import LINE_BYTES
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.uint16]
@@ -43,7 +45,6 @@ SIDE: Final = 16
 DEPTH: Final = 32
 """bfloat16 numbers in a row of a tile."""
 TILE: Final = SIDE * DEPTH
-LINE_BYTES: Final = 64
 AT_ONCE: Final = 4
 """Tiles of rows that share each tile of weights: the first one's sum is done when the last one's has begun."""
 
@@ -114,18 +115,7 @@ _FLOAT_ARRAY, _HALF_ARRAY, _BYTE_ARRAY = (
 _INT = types.int64
 
 
-class _BFloat(ir.types._BaseFloatType):  # type: ignore[misc]
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    null = "0.0"
-    intrinsic_name = "bf16"
-
-    def __str__(self) -> str:
-        return "bfloat"
-
-
-_BFloat._create_instance()
-_ROUNDED = ir.VectorType(_BFloat(), SIDE)
+_ROUNDED = ir.VectorType(BFloat(), SIDE)
 
 
 class _Emit:

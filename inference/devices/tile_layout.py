@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.devices.packing import aligned, padded, to_bfloat16
 from inference.devices.tile_kernels import (
     AT_ONCE,
     DEPTH,
     FIRST_REST,
     FIRST_STEP,
     FRAME_STEP,
-    LINE_BYTES,
     POOLED_REST,
     POOLED_STEP,
     SIDE,
@@ -30,7 +29,7 @@ from inference.devices.tile_kernels import (
 def pack_layers(weights: Mapping[str, NDArray[np.float32]]) -> Layers:
     """Pack the weights of a bundle of `har-cnn`, by name."""
     tiles = [pack_tiles(weights[f"conv{number}.weight"]) for number in range(1, 5)]
-    biases: list[Floats] = [_aligned(_padded(weights[f"conv{number}.bias"], SIDE)) for number in range(1, 5)]
+    biases: list[Floats] = [aligned(padded(weights[f"conv{number}.bias"], SIDE)) for number in range(1, 5)]
     return Layers(tiles[0], tiles[1], tiles[2], tiles[3], biases[0], biases[1], biases[2], biases[3])
 
 
@@ -43,16 +42,10 @@ def pack_tiles(weight: NDArray[np.float32]) -> Halves:
     outputs, inputs, _ = weight.shape
     whole = inputs // DEPTH * DEPTH
     taps = weight.transpose(2, 1, 0)
-    parts = [_padded(each.reshape(-1, outputs), DEPTH, SIDE) for each in (taps[:, :whole], taps[:, whole:])]
+    parts = [padded(each.reshape(-1, outputs), DEPTH, SIDE) for each in (taps[:, :whole], taps[:, whole:])]
     rows = np.concatenate(parts)
     tiles = rows.reshape(len(rows) // DEPTH, SIDE, 2, -1, SIDE).transpose(3, 0, 1, 4, 2)
-    return _aligned(to_bfloat16(tiles))
-
-
-def to_bfloat16(values: NDArray[np.float32]) -> Halves:
-    """The bits of the nearest bfloat16, of two as near the even one; for finite numbers."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return aligned(to_bfloat16(tiles))
 
 
 def new_room() -> Room:
@@ -65,12 +58,12 @@ def new_room() -> Room:
         pooled=_halves(POOLED_STEP),
         pooled_rest=_halves(POOLED_REST),
         third=_halves(THIRD_STEP),
-        sums=_aligned(np.zeros(AT_ONCE * SIDE * SIDE, np.float32)),
+        sums=aligned(np.zeros(AT_ONCE * SIDE * SIDE, np.float32)),
     )
 
 
 def _halves(step: int) -> Halves:
-    return _aligned(np.zeros(SIDE * step, np.uint16))
+    return aligned(np.zeros(SIDE * step, np.uint16))
 
 
 def _tile_shapes() -> Bytes:
@@ -80,17 +73,3 @@ def _tile_shapes() -> Bytes:
     shapes[16:32:2] = 2 * DEPTH
     shapes[48:56] = SIDE
     return shapes
-
-
-def _padded(values: NDArray[np.float32], *multiples: int) -> NDArray[np.float32]:
-    """Zeros behind, to a multiple of so many along each axis."""
-    return np.pad(values, [(0, -size % multiple) for size, multiple in zip(values.shape, multiples, strict=True)])
-
-
-def _aligned(values: NDArray[Any]) -> NDArray[Any]:
-    """A flat copy that begins where a cache line does."""
-    room = np.empty(values.nbytes + LINE_BYTES, np.uint8)
-    start = -room.ctypes.data % LINE_BYTES
-    copy = room[start : start + values.nbytes].view(values.dtype)
-    copy[:] = values.reshape(-1)
-    return copy

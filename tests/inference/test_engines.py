@@ -13,7 +13,7 @@ import pytest
 from inference.bundle import ArchitectureChoice, Bundle, Input
 from inference.core import Core
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, Engine, EngineName, amx, answer, cpu, openvino, pytorch
+from inference.devices import DeviceError, Engine, EngineName, amx, answer, avx512, cpu, openvino, pytorch
 from inference.engine_choice import Measurement
 from inference.models import load_model
 from inference.saving import save_bundle
@@ -100,7 +100,9 @@ def test_what_is_no_number_reaches_no_answer_but_its_own_frames(har: Bundle, nam
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_a_bundle_without_normalisation_and_of_other_sizes_is_served(tmp_path: Path, name: str, precision: str) -> None:
-    slots, axes = (80, 3) if name == "amx" else (83, 2)  # whose kernels are made for these, whatever the labels
+    slots, axes = (
+        (80, 3) if name in cpu.AT_BFLOAT16 else (83, 2)
+    )  # whose kernels are made for these, whatever the labels
     arguments = {"slots": slots, "axes": axes, "classes": 4}
     description = har_description(
         architecture=ArchitectureChoice(name="har-cnn", arguments=arguments),
@@ -137,9 +139,17 @@ def test_an_engine_that_was_swapped_out_is_freed(har: Bundle, name: str, precisi
 
 
 def offered(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, installed: bool, bfloat16: bool, tiles: bool = False, **own: Any
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    installed: bool,
+    bfloat16: bool,
+    tiles: bool = False,
+    dots: bool = False,
+    **own: Any,
 ) -> list[str]:
     monkeypatch.setattr(amx, "missing", lambda: "" if tiles else "there is none")
+    monkeypatch.setattr(avx512, "missing", lambda: "" if dots else "there are none")
     monkeypatch.setattr(openvino, "missing", lambda: "" if installed else "it is not installed")
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: bfloat16)
     asked: list[str] = []
@@ -172,13 +182,18 @@ def test_all_that_the_machine_has_is_measured_and_pytorch_at_float32_is_the_last
     assert offered(har, monkeypatch, installed=installed, bfloat16=bfloat16) == ways
 
 
-def test_a_matrix_unit_is_measured_beside_the_others(har: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = offered(har, monkeypatch, installed=False, bfloat16=True, tiles=True)
-    assert ways == ["winograd float32", "amx bfloat16", "pytorch bfloat16", "pytorch float32"]
+def test_what_a_cpu_has_for_bfloat16_is_measured_beside_the_others(
+    har: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = offered(har, monkeypatch, installed=False, bfloat16=True, dots=True)
+    assert ways == ["winograd float32", "avx512 bfloat16", "pytorch bfloat16", "pytorch float32"]
+    ways = offered(har, monkeypatch, installed=False, bfloat16=True, tiles=True, dots=True)
+    assert ways == ["winograd float32", "amx bfloat16", "avx512 bfloat16", "pytorch bfloat16", "pytorch float32"]
 
 
-def test_a_matrix_unit_that_is_named_serves_windows_at_bfloat16_and_nothing_else(
-    har: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", cpu.AT_BFLOAT16)
+def test_an_engine_for_bfloat16_that_is_named_serves_windows_and_nothing_else(
+    har: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     architecture = ArchitectureChoice(name="har-cnn", arguments={"slots": 100})
     longer = har_description(architecture=architecture, input=Input(shape=(100, 3)))
@@ -188,10 +203,10 @@ def test_a_matrix_unit_that_is_named_serves_windows_at_bfloat16_and_nothing_else
         save_bundle(tmp_path / "longer", decided_network(slots=100), longer, frames),
     ]
 
-    assert offered(har, monkeypatch, installed=True, bfloat16=True, tiles=True, engine="amx") == ["amx bfloat16 alone"]
+    had = {"installed": True, "bfloat16": True, "tiles": True, "dots": True}
+    assert offered(har, monkeypatch, **had, engine=engine) == [f"{engine} bfloat16 alone"]
     for bundle in others:
-        ways = offered(bundle, monkeypatch, installed=True, bfloat16=True, tiles=True, engine="amx")
-        assert ways == ["pytorch float32 alone"]
+        assert offered(bundle, monkeypatch, **had, engine=engine) == ["pytorch float32 alone"]
 
 
 @pytest.mark.parametrize(

@@ -8,61 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from inference.bundle import ArchitectureChoice, Input
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, amx, tile_kernels, tiles
 from inference.devices.cpu import CpuWay
 from inference.devices.tile_kernels import DEPTH, SIDE
-from inference.devices.tile_layout import pack_tiles, to_bfloat16
-from inference.devices.tiles import TilesHarCnn
+from inference.devices.tile_layout import pack_tiles
 from inference.engine_choice import measure_apart
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import infer_plainly
 from tests.inference.bundles import decided_network, har_bundle, har_description
 from tests.inference.devices import needs_amx
 
 FEATURES = dict.fromkeys(amx.NEEDED, True)
-
-
-def standard(frames: int) -> np.ndarray:
-    return np.random.default_rng(frames).normal(0, 1, (frames, 80, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def network() -> nn.Module:
-    return decided_network().eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def fast(network: nn.Module) -> TilesHarCnn:
-    return fast_of(network)
-
-
-def fast_of(network: nn.Module, threads: int = 1) -> TilesHarCnn:
-    return TilesHarCnn({name: tensor.numpy() for name, tensor in network.state_dict().items()}, threads)
-
-
-def rounded(values: Tensor) -> Tensor:
-    return values.bfloat16().float()
-
-
-def by_rounding(network: nn.Module, frames: np.ndarray) -> np.ndarray:
-    """The network's logits where each layer is given numbers of bfloat16, and adds them up as float64."""
-    x = rounded(torch.from_numpy(frames)).mT.double()
-    for number in range(1, 5):
-        weight, bias = (network.get_parameter(f"conv{number}.{name}") for name in ("weight", "bias"))
-        x = F.relu(F.conv1d(x, rounded(weight).double(), bias.double()))
-        if number == 2:
-            x = F.max_pool1d(x, 3)
-        if number < 4:
-            x = rounded(x.float()).double()
-    output = network.get_submodule("output")
-    return np.asarray(output(x.mean(dim=2).float()))
 
 
 # -- on any processor
@@ -80,14 +39,6 @@ def test_weights_are_where_the_unit_takes_them_from() -> None:
 
     np.testing.assert_array_equal(products[:, :20], np.einsum("rti,oit->ro", rows, weight))
     assert not products[:, 20:].any()
-
-
-def test_numbers_are_rounded_as_pytorch_does() -> None:
-    values = np.random.default_rng(0).normal(0, 1, 10_000).astype(np.float32)
-    values = np.concatenate([values, np.array([0.0, -0.0, 1.00390625, 1.01171875, 3e38, 1e-40], np.float32)])
-    expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint16)
-
-    np.testing.assert_array_equal(to_bfloat16(values), expected)
 
 
 def test_a_cpu_without_the_unit_has_no_engine_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,57 +108,6 @@ def test_it_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 
     assert measured.refusal == ""
     assert measured.frames_per_s > 0
-
-
-@needs_amx
-@pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 50])
-def test_frames_are_answered_as_the_network_does_that_rounds(
-    network: nn.Module, fast: TilesHarCnn, frames: int
-) -> None:
-    values = standard(frames)
-    expected, exact = by_rounding(network, values), infer_plainly(network, values)
-
-    # Sums of another order are rounded to the other neighbour now and then; wrong ones would be off by far more.
-    np.testing.assert_allclose(fast(values), expected, rtol=0, atol=2e-3 * np.abs(expected).max())
-    np.testing.assert_allclose(fast(values), exact, rtol=0, atol=2e-2 * np.abs(exact).max())
-
-
-@needs_amx
-def test_a_frame_is_answered_the_same_in_any_company(fast: TilesHarCnn) -> None:
-    values = standard(50)
-    together = fast(values)
-    fast(1000 * standard(16))  # what is left of others between the layers is nobody's
-
-    for row in (0, 15, 16, 31, 49):
-        np.testing.assert_allclose(fast(values[row : row + 1]), together[row : row + 1], rtol=0, atol=1e-5)
-
-
-@needs_amx
-@pytest.mark.parametrize("slot", [0, 9, 40, 77])
-def test_what_is_no_number_is_answered_as_such(fast: TilesHarCnn, slot: int) -> None:
-    """The core takes an engine for broken by answers that are not finite: a maximum must not hide them."""
-    values = standard(3)
-    values[1, slot, 1] = np.nan
-    answers = fast(values)
-
-    assert np.isfinite(answers[[0, 2]]).all()
-    assert np.isnan(answers[1]).all()
-    assert np.isfinite(fast(standard(16))).all()
-
-
-@needs_amx
-@pytest.mark.parametrize("frames", [1, 16, 17, 18, 64])
-def test_threads_share_a_batch(network: nn.Module, fast: TilesHarCnn, frames: int) -> None:
-    values = standard(frames)
-
-    np.testing.assert_allclose(fast_of(network, 3)(values), fast(values), rtol=0, atol=1e-5)
-
-
-@needs_amx
-def test_frames_that_are_not_contiguous_are_answered_too(fast: TilesHarCnn) -> None:
-    values = standard(40)
-
-    np.testing.assert_allclose(fast(values[::3]), fast(values)[::3], rtol=0, atol=1e-5)
 
 
 def test_the_kernels_release_the_gil() -> None:

@@ -91,7 +91,7 @@ def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are() -> N
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings, ["--inference.engine", "onnx"], "stridecast test")
     said = str(caught.value)
-    engines = "'auto', 'winograd', 'amx', 'openvino' or 'pytorch'"
+    engines = "'auto', 'winograd', 'amx', 'avx512', 'openvino' or 'pytorch'"
     assert said.startswith(f"inference.engine = 'onnx': input should be {engines}")
 
 

@@ -1,0 +1,103 @@
+"""The HAR network by the compiled kernels of `dot_kernels`, at bfloat16: for CPUs with dot products of bfloat16.
+
+The last layer is NumPy's, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.architectures.har_arguments import HarCnnArguments
+from inference.bundle import Bundle
+from inference.compiled import first_call
+from inference.devices import DeviceError
+from inference.devices.dot_kernels import (
+    AXES,
+    CHANNELS,
+    ENTRIES,
+    FEATURES,
+    FIRST,
+    FOURTH,
+    FRAME,
+    LANES,
+    PANEL,
+    POOLED,
+    READINGS,
+    ROWS,
+    SLOTS,
+    Floats,
+    Halves,
+    Layers,
+    Room,
+    convolve,
+)
+from inference.devices.har_engine import HarEngine, Shared
+from inference.devices.packing import aligned, padded, to_bfloat16
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
+    """Prepare the network of a bundle of `har-cnn`; raises `DeviceError` for frames that are not (80, 3)."""
+    if bundle.manifest.input.shape != (SLOTS, AXES):
+        raise DeviceError(f"the engine avx512 serves frames of ({SLOTS}, {AXES}) alone: choose engine auto")
+    return HarEngine(bundle, DotsHarCnn(bundle.weights, threads), max_batch)
+
+
+class DotsHarCnn(Shared):
+    """The network of `har-cnn`, with `weights` by name, for frames of (80, 3); `threads` share a batch."""
+
+    def __init__(self, weights: Weights, threads: int) -> None:
+        layers = pack_layers(weights)
+        last = np.ascontiguousarray(weights["output.weight"].T), weights["output.bias"]
+        super().__init__([_Part(layers, *last).answer for _ in range(threads)], ROWS, "dots")
+        first_call(lambda: self(np.zeros((1, SLOTS, AXES), np.float32)), entries=len(ENTRIES))
+
+
+class _Part:
+    """Room for what is between the layers, for one thread."""
+
+    def __init__(self, layers: Layers, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+        self._layers, self._weight, self._bias = layers, weight, bias
+        self._room = Room(
+            frame=np.zeros(READINGS, np.uint16),
+            first=np.zeros(FIRST * CHANNELS, np.uint16),
+            pooled=np.zeros(POOLED * CHANNELS, np.uint16),
+            third=np.zeros(ROWS * FRAME, np.uint16),
+            fourth=np.zeros(FOURTH * ROWS * FEATURES, np.float32),
+        )
+
+    def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        features = np.empty(len(frames) * FEATURES, np.float32)
+        convolve(frames.reshape(-1), len(frames), self._layers, self._room, features)
+        logits: NDArray[np.float32] = features.reshape(-1, FEATURES) @ self._weight
+        logits += self._bias
+        return logits
+
+
+def warm_up() -> None:
+    """Compile, or load what has been compiled and cached; for a CPU that has the instructions."""
+    tensors = HarCnnArguments().tensors
+    DotsHarCnn({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
+
+
+def pack_layers(weights: Weights) -> Layers:
+    """Pack the weights of a bundle of `har-cnn`, by name."""
+    panels = [pack_panels(weights[f"conv{number}.weight"]) for number in range(1, 5)]
+    biases: list[Floats] = [aligned(padded(weights[f"conv{number}.bias"], LANES)) for number in range(1, 5)]
+    return Layers(panels[0], panels[1], panels[2], panels[3], biases[0], biases[1], biases[2], biases[3])
+
+
+def pack_panels(weight: NDArray[np.float32]) -> Halves:
+    """Return a filter (out, in, taps) as panels of 32 outputs, the last of 16 if need be, one behind the other.
+
+    A panel holds, of two neighbouring numbers of a row after the other, the two weights of each output.
+    """
+    rows = padded(weight.transpose(2, 1, 0).reshape(-1, len(weight)), 1, LANES)  # a row for each number
+    pairs = rows.reshape(len(rows) // 2, 2, -1).transpose(0, 2, 1)  # (pairs, outputs, 2)
+    panels = [pairs[:, output : output + PANEL].reshape(-1) for output in range(0, pairs.shape[1], PANEL)]
+    return aligned(to_bfloat16(np.concatenate(panels)))

@@ -1,0 +1,113 @@
+"""The kernels that compute in bfloat16: what they answer to any number of frames, and in what company."""
+
+import pkgutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inference.devices.har_engine import Shared
+from inference.devices.packing import to_bfloat16
+from inference.served import infer_plainly
+from tests.inference.bundles import decided_network
+from tests.inference.devices import needs_amx, needs_avx512
+
+
+def standard(frames: int) -> np.ndarray:
+    return np.random.default_rng(frames).normal(0, 1, (frames, 80, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return decided_network().eval().requires_grad_(False)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("inference.devices.tiles.TilesHarCnn", marks=needs_amx),
+        pytest.param("inference.devices.dots.DotsHarCnn", marks=needs_avx512),
+    ],
+)
+def fast_of(request: pytest.FixtureRequest, network: nn.Module) -> Callable[[int], Shared]:
+    """Make the network by one kind of kernels, for so many threads."""
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return lambda threads: pkgutil.resolve_name(request.param)(weights, threads)
+
+
+@pytest.fixture(scope="module")
+def fast(fast_of: Callable[[int], Shared]) -> Shared:
+    return fast_of(1)
+
+
+def rounded(values: Tensor) -> Tensor:
+    return values.bfloat16().float()
+
+
+def by_rounding(network: nn.Module, frames: np.ndarray) -> np.ndarray:
+    """The network's logits where each layer is given numbers of bfloat16, and adds them up as float64."""
+    x = rounded(torch.from_numpy(frames)).mT.double()
+    for number in range(1, 5):
+        weight, bias = (network.get_parameter(f"conv{number}.{name}") for name in ("weight", "bias"))
+        x = F.relu(F.conv1d(x, rounded(weight).double(), bias.double()))
+        if number == 2:
+            x = F.max_pool1d(x, 3)
+        if number < 4:
+            x = rounded(x.float()).double()
+    output = network.get_submodule("output")
+    return np.asarray(output(x.mean(dim=2).float()))
+
+
+def test_numbers_are_rounded_as_pytorch_does() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 10_000).astype(np.float32)
+    values = np.concatenate([values, np.array([0.0, -0.0, 1.00390625, 1.01171875, 3e38, 1e-40], np.float32)])
+    expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+    np.testing.assert_array_equal(to_bfloat16(values), expected)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 11, 12, 13, 15, 16, 17, 50])
+def test_frames_are_answered_as_the_network_does_that_rounds(network: nn.Module, fast: Shared, frames: int) -> None:
+    values = standard(frames)
+    expected, exact = by_rounding(network, values), infer_plainly(network, values)
+
+    # Sums of another order are rounded to the other neighbour now and then; wrong ones would be off by far more.
+    np.testing.assert_allclose(fast(values), expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(fast(values), exact, rtol=0, atol=2e-2 * np.abs(exact).max())
+
+
+def test_a_frame_is_answered_the_same_in_any_company(fast: Shared) -> None:
+    values = standard(50)
+    together = fast(values)
+    fast(1000 * standard(16))  # what is left of others between the layers is nobody's
+
+    for row in (0, 11, 12, 15, 16, 31, 47, 48, 49):
+        np.testing.assert_allclose(fast(values[row : row + 1]), together[row : row + 1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("slot", [0, 9, 40, 77])
+def test_what_is_no_number_is_answered_as_such(fast: Shared, slot: int) -> None:
+    """The core takes an engine for broken by answers that are not finite: a maximum must not hide them."""
+    values = standard(3)
+    values[1, slot, 1] = np.nan
+    answers = fast(values)
+
+    assert np.isfinite(answers[[0, 2]]).all()
+    assert np.isnan(answers[1]).all()
+    assert np.isfinite(fast(standard(16))).all()
+
+
+@pytest.mark.parametrize("frames", [1, 12, 13, 14, 16, 17, 18, 64])
+def test_threads_share_a_batch(fast_of: Callable[[int], Shared], fast: Shared, frames: int) -> None:
+    values = standard(frames)
+
+    np.testing.assert_allclose(fast_of(3)(values), fast(values), rtol=0, atol=1e-5)
+
+
+def test_frames_that_are_not_contiguous_are_answered_too(fast: Shared) -> None:
+    values = standard(40)
+
+    np.testing.assert_allclose(fast(values[::3]), fast(values)[::3], rtol=0, atol=1e-5)
