@@ -166,14 +166,14 @@ def _product(rows: int, width: int, *, pool: int = 1, to_floats: bool = False) -
         x: Any,
         at_x: Any,
         step_x: Any,
-        k: Any,
-        w: Any,
-        at_w: Any,
+        pairs: Any,
+        weights: Any,
+        at_weights: Any,
         bias: Any,
-        at: Any,
+        at_bias: Any,
         y: Any,
         at_y: Any,
-        to: Any,
+        step_y: Any,
     ) -> Any:
         written = _FLOAT_ARRAY if to_floats else _HALF_ARRAY
 
@@ -196,10 +196,9 @@ def _product(rows: int, width: int, *, pool: int = 1, to_floats: bool = False) -
                 left = to.spread(x, to.place(starts[row], pair, 2))
                 grown += [to.add_products(sums[row * width + i], left, right[i]) for i in range(width)]
             following = builder.add(pair, _constant(1))
-            starts_and_nexts = zip([pair, *sums], [_constant(0), *begin], [following, *grown], strict=True)
-            for phi, start, after_one in starts_and_nexts:
-                phi.add_incoming(start, before)
-                phi.add_incoming(after_one, loop)
+            for phi, first, then in zip([pair, *sums], [_constant(0), *begin], [following, *grown], strict=True):
+                phi.add_incoming(first, before)
+                phi.add_incoming(then, loop)
             builder.cbranch(builder.icmp_signed("<", following, pairs), loop, after)
             builder.position_at_end(after)
             for row in range(0, rows, pool):
