@@ -36,7 +36,7 @@ def part(function: _F) -> _F:
 
 
 def lean_entry(function: _F) -> _F:
-    """Compile an entry that makes no arrays."""
+    """Compile an entry that makes no arrays, nor do its parts, which are lean as well; Numba refuses one that does."""
     return _entry(function, _LEAN)
 
 

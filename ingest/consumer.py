@@ -37,11 +37,13 @@ log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 200
 # Members learn of a rebalance by their heartbeats, and each takes two or three rounds.
 HEARTBEAT_MS = 1_000
-# What a fetch, a poll, a block of windows and a request with their labels cost is mostly by the piece. Of a partition a
-# fetch brings at most so much, unless its next batch is larger; a poll takes up no more partitions when it has so many
-# records, which few partitions' response hardly has.
+# What a fetch, a poll, a block of windows and a request with their labels cost is mostly by the piece, so pieces are
+# large: what a fetch brings of a partition (more only where its next batch is larger), and what a poll gives before it
+# takes no further partition. Of one partition a poll gives at most PARTITION_RECORDS: should all of them be refused,
+# that is one piece of work, which nothing interrupts, and of 0.1 ms a record; in a transaction, too.
 PARTITION_FETCH_BYTES = 2 << 20
-MAX_POLL_RECORDS = 160_000
+PARTITION_RECORDS = 25_000
+MAX_POLL_RECORDS = 40_000
 # A group waits for so long for a member that it doesn't know to be dead: Kafka 4.4.0 has been seen to lose the sessions
 # of those that died around its own crash. A worker whose polls stop for so long gives its partitions to others.
 MAX_POLL_INTERVAL_MS = 60_000
@@ -267,11 +269,17 @@ def fetch_position(consumer: kafka.KafkaConsumer, partition: TopicPartition) -> 
 
 
 def _take_whole_responses(fetcher: Any) -> None:
-    """Don't cut a partition's response where a poll is nearly full: both pieces would cost as much as the whole."""
+    """Don't cut a partition's response where a poll is nearly full: both pieces would cost as much as the whole.
+
+    One that holds more than a poll may give of a partition ends the poll.
+    """
     append = fetcher._append
-    fetcher._append = lambda drained, part, max_records, update_offsets: append(
-        drained, part, max(max_records, MAX_POLL_RECORDS), update_offsets
-    )
+
+    def append_some(drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
+        taken: int = append(drained, part, PARTITION_RECORDS, update_offsets)
+        return taken if taken < PARTITION_RECORDS else max(taken, max_records)
+
+    fetcher._append = append_some
 
 
 def _listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:

@@ -15,8 +15,10 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
-# For how long labels of a backlog are gathered: few large requests to Kafka cost less than many.
+# For how long labels of a backlog are gathered, for few large requests to Kafka cost less than many; and how often
+# it is looked for others meanwhile, which don't wait.
 GATHER_S = 0.05
+GATHERINGS = 5
 
 
 class Publisher(threading.Thread):
@@ -69,21 +71,24 @@ class Publisher(threading.Thread):
             self.join(timeout_s)
 
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
-        """Wait for results; return all that are there, or will be in a moment where there is a backlog."""
+        """Wait for results; return all that are there, or come in a moment while all are of a backlog."""
         items = self._drain(wait_s)
-        if items and all(result.ticket.owner.behind for result, _ in items):
-            time.sleep(GATHER_S)
+        for _ in range(GATHERINGS):
+            if not items or not all(item is not None and _may_wait(item[0]) for item in items):
+                break
+            time.sleep(GATHER_S / GATHERINGS)
             items += self._drain(0.0)
-        return items
+        return [item for item in items if item is not None]
 
-    def _drain(self, wait_s: float) -> list[tuple[Result, float]]:
+    def _drain(self, wait_s: float) -> list[tuple[Result, float] | None]:
+        """Return what is there, with None for each wake-up; wait so long for the first."""
         items = []
         try:
             items.append(self._results.get(timeout=wait_s) if wait_s > 0 else self._results.get_nowait())
             while True:
                 items.append(self._results.get_nowait())
         except queue.Empty:
-            return [item for item in items if item is not None]
+            return items
 
     def _publish(self, items: list[tuple[Result, float]]) -> list[Result]:
         """Say what is still to be said of results, and return those."""
@@ -140,3 +145,8 @@ class Publisher(threading.Thread):
             metrics.stages["inference"].observe(result.inference_s)
             metrics.batch_frames.observe(result.batch_frames)
             metrics.batches[result.reason].inc()
+
+
+def _may_wait(result: Result) -> bool:
+    owner = result.ticket.owner
+    return bool(owner.alive and owner.behind)

@@ -254,6 +254,8 @@ class Worker:
     def _settled(self, sources: set[TopicPartition]) -> bool:
         """Go on with these partitions' frames; tell whether nothing of them is owed any more."""
         leaving = [partition for partition in self._assignment.among(sources) if partition.alive]
+        for partition in leaving:
+            partition.behind = False  # others wait for what is still to be said
         cut = all([self._feed.advance(partition) for partition in leaving])
         return self._delivery.settled(leaving) and cut
 

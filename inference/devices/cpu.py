@@ -34,7 +34,7 @@ OURS: Mapping[EngineName, str] = {
     "avx512": "inference.devices.dots",
 }
 """The modules of the engines of our own: one that can't be imported must not take the others along."""
-AT_BFLOAT16: Mapping[EngineName, ModuleType] = {"amx": amx, "avx512": avx512}
+BFLOAT16_ALONE: Mapping[EngineName, ModuleType] = {"amx": amx, "avx512": avx512}
 """Those that compute in bfloat16 alone, the faster one first, with what says whether the CPU has what they need."""
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
@@ -67,7 +67,7 @@ class CpuDevice:
             engine = "openvino"
         if engine == "winograd" and precision == "bfloat16":
             raise DeviceError("the engine winograd computes in float32: choose another engine, or precision float32")
-        unit = None if engine == "auto" else AT_BFLOAT16.get(engine)
+        unit = None if engine == "auto" else BFLOAT16_ALONE.get(engine)
         if unit is not None and precision == "float32":
             raise DeviceError(f"the engine {engine} computes in bfloat16: choose another engine, or precision bfloat16")
         if engine == "openvino" and (missing := openvino.missing()):
@@ -143,14 +143,14 @@ class CpuWay:
 
 def _ours() -> Sequence[EngineName]:
     """The engines of our own that can run here."""
-    return ("winograd", *(name for name, unit in AT_BFLOAT16.items() if not unit.missing()))
+    return ("winograd", *(name for name, unit in BFLOAT16_ALONE.items() if not unit.missing()))
 
 
 def _load_ours(name: EngineName, bundle: Bundle, max_batch: int, threads: int) -> Engine:
     if bundle.manifest.architecture.name != "har-cnn":
         raise DeviceError(f"the engine {name} serves har-cnn alone: choose engine auto or pytorch")
     # Asked in each process that computes: the kernel's leave isn't inherited by a new program.
-    if name in AT_BFLOAT16 and (missing := AT_BFLOAT16[name].missing()):
+    if name in BFLOAT16_ALONE and (missing := BFLOAT16_ALONE[name].missing()):
         raise DeviceError(f"{missing}: choose another engine")
     try:
         kernels = importlib.import_module(OURS[name])  # late: texts need no compiler
@@ -170,7 +170,7 @@ def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
         return True
     if bundle.manifest.architecture.name != "har-cnn":
         return False
-    if engine in AT_BFLOAT16:
+    if engine in BFLOAT16_ALONE:
         return precision == "bfloat16" and bundle.manifest.input.shape == HarCnnArguments().input_shape
     return engine == "openvino" or precision == "float32"
 

@@ -8,7 +8,7 @@ from typing import Any
 import kafka
 from kafka.structs import TopicPartition
 
-from ingest.consumer import Hearing, fetch_position
+from ingest.consumer import PARTITION_RECORDS, Hearing, fetch_position
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-# With so many records still to come, whoever waits for a label has waited for long.
-BEHIND_RECORDS = 20_000
 
 
 class Assignment:
@@ -164,7 +162,7 @@ class Assignment:
             if position is not None:
                 self.tell_if_expired(partition, position)
                 partition.position = max(partition.position, position)
-            partition.behind = self._lag(partition) > BEHIND_RECORDS
+            partition.behind = self._lag(partition) > PARTITION_RECORDS
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None

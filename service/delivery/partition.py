@@ -51,7 +51,7 @@ class Partition:
     work: Iterator[Block] | None = None
     block: Block | None = None  # cut, but the core had no room for it yet
     paused: bool = False
-    behind: bool = False  # so many records wait that a label may as well
+    behind: bool = False  # more records wait than a poll gives: its labels may wait, too
     silence_checked_at: float = float("-inf")
     rewind: int = 0
     progress_ms: int | None = None

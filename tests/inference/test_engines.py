@@ -101,7 +101,7 @@ def test_what_is_no_number_reaches_no_answer_but_its_own_frames(har: Bundle, nam
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_a_bundle_without_normalisation_and_of_other_sizes_is_served(tmp_path: Path, name: str, precision: str) -> None:
     slots, axes = (
-        (80, 3) if name in cpu.AT_BFLOAT16 else (83, 2)
+        (80, 3) if name in cpu.BFLOAT16_ALONE else (83, 2)
     )  # whose kernels are made for these, whatever the labels
     arguments = {"slots": slots, "axes": axes, "classes": 4}
     description = har_description(
@@ -191,7 +191,7 @@ def test_what_a_cpu_has_for_bfloat16_is_measured_beside_the_others(
     assert ways == ["winograd float32", "amx bfloat16", "avx512 bfloat16", "pytorch bfloat16", "pytorch float32"]
 
 
-@pytest.mark.parametrize("engine", cpu.AT_BFLOAT16)
+@pytest.mark.parametrize("engine", cpu.BFLOAT16_ALONE)
 def test_an_engine_for_bfloat16_that_is_named_serves_windows_and_nothing_else(
     har: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

@@ -9,14 +9,14 @@ import kafka
 import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.consumer import MAX_POLL_RECORDS, Handover, Hearing, open_consumer
+from ingest.consumer import PARTITION_RECORDS, Handover, Hearing, open_consumer
 from service.broker import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
 
 Message = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]
 
-RECORDS = MAX_POLL_RECORDS + 500  # one poll takes the most of a partition, and leaves some
+RECORDS = PARTITION_RECORDS + 500  # one fetch brings all of a partition, and one poll leaves some of it
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def poll_until(consumer: kafka.KafkaConsumer, enough: Callable[[], bool], take: 
 def test_a_partition_paused_while_others_are_read_to_their_ends_goes_on_when_it_is_resumed(
     broker: Broker, topic: Callable[..., str], open_one: Callable[[str], kafka.KafkaConsumer]
 ) -> None:
-    """20,000 texts in two partitions: one of them was paused for want of room, and stood still for ever after."""
+    """Of two partitions full of texts one was paused for want of room, and stood still for ever after."""
     name = topic(2)
     fill(broker, name, 2)
     consumer = open_one(name)
@@ -76,7 +76,8 @@ def test_a_partition_paused_while_others_are_read_to_their_ends_goes_on_when_it_
 
     poll_until(consumer, lambda: bool(seen), take)
     (paused,) = seen
-    assert seen[paused] < RECORDS
+    assert seen[paused] == PARTITION_RECORDS
+    assert consumer._fetcher._next_partition_records  # the others are there, and will be parked
     consumer.pause(paused)
     poll_until(consumer, lambda: any(seen[other] == RECORDS for other in seen if other != paused), take)
     consumer.resume(paused)
@@ -96,7 +97,9 @@ def test_partitions_paused_and_resumed_at_every_turn_give_every_record_once_in_o
     def take(polled: dict[TopicPartition, list[Any]]) -> None:
         nonlocal turns
         for partition, records in polled.items():
-            seen[partition] += [record.offset for record in one_by_one(records)]
+            offsets = [record.offset for record in one_by_one(records)]
+            assert len(offsets) <= PARTITION_RECORDS
+            seen[partition] += offsets
             consumer.pause(partition)
         turns += 1
         if turns % 3 == 0:

@@ -16,7 +16,7 @@ from ingest.bodies import Bodies, pack
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Keeper, Kind
 from service.metrics import Families, WorkerMetrics
-from service.publisher import Publisher
+from service.publisher import GATHER_S, Publisher
 from service.settings import TextSettings
 from tests.service.delivery.doors import make_metrics, make_partition, values_in
 
@@ -177,15 +177,41 @@ def test_results_of_an_older_assignment_are_dropped() -> None:
 
 
 def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    delivery = FakeDelivery()
+    delivery, slept = FakeDelivery(), []
     publisher, partition = make_publisher(delivery), make_partition()
     partition.behind = True
-    came_meanwhile = [result_for(partition, 2), result_for(make_partition(), 3)]
-    monkeypatch.setattr("time.sleep", lambda _: list(map(publisher.put, came_meanwhile)))
-    publisher.put(result_for(partition, 1))
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        publisher.put(result_for(partition, len(slept)))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    publisher.put(result_for(partition, 7))
     publisher._publish(publisher._take(0.0))
-    assert delivery.at_once == [3]
-    assert [len(labels) for labels in delivery.said] == [1, 2, 3]
+    assert delivery.at_once == [6]
+    assert [len(labels) for labels in delivery.said] == [7, 1, 2, 3, 4, 5]
+    assert sum(slept) == pytest.approx(GATHER_S)
+
+
+@pytest.mark.parametrize("why", ["a label of a partition that has caught up", "a wake-up", "a partition that has gone"])
+def test_labels_that_are_gathered_hold_up_nothing_that_comes(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    delivery, slept = FakeDelivery(), []
+    publisher, partition = make_publisher(delivery), make_partition()
+    partition.behind = True
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if why == "a wake-up":
+            publisher.wake()
+        elif why == "a partition that has gone":
+            partition.alive = False
+        else:
+            publisher.put(result_for(make_partition(4), 1))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    publisher.put(result_for(partition, 7))
+    publisher._take(0.0)
+    assert len(slept) == 1
 
 
 def test_labels_wait_for_nothing_where_one_of_them_is_of_a_partition_without_a_backlog(

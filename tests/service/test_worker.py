@@ -52,6 +52,16 @@ def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool,
     assert len(asked) > 2
 
 
+def test_labels_of_a_partition_that_is_to_go_are_not_gathered_any_more() -> None:
+    leaving = SimpleNamespace(alive=True, behind=True)
+    worker: Any = SimpleNamespace(
+        _assignment=SimpleNamespace(among=lambda _: [leaving]),
+        _feed=SimpleNamespace(advance=lambda _: True),
+        _delivery=SimpleNamespace(settled=lambda partitions: not any(each.behind for each in partitions)),
+    )
+    assert Worker._settled(worker, {CUT})
+
+
 def test_a_worker_that_the_group_has_put_out_waits_for_nothing_in_flight_when_it_is_to_end() -> None:
     """Its partitions are lost, which only polls tell: it would wait for its whole grace. Others it does wait for."""
     paused: list[TopicPartition] = []

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.consumer import Hearing
+from ingest.consumer import PARTITION_RECORDS, Hearing
 from service.delivery import assignment as module
-from service.delivery.assignment import BEHIND_RECORDS, LONGEST_RETRY_S, Assignment
+from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Output
@@ -154,7 +154,7 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
     assert assignment.consumer.done == done
 
 
-def test_a_partition_is_behind_while_many_records_are_still_to_come() -> None:
+def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives() -> None:
     asked: list[Request] = []
     hearing = Hearing()
     assignment = Assignment(lambda _: Stream(), "", hearing, asked.append, make_metrics())
@@ -165,7 +165,12 @@ def test_a_partition_is_behind_while_many_records_are_still_to_come() -> None:
     assignment.begin(found(asked[0]))
     partition = assignment.held[SOURCE]
     behind = []
-    for position, end in ((60, None), (60, 60 + BEHIND_RECORDS), (60, 61 + BEHIND_RECORDS), (61, 61 + BEHIND_RECORDS)):
+    for position, end in (
+        (60, None),
+        (60, 60 + PARTITION_RECORDS),
+        (60, 61 + PARTITION_RECORDS),
+        (61, 61 + PARTITION_RECORDS),
+    ):
         state.position.offset = position
         if end is not None:
             hearing.note_response([SOURCE], 1.0, {SOURCE: end})
