@@ -34,7 +34,7 @@ from inference.devices.dot_kernels import (
     Room,
     convolve,
 )
-from inference.devices.har_engine import HarEngine, Shared
+from inference.devices.har_engine import Convolved, HarEngine, Shared
 from inference.devices.packing import aligned, padded, to_bfloat16
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -51,32 +51,10 @@ class DotsHarCnn(Shared):
     """The network of `har-cnn`, with `weights` by name, for frames of (80, 3); `threads` share a batch."""
 
     def __init__(self, weights: Weights, threads: int) -> None:
-        layers = pack_layers(weights)
-        last = np.ascontiguousarray(weights["output.weight"].T), weights["output.bias"]
-        super().__init__([_Part(layers, *last).answer for _ in range(threads)], ROWS, "dots")
+        layers, last = pack_layers(weights), (weights["output.weight"], weights["output.bias"])
+        parts = [Convolved(convolve, layers, new_room(), last).answer for _ in range(threads)]
+        super().__init__(parts, ROWS, "dots")
         first_call(lambda: self(np.zeros((1, SLOTS, AXES), np.float32)), entries=len(ENTRIES))
-
-
-class _Part:
-    """Room for what is between the layers, for one thread."""
-
-    def __init__(self, layers: Layers, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-        self._layers, self._weight, self._bias = layers, weight, bias
-        self._room = Room(
-            frame=np.zeros(READINGS, np.uint16),
-            first=np.zeros(FIRST * CHANNELS, np.uint16),
-            pooled=np.zeros(POOLED * CHANNELS, np.uint16),
-            third=np.zeros(ROWS * FRAME, np.uint16),
-            fourth=np.zeros(FOURTH * ROWS * FEATURES, np.float32),
-        )
-
-    def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
-        features = np.empty(len(frames) * FEATURES, np.float32)
-        convolve(frames.reshape(-1), len(frames), self._layers, self._room, features)
-        logits: NDArray[np.float32] = features.reshape(-1, FEATURES) @ self._weight
-        logits += self._bias
-        return logits
 
 
 def warm_up() -> None:
@@ -101,3 +79,14 @@ def pack_panels(weight: NDArray[np.float32]) -> Halves:
     pairs = rows.reshape(len(rows) // 2, 2, -1).transpose(0, 2, 1)  # (pairs, outputs, 2)
     panels = [pairs[:, output : output + PANEL].reshape(-1) for output in range(0, pairs.shape[1], PANEL)]
     return aligned(to_bfloat16(np.concatenate(panels)))
+
+
+def new_room() -> Room:
+    """Return room for what is between the layers."""
+    return Room(
+        frame=np.zeros(READINGS, np.uint16),
+        first=np.zeros(FIRST * CHANNELS, np.uint16),
+        pooled=np.zeros(POOLED * CHANNELS, np.uint16),
+        third=np.zeros(ROWS * FRAME, np.uint16),
+        fourth=np.zeros(FOURTH * ROWS * FEATURES, np.float32),
+    )

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from inference.bundle import Bundle
 from inference.devices.staging import Staging
 
-Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Floats = NDArray[np.float32]
+Answer = Callable[[Floats], Floats]
 """From standardised frames float32 (n, slots, axes) to logits float32 (n, classes)."""
 
 
@@ -63,6 +64,30 @@ def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> ND
     stranger += total
     total /= stranger
     return total
+
+
+class Convolved:
+    """The network for one thread: compiled convolutions, with room between them, and the last layer, in float32.
+
+    `convolve` takes standardised frames, flat, how many they are, `layers` and `room`, and fills in their features,
+    float32 (n, features). `last` is the weights (classes, features) and biases (classes,) of the last layer.
+    """
+
+    def __init__(
+        self, convolve: Callable[..., None], layers: object, room: object, last: tuple[Floats, Floats]
+    ) -> None:
+        self._convolve = convolve
+        self._layers = layers
+        self._room = room
+        self._weight, self._bias = np.ascontiguousarray(last[0].T), last[1]
+
+    def answer(self, frames: Floats) -> Floats:
+        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        features = np.empty((len(frames), len(self._weight)), np.float32)
+        self._convolve(frames.reshape(-1), len(frames), self._layers, self._room, features.reshape(-1))
+        logits: Floats = features @ self._weight
+        logits += self._bias
+        return logits
 
 
 class Shared:

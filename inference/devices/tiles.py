@@ -14,8 +14,8 @@ from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
 from inference.compiled import first_call
 from inference.devices import DeviceError
-from inference.devices.har_engine import HarEngine, Shared
-from inference.devices.tile_kernels import AXES, ENTRIES, FEATURES, SIDE, SLOTS, Layers, convolve
+from inference.devices.har_engine import Convolved, HarEngine, Shared
+from inference.devices.tile_kernels import AXES, ENTRIES, SIDE, SLOTS, convolve
 from inference.devices.tile_layout import new_room, pack_layers
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -32,26 +32,10 @@ class TilesHarCnn(Shared):
     """The network of `har-cnn`, with `weights` by name, for frames of (80, 3); `threads` share a batch."""
 
     def __init__(self, weights: Weights, threads: int) -> None:
-        layers = pack_layers(weights)
-        last = np.ascontiguousarray(weights["output.weight"].T), weights["output.bias"]
-        super().__init__([_Part(layers, *last).answer for _ in range(threads)], SIDE, "tiles")
+        layers, last = pack_layers(weights), (weights["output.weight"], weights["output.bias"])
+        parts = [Convolved(convolve, layers, new_room(), last).answer for _ in range(threads)]
+        super().__init__(parts, SIDE, "tiles")
         first_call(lambda: self(np.zeros((1, SLOTS, AXES), np.float32)), entries=len(ENTRIES))
-
-
-class _Part:
-    """Room for what is between the layers, for one thread."""
-
-    def __init__(self, layers: Layers, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-        self._layers, self._weight, self._bias = layers, weight, bias
-        self._room = new_room()
-
-    def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
-        features = np.empty(len(frames) * FEATURES, np.float32)
-        convolve(frames.reshape(-1), len(frames), self._layers, self._room, features)
-        logits: NDArray[np.float32] = features.reshape(-1, FEATURES) @ self._weight
-        logits += self._bias
-        return logits
 
 
 def warm_up() -> None:

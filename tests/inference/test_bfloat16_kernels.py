@@ -1,7 +1,10 @@
 """The kernels that compute in bfloat16: what they answer to any number of frames, and in what company."""
 
 import pkgutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,10 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inference.bundle import ArchitectureChoice, Input
+from inference.device_choice import choose_device
+from inference.devices import DeviceError, EngineName, amx, avx512, dot_kernels, dots, tile_kernels, tiles
 from inference.devices.har_engine import Shared
 from inference.devices.packing import to_bfloat16
+from inference.models import load_model
+from inference.saving import save_bundle
 from inference.served import infer_plainly
-from tests.inference.bundles import decided_network
+from tests.inference.bundles import decided_network, har_bundle, har_description
 from tests.inference.devices import needs_amx, needs_avx512
 
 
@@ -111,3 +119,65 @@ def test_frames_that_are_not_contiguous_are_answered_too(fast: Shared) -> None:
     values = standard(40)
 
     np.testing.assert_allclose(fast(values[::3]), fast(values)[::3], rtol=0, atol=1e-5)
+
+
+# -- on any processor
+
+Unit = tuple[EngineName, ModuleType, ModuleType]
+UNITS = pytest.mark.parametrize("unit", [("amx", amx, tiles), ("avx512", avx512, dots)], ids=["amx", "avx512"])
+
+
+@UNITS
+def test_float32_is_not_for_them(monkeypatch: pytest.MonkeyPatch, unit: Unit) -> None:
+    name, needed, _ = unit
+    monkeypatch.setattr(needed, "missing", lambda: "")
+
+    with pytest.raises(DeviceError, match=f"the engine {name} computes in bfloat16: choose another engine"):
+        choose_device("cpu", "float32", engine=name)
+
+
+@UNITS
+@pytest.mark.parametrize(("setting", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", ""), ("ENABLE_AVX", 0)])
+def test_kernels_for_another_cpu_are_no_kernels_for_them(
+    monkeypatch: pytest.MonkeyPatch, unit: Unit, setting: str, value: object
+) -> None:
+    """LLVM would end the process."""
+    _, needed, _ = unit
+    features = dict.fromkeys(needed.NEEDED, True)
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
+    assert "Numba's settings" not in needed.missing.__wrapped__()
+    monkeypatch.setattr(f"numba.core.config.{setting}", value)
+
+    assert "Numba's settings ask for others" in needed.missing.__wrapped__()
+
+
+@UNITS
+def test_frames_that_the_kernels_are_not_made_for_are_refused(tmp_path: Path, unit: Unit) -> None:
+    _, _, kernels = unit
+    architecture = ArchitectureChoice(name="har-cnn", arguments={"slots": 100})
+    longer = har_description(architecture=architecture, input=Input(shape=(100, 3)))
+    frames = np.random.default_rng(0).normal(0, 5, (4, 100, 3)).astype(np.float32)
+    bundle = save_bundle(tmp_path / "longer", decided_network(slots=100), longer, frames)
+
+    with pytest.raises(DeviceError, match=r"serves frames of \(80, 3\) alone"):
+        kernels.load(bundle, 4, 1)
+
+
+@UNITS
+def test_the_other_kernels_do_without_what_these_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: Unit
+) -> None:
+    """They lean on a name of llvmlite's that isn't public."""
+    name, needed, kernels = unit
+    monkeypatch.setitem(sys.modules, kernels.__name__, None)
+    bundle = har_bundle(tmp_path / "har")
+    monkeypatch.setattr(needed, "missing", lambda: "")
+
+    assert load_model(bundle, choose_device("cpu", "float32"), 2).way == "winograd"
+    with pytest.raises(DeviceError, match=f"the engine {name} can't be compiled here"):
+        load_model(bundle, choose_device("cpu", engine=name), 2)
+
+
+@pytest.mark.parametrize("kernels", [tile_kernels, dot_kernels])
+def test_the_kernels_release_the_gil(kernels: ModuleType) -> None:
+    assert all(entry.targetoptions["nogil"] is True for entry in kernels.ENTRIES)

@@ -1,7 +1,6 @@
 """The kernels for the CPU's matrix unit: what they multiply, of any number of frames; and where there is no unit."""
 
 import ctypes
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inference.bundle import ArchitectureChoice, Input
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, amx, tile_kernels, tiles
+from inference.devices import DeviceError, amx
 from inference.devices.cpu import CpuWay
 from inference.devices.tile_kernels import DEPTH, SIDE
 from inference.devices.tile_layout import pack_tiles
 from inference.engine_choice import measure_apart
-from inference.models import load_model
-from inference.saving import save_bundle
-from tests.inference.bundles import decided_network, har_bundle, har_description
+from tests.inference.bundles import har_bundle
 from tests.inference.devices import needs_amx
 
 FEATURES = dict.fromkeys(amx.NEEDED, True)
@@ -58,45 +54,6 @@ def test_a_kernel_that_keeps_the_unit_is_an_answer_too(monkeypatch: pytest.Monke
     assert "the kernel doesn't give to this process" in amx.missing.__wrapped__()
 
 
-def test_float32_is_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amx, "missing", lambda: "")
-
-    with pytest.raises(DeviceError, match="computes in bfloat16: choose another engine"):
-        choose_device("cpu", "float32", engine="amx")
-
-
-@pytest.mark.parametrize(("setting", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", ""), ("ENABLE_AVX", 0)])
-def test_kernels_for_another_cpu_are_no_kernels_for_the_unit(
-    monkeypatch: pytest.MonkeyPatch, setting: str, value: object
-) -> None:
-    """LLVM would end the process."""
-    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: FEATURES)
-    monkeypatch.setattr(f"numba.core.config.{setting}", value)
-
-    assert "Numba's settings ask for others" in amx.missing.__wrapped__()
-
-
-def test_frames_that_the_kernels_are_not_made_for_are_refused(tmp_path: Path) -> None:
-    architecture = ArchitectureChoice(name="har-cnn", arguments={"slots": 100})
-    longer = har_description(architecture=architecture, input=Input(shape=(100, 3)))
-    frames = np.random.default_rng(0).normal(0, 5, (4, 100, 3)).astype(np.float32)
-    bundle = save_bundle(tmp_path / "longer", decided_network(slots=100), longer, frames)
-
-    with pytest.raises(DeviceError, match=r"serves frames of \(80, 3\) alone"):
-        tiles.load(bundle, 4, 1)
-
-
-def test_the_other_kernels_do_without_what_these_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They lean on a name of llvmlite's that isn't public."""
-    monkeypatch.setitem(sys.modules, "inference.devices.tiles", None)
-    bundle = har_bundle(tmp_path / "har")
-    monkeypatch.setattr(amx, "missing", lambda: "")
-
-    assert load_model(bundle, choose_device("cpu", "float32"), 2).way == "winograd"
-    with pytest.raises(DeviceError, match="the engine amx can't be compiled here"):
-        load_model(bundle, choose_device("cpu", engine="amx"), 2)
-
-
 # -- on one that has the unit
 
 
@@ -108,7 +65,3 @@ def test_it_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 
     assert measured.refusal == ""
     assert measured.frames_per_s > 0
-
-
-def test_the_kernels_release_the_gil() -> None:
-    assert all(entry.targetoptions["nogil"] is True for entry in tile_kernels.ENTRIES)  # type: ignore[attr-defined]
