@@ -12,15 +12,15 @@ import ingest.record_places
 import windowing
 import windowing.frame_features
 import windowing.smoothing
-from inference.devices import amx, avx512
+from inference.devices import cpu
 
 
 def compile_hot_path() -> None:
     """Call each compiled function once."""
     inference.devices.winograd.warm_up()
-    for unit, kernels in ((amx, "tiles"), (avx512, "dots")):
+    for engine, unit in cpu.BFLOAT16_ALONE.items():
         if not unit.missing():
-            importlib.import_module(f"inference.devices.{kernels}").warm_up()
+            importlib.import_module(cpu.OURS[engine]).warm_up()
     ingest.decode.warm_up()
     ingest.label_kernel.warm_up()
     ingest.label_kernel.warm_up_activities()

@@ -107,7 +107,7 @@ def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
     place = window % ring
     ahead = min(heard, ring - place)
     measured = _count(ranks, place, place + ahead) + _count(ranks, 0, heard - ahead)
-    if measured == heard:  # nearly always, and a loop that knows no holes takes many slots at a time
+    if measured == heard:  # then counting was enough, which takes many slots at a time
         return measured, WINDOW_SLOTS - heard
     hole = longest = 0
     for _ in range(heard):

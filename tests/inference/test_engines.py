@@ -100,9 +100,8 @@ def test_what_is_no_number_reaches_no_answer_but_its_own_frames(har: Bundle, nam
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_a_bundle_without_normalisation_and_of_other_sizes_is_served(tmp_path: Path, name: str, precision: str) -> None:
-    slots, axes = (
-        (80, 3) if name in cpu.BFLOAT16_ALONE else (83, 2)
-    )  # whose kernels are made for these, whatever the labels
+    # Those kernels are made for frames of (80, 3), whatever the labels.
+    slots, axes = (80, 3) if name in cpu.BFLOAT16_ALONE else (83, 2)
     arguments = {"slots": slots, "axes": axes, "classes": 4}
     description = har_description(
         architecture=ArchitectureChoice(name="har-cnn", arguments=arguments),
