@@ -69,6 +69,15 @@ class WorkerProcess:
             assert time.monotonic() < deadline, f"it has not said {words!r}:\n{self.said()}"
             time.sleep(0.05)
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Keep it from running, without its knowing; its group waits for it for a session's timeout."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOPPED_WITHIN_S)
