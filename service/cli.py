@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings, or on labelled texts"),
     "bench": ("service.commands.bench", "measure this machine, and say how many devices it carries"),
     "models": ("service.commands.models", "list bundles and what they promise"),
+    "doctor": ("service.commands.doctor", "say what is wrong with topics, group, and what devices send"),
 }
 
 # What people can mend: shown as a sentence, without a traceback.

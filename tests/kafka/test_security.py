@@ -248,6 +248,27 @@ def test_a_worker_that_lacks_a_right_ends_and_names_it(
     refuse_secrets(worker.said())
 
 
+def test_the_doctor_sees_all_with_the_documented_rights(secured: Secured) -> None:
+    done = command("doctor", secured.settings("operator"), "--kafka.group-id", "stridecast-unused")
+    assert done.stderr == ""
+    assert not any(lacks in done.stdout for lacks in ("ACL", "can't look", "missing")), done.stdout
+    for topic in (kind.input_topic for kind in KINDS.values()):
+        assert f"no worker of group stridecast-unused reads {topic} now" in done.stdout
+    assert done.stdout.count("nothing has been committed") == 2
+
+
+def test_what_the_doctor_may_not_see_it_says_and_goes_on(secured: Secured) -> None:
+    (of_groups,) = [right for right in documented("operator") if right.resource == "group"]
+    with secured.without(of_groups):
+        done = command("doctor", secured.settings("operator"))
+    assert done.returncode == 1
+    assert (
+        done.stdout.count("  wrong  this user may not see group stridecast: the ACL DESCRIBE on it is missing\n") == 2
+    )
+    assert "texts: exists with 2 partitions" in done.stdout
+    assert "records of 2 partitions" in done.stdout or "texts holds no records" in done.stdout  # which came first
+
+
 def test_there_is_nothing_else_that_a_user_may_do(secured: Secured) -> None:
     """The rights that the others were given don't let one in by another's door."""
     done = command("topics", secured.settings("sender"))

@@ -1,0 +1,116 @@
+"""``stridecast doctor``."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+from pydantic import Field
+from rich.console import Console
+from rich.text import Text
+
+from ingest.access import remedy
+from ingest.latest import latest_records
+from ingest.record_columns import Records
+from ingest.texts import decode_texts
+from service.activity_worker import activity_kind, decoder, windower
+from service.commands.topics import specs
+from service.doctor.devices import examine_devices
+from service.doctor.findings import Finding, Verdict, counted, note, ok, wrong
+from service.doctor.group import examine_group
+from service.doctor.records import examine_records
+from service.kind import Kind
+from service.security import access_to
+from service.settings import ActivitySettings, TextSettings, TopicSettings
+from service.text_worker import text_kind
+from service.topics import TopicState, admin_client, inspect_topics
+
+Latest = Mapping[TopicPartition, Records]
+Look = Callable[[Latest], Iterator[Finding]]
+
+COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red"}
+
+
+class Options(TopicSettings):
+    """Look at Kafka, the topics, the group and what devices send, and say what is wrong; change nothing.
+
+    Reads the latest records of each input topic as a worker would: which are refused, and why; whether a device's are
+    on two partitions; whether its clock, unit and rate are such that windows get labels. A kind of worker without any
+    topic is left out. Ends with status 1 where something is wrong, and with 0 where there are only notes.
+    """
+
+    records: int = Field(
+        100_000, ge=1, le=10_000_000, description="records to look at, the latest of each topic, of all partitions"
+    )
+
+
+def run(options: Options) -> int:
+    """Print what is found; return the exit status."""
+    console = Console(highlight=False, soft_wrap=True)
+    verdicts = set()
+    for title, findings in _examinations(options):
+        console.print(Text(title, "bold"))
+        for finding in findings:
+            verdicts.add(finding.verdict)
+            console.print(Text(f"  {finding.verdict:<7}", COLOURS[finding.verdict]) + Text(finding.text))
+    return 1 if Verdict.WRONG in verdicts else 0
+
+
+def _examinations(options: Options) -> Iterator[tuple[str, Iterable[Finding]]]:
+    """Yield what is looked at, with what is found, which is found while it is gone through."""
+    looks: list[tuple[Kind, Look]] = [
+        (activity_kind(options.activity), lambda latest: _look_at_readings(options.activity, latest)),
+        (text_kind(options.text), lambda latest: _look_at_texts(options.text, latest)),
+    ]
+    servers = access_to(options.kafka)
+    with admin_client(servers) as admin:
+        brokers = len(admin.describe_cluster()["brokers"])
+        yield f"Kafka at {options.kafka.bootstrap_servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
+        states = [inspect_topics(servers, specs([kind.settings], None)) for kind, _ in looks]
+        there = [any(state.partitions is not None for state in some) for some in states]
+        absent = "none of its topics is there: `stridecast topics` creates them"
+        for (kind, look), some, is_there in zip(looks, states, there, strict=True):
+            title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
+            nothing = [(note if any(there) else wrong)(absent)]  # who runs one kind of worker alone has no other topics
+            yield title, _examine(admin, options, kind, some, look) if is_there else nothing
+
+
+def _examine(
+    admin: KafkaAdminClient, options: Options, kind: Kind, states: Sequence[TopicState], look: Look
+) -> Iterator[Finding]:
+    for state in states:
+        missing = "; `stridecast topics` creates it" if state.partitions is None else ""
+        yield (wrong if missing or state.warnings else ok)(f"{state}{missing}")
+    source, output, _ = (state.partitions for state in states)
+    if source is not None and output is not None:
+        yield from _as_far_as_kafka_lets(examine_group(admin, options.kafka.group_id, kind, source, output))
+    if source is not None:
+        yield from _as_far_as_kafka_lets(_look(options, kind, look))
+
+
+def _look(options: Options, kind: Kind, look: Look) -> Iterator[Finding]:
+    yield from look(latest_records(access_to(options.kafka), kind.settings.input_topic, options.records))
+
+
+def _as_far_as_kafka_lets(findings: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from findings
+    except KafkaError as error:
+        yield wrong(f"can't look any further: {remedy(error)}")
+
+
+def _look_at_readings(settings: ActivitySettings, latest: Latest) -> Iterator[Finding]:
+    decoded = {source: decoder(settings)(records) for source, records in latest.items()}
+    yield from examine_records(
+        settings.input_topic, latest, {source: refused for source, (_, refused) in decoded.items()}
+    )
+    readings = {source: (latest[source], some) for source, (some, _) in decoded.items() if len(some.record)}
+    if readings:
+        yield from examine_devices(readings, settings, lambda: windower(settings))
+
+
+def _look_at_texts(settings: TextSettings, latest: Latest) -> Iterator[Finding]:
+    decoded = {source: decode_texts(records, max_bytes=settings.max_bytes) for source, records in latest.items()}
+    yield from examine_records(
+        settings.input_topic, latest, {source: refused for source, (_, refused) in decoded.items()}
+    )

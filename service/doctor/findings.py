@@ -1,0 +1,52 @@
+"""What an examination finds: a sentence, and whether anything has to be done about it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LISTED = 3
+"""So many of what is many are named."""
+
+
+class Verdict(enum.StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"  # worth a look: labels are made, but perhaps not those that people expect
+    WRONG = "wrong"  # something doesn't work, or is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; where it is wrong, `text` says what to do."""
+
+    verdict: Verdict
+    text: str
+
+
+def ok(text: str) -> Finding:
+    """As it should be."""
+    return Finding(Verdict.OK, text)
+
+
+def note(text: str) -> Finding:
+    """Worth a look."""
+    return Finding(Verdict.NOTE, text)
+
+
+def wrong(text: str) -> Finding:
+    """To be mended."""
+    return Finding(Verdict.WRONG, text)
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many there are of something."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def listed(things: Sequence[object]) -> str:
+    """Name the first few."""
+    named = ", ".join(map(str, things[:LISTED]))
+    return f"{named} and {len(things) - LISTED:,} more" if len(things) > LISTED else named

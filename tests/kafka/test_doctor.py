@@ -1,0 +1,187 @@
+"""`stridecast doctor` on Apache Kafka itself: each thing that can be wrong, and that it changes nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ingest.rejections import Reason
+from service.broker import Broker
+from service.cli import main
+from service.topics import admin_client
+from tests.inference.bundles import har_bundle
+from tests.kafka.outside_client import producer, send
+from tests.kafka.test_activity_worker import interleave, sample, walk
+from tests.kafka.worker_process import running_worker
+
+Topics = dict[str, str]
+LARGER = str(2 * 1024 * 1024)
+
+
+@pytest.fixture
+def topics(topic: Callable[..., str]) -> Topics:
+    return {"input": topic(2), "output": topic(2), "dead-letter": topic(1, max_message_bytes=LARGER)}
+
+
+@pytest.fixture
+def doctor(broker: Broker, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run it; return its status and what it said of the activities, a finding a line."""
+
+    def run(topics: Topics, *more: str) -> tuple[int, str]:
+        absent = [
+            word for which in ("input", "output", "dead-letter") for word in (f"--text.{which}-topic", f"no-{which}")
+        ]
+        status = main(["doctor", *flags(broker, topics), *absent, *more])
+        said = capsys.readouterr().out
+        assert said.startswith(f"Kafka at {broker.bootstrap_servers}\n  ok     1 broker in the cluster\n")
+        return status, said.partition("activity: ")[2].partition("text: ")[0]
+
+    return run
+
+
+def flags(broker: Broker, topics: Topics) -> list[str]:
+    named = [word for which, name in topics.items() for word in (f"--activity.{which}-topic", name)]
+    group = f"group-of-{topics['input']}"
+    return ["--kafka.bootstrap-servers", broker.bootstrap_servers, "--kafka.group-id", group, *named]
+
+
+def walks(broker: Broker, topics: Topics, seconds: float = 12) -> None:
+    """Send two phones' readings, each to a partition of its own."""
+    for partition in range(2):
+        readings = interleave(walk(f"phone-{partition}", seconds, seed=partition))
+        send(producer(broker.bootstrap_servers), topics["input"], map(sample, readings), partition=partition)
+
+
+def test_of_a_worker_at_work_all_is_well(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    bundle = har_bundle(tmp_path / "tiny-har")
+    worker_flags = [*flags(broker, topics), "--activity.bundle", str(bundle.folder), "--inference.device", "cpu"]
+    with running_worker(tmp_path / "log", *worker_flags) as worker:
+        walks(broker, topics)
+        worker.wait_for("stridecast_predictions_total", 8)
+        worker.wait_for("stridecast_consumer_lag_records", at_most=0)
+        worker.wait_for("stridecast_commits_total", 1, outcome="success")
+        status, said = doctor(topics)
+        with admin_client(broker.bootstrap_servers) as admin:
+            (group,) = admin.describe_groups([f"group-of-{topics['input']}"]).values()
+    assert [member["client_id"] for member in group["members"]] == ["stridecast-activity"]  # nobody has joined
+    assert f"  ok     group group-of-{topics['input']}: 2 partitions held by 1 worker\n" in said
+    assert " behind what is committed\n" in said
+    assert "  ok     480 records of 2 partitions, the latest, of " in said
+    assert "  ok     2 devices, with 20.0 readings a second in the median\n" in said
+    assert "windows get a label\n" in said
+    assert "  wrong  " not in said
+    assert status == 0
+
+
+def test_before_anything_runs_it_says_what_will_happen(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    walks(broker, topics)
+    status, said = doctor(topics)
+    assert f"  note   no worker of group group-of-{topics['input']} reads {topics['input']} now\n" in said
+    assert "  note   nothing has been committed: a worker will begin with the first of 480 records\n" in said
+    assert "can be read" in said
+    assert status == 0
+
+
+def test_records_that_a_worker_would_refuse_are_shown(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    walks(broker, topics)
+    send(producer(broker.bootstrap_servers), topics["input"], [(b"phone", b"nonsense", [])], partition=1)
+    status, said = doctor(topics)
+    assert "1 (0.21%) can't be read, and go to the dead letters\n" in said
+    where = f"the first is {topics['input']}[1] at 240: "
+    assert f"  wrong  1 not_json ({Reason.NOT_JSON.meaning}); {where}" in said
+    assert status == 1
+
+
+def test_devices_on_two_partitions_are_named_though_two_workers_would_see_a_half_each(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    walks(broker, topics)
+    halves = walk("torn", 12, seed=3)
+    for partition in range(2):
+        some = map(sample, halves[partition::2])
+        send(producer(broker.bootstrap_servers), topics["input"], some, partition=partition)
+    status, said = doctor(topics)
+    assert "  wrong  1 device on several partitions, each of which is windowed alone: torn on 0 and 1. " in said
+    assert status == 1
+
+
+def test_only_so_many_records_are_looked_at(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    walks(broker, topics)
+    assert "100 records of 2 partitions" in doctor(topics, "--records", "100")[1]
+
+
+def test_a_missing_topic_and_one_of_labels_that_is_compacted_are_wrong(
+    topic: Callable[..., str], doctor: Callable[..., tuple[int, str]]
+) -> None:
+    names = {"input": topic(1), "output": topic(1, cleanup_policy="compact"), "dead-letter": "not-there"}
+    status, said = doctor(names)
+    assert f"  wrong  {names['output']}: exists with 1 partition; but it is compacted" in said
+    assert "  wrong  not-there: is missing; `stridecast topics` creates it\n" in said
+    assert status == 1
+
+
+def test_where_no_topic_is_there_at_all_that_is_wrong(doctor: Callable[..., tuple[int, str]]) -> None:
+    status, said = doctor({"input": "no-a", "output": "no-b", "dead-letter": "no-c"})
+    assert said == "no-a -> no-b\n  wrong  none of its topics is there: `stridecast topics` creates them\n"
+    assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("position", "metadata", "says"),
+    [
+        (9999, "", "partition 0 will say: the committed position 9999 lies outside the log, which holds 0 to 240"),
+        (100, '{"of": "another program"}', "partition 0 will say: the commit's metadata can't be used ("),
+        (100, json.dumps({"v": 99, "rewind_to": 50}), "partition 0 will say: another version of the worker made"),
+    ],
+)
+def test_what_a_worker_would_stumble_over_is_said_before_it_does(
+    broker: Broker,
+    topics: Topics,
+    doctor: Callable[..., tuple[int, str]],
+    position: int,
+    metadata: str,
+    says: str,
+) -> None:
+    walks(broker, topics)
+    with admin_client(broker.bootstrap_servers) as admin:
+        commit = OffsetAndMetadata(position, metadata, -1)
+        admin.alter_group_offsets(f"group-of-{topics['input']}", {TopicPartition(topics["input"], 0): commit})
+    status, said = doctor(topics)
+    assert f"  note   whoever takes over {says}" in said
+    assert status == 0
+
+
+def test_texts_are_looked_at_as_the_text_worker_reads_them(
+    broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = {"id": "a", "text": "a very good film"}
+    messages: list[tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]] = [
+        (b"a", json.dumps(text).encode(), []),
+        (b"b", json.dumps(text | {"text": "long " * 100}).encode(), []),
+    ]
+    send(producer(broker.bootstrap_servers), topics["input"], messages, partition=0)
+    words = [word.replace("--activity.", "--text.") for word in flags(broker, topics)]
+    absent = [
+        word for which in ("input", "output", "dead-letter") for word in (f"--activity.{which}-topic", f"no-{which}")
+    ]
+    assert main(["doctor", *words, *absent, "--text.max-bytes", "100"]) == 1
+    said = capsys.readouterr().out.partition("text: ")[2]
+    assert "2 records of 1 partition" in said
+    assert "1 too_large (the text has more bytes than the topic's limit)" in said
+
+
+def test_where_no_broker_answers_it_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--kafka.bootstrap-servers", "127.0.0.1:1"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("stridecast doctor: no Kafka broker answered at 127.0.0.1:1 within 10 s")
