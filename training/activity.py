@@ -84,8 +84,8 @@ def train_activity(
     """Fit the activity model by `recipe`; write its bundle to the folder `output` and the account to `report`.
 
     `training.recipes.held_out` says who of `data` tests. They are scored once, at the end. The bundle is named like
-    its folder. `report` also keeps the checkpoint from which `resume` continues. `bfloat16` is about 1.5 times as
-    fast on a CPU with AVX-512 BF16. `start` is the folder of a bundle whose weights to go on from, and to be compared
+    its folder. `report` also keeps the checkpoint from which `resume` continues. `bfloat16` is faster on CPUs
+    with AMX, and AMD's since Zen 4. `start` is the folder of a bundle whose weights to go on from, and to be compared
     with where its labels are the same. `labels` are those of `start` unless given, or the six.
     Raises `DataError`, `FitError` or `BundleError`.
     """

@@ -58,7 +58,7 @@ class Options(Command):
     )
     epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    precision: Precision = Field("float32", description="to fit at; bfloat16 is faster on CPUs that have it")
+    precision: Precision = Field("float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4")
     version: str | None = Field(
         None, description="version that the bundle carries; 1 without it, or one more than the version of --start"
     )

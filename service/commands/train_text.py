@@ -63,7 +63,7 @@ class Options(Command):
     maps: int | None = Field(None, ge=1, le=512, description="filters of each width, of text-cnn and conv1d")
     seed: int = Field(0, ge=0, description="of splits, weights and order")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="to fit at; bfloat16 is faster on CPUs that have it"
+        "float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     threads: int | None = Field(None, ge=1, le=256, description="CPU threads; as many as there are cores without it")
     version: str = Field("1", description="version that the bundle carries")
