@@ -33,6 +33,7 @@ from service.metrics import Families, WorkerMetrics
 from service.offline import ClassifyError, Line, Source
 from service.run import open_core
 from service.settings import ActivitySettings, InferenceSettings, TextSettings
+from service.terminal import printable
 from service.text_worker import text_kind
 
 ANSWER_S = 600.0  # for a block of frames; only a device that hangs takes so long
@@ -206,5 +207,5 @@ def _shortened(text: str) -> str:
 
 
 def _plain(cell: str) -> Text:
-    """Return what a terminal may show of a text: no markup, no control characters."""
-    return Text("".join(c if c.isprintable() else " " for c in cell))
+    """Return what a terminal may show of a text, without markup."""
+    return Text(printable(cell))

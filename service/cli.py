@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings, or on labelled texts"),
     "bench": ("service.commands.bench", "measure this machine, and say how many devices it carries"),
     "models": ("service.commands.models", "list bundles and what they promise"),
+    "dead-letters": ("service.commands.dead_letters", "show the records that could not be read, and why"),
     "doctor": ("service.commands.doctor", "say what is wrong with topics, group, and what devices send"),
 }
 

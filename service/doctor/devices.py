@@ -18,6 +18,7 @@ from ingest.record_columns import Records
 from service.activity_worker import STANDARD_GRAVITY
 from service.doctor.findings import Finding, counted, listed, note, ok, wrong
 from service.settings import ActivitySettings
+from service.terminal import printable
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Step, Windower
 from windowing.grid import phase
 
@@ -210,5 +211,4 @@ def _named(all_sent: Sent, rows: NDArray[np.intp]) -> str:
 
 
 def _shown(device: bytes) -> str:
-    """Return what a terminal may show of an id."""
-    return "".join(c if c.isprintable() else "�" for c in device.decode(errors="replace"))
+    return printable(device.decode(errors="replace"))

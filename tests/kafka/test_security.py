@@ -258,6 +258,13 @@ def test_the_doctor_sees_all_with_the_documented_rights(secured: Secured) -> Non
     assert done.stdout.count("nothing has been committed") == 2
 
 
+def test_dead_letters_are_shown_with_the_documented_rights(secured: Secured) -> None:
+    done = command("dead-letters", secured.settings("operator"))
+    assert (done.returncode, done.stderr) == (0, "")
+    for topic in (kind.dead_letter_topic for kind in KINDS.values()):
+        assert re.search(rf"{topic}: \d+ dead letters?\n", done.stdout)
+
+
 def test_what_the_doctor_may_not_see_it_says_and_goes_on(secured: Secured) -> None:
     (of_groups,) = [right for right in documented("operator") if right.resource == "group"]
     with secured.without(of_groups):

@@ -1,0 +1,91 @@
+"""`stridecast dead-letters` on Apache Kafka itself: what it shows of letters that a worker wrote, and of others'."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest.rejections import Reason
+from service.broker import Broker
+from service.cli import main
+from tests.inference.bundles import har_bundle
+from tests.kafka.outside_client import producer, send
+from tests.kafka.worker_process import running_worker
+
+NOW_MS = 1_700_000_000_000  # 2023-11-14 22:13:20
+
+
+@pytest.fixture
+def shown(broker: Broker, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run it for a topic of the activities' dead letters; return what it said of that."""
+
+    def run(topic: str, *more: str) -> str:
+        words = ["--kafka.bootstrap-servers", broker.bootstrap_servers, "--activity.dead-letter-topic", topic]
+        assert main(["dead-letters", *words, "--text.dead-letter-topic", "not-there", *more]) == 0
+        said, _, rest = capsys.readouterr().out.partition("not-there: there is no such topic")
+        assert rest
+        return said
+
+    return run
+
+
+def test_what_a_worker_refused_is_counted_by_reason_and_shown_with_what_was_wrong_where(
+    broker: Broker, topic: Callable[..., str], shown: Callable[..., str], tmp_path: Path
+) -> None:
+    readings, labels, letters = topic(2), topic(2), topic(1)
+    bad = [(b"phone-1", b"nonsense", []), (b"phone-1", b'{"device_id": "phone-1"}', []), (b"phone-2", b"\xff\xfe", [])]
+    flags = ["--kafka.bootstrap-servers", broker.bootstrap_servers, "--kafka.group-id", f"group-of-{readings}"]
+    for which, name in {"input": readings, "output": labels, "dead-letter": letters}.items():
+        flags += [f"--activity.{which}-topic", name]
+    bundle = har_bundle(tmp_path / "tiny-har")
+    flags += ["--activity.bundle", str(bundle.folder), "--inference.device", "cpu"]
+    with running_worker(tmp_path / "log", *flags) as worker:
+        for number, message in enumerate(bad):
+            send(producer(broker.bootstrap_servers), readings, [message], partition=1, timestamp=NOW_MS + 1000 * number)
+        worker.wait_for("stridecast_records_rejected_total", 3)
+        worker.wait_for("stridecast_commits_total", 1, outcome="success")
+    said = shown(letters)
+    assert said.startswith(f"{letters}: 3 dead letters\n")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
+    counts = {row[0]: row[-1] for row in rows if row[0]}
+    assert counts == {"not_json": "2", "missing_field": "1"}
+    first, second, third = (part for part in said.split("\n2023-11-14 ")[1:])
+    assert first.startswith(f"22:13:20  {readings}[1] at 0  not_json: ")
+    assert "\n    key phone-1\n    nonsense" in first
+    assert second.startswith(f"22:13:21  {readings}[1] at 1  missing_field: Sample.timestamp: the field is missing\n")
+    assert '\n    {"device_id": "phone-1"}' in second
+    assert "\n    key phone-2\n    ff fe (2 bytes)" in third
+
+    some = shown(letters, "--reason", "missing_field")
+    assert some.startswith(f"{letters}: 1 dead letter of missing_field, of the latest 10,000 looked at\n")
+    assert "nonsense" not in some
+    assert "not_json" not in some
+
+    assert "22:13:22" in shown(letters, "--show", "1")
+    assert "  not_json: " not in shown(letters, "--show", "0")
+
+
+def test_letters_that_no_worker_wrote_are_shown_as_they_are(
+    broker: Broker, topic: Callable[..., str], shown: Callable[..., str]
+) -> None:
+    name = topic(1)
+    send(
+        producer(broker.bootstrap_servers),
+        name,
+        [(None, None, []), (b"\x1b[2J", b"x" * 1000, [("error-reason", b"\x07")])],
+    )
+    said = shown(name)
+    assert "  ?  (no reason given): \n    key null\n    null\n" in said
+    assert "  ?  �: \n    key �[2J\n    " + "x" * 300 + "… (1,000 bytes)\n" in said
+
+
+def test_of_an_empty_topic_it_says_so(topic: Callable[..., str], shown: Callable[..., str]) -> None:
+    name = topic(1)
+    assert shown(name) == f"{name}: 0 dead letters\n"
+
+
+def test_a_reason_that_is_none_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dead-letters", "--reason", "typo"]) == 2
+    said = capsys.readouterr().err
+    assert "typo" in said
+    assert all(str(reason) in said for reason in Reason)
