@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,11 @@ def test_what_a_worker_refused_is_counted_by_reason_and_shown_with_what_was_wron
     broker: Broker, topic: Callable[..., str], shown: Callable[..., str], tmp_path: Path
 ) -> None:
     readings, labels, letters = topic(2), topic(2), topic(1)
-    bad = [(b"phone-1", b"nonsense", []), (b"phone-1", b'{"device_id": "phone-1"}', []), (b"phone-2", b"\xff\xfe", [])]
+    bad: list[tuple[bytes, bytes, list[Any]]] = [
+        (b"phone-1", b"nonsense", []),
+        (b"phone-1", b'{"device_id": "phone-1"}', []),
+        (b"phone-2", b"\xff\xfe", []),
+    ]
     flags = ["--kafka.bootstrap-servers", broker.bootstrap_servers, "--kafka.group-id", f"group-of-{readings}"]
     for which, name in {"input": readings, "output": labels, "dead-letter": letters}.items():
         flags += [f"--activity.{which}-topic", name]
