@@ -1,7 +1,10 @@
 """The latest records of a topic, for people who want to know what its producers send."""
 
-from collections.abc import Iterator
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import kafka
 from kafka.structs import TopicPartition
@@ -13,39 +16,78 @@ from ingest.fetched import PartitionRecords
 from ingest.record_columns import Records
 
 POLL_MS = 500
-SILENT_POLLS = 20
 TIMEOUT_MS = 10_000
-# Records may be of a megabyte each.
-MAX_BYTES = 256 << 20
+# Nothing has come for so long, or not all within so long.
+SILENCE_S = 10.0
+DEADLINE_S = 120.0
+# Of all partitions together; records may be of a megabyte each, and readings of binary chunks take five times as much.
+MAX_BYTES = 64 << 20
 
 
-def latest_records(bootstrap_servers: Servers, topic: str, count: int) -> dict[TopicPartition, Records]:
-    """Read the last records of each partition, committed ones, `count` of all partitions together, or a few more.
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What was found at the end of a topic.
 
-    No group is joined. They are those that are in the log when it is asked; fewer where that is larger than MAX_BYTES,
-    or nothing comes for ten seconds. Partitions that hold nothing are left out.
+    `records` of the partitions that gave any; `unanswered` are those that did not, or not to their end, before the
+    time was up; `barren` those whose last offsets hold no record: markers, what was aborted or compacted. `undecodable`
+    is how many records were passed over, as a worker does.
+    """
+
+    records: Mapping[TopicPartition, Records]
+    unanswered: list[TopicPartition]
+    barren: list[TopicPartition]
+    undecodable: int
+
+
+def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Callable[[], float]) -> Latest:
+    """Read the last records of each partition, committed ones, `count` of all partitions together.
+
+    No group is joined. They are those that are in the log when it is asked; of those the latest that fit into
+    MAX_BYTES. `clock` tells seconds.
 
     Raises IngestError when no broker answers, KafkaError when one refuses.
     """
-    with _reader(bootstrap_servers) as consumer:
+    undecodable: list[int] = []
+    with _reader(bootstrap_servers, lambda _, records: undecodable.append(records)) as consumer:
         left = _begin(consumer, topic, count)
-        found: dict[TopicPartition, list[Records]] = {}
-        size = silent = 0
-        while left and size < MAX_BYTES and silent < SILENT_POLLS:
-            polled = consumer.poll(timeout_ms=POLL_MS)
-            silent = 0 if polled else silent + 1
-            for partition, pieces in polled.items():
-                found.setdefault(partition, []).extend(pieces)
-                size += sum(end - begin for begin, end in (piece.span for piece in pieces))
-            done = [partition for partition, end in left.items() if (fetch_position(consumer, partition) or 0) >= end]
+        kept = {partition: _Newest(MAX_BYTES // len(left)) for partition in left}
+        began = heard = clock()
+        while left and clock() - heard < SILENCE_S and clock() - began < DEADLINE_S:
+            for partition, pieces in consumer.poll(timeout_ms=POLL_MS).items():
+                heard = clock()
+                for piece in pieces:
+                    kept[partition].add(piece)
+            reached = {partition: fetch_position(consumer, partition) or 0 for partition in left}
+            done = [partition for partition, end in left.items() if reached[partition] >= end]
             consumer.pause(*done)
             for partition in done:
                 del left[partition]
-    return {partition: Records.join(pieces) for partition, pieces in sorted(found.items())}
+    found = {partition: newest.joined() for partition, newest in sorted(kept.items()) if newest.pieces}
+    barren = [partition for partition in sorted(kept) if partition not in found and partition not in left]
+    return Latest(found, sorted(left), barren, sum(undecodable))
+
+
+class _Newest:
+    """The last pieces of a partition that fit into so many bytes; at least the very last."""
+
+    def __init__(self, most: int) -> None:
+        self.pieces: deque[Records] = deque()
+        self._most = most
+        self._size = 0
+
+    def add(self, piece: Records) -> None:
+        compact = piece.compact()  # else the whole response stays, for one record of it
+        self.pieces.append(compact)
+        self._size += compact.nbytes
+        while self._size > self._most and len(self.pieces) > 1:
+            self._size -= self.pieces.popleft().nbytes
+
+    def joined(self) -> Records:
+        return Records.join(list(self.pieces))
 
 
 @contextmanager
-def _reader(bootstrap_servers: Servers) -> Iterator[kafka.KafkaConsumer]:
+def _reader(bootstrap_servers: Servers, tell: Callable[[TopicPartition, int], None]) -> Iterator[kafka.KafkaConsumer]:
     consumer = connect(
         kafka.KafkaConsumer,
         bootstrap_servers,
@@ -55,7 +97,7 @@ def _reader(bootstrap_servers: Servers) -> Iterator[kafka.KafkaConsumer]:
         isolation_level="read_committed",
         max_poll_records=40_000,
     )
-    consumer._fetcher.PartitionRecords = PartitionRecords
+    consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=tell)
     try:
         yield consumer
     finally:
@@ -67,8 +109,17 @@ def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> dict[TopicP
     partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
     starts = consumer.beginning_offsets(partitions, timeout_ms=TIMEOUT_MS)
     ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
-    filled = [partition for partition in partitions if ends[partition] > starts[partition]]
-    consumer.assign(filled)
-    for partition in filled:
-        consumer.seek(partition, max(starts[partition], ends[partition] - -(-count // len(filled))))
-    return {partition: int(ends[partition]) for partition in filled}
+    shares = shared_out(count, {source: ends[source] - starts[source] for source in partitions})
+    consumer.assign(list(shares))
+    for partition, share in shares.items():
+        consumer.seek(partition, ends[partition] - share)
+    return {partition: int(ends[partition]) for partition in shares}
+
+
+def shared_out(count: int, held: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Share `count` out among what holds anything: alike, but what small ones don't fill goes to the large ones."""
+    shares: dict[TopicPartition, int] = {}
+    filled = sorted((number, source) for source, number in held.items() if number > 0)
+    for place, (number, source) in enumerate(filled):
+        shares[source] = min(number, -(-max(0, count - sum(shares.values())) // (len(filled) - place)) or 1)
+    return shares

@@ -98,6 +98,19 @@ class Records(Sequence[FetchedRecord]):
         first = self.places[KEY, 0] if self.places[KEY, 0] >= 0 else self.places[KEY_END, 0]
         return int(first), int(self.places[END, -1])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, of which other records may share some."""
+        return len(self.raw) + self.places.nbytes
+
+    def compact(self) -> Records:
+        """Return the same records, which hold no bytes but their own."""
+        first, last = self.span
+        places = self.places.copy()
+        parts = places[_PARTS]
+        parts[parts >= 0] -= first
+        return Records(self.raw[first:last], places)
+
     def __len__(self) -> int:
         return int(self.places.shape[1])
 

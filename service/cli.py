@@ -4,6 +4,7 @@ Commands are imported when they are called, so that ``--help`` and light command
 """
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -54,6 +55,9 @@ EXPECTED = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for what went wrong, 2 for a wrong command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "²" is no reason to end
     words = list(sys.argv[1:] if arguments is None else arguments)
     asks = words[-1:] in (["-h"], ["--help"], ["help"])
     group = words[:-1] if asks else words

@@ -28,6 +28,7 @@ from ingest.connection import NotLetInError, make_client
 
 FOREVER = -1
 """What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
+MORE_IS_AS_GOOD = frozenset({"max.message.bytes"})
 
 
 class TopicError(Exception):
@@ -47,9 +48,10 @@ class TopicSpec:
     """A topic as it should be.
 
     `partitions` is for creation; a topic that exists with another number is warned of unless `any_number` is as good.
-    `config` holds Kafka's topic settings by their own names. `labels_of` names the input topic where this is the
-    topic of its labels: such a topic deletes by time, never compacts, and keeps at least as long as its input,
-    because recovery rereads labels for as long as it can replay readings.
+    `config` holds Kafka's topic settings by their own names; of those in MORE_IS_AS_GOOD at least so much. Where
+    each record counts, not the last one of its key alone, `may_compact` is False. `labels_of` names the input topic
+    where this is the topic of its labels: such a topic deletes by time, never compacts, and keeps at least as long as
+    its input, because recovery rereads labels for as long as it can replay readings.
     """
 
     name: str
@@ -57,6 +59,7 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
     labels_of: str | None = None
     any_number: bool = False
+    may_compact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +200,18 @@ def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> Topi
     warnings += [
         f"{name} is {settings.get(name)}, and {value} was asked for"
         for name, value in spec.config.items()
-        if settings.get(name) != value
+        if not _does(name, settings.get(name), value)
     ]
+    if not spec.may_compact and "compact" in settings["cleanup.policy"]:
+        warnings.append("it is compacted, which loses all but the last record of each key (cleanup.policy)")
     if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
         warnings += retention_warnings(settings, _settings(admin, spec.labels_of), spec.labels_of)
     return TopicState(spec.name, partitions, created, tuple(warnings))
+
+
+def _does(name: str, found: str | None, wanted: str) -> bool:
+    """Tell whether a setting is as it was asked for, or better."""
+    return found == wanted or (name in MORE_IS_AS_GOOD and found is not None and int(found) >= int(wanted))
 
 
 def retention_warnings(labels: Mapping[str, str], readings: Mapping[str, str], readings_name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """``stridecast dead-letters``."""
 
 import datetime
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,10 +68,10 @@ def run(options: Options) -> None:
 def _read(options: Options, topic: str) -> list[Letter]:
     """Return the latest letters of a topic, in order of time."""
     try:
-        latest = latest_records(access_to(options.kafka), topic, options.records)
+        latest = latest_records(access_to(options.kafka), topic, options.records, time.monotonic)
     except KafkaError as error:
         raise TopicError(f"can't read {topic}: {remedy(error)}") from error
-    letters = [_letter(record) for records in latest.values() for record in records]
+    letters = [_letter(record) for records in latest.records.values() for record in records]
     return sorted(letters, key=lambda letter: letter.record.timestamp)
 
 

@@ -1,17 +1,16 @@
 """``stridecast doctor``."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
 from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
 from ingest.access import remedy
-from ingest.latest import latest_records
-from ingest.record_columns import Records
+from ingest.latest import Latest, latest_records
 from ingest.texts import decode_texts
 from service.activity_worker import activity_kind, decoder, windower
 from service.commands.topics import specs
@@ -23,9 +22,8 @@ from service.kind import Kind
 from service.security import access_to
 from service.settings import ActivitySettings, TextSettings, TopicSettings
 from service.text_worker import text_kind
-from service.topics import TopicState, admin_client, inspect_topics
+from service.topics import TopicRefused, TopicState, admin_client, inspect_topics
 
-Latest = Mapping[TopicPartition, Records]
 Look = Callable[[Latest], Iterator[Finding]]
 
 COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red"}
@@ -50,9 +48,10 @@ def run(options: Options) -> int:
     verdicts = set()
     for title, findings in _examinations(options):
         console.print(Text(title, "bold"))
-        for finding in findings:
-            verdicts.add(finding.verdict)
-            console.print(Text(f"  {finding.verdict:<7}", COLOURS[finding.verdict]) + Text(finding.text))
+        with console.status("looking"):  # the first time code is compiled, for some seconds
+            for finding in findings:
+                verdicts.add(finding.verdict)
+                console.print(Text(f"  {finding.verdict:<7}", COLOURS[finding.verdict]) + Text(finding.text))
     return 1 if Verdict.WRONG in verdicts else 0
 
 
@@ -65,14 +64,25 @@ def _examinations(options: Options) -> Iterator[tuple[str, Iterable[Finding]]]:
     servers = access_to(options.kafka)
     with admin_client(servers) as admin:
         brokers = len(admin.describe_cluster()["brokers"])
-        yield f"Kafka at {options.kafka.bootstrap_servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
-        states = [inspect_topics(servers, specs([kind.settings], None)) for kind, _ in looks]
-        there = [any(state.partitions is not None for state in some) for some in states]
-        absent = "none of its topics is there: `stridecast topics` creates them"
-        for (kind, look), some, is_there in zip(looks, states, there, strict=True):
+        yield f"Kafka at {servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
+        found = [_topics(options, kind) for kind, _ in looks]
+        for (kind, look), states in zip(looks, found, strict=True):
             title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
-            nothing = [(note if any(there) else wrong)(absent)]  # who runs one kind of worker alone has no other topics
-            yield title, _examine(admin, options, kind, some, look) if is_there else nothing
+            if isinstance(states, str):  # who runs one kind of worker alone has no other topics
+                others = any(not isinstance(some, str) for some in found)
+                yield title, [(note if others else wrong)(states)]
+            else:
+                yield title, _examine(admin, options, kind, states, look)
+
+
+def _topics(options: Options, kind: Kind) -> list[TopicState] | str:
+    """Return what a kind's topics are like; or why there is nothing to look at."""
+    try:
+        states = inspect_topics(access_to(options.kafka), specs([kind.settings], None))
+    except TopicRefused as error:  # Kafka doesn't tell whether what this user may not see is there
+        return str(error)
+    there = any(state.partitions is not None for state in states)
+    return states if there else "none of its topics is there: `stridecast topics` creates them"
 
 
 def _examine(
@@ -89,7 +99,9 @@ def _examine(
 
 
 def _look(options: Options, kind: Kind, look: Look) -> Iterator[Finding]:
-    yield from look(latest_records(access_to(options.kafka), kind.settings.input_topic, options.records))
+    yield from look(
+        latest_records(access_to(options.kafka), kind.settings.input_topic, options.records, time.monotonic)
+    )
 
 
 def _as_far_as_kafka_lets(findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -100,17 +112,16 @@ def _as_far_as_kafka_lets(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _look_at_readings(settings: ActivitySettings, latest: Latest) -> Iterator[Finding]:
-    decoded = {source: decoder(settings)(records) for source, records in latest.items()}
-    yield from examine_records(
-        settings.input_topic, latest, {source: refused for source, (_, refused) in decoded.items()}
-    )
-    readings = {source: (latest[source], some) for source, (some, _) in decoded.items() if len(some.record)}
+    decoded = {source: decoder(settings)(records) for source, records in latest.records.items()}
+    refused = {source: some for source, (_, some) in decoded.items()}
+    yield from examine_records(settings.input_topic, latest, refused)
+    readings = {source: (latest.records[source], some) for source, (some, _) in decoded.items() if len(some.record)}
     if readings:
         yield from examine_devices(readings, settings, lambda: windower(settings))
 
 
 def _look_at_texts(settings: TextSettings, latest: Latest) -> Iterator[Finding]:
-    decoded = {source: decode_texts(records, max_bytes=settings.max_bytes) for source, records in latest.items()}
-    yield from examine_records(
-        settings.input_topic, latest, {source: refused for source, (_, refused) in decoded.items()}
-    )
+    refused = {
+        source: decode_texts(records, max_bytes=settings.max_bytes)[1] for source, records in latest.records.items()
+    }
+    yield from examine_records(settings.input_topic, latest, refused)

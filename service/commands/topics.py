@@ -31,9 +31,9 @@ def specs(kinds: Iterable[KindSettings], partitions: int | None) -> list[TopicSp
         spec
         for kind in kinds
         for spec in (
-            TopicSpec(kind.input_topic, count, any_number=any_number),
+            TopicSpec(kind.input_topic, count, any_number=any_number, may_compact=False),
             TopicSpec(kind.output_topic, count, labels_of=kind.input_topic, any_number=any_number),
-            TopicSpec(kind.dead_letter_topic, 1, config=larger, any_number=True),
+            TopicSpec(kind.dead_letter_topic, 1, config=larger, any_number=True, may_compact=False),
         )
     ]
 

@@ -50,3 +50,8 @@ def listed(things: Sequence[object]) -> str:
     """Name the first few."""
     named = ", ".join(map(str, things[:LISTED]))
     return f"{named} and {len(things) - LISTED:,} more" if len(things) > LISTED else named
+
+
+def listed_partitions(partitions: Sequence[int]) -> str:
+    """Name the first few partitions."""
+    return f"partition{'' if len(partitions) == 1 else 's'} {listed(partitions)}"

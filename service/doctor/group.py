@@ -9,15 +9,17 @@ from typing import Any
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import GroupAuthorizationFailedError, KafkaError
-from kafka.protocol.consumer import OffsetSpec
+from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from service.delivery.recovery import Place, plan
-from service.doctor.findings import Finding, counted, listed, note, ok, wrong
+from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
 from service.kind import Kind
 
 # A broker that has never had a group makes the topic of their offsets when it is asked for the first one.
 RETRY_S = 10.0
+WORKERS = "stridecast-"
+"""What workers' client ids begin with."""
 
 
 def examine_group(
@@ -49,7 +51,8 @@ def examine_group(
         )
         for source in sources
     }
-    yield _lag(places)
+    yield _lag(places, anybody=bool(group["members"]))
+    yield from _open_transactions(admin, places)
     yield from _surprises(places)
 
 
@@ -68,6 +71,12 @@ def _described(admin: KafkaAdminClient, group_id: str) -> Mapping[str, Any]:
 
 def _members(group: Mapping[str, Any], sources: Sequence[TopicPartition]) -> Finding:
     topic = sources[0].topic
+    strangers = [member["client_id"] for member in group["members"] if _is_stranger(member, topic)]
+    if strangers:
+        return wrong(
+            f"{listed(strangers)} of group {group['group_id']} reads {topic}, and is no worker: give it a group of its "
+            "own, else workers don't see its partitions"
+        )
     held = [some for member in group["members"] if (some := _held_by(member, topic))]
     nobodys = [source.partition for source in sources if not any(source.partition in some for some in held)]
     if group["error"] and group["group_state"] != "Dead":  # which is what one is called that isn't there
@@ -78,9 +87,13 @@ def _members(group: Mapping[str, Any], sources: Sequence[TopicPartition]) -> Fin
         return note(f"no worker of group {group['group_id']} reads {topic} now")
     if nobodys:
         return wrong(
-            f"nobody holds {_named(nobodys)} of {topic}, while others are held: what do the workers' logs say?"
+            f"nobody holds {listed_partitions(nobodys)} of {topic}, while others are held: see the workers' logs"
         )
     return ok(f"group {group['group_id']}: {counted(len(sources), 'partition')} held by {counted(len(held), 'worker')}")
+
+
+def _is_stranger(member: Mapping[str, Any], topic: str) -> bool:
+    return bool(_held_by(member, topic)) and not member["client_id"].startswith(WORKERS)
 
 
 def _held_by(member: Mapping[str, Any], topic: str) -> set[int]:
@@ -88,19 +101,38 @@ def _held_by(member: Mapping[str, Any], topic: str) -> set[int]:
     return {number for each in assigned if each["topic"] == topic for number in each["partitions"]}
 
 
-def _lag(places: Mapping[TopicPartition, Place]) -> Finding:
+def _lag(places: Mapping[TopicPartition, Place], *, anybody: bool) -> Finding:
     behind = {source.partition: _behind(place) for source, place in places.items()}
     total = counted(sum(behind.values()), "record")
-    if all(place.committed is None for place in places.values()):
+    new = [source.partition for source, place in places.items() if place.committed is None]
+    if len(new) == len(places):
         return note(f"nothing has been committed: a worker will begin with the first of {total}")
     worst = max(behind, key=behind.__getitem__)
     where = f", {behind[worst]:,} of them in partition {worst}" if behind[worst] else ""
-    return ok(f"{total} behind what is committed{where}")
+    never = [number for number in new if behind[number]]
+    unread = f"; nothing has been committed of {listed_partitions(never)}" if never else ""
+    return (note if never or (behind[worst] and not anybody) else ok)(
+        f"{total} behind what is committed{where}{unread}"
+    )
 
 
 def _behind(place: Place) -> int:
     position = place.log_start if place.committed is None else place.committed[0]
     return max(0, place.log_end - max(place.log_start, position))
+
+
+def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:
+    """Tell of records that no worker is given yet, for a producer's transaction before them hasn't ended (KIP-98)."""
+    latest = dict.fromkeys(places, OffsetSpec.LATEST)
+    stable = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
+    for source, place in places.items():
+        waiting = place.log_end - stable[source].offset
+        if waiting > 0:
+            yield note(
+                f"{counted(waiting, 'record')} of partition {source.partition} wait for a transaction that is open "
+                f"since offset {stable[source].offset}: if that stays so, its producer hangs (kafka-transactions.sh "
+                "find-hanging)"
+            )
 
 
 def _surprises(places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:
@@ -111,8 +143,4 @@ def _surprises(places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:
             alike.setdefault(re.sub(r"\d+", "", warning), []).append((source.partition, warning))
     for warnings in alike.values():
         numbers, texts = zip(*warnings, strict=True)
-        yield note(f"whoever takes over {_named(numbers)} will say: {texts[0]}")
-
-
-def _named(partitions: Sequence[int]) -> str:
-    return f"partition{'s' * (len(partitions) > 1)} {listed(partitions)}"
+        yield note(f"whoever takes over {listed_partitions(numbers)} will say: {texts[0]}")

@@ -1,32 +1,57 @@
-"""What is on an input topic: whether its records are read, and why some are refused."""
+"""What is on an input topic: whether its records come, whether they are read, and why some are refused."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from kafka.structs import TopicPartition
 
+from ingest.latest import Latest
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
-from service.doctor.findings import Finding, counted, note, ok, wrong
+from service.doctor.findings import Finding, counted, listed_partitions, note, ok, wrong
 
 
 def examine_records(
-    topic: str, latest: Mapping[TopicPartition, Records], refused: Mapping[TopicPartition, Sequence[Rejection]]
+    topic: str, latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]
 ) -> Iterator[Finding]:
     """Say how many records were looked at, and which of them would go to the dead letters."""
-    total = sum(map(len, latest.values()))
+    yield from _missing(topic, latest)
+    total = sum(map(len, latest.records.values()))
     if not total:
-        yield note(f"{topic} holds no records: nothing to look at")
         return
-    times = [int(stamp) for records in latest.values() for stamp in (records.timestamp[0], records.timestamp[-1])]
+    where = listed_partitions([source.partition for source in latest.records])
+    looked_at = f"{counted(total, 'record')} of {where}, the latest, of {_span(latest.records)}"
     count = sum(map(len, refused.values()))
-    looked_at = f"{counted(total, 'record')} of {counted(len(latest), 'partition')}, the latest, of {_span(times)}"
     if not count:
         yield ok(f"{looked_at}: all can be read")
         return
-    yield wrong(f"{looked_at}: {count:,} ({count / total:.2%}) can't be read, and go to the dead letters")
+    yield wrong(f"{looked_at}: {count:,} ({_share(count, total)}) can't be read, and go to the dead letters")
+    yield from _reasons(latest.records, refused)
+
+
+def _missing(topic: str, latest: Latest) -> Iterator[Finding]:
+    """Tell of records that did not come."""
+    if latest.unanswered:
+        silent = listed_partitions([source.partition for source in latest.unanswered])
+        yield wrong(f"not all came of {silent} of {topic}: can its brokers be reached? The rest is of what did come")
+    if latest.undecodable:
+        yield wrong(
+            f"{counted(latest.undecodable, 'record')} can't be decompressed, and are passed over, by a worker too: "
+            "find their producer"
+        )
+    if latest.barren:
+        names = listed_partitions([source.partition for source in latest.barren])
+        yield note(f"the last offsets of {names} hold nothing that is committed: look at more of them, with --records")
+    if not (latest.records or latest.unanswered or latest.barren):
+        yield note(f"{topic} holds no records: nothing to look at")
+
+
+def _reasons(
+    latest: Mapping[TopicPartition, Records], refused: Mapping[TopicPartition, Sequence[Rejection]]
+) -> Iterator[Finding]:
     reasons = Counter(rejection.reason for some in refused.values() for rejection in some)
     for reason, number in reasons.most_common():
         source, first = next(
@@ -36,6 +61,15 @@ def examine_records(
         yield wrong(f"{number:,} {reason} ({reason.meaning}); the first is {where}: {first.detail}")
 
 
-def _span(times: Sequence[int]) -> str:
-    seconds = (max(times) - min(times)) / 1000
-    return f"{seconds / 60:,.0f} minutes" if seconds >= 120 else f"{seconds:.1f} s"
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.2%}" if count >= total / 10_000 else "<0.01%"
+
+
+def _span(latest: Mapping[TopicPartition, Records]) -> str:
+    """Say how much time the records span, in the median partition, but for stamps that are far from all others."""
+    spans = [np.ptp(np.percentile(records.timestamp, [1, 99])) / 1000 for records in latest.values()]
+    seconds = float(np.median(spans))
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,9 +1,12 @@
 """`stridecast doctor` on Apache Kafka itself: each thing that can be wrong, and that it changes nothing."""
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -70,8 +73,8 @@ def test_of_a_worker_at_work_all_is_well(
     assert [member["client_id"] for member in group["members"]] == ["stridecast-activity"]  # nobody has joined
     assert f"  ok     group group-of-{topics['input']}: 2 partitions held by 1 worker\n" in said
     assert " behind what is committed\n" in said
-    assert "  ok     480 records of 2 partitions, the latest, of " in said
-    assert "  ok     2 devices, with 20.0 readings a second in the median\n" in said
+    assert "  ok     480 records of partitions 0, 1, the latest, of " in said
+    assert re.search(r"  ok     2 devices, with (19|20)\.\d readings a second in the median\n", said)
     assert "windows get a label\n" in said
     assert "  wrong  " not in said
     assert status == 0
@@ -84,6 +87,7 @@ def test_before_anything_runs_it_says_what_will_happen(
     status, said = doctor(topics)
     assert f"  note   no worker of group group-of-{topics['input']} reads {topics['input']} now\n" in said
     assert "  note   nothing has been committed: a worker will begin with the first of 480 records\n" in said
+    assert "whoever takes over" not in said
     assert "can be read" in said
     assert status == 0
 
@@ -105,9 +109,9 @@ def test_devices_on_two_partitions_are_named_though_two_workers_would_see_a_half
 ) -> None:
     walks(broker, topics)
     halves = walk("torn", 12, seed=3)
-    for partition in range(2):
-        some = map(sample, halves[partition::2])
-        send(producer(broker.bootstrap_servers), topics["input"], some, partition=partition)
+    for number in range(4):
+        some = map(sample, halves[60 * number : 60 * (number + 1)])
+        send(producer(broker.bootstrap_servers), topics["input"], some, partition=number % 2)
     status, said = doctor(topics)
     assert "  wrong  1 device on several partitions, each of which is windowed alone: torn on 0 and 1. " in said
     assert status == 1
@@ -117,7 +121,7 @@ def test_only_so_many_records_are_looked_at(
     broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
 ) -> None:
     walks(broker, topics)
-    assert "100 records of 2 partitions" in doctor(topics, "--records", "100")[1]
+    assert "100 records of partitions 0, 1" in doctor(topics, "--records", "100")[1]
 
 
 def test_a_missing_topic_and_one_of_labels_that_is_compacted_are_wrong(
@@ -126,14 +130,80 @@ def test_a_missing_topic_and_one_of_labels_that_is_compacted_are_wrong(
     names = {"input": topic(1), "output": topic(1, cleanup_policy="compact"), "dead-letter": "not-there"}
     status, said = doctor(names)
     assert f"  wrong  {names['output']}: exists with 1 partition; but it is compacted" in said
+    assert f"  ok     {names['input']}: exists with 1 partition\n" in said
     assert "  wrong  not-there: is missing; `stridecast topics` creates it\n" in said
     assert status == 1
+
+
+def test_an_input_that_is_compacted_is_wrong_and_larger_letters_than_asked_for_are_not(
+    topic: Callable[..., str], doctor: Callable[..., tuple[int, str]]
+) -> None:
+    names = {
+        "input": topic(1, cleanup_policy="compact"),
+        "output": topic(1),
+        "dead-letter": topic(1, max_message_bytes="9999999"),
+    }
+    said = doctor(names)[1]
+    assert (
+        f"  wrong  {names['input']}: exists with 1 partition; but it is compacted, which loses all but the last" in said
+    )
+    assert f"  ok     {names['dead-letter']}: exists with 1 partition\n" in said
 
 
 def test_where_no_topic_is_there_at_all_that_is_wrong(doctor: Callable[..., tuple[int, str]]) -> None:
     status, said = doctor({"input": "no-a", "output": "no-b", "dead-letter": "no-c"})
     assert said == "no-a -> no-b\n  wrong  none of its topics is there: `stridecast topics` creates them\n"
     assert status == 1
+
+
+def test_where_only_some_partitions_were_ever_committed_the_others_are_named(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    walks(broker, topics)
+    commit(broker, topics, 200)
+    said = doctor(topics)[1]
+    behind = "280 records behind what is committed, 240 of them in partition 1"
+    assert f"  note   {behind}; nothing has been committed of partition 1\n" in said
+
+
+def test_records_behind_an_open_transaction_are_told_of(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    """No worker is given them: labels stop, and nothing else is to be seen."""
+    walks(broker, topics)
+    hangs = producer(broker.bootstrap_servers, **{"transactional.id": topics["input"]})
+    hangs.init_transactions()
+    hangs.begin_transaction()
+    hangs.produce(topics["input"], key=b"phone", value=b"{}", partition=1)
+    hangs.flush()
+    said = doctor(topics)[1]
+    hangs.abort_transaction()
+    assert "  note   1 record of partition 1 wait for a transaction that is open since offset 240: " in said
+    assert "480 records of partitions 0, 1, the latest, of " in said
+    assert "wait for a transaction" not in doctor(topics)[1]
+
+
+def test_a_reader_in_the_group_that_is_no_worker_is_named(
+    broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "group.id": f"group-of-{topics['input']}"}
+    reader = confluent_kafka.Consumer({**settings, "client.id": "somebody"})
+    reader.subscribe([topics["input"]])
+    deadline = time.monotonic() + 30
+    while not reader.assignment():
+        assert time.monotonic() < deadline
+        reader.poll(0.2)
+    status, said = doctor(topics)
+    reader.close()
+    assert f"  wrong  somebody of group group-of-{topics['input']} reads {topics['input']}, and is no worker" in said
+    assert status == 1
+
+
+def commit(broker: Broker, topics: Topics, position: int, metadata: str = "") -> None:
+    """Commit for the group's partition 0."""
+    at = {TopicPartition(topics["input"], 0): OffsetAndMetadata(position, metadata, -1)}
+    with admin_client(broker.bootstrap_servers) as admin:
+        admin.alter_group_offsets(f"group-of-{topics['input']}", at)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +223,7 @@ def test_what_a_worker_would_stumble_over_is_said_before_it_does(
     says: str,
 ) -> None:
     walks(broker, topics)
-    with admin_client(broker.bootstrap_servers) as admin:
-        commit = OffsetAndMetadata(position, metadata, -1)
-        admin.alter_group_offsets(f"group-of-{topics['input']}", {TopicPartition(topics["input"], 0): commit})
+    commit(broker, topics, position, metadata)
     status, said = doctor(topics)
     assert f"  note   whoever takes over {says}" in said
     assert status == 0
@@ -176,7 +244,7 @@ def test_texts_are_looked_at_as_the_text_worker_reads_them(
     ]
     assert main(["doctor", *words, *absent, "--text.max-bytes", "100"]) == 1
     said = capsys.readouterr().out.partition("text: ")[2]
-    assert "2 records of 1 partition" in said
+    assert "2 records of partition 0" in said
     assert "1 too_large (the text has more bytes than the topic's limit)" in said
 
 

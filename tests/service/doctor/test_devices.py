@@ -3,8 +3,9 @@
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
+from ingest.latest import Latest
 from ingest.record_columns import FetchedRecord, Records
 from ingest.rejections import Reason
 from service.activity_worker import decoder, windower
@@ -33,15 +35,24 @@ class Phone:
     every_ms: int = 50
     readings: int = 400
     length: float = 9.8
+    jolt: float = 0.0  # of every fifth reading
     unit_ms: int = 1
     clock_ms: int = 0
 
     def records(self) -> Iterator[FetchedRecord]:
         for number in range(self.readings):
             at = self.first_ms + number * self.every_ms
-            reading = {"device_id": self.name, "timestamp": (at + self.clock_ms) // self.unit_ms}
-            value = json.dumps(reading | {"x": 0.0, "y": self.length, "z": 0.0}).encode()
+            length = self.jolt if self.jolt and number % 5 == 0 else self.length
+            value = sample(self.name, (at + self.clock_ms) // self.unit_ms, 0.0, length, 0.0)
             yield FetchedRecord(value, self.name.encode(), (), at, 0)
+
+
+def sample(name: str, timestamp: int, x: float, y: float, z: float) -> bytes:
+    return json.dumps({"device_id": name, "timestamp": timestamp, "x": x, "y": y, "z": z}).encode()
+
+
+def chunk(name: str, start: int, rows: list[list[float]]) -> bytes:
+    return json.dumps({"device_id": name, "start": start, "rate_hz": 20, "samples": rows}).encode()
 
 
 def partition(*phones: Phone, first_offset: int = 0) -> Records:
@@ -101,7 +112,7 @@ def test_windows_are_those_that_a_plain_count_finds(
         phones.append(Phone(name, at, readings=readings))
         at += 50 * (readings + pause)
     labelled, incomplete = plain_count(name, partition(*phones), lateness, gap)
-    found = examined(partition(*phones), settings=settings)[-1]
+    (found,) = [each for each in examined(partition(*phones), settings=settings) if "window" in each.text]
     if not labelled + incomplete:
         assert found.text.startswith("no window of 4 s closes")
     else:
@@ -138,25 +149,64 @@ def test_windows_that_lack_readings_are_counted_whoever_else_has_only_begun() ->
     assert the(findings, "get a label").verdict is Verdict.NOTE
 
 
-def test_devices_that_send_too_rarely_get_no_label() -> None:
-    findings = examined(partition(Phone(every_ms=1000, readings=20)))
-    assert the(findings, "a second in the median").text == "1 device, with 1.0 readings a second in the median"
-    assert "only 0 of " in the(findings, "get a label").text
+def test_of_more_windows_than_fit_into_a_step_all_are_counted() -> None:
+    phones = [Phone(f"phone-{number}", readings=1) for number in range(700)]
+    rows = np.full((400, 3), [0, 9.8, 0]).tolist()
+    chunks = [FetchedRecord(chunk(phone.name, NOW_MS, rows), None, (), NOW_MS + 20_000, 0) for phone in phones]
+    assert re.search(r"5,\d+ of (5,\d+) windows get a label", the(examined(numbered(chunks)), "windows").text)
 
 
-def test_of_one_reading_each_nothing_can_be_told() -> None:
-    findings = examined(partition(Phone("a", readings=1), Phone("b", readings=1)))
-    assert bad(findings) == [
-        "2 devices, none of them with two readings",
+@pytest.mark.parametrize(("holes", "verdict"), [(1, Verdict.OK), (4, Verdict.NOTE)])
+def test_a_tenth_of_the_windows_may_lack_readings(holes: int, verdict: Verdict) -> None:
+    """Each hole of half a second spoils two or three windows of about 58."""
+    phones = [Phone(first_ms=NOW_MS + at, readings=200) for at in range(0, holes * 10_500, 10_500)]
+    rest = Phone(first_ms=NOW_MS + holes * 10_500, readings=2400 - 200 * holes)
+    found = the(examined(partition(*phones, rest)), "windows")
+    assert "get a label" in found.text
+    assert found.verdict is verdict
+
+
+def test_who_gets_no_label_is_named_however_many_others_do() -> None:
+    others = [Phone(f"p{number}") for number in range(20)]
+    findings = examined(partition(*others, Phone("slow", every_ms=1000, readings=20)))
+    assert the(findings, "get a label").verdict is Verdict.OK
+    found = the(findings, "no label at all")
+    assert found.text == "1 device that get no label at all: slow (1.0 readings a second)"
+    assert found.verdict is Verdict.NOTE
+
+
+def test_who_has_just_begun_is_not_named() -> None:
+    assert "no label at all" not in str(
+        examined(partition(Phone("a"), Phone("b", readings=100, first_ms=NOW_MS + 9_000)))
+    )
+
+
+def test_the_rate_is_what_most_pauses_say() -> None:
+    """Neither a night's pause nor what was sent twice makes it another."""
+    nights = [*Phone(readings=100).records(), *Phone(first_ms=NOW_MS + 36_000_000, readings=100).records()]
+    findings = examined(numbered([record for record in nights for _ in range(2)]))
+    assert findings[0].text == "1 device, with 20.0 readings a second in the median"
+
+
+@pytest.mark.parametrize("phones", [[Phone("a", readings=1), Phone("b", readings=1)]])
+def test_of_one_reading_each_nothing_can_be_told(phones: list[Phone]) -> None:
+    assert bad(examined(partition(*phones))) == [
+        "2 devices, none of them with readings of two moments",
         "no window of 4 s closes within these records: look at more of them, with --records",
     ]
 
 
-def test_a_device_on_two_partitions_is_named() -> None:
-    findings = examined(partition(Phone("torn"), Phone("whole")), partition(Phone("torn")))
+# --- partitions --------------------------------------------------------------------------------------------------
+
+
+def test_a_device_on_several_partitions_is_named_with_all_of_them() -> None:
+    torn = partition(Phone("torn"))
+    findings = examined(partition(Phone("torn"), Phone("whole")), torn, torn)
     found = the(findings, "several partitions")
     assert found.verdict is Verdict.WRONG
-    assert found.text.startswith("1 device on several partitions, each of which is windowed alone: torn on 0 and 1. ")
+    assert found.text.startswith(
+        "1 device on several partitions, each of which is windowed alone: torn on 0 and 1 and 2. "
+    )
 
 
 def test_the_first_three_of_many_are_named() -> None:
@@ -165,45 +215,136 @@ def test_the_first_three_of_many_are_named() -> None:
     assert "p0 on 0 and 1, p1 on 0 and 1, p2 on 0 and 1 and 2 more." in found.text
 
 
+def test_a_device_that_moved_as_partitions_were_added_is_none_of_those() -> None:
+    findings = examined(partition(Phone("moved")), partition(Phone("moved", first_ms=NOW_MS + 60_000)))
+    assert bad(findings) == ["1 device moved to another partition: moved on 0 and 1. Were some added?"]
+    assert the(findings, "moved").verdict is Verdict.NOTE
+
+
+# --- clocks ------------------------------------------------------------------------------------------------------
+
+
 def test_timestamps_in_seconds_are_seen() -> None:
-    found = the(examined(partition(Phone("a", unit_ms=1000), Phone("b"))), "before the year 2000")
+    found = the(examined(partition(Phone("a", unit_ms=1000), Phone("b"))), "in seconds")
+    assert found.verdict is Verdict.WRONG
+    assert found.text.startswith("1 device with timestamps in seconds: a. ")
+
+
+def test_time_since_the_start_is_seen_for_what_it_is() -> None:
+    found = the(examined(partition(Phone("a", clock_ms=5_000_000 - NOW_MS), Phone("b"))), "before the year 2000")
     assert found.verdict is Verdict.WRONG
     assert found.text.startswith("1 device with timestamps of before the year 2000: a. ")
 
 
-@pytest.mark.parametrize("off_ms", [-3_600_000, 3_500_000])
+@pytest.mark.parametrize("off_ms", [-3_600_000, -61_000, 61_000, 3_500_000])
 def test_a_clock_that_is_off_is_noted(off_ms: int) -> None:
     found = the(examined(partition(Phone("a", clock_ms=off_ms), Phone("b", clock_ms=59_000))), "off by more than 60 s")
     assert found.verdict is Verdict.NOTE
     assert ": a. " in found.text
 
 
+def test_one_good_reading_is_enough_for_a_clock() -> None:
+    """What a phone kept while it was offline is old when it comes, and the newest of it isn't."""
+    kept = np.full((1200, 3), [0, 9.8, 0]).tolist()
+    late = FetchedRecord(chunk("phone", NOW_MS, kept), None, (), NOW_MS + 60_000, 0)
+    old = FetchedRecord(chunk("older", NOW_MS - 600_000, kept), None, (), NOW_MS + 60_000, 0)
+    found = the(examined(numbered([late, old])), "off by more than 60 s")
+    assert ": older. " in found.text
+
+
+@pytest.mark.parametrize("whole", [1000, 10**9])
+def test_a_clock_of_whole_seconds_or_one_that_stands_still_is_seen(whole: int) -> None:
+    records = [
+        FetchedRecord(sample("phone", at // whole * whole, 0, 9.8 + at % 7 / 100, 0), b"phone", (), at, 0)
+        for at in range(NOW_MS, NOW_MS + 20_000, 50)
+    ]
+    found = the(examined(numbered(records)), "one timestamp")
+    assert found.verdict is Verdict.WRONG
+    assert "phone. Does the clock stand still, or tell whole seconds?" in found.text
+
+
+def test_what_is_sent_again_is_no_such_clock() -> None:
+    thrice = [record for record in Phone().records() for _ in range(3)]
+    assert bad(examined(numbered(thrice))) == []
+
+
+def test_each_reading_of_a_chunk_is_held_against_its_own_records_time() -> None:
+    rows = np.full((100, 3), [0, 9.8, 0]).tolist()
+    chunks = [
+        FetchedRecord(chunk(name, at, rows), None, (), at + 5000, 0)
+        for name, at in (("a", NOW_MS), ("b", NOW_MS + 7_200_000))
+    ]
+    assert "off by more" not in str(examined(numbered(chunks)))
+
+
+# --- units -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("length", "unit", "verdict", "says"),
     [
-        (1.0, "m/s2", Verdict.WRONG, "are they in g? Then set activity.unit to g"),
-        (9.8, "g", Verdict.WRONG, "they seem to be in m/s² already"),
-        (0.2, "m/s2", Verdict.NOTE, "learned from readings with gravity"),
-        (9.8, "m/s2", Verdict.OK, None),
-        (1.0, "g", Verdict.OK, None),
+        (1.0, "m/s2", Verdict.WRONG, "with readings in g: odd. "),
+        (0.85, "m/s2", Verdict.WRONG, "with readings in g: odd. "),
+        (9.8, "g", Verdict.WRONG, "in m/s² already, where activity.unit is g: odd"),
+        (0.2, "m/s2", Verdict.NOTE, "with readings of 0.20 m/s² and the like, where gravity alone is 9.81: odd. "),
+        (7.9, "m/s2", Verdict.NOTE, "with readings of 7.90 m/s²"),
+        (12.1, "m/s2", Verdict.NOTE, "with readings of 12.10 m/s²"),
     ],
 )
-def test_readings_in_another_unit_or_without_gravity_are_seen(
-    length: float, unit: str, verdict: Verdict, says: str | None
+def test_a_device_of_another_unit_or_without_gravity_is_named_among_many(
+    length: float, unit: str, verdict: Verdict, says: str
 ) -> None:
     settings = ActivitySettings.model_validate({"unit": unit})
-    findings = examined(partition(Phone(length=length)), settings=settings)
-    if says is None:
-        assert bad(findings) == []
+    usual = 9.8 if unit == "m/s2" else 1.0
+    others = [Phone(f"p{number}", length=usual) for number in range(9)]
+    findings = examined(partition(*others, Phone("odd", length=length)), settings=settings)
+    assert bad(findings) == [the(findings, says).text]
+    assert the(findings, says).verdict is verdict
+
+
+@pytest.mark.parametrize("length", [8.1, 9.8, 11.9])
+def test_who_walks_measures_more_and_less_than_gravity(length: float) -> None:
+    assert bad(examined(partition(Phone(length=length)))) == []
+
+
+@pytest.mark.parametrize("jolt", [0.1, 60.0])
+def test_some_hard_steps_make_no_other_unit(jolt: float) -> None:
+    assert bad(examined(partition(Phone(jolt=jolt)))) == []
+
+
+# --- readings that are late --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("held_back", "said"), [(3, None), (20, "20 readings (2.5%) come too late and are dropped")])
+def test_readings_that_come_too_late_are_noted_from_a_hundredth_on(held_back: int, said: str | None) -> None:
+    in_order = list(Phone("slow").records())
+    some, rest = in_order[100 : 100 + held_back], in_order[100 + held_back : 300]
+    others = list(Phone("other").records())
+    findings = examined(numbered([*others, *in_order[:100], *rest, *some, *in_order[300:]]))
+    if said is None:
+        assert "too late" not in str(findings)
     else:
-        assert the(findings, says).verdict is verdict
+        assert the(findings, "too late").text.startswith(said)
+        assert the(findings, "too late").text.endswith("Most are of slow")
 
 
-def test_readings_that_come_too_late_are_noted() -> None:
-    in_order = list(Phone(readings=400).records())
-    held_back = in_order[100:120]
-    findings = examined(numbered([*in_order[:100], *in_order[120:300], *held_back, *in_order[300:]]))
-    assert the(findings, "too late").text.startswith("20 readings (5.0%) come too late and are dropped")
+@pytest.mark.parametrize("stamp", [NOW_MS, 2**60])
+def test_a_wild_reading_costs_its_device_no_more_than_it_costs_with_a_worker(stamp: int) -> None:
+    """Of one 50 minutes ahead all that follows is late, until the device falls silent for it, after a minute.
+
+    A record with a stamp that is far from all others does not stop the clock that says so.
+    """
+    phone = list(Phone(readings=12_000).records())
+    wild = FetchedRecord(sample("phone", NOW_MS + 3_000_000, 0, 9.8, 0), b"phone", (), NOW_MS + 10_000, 0)
+    other = FetchedRecord(sample("other", NOW_MS, 0, 9.8, 0), b"other", (), stamp, 0)
+    found = the(examined(numbered([other, *phone[:200], wild, *phone[200:]])), "get a label")
+    counts = re.search(r"(\d+) of (\d+) windows", found.text)
+    assert counts is not None
+    assert 265 <= int(counts[1]) <= 275
+    assert found.verdict is Verdict.OK
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
 
 
 def test_an_id_cant_change_what_the_terminal_shows() -> None:
@@ -216,9 +357,7 @@ def test_the_readings_of_chunks_are_each_their_devices() -> None:
     """A chunk has many readings of one device; the next record's may be another's."""
     rows = np.full((100, 3), [0, 9.8, 0]).tolist()
     chunks = [
-        FetchedRecord(
-            json.dumps({"device_id": name, "start": at, "rate_hz": 20, "samples": rows}).encode(), None, (), at, 0
-        )
+        FetchedRecord(chunk(name, at, rows), None, (), at, 0)
         for at in range(NOW_MS, NOW_MS + 20_000, 5000)
         for name in ("a", "b")
     ]
@@ -228,16 +367,20 @@ def test_the_readings_of_chunks_are_each_their_devices() -> None:
     ]
 
 
-def refused(records: Records) -> list[Finding]:
-    source = TopicPartition("readings", 3)
-    latest: Mapping[TopicPartition, Records] = {source: records}
-    return list(examine_records("readings", latest, {source: decoder(SETTINGS)(records)[1]}))
+# --- records -----------------------------------------------------------------------------------------------------
+
+
+def looked_at(records: Records, **missing: Any) -> list[Finding]:
+    found: dict[str, Any] = {"unanswered": [], "barren": [], "undecodable": 0, **missing}
+    latest = Latest({TopicPartition("readings", 3): records} if len(records) else {}, **found)
+    refused = {source: decoder(SETTINGS)(some)[1] for source, some in latest.records.items()}
+    return list(examine_records("readings", latest, refused))
 
 
 def test_refused_records_are_counted_by_reason_and_the_first_of_each_is_shown() -> None:
     good = list(Phone(readings=97).records())
     nonsense = [FetchedRecord(value, None, (), NOW_MS, 0) for value in (b"nonsense", b"{}", b"more")]
-    total, often, once = refused(numbered([*good, *nonsense], first_offset=50))
+    total, often, once = looked_at(numbered([*good, *nonsense], first_offset=50))
     assert total.text.endswith("3 (3.00%) can't be read, and go to the dead letters")
     assert often.text.startswith(f"2 not_json ({Reason.NOT_JSON.meaning}); the first is readings[3] at 147: ")
     assert once.text.startswith("1 missing_field (")
@@ -245,10 +388,33 @@ def test_refused_records_are_counted_by_reason_and_the_first_of_each_is_shown() 
 
 
 def test_records_that_can_all_be_read_are_said_to_be() -> None:
-    (found,) = refused(partition(Phone(readings=41)))
-    assert found.text == "41 records of 1 partition, the latest, of 2.0 s: all can be read"
+    (found,) = looked_at(partition(Phone(readings=41)))
+    assert found.text == "41 records of partition 3, the latest, of 2.0 s: all can be read"
 
 
 def test_of_an_empty_topic_there_is_nothing_to_say() -> None:
-    (found,) = examine_records("readings", {}, {})
+    (found,) = looked_at(numbered([]))
     assert (found.verdict, found.text) == (Verdict.NOTE, "readings holds no records: nothing to look at")
+
+
+def test_what_did_not_come_is_not_passed_over() -> None:
+    of = [TopicPartition("readings", number) for number in range(5)]
+    some = partition(Phone(readings=2))
+    silent, broken, barren, good = looked_at(some, unanswered=of[:4], barren=of[4:], undecodable=7)
+    assert silent.text.startswith("not all came of partitions 0, 1, 2 and 1 more of readings: ")
+    assert broken.text.startswith("7 records can't be decompressed")
+    assert barren.text.startswith("the last offsets of partition 4 hold nothing that is committed")
+    assert good.text.endswith(": all can be read")
+    assert [found.verdict for found in (silent, broken, barren)] == [Verdict.WRONG, Verdict.WRONG, Verdict.NOTE]
+    assert [found.verdict for found in looked_at(numbered([]), unanswered=of)] == [Verdict.WRONG]
+
+
+def test_one_stamp_that_is_far_off_does_not_make_years_of_a_minute() -> None:
+    records = [*Phone(readings=1000).records(), FetchedRecord(sample("a", NOW_MS, 0, 9.8, 0), None, (), -(2**60), 0)]
+    assert "the latest, of 49" in looked_at(numbered(records))[0].text
+
+
+def test_few_of_many_are_not_none() -> None:
+    many = list(Phone(readings=20_000).records())
+    found = looked_at(numbered([FetchedRecord(b"nonsense", None, (), NOW_MS, 0), *many]))[0]
+    assert "1 (<0.01%) can't be read" in found.text
