@@ -129,9 +129,9 @@ def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, 
         waiting = place.log_end - stable[source].offset
         if waiting > 0:
             yield note(
-                f"{counted(waiting, 'record')} of partition {source.partition} wait for a transaction that is open "
-                f"since offset {stable[source].offset}: if that stays so, its producer hangs (kafka-transactions.sh "
-                "find-hanging)"
+                f"partition {source.partition} has a transaction open since offset {stable[source].offset}, and no worker "
+                f"is given the {counted(waiting, 'record')} from there on: if that stays so, its producer hangs "
+                "(kafka-transactions.sh find-hanging)"
             )
 
 
