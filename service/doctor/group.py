@@ -129,8 +129,8 @@ def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, 
         waiting = place.log_end - stable[source].offset
         if waiting > 0:
             yield note(
-                f"partition {source.partition} has a transaction open since offset {stable[source].offset}, and no worker "
-                f"is given the {counted(waiting, 'record')} from there on: if that stays so, its producer hangs "
+                f"partition {source.partition} has a transaction open since offset {stable[source].offset}, and no "
+                f"worker is given the {counted(waiting, 'record')} from there on: if that stays so, its producer hangs "
                 "(kafka-transactions.sh find-hanging)"
             )
 
