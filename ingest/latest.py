@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import kafka
+import numpy as np
 from kafka.structs import TopicPartition
 
 from ingest.access import Servers
@@ -30,13 +31,14 @@ class Latest:
 
     `records` of the partitions that gave any; `unanswered` are those that did not, or not to their end, before the
     time was up; `barren` those whose last offsets hold no record: markers, what was aborted or compacted. `undecodable`
-    is how many records were passed over, as a worker does.
+    is how many records were passed over, as a worker does. `whole` is whether that was all that there is.
     """
 
     records: Mapping[TopicPartition, Records]
     unanswered: list[TopicPartition]
     barren: list[TopicPartition]
     undecodable: int
+    whole: bool
 
 
 def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Callable[[], float]) -> Latest:
@@ -49,14 +51,14 @@ def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Ca
     """
     undecodable: list[int] = []
     with _reader(bootstrap_servers, lambda _, records: undecodable.append(records)) as consumer:
-        left = _begin(consumer, topic, count)
+        left, whole = _begin(consumer, topic, count)
         kept = {partition: _Newest(MAX_BYTES // len(left)) for partition in left}
         began = heard = clock()
         while left and clock() - heard < SILENCE_S and clock() - began < DEADLINE_S:
             for partition, pieces in consumer.poll(timeout_ms=POLL_MS).items():
                 heard = clock()
                 for piece in pieces:
-                    kept[partition].add(piece)
+                    kept[partition].add(piece[: int(np.searchsorted(piece.offset, left.get(partition, 0)))])
             reached = {partition: fetch_position(consumer, partition) or 0 for partition in left}
             done = [partition for partition, end in left.items() if reached[partition] >= end]
             consumer.pause(*done)
@@ -64,7 +66,8 @@ def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Ca
                 del left[partition]
     found = {partition: newest.joined() for partition, newest in sorted(kept.items()) if newest.pieces}
     barren = [partition for partition in sorted(kept) if partition not in found and partition not in left]
-    return Latest(found, sorted(left), barren, sum(undecodable))
+    whole = whole and not left and not any(newest.dropped for newest in kept.values())
+    return Latest(found, sorted(left), barren, sum(undecodable), whole)
 
 
 class _Newest:
@@ -72,15 +75,19 @@ class _Newest:
 
     def __init__(self, most: int) -> None:
         self.pieces: deque[Records] = deque()
+        self.dropped = False
         self._most = most
         self._size = 0
 
     def add(self, piece: Records) -> None:
+        if not len(piece):
+            return
         compact = piece.compact()  # else the whole response stays, for one record of it
         self.pieces.append(compact)
         self._size += compact.nbytes
         while self._size > self._most and len(self.pieces) > 1:
             self._size -= self.pieces.popleft().nbytes
+            self.dropped = True
 
     def joined(self) -> Records:
         return Records.join(list(self.pieces))
@@ -104,8 +111,11 @@ def _reader(bootstrap_servers: Servers, tell: Callable[[TopicPartition, int], No
         consumer.close(autocommit=False, timeout_ms=500)
 
 
-def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> dict[TopicPartition, int]:
-    """Have the consumer read the last records of each partition; return where those that hold any end."""
+def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> tuple[dict[TopicPartition, int], bool]:
+    """Have the consumer read the last records of each partition.
+
+    Return where those that hold any end, and whether each is read from its start.
+    """
     partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
     starts = consumer.beginning_offsets(partitions, timeout_ms=TIMEOUT_MS)
     ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
@@ -113,7 +123,8 @@ def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> dict[TopicP
     consumer.assign(list(shares))
     for partition, share in shares.items():
         consumer.seek(partition, ends[partition] - share)
-    return {partition: int(ends[partition]) for partition in shares}
+    whole = all(share == ends[partition] - starts[partition] for partition, share in shares.items())
+    return {partition: int(ends[partition]) for partition in shares}, whole
 
 
 def shared_out(count: int, held: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

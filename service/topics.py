@@ -197,6 +197,9 @@ def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> Topi
         # Adding partitions would send a key's next records to another one: readings away from those of open windows.
         warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
     settings = _settings(admin, spec.name)
+    if not settings:
+        warnings.append("its settings can't be looked at: the ACL DESCRIBE_CONFIGS is missing")
+        return TopicState(spec.name, partitions, created, tuple(warnings))
     warnings += [
         f"{name} is {settings.get(name)}, and {value} was asked for"
         for name, value in spec.config.items()
@@ -205,7 +208,8 @@ def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> Topi
     if not spec.may_compact and "compact" in settings["cleanup.policy"]:
         warnings.append("it is compacted, which loses all but the last record of each key (cleanup.policy)")
     if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
-        warnings += retention_warnings(settings, _settings(admin, spec.labels_of), spec.labels_of)
+        readings = _settings(admin, spec.labels_of)
+        warnings += retention_warnings(settings, readings, spec.labels_of) if readings else []
     return TopicState(spec.name, partitions, created, tuple(warnings))
 
 
@@ -258,6 +262,6 @@ def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
 
 
 def _settings(admin: KafkaAdminClient, name: str) -> dict[str, str]:
-    """Return a topic's settings, the broker's defaults among them."""
+    """Return a topic's settings, the broker's defaults among them; none where this user may not see them."""
     found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
     return {key: setting["value"] for key, setting in found["topic"][name].items()}

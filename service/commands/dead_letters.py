@@ -2,7 +2,6 @@
 
 import datetime
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,11 @@ from rich.text import Text
 from ingest.access import remedy
 from ingest.contract import ERROR_DETAIL_HEADER, ERROR_REASON_HEADER
 from ingest.labels_reader import source_of, topic_of
-from ingest.latest import latest_records
+from ingest.latest import Latest, latest_records
 from ingest.record_columns import FetchedRecord
 from ingest.rejections import Reason
+from service.doctor.findings import Verdict
+from service.doctor.records import examine_completeness
 from service.security import access_to
 from service.settings import KindSettings, TopicSettings
 from service.terminal import beginning, printable
@@ -25,12 +26,15 @@ from service.topics import TopicError, count_partitions
 
 SHOWN_CHARACTERS = 300
 UNTOLD = "(no reason given)"
+REASONS = 20
+"""Rows of the table; workers know fewer."""
 
 
 class Options(TopicSettings):
     """Show the dead letters: how many for which reason, and the latest of them, with what was wrong where.
 
-    A dead letter is a record of an input topic that a worker couldn't read, byte for byte. Changes nothing.
+    A dead letter is a record of an input topic that a worker couldn't read, byte for byte. Changes nothing. Ends with
+    status 1 where a partition's letters did not come.
     """
 
     reason: list[Reason] = Field([], description="show those of these reasons alone, such as not_json")
@@ -48,48 +52,53 @@ class Letter:
     source: str
 
 
-def run(options: Options) -> None:
-    """Print them, topic by topic; raises TopicError."""
+def run(options: Options) -> int:
+    """Print them, topic by topic; return 1 where some did not come. Raises TopicError."""
     console = Console(highlight=False, soft_wrap=True)
     kinds = [group for _, group in options if isinstance(group, KindSettings)]
+    verdicts: set[Verdict] = set()
     for topic in dict.fromkeys(kind.dead_letter_topic for kind in kinds):
         if count_partitions(access_to(options.kafka), topic) is None:
             console.print(f"{topic}: there is no such topic; `stridecast topics` creates it")
             continue
-        letters = _read(options, topic)
+        latest = _read(options, topic)
+        letters = sorted(
+            (_letter(record) for records in latest.records.values() for record in records),
+            key=lambda letter: letter.record.timestamp,
+        )
         chosen = [letter for letter in letters if not options.reason or letter.reason in options.reason]
-        console.print(Text(f"{topic}: {_how_many(len(chosen), options)}", "bold"))
+        console.print(Text(f"{topic}: {_how_many(len(chosen), len(letters), options, latest)}", "bold"))
+        for finding in examine_completeness(topic, latest) if len(letters) or latest.unanswered else ():
+            verdicts.add(finding.verdict)
+            console.print(Text(finding.text, "yellow"))
         if chosen:
             console.print(_table(chosen))
         for letter in chosen[len(chosen) - min(options.show, len(chosen)) :]:
             console.print(*_lines(letter), sep="\n")
+    return 1 if Verdict.WRONG in verdicts else 0
 
 
-def _read(options: Options, topic: str) -> list[Letter]:
-    """Return the latest letters of a topic, in order of time."""
+def _read(options: Options, topic: str) -> Latest:
     try:
-        latest = latest_records(access_to(options.kafka), topic, options.records, time.monotonic)
+        return latest_records(access_to(options.kafka), topic, options.records, time.monotonic)
     except KafkaError as error:
         raise TopicError(f"can't read {topic}: {remedy(error)}") from error
-    letters = [_letter(record) for records in latest.records.values() for record in records]
-    return sorted(letters, key=lambda letter: letter.record.timestamp)
 
 
 def _letter(record: FetchedRecord) -> Letter:
     headers = dict(record.headers)  # the last of a name counts
     where = source_of(record)
-    source = f"{printable(topic_of(record) or '?')}[{where[0]}] at {where[1]}" if where else "?"
+    source = f"{topic_of(record) or '?'}[{where[0]}] at {where[1]}" if where else "?"
     reason, detail = (
-        printable((headers.get(name) or b"").decode(errors="replace"))
-        for name in (ERROR_REASON_HEADER, ERROR_DETAIL_HEADER)
+        beginning(headers.get(name) or b"", SHOWN_CHARACTERS) for name in (ERROR_REASON_HEADER, ERROR_DETAIL_HEADER)
     )
-    return Letter(record, reason or UNTOLD, detail, source)
+    return Letter(record, reason or UNTOLD, detail, printable(source[:SHOWN_CHARACTERS]))
 
 
-def _how_many(count: int, options: Options) -> str:
+def _how_many(count: int, looked_at: int, options: Options, latest: Latest) -> str:
     of = f" of {', '.join(options.reason)}" if options.reason else ""
-    latest = f", of the latest {options.records:,} looked at" if count >= options.records or options.reason else ""
-    return f"{count:,} dead letter{'' if count == 1 else 's'}{of}{latest}"
+    among = "" if latest.whole else f", among the latest {looked_at:,}"
+    return f"{count:,} dead letter{'' if count == 1 else 's'}{of}{among}"
 
 
 def _table(letters: Sequence[Letter]) -> Table:
@@ -97,9 +106,16 @@ def _table(letters: Sequence[Letter]) -> Table:
     table = Table("reason", "what that means", "first", "last")
     table.add_column("letters", justify="right")
     meanings = {str(reason): reason.meaning for reason in Reason}
-    for reason, count in Counter(letter.reason for letter in letters).most_common():
-        times = [letter.record.timestamp for letter in letters if letter.reason == reason]
-        table.add_row(reason, meanings.get(reason, ""), _time(times[0]), _time(times[-1]), f"{count:,}")
+    times: dict[str, list[int]] = {}
+    for letter in letters:
+        times.setdefault(letter.reason, []).append(letter.record.timestamp)
+    reasons = sorted(times, key=lambda reason: -len(times[reason]))
+    for reason in reasons[:REASONS]:
+        first, last = _time(times[reason][0]), _time(times[reason][-1])
+        table.add_row(Text(reason), meanings.get(reason, ""), first, last, f"{len(times[reason]):,}")
+    if len(reasons) > REASONS:  # which no worker gave
+        rest = sum(len(times[reason]) for reason in reasons[REASONS:])
+        table.add_row(f"{len(reasons) - REASONS:,} others", "", "", "", f"{rest:,}")
     return table
 
 

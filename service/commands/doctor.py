@@ -1,5 +1,6 @@
 """``stridecast doctor``."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -21,6 +22,7 @@ from service.doctor.records import examine_records
 from service.kind import Kind
 from service.security import access_to
 from service.settings import ActivitySettings, TextSettings, TopicSettings
+from service.terminal import printable
 from service.text_worker import text_kind
 from service.topics import TopicRefused, TopicState, admin_client, inspect_topics
 
@@ -51,7 +53,7 @@ def run(options: Options) -> int:
         with console.status("looking"):  # the first time code is compiled, for some seconds
             for finding in findings:
                 verdicts.add(finding.verdict)
-                console.print(Text(f"  {finding.verdict:<7}", COLOURS[finding.verdict]) + Text(finding.text))
+                console.print(Text(f"  {finding.verdict:<7}", COLOURS[finding.verdict]) + Text(printable(finding.text)))
     return 1 if Verdict.WRONG in verdicts else 0
 
 
@@ -67,31 +69,45 @@ def _examinations(options: Options) -> Iterator[tuple[str, Iterable[Finding]]]:
         yield f"Kafka at {servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
         found = [_topics(options, kind) for kind, _ in looks]
         for (kind, look), states in zip(looks, found, strict=True):
-            title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
-            if isinstance(states, str):  # who runs one kind of worker alone has no other topics
-                others = any(not isinstance(some, str) for some in found)
-                yield title, [(note if others else wrong)(states)]
-            else:
-                yield title, _examine(admin, options, kind, states, look)
+            yield (
+                f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}",
+                (
+                    _examine(admin, options, kind, states, look)
+                    if any(_is_there(state) for state in states)
+                    # Who runs one kind of worker alone has no other topics, or may not see them.
+                    else [(note if any(map(_is_there, itertools.chain(*found))) else wrong)(_nothing(states))]
+                ),
+            )
 
 
-def _topics(options: Options, kind: Kind) -> list[TopicState] | str:
-    """Return what a kind's topics are like; or why there is nothing to look at."""
-    try:
-        states = inspect_topics(access_to(options.kafka), specs([kind.settings], None))
-    except TopicRefused as error:  # Kafka doesn't tell whether what this user may not see is there
-        return str(error)
-    there = any(state.partitions is not None for state in states)
-    return states if there else "none of its topics is there: `stridecast topics` creates them"
+def _topics(options: Options, kind: Kind) -> list[TopicState | TopicRefused]:
+    """Return what a kind's topics are like, the input, the output and the dead letters; or why that isn't told."""
+    states: list[TopicState | TopicRefused] = []
+    for spec in specs([kind.settings], None):
+        try:
+            states += inspect_topics(access_to(options.kafka), [spec])
+        except TopicRefused as error:
+            states.append(error)
+    return states
+
+
+def _is_there(state: TopicState | TopicRefused) -> bool:
+    return isinstance(state, TopicState) and state.partitions is not None
+
+
+def _nothing(states: Sequence[TopicState | TopicRefused]) -> str:
+    refused = [str(state) for state in states if isinstance(state, TopicRefused)]
+    return refused[0] if refused else "none of its topics is there: `stridecast topics` creates them"
 
 
 def _examine(
-    admin: KafkaAdminClient, options: Options, kind: Kind, states: Sequence[TopicState], look: Look
+    admin: KafkaAdminClient, options: Options, kind: Kind, states: Sequence[TopicState | TopicRefused], look: Look
 ) -> Iterator[Finding]:
     for state in states:
-        missing = "; `stridecast topics` creates it" if state.partitions is None else ""
-        yield (wrong if missing or state.warnings else ok)(f"{state}{missing}")
-    source, output, _ = (state.partitions for state in states)
+        missing = "" if isinstance(state, TopicRefused) or _is_there(state) else "; `stridecast topics` creates it"
+        well = isinstance(state, TopicState) and _is_there(state) and not state.warnings
+        yield (ok if well else wrong)(f"{state}{missing}")
+    source, output, _ = (state.partitions if isinstance(state, TopicState) else None for state in states)
     if source is not None and output is not None:
         yield from _as_far_as_kafka_lets(examine_group(admin, options.kafka.group_id, kind, source, output))
     if source is not None:

@@ -35,7 +35,8 @@ def examine_group(
     except GroupAuthorizationFailedError:
         yield wrong(f"this user may not see group {group_id}: the ACL DESCRIBE on it is missing")
         return
-    yield _members(group, sources)
+    held = [some for member in group["members"] if (some := _held_by(member, sources[0].topic))]
+    yield _members(group, held, sources)
     committed: Mapping[TopicPartition, OffsetAndMetadata] = admin.list_group_offsets({group_id: sources})[group_id]
     starts = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.EARLIEST))
     ends = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.LATEST))
@@ -51,7 +52,7 @@ def examine_group(
         )
         for source in sources
     }
-    yield _lag(places, anybody=bool(group["members"]))
+    yield _lag(places, anybody=bool(held))
     yield from _open_transactions(admin, places)
     yield from _surprises(places)
 
@@ -69,7 +70,7 @@ def _described(admin: KafkaAdminClient, group_id: str) -> Mapping[str, Any]:
             return group
 
 
-def _members(group: Mapping[str, Any], sources: Sequence[TopicPartition]) -> Finding:
+def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequence[TopicPartition]) -> Finding:
     topic = sources[0].topic
     strangers = [member["client_id"] for member in group["members"] if _is_stranger(member, topic)]
     if strangers:
@@ -77,7 +78,6 @@ def _members(group: Mapping[str, Any], sources: Sequence[TopicPartition]) -> Fin
             f"{listed(strangers)} of group {group['group_id']} reads {topic}, and is no worker: give it a group of its "
             "own, else workers don't see its partitions"
         )
-    held = [some for member in group["members"] if (some := _held_by(member, topic))]
     nobodys = [source.partition for source in sources if not any(source.partition in some for some in held)]
     if group["error"] and group["group_state"] != "Dead":  # which is what one is called that isn't there
         return wrong(f"Kafka says nothing of group {group['group_id']}: {group['error']}")
@@ -125,14 +125,17 @@ def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, 
     """Tell of records that no worker is given yet, for a producer's transaction before them hasn't ended (KIP-98)."""
     latest = dict.fromkeys(places, OffsetSpec.LATEST)
     stable = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
-    for source, place in places.items():
-        waiting = place.log_end - stable[source].offset
-        if waiting > 0:
-            yield note(
-                f"partition {source.partition} has a transaction open since offset {stable[source].offset}, and no "
-                f"worker is given the {counted(waiting, 'record')} from there on: if that stays so, its producer hangs "
-                "(kafka-transactions.sh find-hanging)"
-            )
+    waiting = {
+        source.partition: place.log_end - stable[source].offset
+        for source, place in places.items()
+        if place.log_end > stable[source].offset
+    }
+    if waiting:
+        yield note(
+            f"{listed_partitions(list(waiting))}: a transaction is open, and no worker is given the "
+            f"{counted(sum(waiting.values()), 'record')} from its first on. If that stays so, a producer hangs "
+            "(kafka-transactions.sh find-hanging)"
+        )
 
 
 def _surprises(places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:

@@ -12,13 +12,14 @@ from ingest.latest import Latest
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.doctor.findings import Finding, counted, listed_partitions, note, ok, wrong
+from service.doctor.stamps import plausible
 
 
 def examine_records(
     topic: str, latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]
 ) -> Iterator[Finding]:
     """Say how many records were looked at, and which of them would go to the dead letters."""
-    yield from _missing(topic, latest)
+    yield from examine_completeness(topic, latest)
     total = sum(map(len, latest.records.values()))
     if not total:
         return
@@ -32,8 +33,8 @@ def examine_records(
     yield from _reasons(latest.records, refused)
 
 
-def _missing(topic: str, latest: Latest) -> Iterator[Finding]:
-    """Tell of records that did not come."""
+def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
+    """Tell of records that did not come, or that there are none."""
     if latest.unanswered:
         silent = listed_partitions([source.partition for source in latest.unanswered])
         yield wrong(f"not all came of {silent} of {topic}: can its brokers be reached? The rest is of what did come")
@@ -67,7 +68,7 @@ def _share(count: int, total: int) -> str:
 
 def _span(latest: Mapping[TopicPartition, Records]) -> str:
     """Say how much time the records span, in the median partition, but for stamps that are far from all others."""
-    spans = [np.ptp(np.percentile(records.timestamp, [1, 99])) / 1000 for records in latest.values()]
+    spans = [np.ptp(records.timestamp[plausible(records.timestamp)]) / 1000 for records in latest.values()]
     seconds = float(np.median(spans))
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:

@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 
 from ingest.decode import Readings
 from ingest.record_columns import Records
+from service.doctor.sent import extremes, number_devices
+from service.doctor.stamps import plausible
 from service.settings import ActivitySettings
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Step, Windower
 from windowing.grid import phase
 
-FAR_MS = 3_600_000
-
 
 @dataclass(slots=True)
 class Cut:
-    """How many windows of each device get a label; how many windows don't, and how many readings come too late."""
+    """How many windows of each device get a label; how many windows don't, and how many readings come too late.
+
+    `latecomers` are devices with readings that are so far behind that all their windows must have closed.
+    """
 
     labelled: Counter[bytes] = field(default_factory=Counter)
     incomplete: int = 0
     late: int = 0
+    latecomers: Counter[bytes] = field(default_factory=Counter)
 
 
 def cut_windows(records: Records, readings: Readings, windower: Windower, settings: ActivitySettings) -> Cut:
@@ -35,6 +39,8 @@ def cut_windows(records: Records, readings: Readings, windower: Windower, settin
         cut.incomplete += step.incomplete
         cut.late += len(step.late)
     cut.incomplete = max(0, cut.incomplete - _cut_off(readings, settings))
+    if cut.late:
+        cut.latecomers = _latecomers(readings, SLOT_MS * (STRIDE_SLOTS + settings.lateness_slots + 1))
     return cut
 
 
@@ -68,9 +74,9 @@ def _steps(records: Records, readings: Readings, windower: Windower) -> Iterator
 
 def _heard(records: Records) -> NDArray[np.float64]:
     """Return when each record was written, in seconds, never decreasing, by stamps that may be anything."""
-    low, high = np.percentile(records.timestamp, [1, 99])
-    far = high + max(high - low, FAR_MS)  # one in the future would stop the clock for all that come after it
-    return np.maximum.accumulate(np.where(records.timestamp > far, low, records.timestamp) / 1000)
+    stamps = records.timestamp
+    near = plausible(stamps)  # one in the future would stop the clock for all that come after it
+    return np.maximum.accumulate(np.where(near, stamps, stamps[near].min()) / 1000)
 
 
 def _cut_off(readings: Readings, settings: ActivitySettings) -> int:
@@ -86,23 +92,11 @@ def _cut_off(readings: Readings, settings: ActivitySettings) -> int:
     return int(np.maximum(counts, 0).sum())
 
 
-def number_devices(readings: Readings, ids: dict[bytes, int]) -> NDArray[np.int32]:
-    """Return the number of each reading's device, int32[n], and add those to `ids` that have none yet.
-
-    A record has one device, however many readings.
-    """
-    first = np.flatnonzero(np.diff(readings.record, prepend=-1))
-    devices = readings[first].device_ids()
-    of_record = np.fromiter((ids.setdefault(device, len(ids)) for device in devices), np.int32, len(devices))
-    return np.repeat(of_record, np.diff(first, append=len(readings.record)))
-
-
-def extremes(
-    group: NDArray[np.integer], values: NDArray[np.int64], groups: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the lowest and the highest of `values` int64[n] of each group, int64[groups] both."""
-    lowest = np.full(groups, np.iinfo(np.int64).max)
-    highest = np.full(groups, np.iinfo(np.int64).min)
-    np.minimum.at(lowest, group, values)
-    np.maximum.at(highest, group, values)
-    return lowest, highest
+def _latecomers(readings: Readings, behind_ms: int) -> Counter[bytes]:
+    """Count the readings of each device that are so far behind its newest."""
+    ids: dict[bytes, int] = {}
+    device = number_devices(readings, ids)
+    ends = np.cumsum(np.bincount(device, minlength=len(ids)))
+    times = np.split(readings.timestamp_ms[np.argsort(device, kind="stable")], ends[:-1])
+    behind = [int((np.maximum.accumulate(some) - some >= behind_ms).sum()) for some in times]
+    return +Counter(dict(zip(ids, behind, strict=True)))

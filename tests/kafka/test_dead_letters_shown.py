@@ -62,7 +62,7 @@ def test_what_a_worker_refused_is_counted_by_reason_and_shown_with_what_was_wron
     assert "\n    key phone-2\n    ff fe (2 bytes)" in third
 
     some = shown(letters, "--reason", "missing_field")
-    assert some.startswith(f"{letters}: 1 dead letter of missing_field, of the latest 10,000 looked at\n")
+    assert some.startswith(f"{letters}: 1 dead letter of missing_field\n")
     assert "nonsense" not in some
     assert "not_json" not in some
 
@@ -82,6 +82,29 @@ def test_letters_that_no_worker_wrote_are_shown_as_they_are(
     said = shown(name)
     assert "  ?  (no reason given): \n    key null\n    null\n" in said
     assert "  ?  �: \n    key �[2J\n    " + "x" * 300 + "… (1,000 bytes)\n" in said
+
+
+def test_a_reason_that_is_markup_or_endless_is_a_reason_like_another(
+    broker: Broker, topic: Callable[..., str], shown: Callable[..., str]
+) -> None:
+    name = topic(1)
+    reasons = ["[/x]", "[red]", "x" * 2000, *(f"reason-{number}" for number in range(30))]
+    send(producer(broker.bootstrap_servers), name, [(None, b"v", [("error-reason", reason)]) for reason in reasons])
+    said = shown(name, "--show", "100")
+    assert "│ [/x] " in said
+    assert "  ?  [red]: \n" in said
+    assert "│ 13 others " in said
+    assert "x" * 300 + "… (2,000 bytes): \n" in said
+    assert "x" * 301 not in said
+
+
+def test_it_says_how_many_it_looked_at_where_there_are_more(
+    broker: Broker, topic: Callable[..., str], shown: Callable[..., str]
+) -> None:
+    name = topic(1)
+    send(producer(broker.bootstrap_servers), name, [(None, b"v", [])] * 30)
+    assert shown(name, "--records", "10").startswith(f"{name}: 10 dead letters, among the latest 10\n")
+    assert shown(name, "--records", "30").startswith(f"{name}: 30 dead letters\n")
 
 
 def test_of_an_empty_topic_it_says_so(topic: Callable[..., str], shown: Callable[..., str]) -> None:

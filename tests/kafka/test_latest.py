@@ -1,5 +1,6 @@
 """The latest records of a topic, of Apache Kafka itself."""
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,27 @@ def test_they_are_the_last_of_each_partition_that_holds_any(broker: Broker, topi
     }
 
 
+def test_what_comes_while_it_reads_is_left_for_the_next_time(
+    broker: Broker, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic()
+    client = producer(broker.bootstrap_servers)
+    send(client, name, numbered(10), partition=0)
+    begin = latest._begin
+
+    def begin_and_send(consumer: Any, *arguments: Any) -> tuple[dict[TopicPartition, int], bool]:
+        begun = begin(consumer, *arguments)
+        send(client, name, numbered(10), partition=0)
+        return begun
+
+    monkeypatch.setattr(latest, "_begin", begin_and_send)
+    found = looked_at(broker, name, 10)
+    assert found.records[TopicPartition(name, 0)].offset.tolist() == list(range(10))
+    assert found.whole
+    monkeypatch.undo()
+    assert not looked_at(broker, name, 10).whole
+
+
 def test_of_an_empty_topic_there_are_none(broker: Broker, topic: Callable[..., str]) -> None:
     assert read(broker, topic(partitions=2), 10) == {}
 
@@ -71,6 +93,7 @@ def test_what_is_kept_of_more_than_fits_is_the_newest_of_each_partition(
     assert [record.value[:1] for record in found[TopicPartition(name, 0)] if record.value] == [b"6", b"7"]
     assert len(found[TopicPartition(name, 1)]) == 5
     assert found[TopicPartition(name, 0)].offset.tolist() == [6, 7]
+    assert not looked_at(broker, name, 16).whole
 
 
 def test_a_partition_that_gives_nothing_is_told_of(
@@ -82,14 +105,14 @@ def test_a_partition_that_gives_nothing_is_told_of(
     send(producer(broker.bootstrap_servers), name, numbered(10), partition=1)
     begin = latest._begin
 
-    def begin_and_pause(consumer: Any, *arguments: Any) -> dict[TopicPartition, int]:
+    def begin_and_pause(consumer: Any, *arguments: Any) -> tuple[dict[TopicPartition, int], bool]:
         ends = begin(consumer, *arguments)
         consumer.pause(TopicPartition(name, 1))
         return ends
 
     monkeypatch.setattr(latest, "_begin", begin_and_pause)
-    monkeypatch.setattr(latest, "SILENCE_S", 1.0)
-    found = looked_at(broker, name, 20)
+    times = itertools.chain([0.0], itertools.repeat(1.0, 60), itertools.count(2.0))  # it is waited for, whatever comes
+    found = latest_records(broker.bootstrap_servers, name, 20, lambda: next(times))
     assert list(found.records) == [TopicPartition(name, 0)]
     assert found.unanswered == [TopicPartition(name, 1)]
     assert found.barren == []

@@ -277,6 +277,22 @@ def test_what_the_doctor_may_not_see_it_says_and_goes_on(secured: Secured) -> No
     )  # whoever came first
 
 
+def test_a_topic_whose_settings_may_not_be_seen_is_told_of_and_its_records_are_looked_at(secured: Secured) -> None:
+    of_settings = [right for right in documented("operator") if right.operation == "DescribeConfigs"]
+    secured.take(of_settings)
+    try:
+        done = command("doctor", secured.settings("operator"), "--kafka.group-id", "stridecast-unused")
+        topics = command("topics", secured.settings("operator"))
+    finally:
+        secured.give(of_settings)
+    lacks = "its settings can't be looked at: the ACL DESCRIBE_CONFIGS is missing"
+    said = f"accelerometer: exists with 2 partitions; but {lacks}"
+    assert f"  wrong  {said}" in done.stdout
+    assert "no worker of group stridecast-unused reads accelerometer now" in done.stdout
+    assert (done.stderr, topics.returncode, topics.stderr) == ("", 0, "")
+    assert said in topics.stdout
+
+
 def test_the_doctor_goes_on_where_the_other_kinds_topics_are_not_for_its_user(secured: Secured) -> None:
     """Kafka doesn't tell such a user whether they are there at all."""
     of_texts = [right for right in documented("operator") if right.name.startswith("text")]
