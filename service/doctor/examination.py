@@ -1,0 +1,83 @@
+"""All that is looked at, kind of worker by kind: its topics, its group, and the latest records of its input."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from ingest.access import Servers, remedy
+from ingest.latest import Latest, latest_records
+from ingest.texts import decode_texts
+from service.activity_worker import activity_kind, decoder, windower
+from service.doctor.devices import examine_devices
+from service.doctor.findings import Finding, counted, note, ok, wrong
+from service.doctor.group import examine_group
+from service.doctor.records import examine_records
+from service.doctor.topics import KindsTopics, examine_topics, topics_of
+from service.kind import Kind
+from service.security import access_to
+from service.settings import ActivitySettings, TextSettings, TopicSettings
+from service.text_worker import text_kind
+from service.topics import admin_client
+
+Look = Callable[[Latest], Iterator[Finding]]
+
+
+def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, Iterable[Finding]]]:
+    """Yield what is looked at, with what is found, which is found while it is gone through.
+
+    Of each input topic so many `records`. Raises TopicError.
+    """
+    looks: list[tuple[Kind, Look]] = [
+        (activity_kind(settings.activity), lambda latest: _look_at_readings(settings.activity, latest)),
+        (text_kind(settings.text), lambda latest: _look_at_texts(settings.text, latest)),
+    ]
+    servers = access_to(settings.kafka)
+    with admin_client(servers) as admin:
+        brokers = len(admin.describe_cluster()["brokers"])
+        yield f"Kafka at {servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
+        topics = [topics_of(servers, kind) for kind, _ in looks]
+        for (kind, look), some in zip(looks, topics, strict=True):
+            title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
+            if some.there:
+                yield title, _examine(admin, servers, settings.kafka.group_id, records, kind, some, look)
+            else:  # who runs one kind alone has no topics of the other, or may not see them
+                yield title, [(note if any(each.there for each in topics) else wrong)(some.why_not)]
+
+
+def _examine(
+    admin: KafkaAdminClient, servers: Servers, group_id: str, records: int, kind: Kind, topics: KindsTopics, look: Look
+) -> Iterator[Finding]:
+    yield from examine_topics(topics)
+    source, output, _ = topics.partitions
+    if source is not None and output is not None:
+        yield from _as_far_as_kafka_lets(lambda: examine_group(admin, group_id, kind, source, output))
+    if source is not None:
+        topic = kind.settings.input_topic
+        yield from _as_far_as_kafka_lets(lambda: look(latest_records(servers, topic, records, time.monotonic)))
+
+
+def _as_far_as_kafka_lets(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except KafkaError as error:
+        yield wrong(f"can't look any further: {remedy(error)}")
+
+
+def _look_at_readings(settings: ActivitySettings, latest: Latest) -> Iterator[Finding]:
+    decoded = {source: decoder(settings)(records) for source, records in latest.records.items()}
+    refused = {source: some for source, (_, some) in decoded.items()}
+    yield from examine_records(settings.input_topic, latest, refused)
+    readings = {source: (latest.records[source], some) for source, (some, _) in decoded.items() if len(some.record)}
+    if readings:
+        yield from examine_devices(readings, settings, lambda: windower(settings))
+
+
+def _look_at_texts(settings: TextSettings, latest: Latest) -> Iterator[Finding]:
+    refused = {
+        source: decode_texts(records, max_bytes=settings.max_bytes)[1] for source, records in latest.records.items()
+    }
+    yield from examine_records(settings.input_topic, latest, refused)
