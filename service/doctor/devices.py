@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.activity_worker import STANDARD_GRAVITY
 from service.doctor.clocks import judge, tell
-from service.doctor.findings import Finding, counted, listed, note, ok, wrong
+from service.doctor.findings import LISTED, Finding, counted, listed, note, ok, wrong
 from service.doctor.sent import Decoded, Sent, medians, sent, shown
 from service.doctor.windows import Cut, cut_windows
 from service.settings import ActivitySettings
@@ -74,20 +74,24 @@ def _split(all_sent: Sent) -> Iterator[Finding]:
     same = device[1:] == device[:-1]
     torn = np.unique(device[1:][same & (begin[1:] <= end[:-1])])
     moved = np.setdiff1d(device[1:][same], torn)
-    places = {row: (pairs[pairs // partitions == row] % partitions).tolist() for row in [*torn[:3], *moved[:3]]}
+
+    def named(rows: NDArray[np.int64]) -> str:
+        some = [
+            f"{all_sent.name(row)} on {_and(pairs[pairs // partitions == row] % partitions)}" for row in rows[:LISTED]
+        ]
+        return listed(some, len(rows))
+
     if len(torn):
-        named = [f"{all_sent.name(row)} on {_and(places[row])}" for row in torn[:3]] + [""] * (len(torn) - 3)
         yield wrong(
-            f"{counted(len(torn), 'device')} on several partitions, each of which is windowed alone: {listed(named)}. "
+            f"{counted(len(torn), 'device')} on several partitions, each of which is windowed alone: {named(torn)}. "
             "Give all producers one partitioner (librdkafka: partitioner=murmur2_random), and the device's id as key"
         )
     if len(moved):
-        named = [f"{all_sent.name(row)} on {_and(places[row])}" for row in moved[:3]] + [""] * (len(moved) - 3)
-        yield note(f"{counted(len(moved), 'device')} moved to another partition: {listed(named)}. Were some added?")
+        yield note(f"{counted(len(moved), 'device')} moved to another partition: {named(moved)}. Were some added?")
 
 
-def _and(partitions: Sequence[int]) -> str:
-    return " and ".join(map(str, partitions))
+def _and(partitions: NDArray[np.int64]) -> str:
+    return " and ".join(map(str, partitions.tolist()))
 
 
 def _units(all_sent: Sent, settings: ActivitySettings) -> Iterator[Finding]:

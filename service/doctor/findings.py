@@ -46,10 +46,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def listed(things: Sequence[object]) -> str:
-    """Name the first few."""
+def listed(things: Sequence[object], count: int | None = None) -> str:
+    """Name the first few of things, of which there are `count` where not all are given."""
     named = ", ".join(map(str, things[:LISTED]))
-    return f"{named} and {len(things) - LISTED:,} more" if len(things) > LISTED else named
+    total = len(things) if count is None else count
+    return f"{named} and {total - LISTED:,} more" if total > LISTED else named
 
 
 def listed_partitions(partitions: Sequence[int]) -> str:

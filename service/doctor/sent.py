@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ingest.decode import Readings
 from ingest.record_columns import Records
-from service.doctor.findings import listed
+from service.doctor.findings import LISTED, listed
 from service.terminal import printable
 
 Decoded = Mapping[TopicPartition, tuple[Records, Readings]]
@@ -34,7 +34,7 @@ class Sent:
 
     def named(self, rows: NDArray[np.intp]) -> str:
         """Name the first few of some devices."""
-        return listed([self.name(row) for row in rows.tolist()])
+        return listed([self.name(row) for row in rows[:LISTED].tolist()], len(rows))
 
     def name(self, row: int) -> str:
         """Return a device's id for people."""
