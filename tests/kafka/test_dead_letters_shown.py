@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.structs import TopicPartition
 
+from ingest.latest import Latest
 from ingest.rejections import Reason
 from service.broker import Broker
 from service.cli import main
+from service.commands import dead_letters
 from tests.inference.bundles import har_bundle
 from tests.kafka.outside_client import producer, read_topic, send
 from tests.kafka.worker_process import running_worker
@@ -105,6 +108,19 @@ def test_it_says_how_many_it_looked_at_where_there_are_more(
     send(producer(broker.bootstrap_servers), name, [(None, b"v", [])] * 30)
     assert shown(name, "--records", "10").startswith(f"{name}: 10 dead letters, among the latest 10\n")
     assert shown(name, "--records", "30").startswith(f"{name}: 30 dead letters\n")
+
+
+def test_a_partition_whose_letters_do_not_come_is_told_of_and_is_an_error(
+    broker: Broker, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it would say that there are none, when a broker is away."""
+    name = topic(1)
+    silent = Latest({}, unanswered=[TopicPartition(name, 0)], barren=[], undecodable=0, whole=False)
+    monkeypatch.setattr(dead_letters, "latest_records", lambda *_: silent)
+    names = [word for kind in ("activity", "text") for word in (f"--{kind}.dead-letter-topic", name)]
+    assert main(["dead-letters", "--kafka.bootstrap-servers", broker.bootstrap_servers, *names]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(f"{name}: 0 dead letters, among the latest 0\nnot all came of partition 0 of {name}: ")
 
 
 def test_of_an_empty_topic_it_says_so(topic: Callable[..., str], shown: Callable[..., str]) -> None:

@@ -1,4 +1,5 @@
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,11 @@ def test_the_report_of_a_training_goes_beside_its_bundle(
     )
     assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0
     assert folders == [Path(report)]
+
+
+def test_a_terminal_that_lacks_a_character_gets_another() -> None:
+    """It ended with a traceback half-way through what it had to say."""
+    command = [sys.executable, "-m", "service", "train", "activity", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(m/s?, gravity included)" in done.stdout
