@@ -93,7 +93,7 @@ def ensure_topics(
         created = {
             spec.name for spec in sorted(missing, key=lambda spec: spec.labels_of is not None) if _create(admin, spec)
         }
-        return [_inspect(admin, spec, created=spec.name in created) for spec in specs]
+        return [inspect_topic(admin, spec, created=spec.name in created) for spec in specs]
 
 
 def inspect_topics(
@@ -104,7 +104,7 @@ def inspect_topics(
     Raises BrokerUnreachable or TopicRefused.
     """
     with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
-        return [_inspect(admin, spec, created=False) for spec in specs]
+        return [inspect_topic(admin, spec) for spec in specs]
 
 
 @contextmanager
@@ -169,6 +169,11 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
     config = dict(spec.config)
     if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
         kept = _settings(admin, spec.labels_of)
+        if not kept:
+            raise TopicRefused(
+                f"can't create topic {spec.name}, which is to keep as long as {spec.labels_of}, whose settings can't "
+                "be looked at: the ACL DESCRIBE_CONFIGS is missing"
+            )
         forever = "delete" not in kept["cleanup.policy"]
         config = {
             "cleanup.policy": "delete",
@@ -188,7 +193,8 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
     return error is NoError
 
 
-def _inspect(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool) -> TopicState:
+def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = False) -> TopicState:
+    """Say what a topic is like; raises TopicRefused, or KafkaError."""
     partitions = _partitions(admin, spec.name)
     if partitions is None:
         return TopicState(spec.name, None, created, ())

@@ -68,7 +68,7 @@ def run(options: Options) -> int:
         )
         chosen = [letter for letter in letters if not options.reason or letter.reason in options.reason]
         console.print(Text(f"{topic}: {_how_many(len(chosen), len(letters), options, latest)}", "bold"))
-        for finding in examine_completeness(topic, latest) if len(letters) or latest.unanswered else ():
+        for finding in examine_completeness(topic, latest):
             verdicts.add(finding.verdict)
             console.print(Text(finding.text, "yellow"))
         if chosen:

@@ -39,7 +39,7 @@ def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, I
     with admin_client(servers) as admin:
         brokers = len(admin.describe_cluster()["brokers"])
         yield f"Kafka at {servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
-        topics = [topics_of(servers, kind) for kind, _ in looks]
+        topics = [topics_of(admin, kind) for kind, _ in looks]
         for (kind, look), some in zip(looks, topics, strict=True):
             title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
             if some.there:

@@ -20,6 +20,8 @@ def examine_records(
 ) -> Iterator[Finding]:
     """Say how many records were looked at, and which of them would go to the dead letters."""
     yield from examine_completeness(topic, latest)
+    if not (latest.records or latest.unanswered or latest.barren):
+        yield note(f"{topic} holds no records: nothing to look at")
     total = sum(map(len, latest.records.values()))
     if not total:
         return
@@ -34,7 +36,7 @@ def examine_records(
 
 
 def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
-    """Tell of records that did not come, or that there are none."""
+    """Tell of records that did not come."""
     if latest.unanswered:
         silent = listed_partitions([source.partition for source in latest.unanswered])
         yield wrong(f"not all came of {silent} of {topic}: can its brokers be reached? The rest is of what did come")
@@ -46,8 +48,6 @@ def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
     if latest.barren:
         names = listed_partitions([source.partition for source in latest.barren])
         yield note(f"the last offsets of {names} hold nothing that is committed: look at more of them, with --records")
-    if not (latest.records or latest.unanswered or latest.barren):
-        yield note(f"{topic} holds no records: nothing to look at")
 
 
 def _reasons(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ingest.access import Servers
+from kafka.admin import KafkaAdminClient
+
 from service.commands.topics import specs
 from service.doctor.findings import Finding, ok, wrong
 from service.kind import Kind
-from service.topics import TopicRefused, TopicState, inspect_topics
+from service.topics import TopicRefused, TopicState, inspect_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ class KindsTopics:
         return refused[0] if refused else "none of its topics is there: `stridecast topics` creates them"
 
 
-def topics_of(servers: Servers, kind: Kind) -> KindsTopics:
-    """Ask for each topic by itself, for a user may see some and not others; raises BrokerUnreachable."""
+def topics_of(admin: KafkaAdminClient, kind: Kind) -> KindsTopics:
+    """Ask for each topic by itself, for a user may see some and not others; raises KafkaError."""
     states: list[TopicState | TopicRefused] = []
     for spec in specs([kind.settings], None):
         try:
-            states += inspect_topics(servers, [spec])
+            states.append(inspect_topic(admin, spec))
         except TopicRefused as error:
             states.append(error)
     return KindsTopics(states)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,9 +38,12 @@ def cut_windows(records: Records, readings: Readings, windower: Windower, settin
         cut.labelled.update(step.frames.device_ids())
         cut.incomplete += step.incomplete
         cut.late += len(step.late)
-    cut.incomplete = max(0, cut.incomplete - _cut_off(readings, settings))
+    ids: dict[bytes, int] = {}
+    device = number_devices(readings, ids)
+    cut.incomplete = max(0, cut.incomplete - _cut_off(list(ids), device, readings.timestamp_ms, settings))
     if cut.late:
-        cut.latecomers = _latecomers(readings, SLOT_MS * (STRIDE_SLOTS + settings.lateness_slots + 1))
+        behind_ms = SLOT_MS * (STRIDE_SLOTS + settings.lateness_slots + 1)
+        cut.latecomers = _latecomers(list(ids), device, readings.timestamp_ms, behind_ms)
     return cut
 
 
@@ -79,11 +82,11 @@ def _heard(records: Records) -> NDArray[np.float64]:
     return np.maximum.accumulate(np.where(near, stamps, stamps[near].min()) / 1000)
 
 
-def _cut_off(readings: Readings, settings: ActivitySettings) -> int:
+def _cut_off(
+    ids: Sequence[bytes], device: NDArray[np.int32], timestamp_ms: NDArray[np.int64], settings: ActivitySettings
+) -> int:
     """Count the windows that are incomplete because they begin before their device's first reading."""
-    ids: dict[bytes, int] = {}
-    device = number_devices(readings, ids)
-    slots = (readings.timestamp_ms + SLOT_MS // 2) // SLOT_MS
+    slots = (timestamp_ms + SLOT_MS // 2) // SLOT_MS
     first, last = extremes(device, slots, len(ids))
     own = np.fromiter(map(phase, ids), np.int64, len(ids))
     hole = settings.max_gap_ms // SLOT_MS  # that spoils a window
@@ -92,11 +95,11 @@ def _cut_off(readings: Readings, settings: ActivitySettings) -> int:
     return int(np.maximum(counts, 0).sum())
 
 
-def _latecomers(readings: Readings, behind_ms: int) -> Counter[bytes]:
+def _latecomers(
+    ids: Sequence[bytes], device: NDArray[np.int32], timestamp_ms: NDArray[np.int64], behind_ms: int
+) -> Counter[bytes]:
     """Count the readings of each device that are so far behind its newest."""
-    ids: dict[bytes, int] = {}
-    device = number_devices(readings, ids)
     ends = np.cumsum(np.bincount(device, minlength=len(ids)))
-    times = np.split(readings.timestamp_ms[np.argsort(device, kind="stable")], ends[:-1])
+    times = np.split(timestamp_ms[np.argsort(device, kind="stable")], ends[:-1])
     behind = [int((np.maximum.accumulate(some) - some >= behind_ms).sum()) for some in times]
     return +Counter(dict(zip(ids, behind, strict=True)))

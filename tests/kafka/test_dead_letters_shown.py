@@ -1,5 +1,6 @@
 """`stridecast dead-letters` on Apache Kafka itself: what it shows of letters that a worker wrote, and of others'."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,22 @@ def test_a_partition_whose_letters_do_not_come_is_told_of_and_is_an_error(
     assert main(["dead-letters", "--kafka.bootstrap-servers", broker.bootstrap_servers, *names]) == 1
     said = capsys.readouterr().out
     assert said.startswith(f"{name}: 0 dead letters, among the latest 0\nnot all came of partition 0 of {name}: ")
+
+
+def test_where_the_last_offsets_hold_none_it_says_so(
+    broker: Broker, topic: Callable[..., str], shown: Callable[..., str]
+) -> None:
+    name = topic(1)
+    client = producer(broker.bootstrap_servers, **{"transactional.id": name})
+    client.init_transactions()
+    client.begin_transaction()
+    send(client, name, [(None, b"v", [])], partition=0)
+    client.commit_transaction()
+    deadline = time.monotonic() + 30
+    while not shown(name).startswith(f"{name}: 1 dead letter\n"):  # the transaction's marker is on its way
+        assert time.monotonic() < deadline
+    said = shown(name, "--records", "1")
+    assert said.startswith(f"{name}: 0 dead letters, among the latest 0\nthe last offsets of partition 0 ")
 
 
 def test_of_an_empty_topic_it_says_so(topic: Callable[..., str], shown: Callable[..., str]) -> None:

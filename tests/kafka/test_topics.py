@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from service import topics
 from service.broker import Broker
 from service.topics import BrokerUnreachable, TopicRefused, TopicSpec, admin_client, ensure_topics, inspect_topics
 
@@ -133,3 +134,18 @@ def test_a_port_where_something_else_listens_is_named() -> None:
 def test_an_address_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(BrokerUnreachable, match="'localhost:kafka' is no host:port"):
         inspect_topics("localhost:kafka", [TopicSpec("texts", 1)])
+
+
+def test_labels_whose_input_may_not_be_looked_at_are_not_created_with_any_retention(
+    broker: Broker, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of settings that a user may not see kafka-python tells none (see test_security); here of nobody's."""
+    monkeypatch.setattr(topics, "_settings", lambda *_: {})
+    labels = TopicSpec(_name(), 1, labels_of=topic())
+    with pytest.raises(
+        TopicRefused, match=f"can't create topic {labels.name}, .*: the ACL DESCRIBE_CONFIGS is missing$"
+    ):
+        ensure_topics(broker.bootstrap_servers, [labels])
+    monkeypatch.undo()
+    (state,) = inspect_topics(broker.bootstrap_servers, [labels])
+    assert state.partitions is None
