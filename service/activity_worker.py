@@ -12,6 +12,7 @@ from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
 from service.kind import Keeper, Kind, OpenStream, check_input
+from service.log_time import LogTime
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings, KeepSettings
 from windowing import WINDOW_SLOTS, Smoother, Windower, features
@@ -22,8 +23,11 @@ from windowing.smoothing import warm_up as warm_up_smoothing
 STANDARD_GRAVITY = 9.80665
 
 
-def activity_kind(settings: ActivitySettings) -> Kind:
-    """Describe the activity worker to the loop that runs it."""
+def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -> Kind:
+    """Describe the activity worker to the loop that runs it.
+
+    With ``until_s`` (epoch seconds) the log is history up to then: who fell silent is told by its records' timestamps.
+    """
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
@@ -34,7 +38,13 @@ def activity_kind(settings: ActivitySettings) -> Kind:
         warm_up_features()
         windows, streams = WindowMetrics(metrics), weakref.WeakSet[EachWindow]()
         return lambda source: EachWindow(
-            source, decoder(settings), windower(settings), windows, streams, Smoother() if settings.smoothing else None
+            source,
+            decoder(settings),
+            windower(settings),
+            windows,
+            streams,
+            Smoother() if settings.smoothing else None,
+            None if until_s is None else LogTime(settings.idle_timeout_s / 4, until_s),
         )
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"

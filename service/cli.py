@@ -19,6 +19,7 @@ COMMANDS = {
     "worker text": ("service.commands.worker_text", "read texts, publish a label for each"),
     "worker all": ("service.commands.worker_all", "both workers in one process, sharing one device"),
     "replay": ("service.commands.replay", "send devices' readings, or texts, to Kafka"),
+    "backfill": ("service.commands.backfill", "label what a topic holds already, and end"),
     "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
     "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
     "train text": ("service.commands.train_text", "fit a text model to labelled texts"),

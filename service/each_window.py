@@ -19,6 +19,7 @@ from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.delivery.graves import Graves
 from service.kind import Block, Stream
+from service.log_time import LogTime, Piece
 from service.metrics import WindowMetrics, observe_all
 from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Smoother, Step, Windower
 
@@ -37,6 +38,8 @@ class EachWindow(Stream):
     """One partition's way from records to frames: readings into rings, windows out of them.
 
     ``others`` are the streams of all partitions, this one among them. ``smoother`` None leaves labels as they are.
+    By ``log_time``, where there is one, devices fall silent that the log says nothing of; without, by the caller's
+    clock.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class EachWindow(Stream):
         metrics: WindowMetrics,
         others: "weakref.WeakSet[EachWindow]",
         smoother: Smoother | None,
+        log_time: LogTime | None = None,
     ) -> None:
         self._source = source
         self._decode = decode
@@ -54,6 +58,7 @@ class EachWindow(Stream):
         self._metrics = metrics
         self._others = others
         self._smoother = smoother
+        self._log_time = log_time
         self._graves = Graves()
         self._buried_until = -1
         others.add(self)
@@ -65,7 +70,10 @@ class EachWindow(Stream):
             readings = self._of_the_living(records, readings)
         if not mute:
             self._metrics.samples.inc(len(readings.record))
-        return rejections, self._windows(records, readings, processed_at, mute)
+        if self._log_time is None:
+            return rejections, self._windows(records, readings, processed_at, mute)
+        pieces = self._log_time.pieces(records.timestamp)
+        return rejections, self._windows_and_silences(records, readings, pieces, mute)
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
         """Close the windows of devices that have been silent up to ``heard_until``."""
@@ -78,7 +86,7 @@ class EachWindow(Stream):
             )
             self._count(step)
             if len(step.frames):
-                yield self._block(step.frames, np.full(len(step.frames), -1, np.int64))
+                yield self._block(step.frames, np.full(len(step.frames), -1, np.int64), silent=True)
             if not step.more:
                 return
 
@@ -112,7 +120,7 @@ class EachWindow(Stream):
         """Return a block of some of its rows."""
         frames: Frames = block.columns.frames
         chosen = Frames(**{column.name: getattr(frames, column.name)[rows] for column in dataclasses.fields(frames)})
-        return self._block(chosen, block.source_timestamp_ms[rows])
+        return self._block(chosen, block.source_timestamp_ms[rows], silent=block.silent)
 
     def is_open(self, identity: Any) -> bool:
         """Tell whether a device's window is open."""
@@ -162,8 +170,19 @@ class EachWindow(Stream):
             if len(step.frames):
                 yield self._block(step.frames, records.timestamp[readings.record[step.frames.reading]])
 
-    def _block(self, frames: Frames, source_timestamp_ms: NDArray[np.int64]) -> Block:
-        return Block(frames.values, source_timestamp_ms, Windows(frames, self._smoother))
+    def _windows_and_silences(
+        self, records: Records, readings: Readings, pieces: Sequence[Piece], mute: bool
+    ) -> Iterator[Block]:
+        start = 0
+        for piece in pieces:
+            stop = int(np.searchsorted(readings.record, piece.stop))
+            yield from self._windows(records, readings[start:stop], piece.at, mute)
+            if not mute:  # what was open at the position must not be closed before it is reached again
+                yield from self.fall_silent(piece.at)
+            start = stop
+
+    def _block(self, frames: Frames, source_timestamp_ms: NDArray[np.int64], *, silent: bool = False) -> Block:
+        return Block(frames.values, source_timestamp_ms, Windows(frames, self._smoother), silent)
 
     def _count(self, step: Step) -> None:
         metrics = self._metrics

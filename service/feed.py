@@ -25,7 +25,7 @@ MAX_LETTER_BYTES = 64 << 20
 
 
 class Feed:
-    """Hands records to streams and frames to the core; a partition for which there is no room is paused."""
+    """Hands records to streams and frames to the core; a partition is paused while there is no room, and at its end."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class Feed:
         self._metrics = metrics
 
     def take(self, partition: Partition, records: Records) -> None:
-        """Take in what a poll gave of a partition."""
+        """Take in what a poll gave of a partition, up to where it ends."""
+        records = records[: int(np.searchsorted(records.offset, partition.end))]
         now = time.monotonic()
         live_at = int(np.searchsorted(records.offset, partition.live_from))
         if live_at:
@@ -58,7 +59,7 @@ class Feed:
         self._metrics.recovered.inc(len(records))
         _, blocks = partition.stream.push(records, now, mute=not partition.aloud)
         if partition.aloud:
-            partition.work = self._unsaid(partition, blocks, silent=False)
+            partition.work = self._unsaid(partition, blocks)
             return
         for block in blocks:
             if partition.said:
@@ -72,7 +73,7 @@ class Feed:
         rejections, blocks = partition.stream.push(records, now, mute=False)
         metrics.stages["decode"].observe(time.perf_counter() - started)
         replayed = partition.work or ()
-        partition.work = itertools.chain(replayed, self._timed(self._unsaid(partition, blocks, silent=False)))
+        partition.work = itertools.chain(replayed, self._timed(self._unsaid(partition, blocks)))
         for rejection in rejections:
             metrics.rejected[rejection.reason].inc()
         letters = [
@@ -83,13 +84,13 @@ class Feed:
         if letters:
             self._delivery.reject(letters, partition)
 
-    def _unsaid(self, partition: Partition, blocks: Iterator[Block], *, silent: bool) -> Iterator[Block]:
+    def _unsaid(self, partition: Partition, blocks: Iterator[Block]) -> Iterator[Block]:
         """Pass on the rows of blocks that have not been said; remember those that a silence closes."""
         stream, said = partition.stream, partition.said
         for block in blocks:
-            identities = stream.identities(block) if silent or said else []
+            identities = stream.identities(block) if block.silent or said else []
             unsaid = [row for row, identity in enumerate(identities) if identity not in said] if said else None
-            if silent:
+            if block.silent:
                 said.remember(identities, partition.output.end, stream.last_records(block))
             else:
                 said.forget(identities)
@@ -123,7 +124,7 @@ class Feed:
                 self._assignment.pause(partition, True)
                 return False
         full = self._owes_much()  # dead letters alone may pile up too
-        self._assignment.pause(partition, full)
+        self._assignment.pause(partition, full or partition.ended)
         return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
@@ -149,6 +150,6 @@ class Feed:
             return
         partition.silence_checked_at = now
         active = len(partition.stream)
-        partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until), silent=True)
+        partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until))
         if self.advance(partition) and len(partition.stream) < active:
             partition.seal()

@@ -32,11 +32,13 @@ class Block:
 
     ``frames`` is (n, *input shape) in the bundle's dtype; ``source_timestamp_ms`` int64[n] is the Kafka timestamp of
     the record that completed each, -1 where none did; ``columns`` is whatever ``say`` wants to know of the rows.
+    ``silent`` tells that a silence closed them, which no replay hears.
     """
 
     frames: np.ndarray
     source_timestamp_ms: np.ndarray
     columns: Any
+    silent: bool = False
 
 
 class Stream:
@@ -49,7 +51,8 @@ class Stream:
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         """Decode records; return what is refused of them, and the rest as blocks, cut as they are asked for.
 
-        ``processed_at`` is the clock that ``fall_silent`` is asked with. ``mute`` marks records that are read again
+        ``processed_at`` is the clock that ``fall_silent`` is asked with; a stream that goes by the log's own time
+        takes that instead, and closes by itself what the log leaves waiting. ``mute`` marks records that are read again
         only to rebuild what was open: nothing of them is published or may be counted, and their blocks only tell
         what has closed.
         """

@@ -26,13 +26,14 @@ from inference.device_choice import choose_device
 from inference.devices import Device, gpu_memory, winograd
 from ingest.rejections import Reason
 from service import engines, http, logs
+from service.delivery.span import ALL, Span
 from service.device_watch import watched
 from service.hot_swap import HotSwap
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
 from service.processes import share_arenas
 from service.security import access_to
-from service.settings import HttpSettings, InferenceSettings, ServiceSettings
+from service.settings import HttpSettings, InferenceSettings, ServiceSettings, WorkerSettings
 from service.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
     health, registry = http.Health(), _registry()
-    with _listening(settings.http, registry, health), _exit_on_sigterm(), open_core(settings.inference) as core:
+    with _listening(settings.http, registry, health), exit_on_sigterm(), open_core(settings.inference) as core:
         families = Families(registry)
         with ExitStack() as opened:
             workers, swaps = [], []
@@ -73,7 +74,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
 
 
 def open_worker(
-    kind: Kind, settings: ServiceSettings, folder: Path, core: Core, families: Families
+    kind: Kind, settings: WorkerSettings, folder: Path, core: Core, families: Families, span: Span = ALL
 ) -> tuple[Worker, HotSwap]:
     """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it.
 
@@ -94,7 +95,7 @@ def open_worker(
     metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
     metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
     metrics.model_loaded(lane.model)
-    return Worker(kind, settings, open_stream, lane, metrics, keeper), HotSwap(folder, lane, metrics)
+    return Worker(kind, settings, open_stream, lane, metrics, keeper, span), HotSwap(folder, lane, metrics)
 
 
 def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
@@ -213,7 +214,7 @@ def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker."""
 
     def exit_cleanly(*_: object) -> NoReturn:

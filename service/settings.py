@@ -278,12 +278,11 @@ class TopicSettings(Command):
     text: TextSettings = Field(default_factory=TextSettings)
 
 
-class ServiceSettings(Command):
-    """What every worker's process needs to know, whichever kinds it runs."""
+class WorkerSettings(Command):
+    """What every worker needs to know, of whichever kind."""
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
-    http: HttpSettings = Field(default_factory=HttpSettings)
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once", description="exactly_once puts labels, dead letters and offsets into transactions"
     )
@@ -296,6 +295,12 @@ class ServiceSettings(Command):
     commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
     shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
     log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
+
+
+class ServiceSettings(WorkerSettings):
+    """What a process of workers needs to know that go on until they are told to stop."""
+
+    http: HttpSettings = Field(default_factory=HttpSettings)
 
 
 class Settings(ServiceSettings, TopicSettings):

@@ -8,9 +8,10 @@ Errors:
 
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
@@ -29,6 +30,9 @@ from ingest.connection import NotLetInError, make_client
 FOREVER = -1
 """What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
 MORE_IS_AS_GOOD = frozenset({"max.message.bytes"})
+GROUPS_WAIT_S = 10.0
+
+Answer = TypeVar("Answer")
 
 
 class TopicError(Exception):
@@ -139,6 +143,21 @@ def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iter
         raise TopicRefused(f"the Kafka broker at {bootstrap_servers} did not do what was asked: {error}") from error
     finally:
         admin.close()
+
+
+def ask_of_groups(ask: Callable[[], Answer]) -> Answer:
+    """Return what a question about a group is answered with; raises KafkaError.
+
+    A broker that has never had one makes the topic of their offsets when it is first asked, which takes a while.
+    """
+    deadline = time.monotonic() + GROUPS_WAIT_S
+    while True:
+        try:
+            return ask()
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def count_partitions(bootstrap_servers: Servers, name: str, *, timeout_s: float = 10.0) -> int | None:

@@ -16,6 +16,7 @@ acknowledgement notes it in the partition's ledger. The parts, each in a file of
 
 import contextlib
 import logging
+import math
 import threading
 import time
 
@@ -36,11 +37,12 @@ from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
 from service.delivery.rereading import Rereading
+from service.delivery.span import ALL, Span
 from service.feed import Feed
 from service.kind import Keeper, Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
-from service.settings import ServiceSettings
+from service.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -61,32 +63,40 @@ class Worker:
     """Runs one kind of worker until it is told to stop.
 
     ``open_stream`` opens a partition, as the kind prepared it; ``lane`` is its model's way through the core,
-    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. Raises IngestError when Kafka can't be
-    reached at the start, WorkerError when a topic is missing or a thread has died.
+    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. ``span`` says which records it labels.
+    Raises IngestError when Kafka can't be reached at the start, WorkerError when a topic is missing or a thread has
+    died.
     """
 
     def __init__(
         self,
         kind: Kind,
-        settings: ServiceSettings,
+        settings: WorkerSettings,
         open_stream: OpenStream,
         lane: Lane,
         metrics: WorkerMetrics,
         keeper: Keeper | None = None,
+        span: Span = ALL,
     ) -> None:
         self.kind = kind
         self._settings = settings
         self._lane = lane
         self._metrics = metrics
         self._keeper = keeper
+        self._span = span
         self._last_poll = time.monotonic()
         self._poll_at = 0.0
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
-        self._assignment = Assignment(open_stream, kind.rules, self._hearing, self._find_out, metrics)
+        self._assignment = Assignment(open_stream, kind.rules, span, self._hearing, self._find_out, metrics)
         self._rereading = Rereading(
-            kind, clients.open_reader, self._assignment.awaits, lambda sources: self._delivery.let_go(sources), metrics
+            kind,
+            span.first,
+            clients.open_reader,
+            self._assignment.awaits,
+            lambda sources: self._delivery.let_go(sources),
+            metrics,
         )
         self._handover = Handover(
             assigned=self._assignment.assigned,
@@ -164,6 +174,15 @@ class Worker:
         return bool(self._consumer.group_metadata().generation_id >= 0)
 
     @property
+    def ended(self) -> bool:
+        """Whether each partition held has been read to its end, and all that closes there is on its way."""
+        left_open = self._span.left_open
+        return all(
+            partition.ended and partition.at_boundary and (partition.source in left_open or not len(partition.stream))
+            for partition in self._assignment
+        )
+
+    @property
     def live(self) -> bool:
         """Whether the poll loop turns and no thread has died."""
         fresh = time.monotonic() - self._last_poll < LIVE_WITHIN_S
@@ -184,9 +203,16 @@ class Worker:
         while self._rereading.found:
             self._assignment.begin(self._rereading.found.popleft())
         for partition in self._assignment:
-            self._feed.notice_silence(partition, self._hearing.heard_until(partition.source, partition.position))
+            self._feed.notice_silence(partition, self._heard_until(partition))
         self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
+
+    def _heard_until(self, partition: Partition) -> float:
+        """Return up to when a partition has been heard; of one that ends, that is nothing, and then all there is."""
+        if not partition.ends:
+            return self._hearing.heard_until(partition.source, partition.position)
+        closing = partition.ended and partition.source not in self._span.left_open
+        return math.inf if closing else -math.inf
 
     def _look_after_threads(self) -> None:
         error = self._thread_error

@@ -14,6 +14,7 @@ from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
 from service.delivery.rereading import Found
 from service.delivery.said import Said
+from service.delivery.span import Span
 from service.kind import OpenStream
 from service.metrics import PartitionReading, WorkerMetrics
 
@@ -34,6 +35,7 @@ class Assignment:
         self,
         open_stream: OpenStream,
         rules: str,
+        span: Span,
         hearing: Hearing,
         ask: Callable[[Request], None],
         metrics: WorkerMetrics,
@@ -42,6 +44,7 @@ class Assignment:
         self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
         self._open_stream = open_stream
         self._rules = rules
+        self._span = span
         self._hearing = hearing
         self._ask = ask
         self._metrics = metrics
@@ -97,6 +100,7 @@ class Assignment:
             found.output,
             position=plan.rewind_to,
             live_from=plan.position,
+            end=max(self._span.end(source), plan.position),
             said=Said(found.said),
             reported=found.reported,
             committed_before=found.committed,
@@ -161,7 +165,7 @@ class Assignment:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:
                 self.tell_if_expired(partition, position)
-                partition.position = max(partition.position, position)
+                partition.move_to(position)
             partition.behind = self._lag(partition) > PARTITION_RECORDS
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)

@@ -65,8 +65,10 @@ class Reading:
         return bool(further)
 
 
-def look_up(reader: LabelsReader, settings: KindSettings, rules: str, request: Request) -> Reading:
+def look_up(reader: LabelsReader, settings: KindSettings, rules: str, first: int, request: Request) -> Reading:
     """Find out where a newcomer goes on, and what of the output and the dead letters is to be read before.
+
+    Records before ``first`` are not wanted.
 
     Raises KafkaError, above all where a transaction that may change the commit is open.
     """
@@ -79,7 +81,7 @@ def look_up(reader: LabelsReader, settings: KindSettings, rules: str, request: R
         raise UnknownTopicOrPartitionError(f"{topic} is not there")
     own = TopicPartition(topic, source.partition % outputs)
     at = None if committed is None else (committed.offset, committed.metadata)
-    planned = plan(Place(at, start, end, own, outputs, rules))
+    planned = plan(Place(at, start, end, own, outputs, rules, first))
     # The end is asked for after the commit was read: labels that the commit relies on are before it.
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:

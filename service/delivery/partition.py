@@ -10,6 +10,8 @@ from service.delivery.ledger import Ledger, Point
 from service.delivery.said import Said
 from service.kind import Block, Stream
 
+NO_END = 2**63 - 1
+
 
 @dataclass(slots=True, eq=False)
 class Output:
@@ -33,7 +35,7 @@ class Partition:
 
     Records before ``live_from`` only rebuild what was open; before it nothing is committed, and ``aloud`` tells
     whether what closes there is said all the same, unless it has been. ``reported`` are records, by offset, whose dead
-    letters are there already.
+    letters are there already. Records from ``end`` on are somebody else's, or nobody's.
     """
 
     source: TopicPartition
@@ -41,6 +43,7 @@ class Partition:
     output: Output
     position: int
     live_from: int
+    end: int = NO_END
     ledger: Ledger = field(default_factory=Ledger)
     committed_before: OffsetAndMetadata = None  # as it was found; made up where there was none
     said: Said = field(default_factory=Said)
@@ -63,6 +66,20 @@ class Partition:
             self.committed_before = self.as_commit(
                 Point(self.live_from, self.live_from, self._labels_from(self.said.first()))
             )
+
+    def move_to(self, position: int) -> None:
+        """Go on with the record at ``position``, or with none where that lies at the end or beyond."""
+        self.position = max(self.position, min(position, self.end))
+
+    @property
+    def ends(self) -> bool:
+        """Whether there is an end to it."""
+        return self.end < NO_END
+
+    @property
+    def ended(self) -> bool:
+        """Whether all before its end has been taken in."""
+        return self.position >= self.end
 
     @property
     def at_boundary(self) -> bool:

@@ -13,6 +13,7 @@ class Place:
     """What Kafka says of a partition.
 
     Its commit (position and metadata; None without one), its first and next offsets, and where its labels go now.
+    Nothing before ``first`` is wanted.
     """
 
     committed: tuple[int, str] | None
@@ -21,6 +22,7 @@ class Place:
     output: TopicPartition
     outputs: int
     rules: str = ""
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,9 @@ class Plan:
 
 def plan(place: Place) -> Plan:
     """Decide where to begin."""
+    earliest = max(place.log_start, place.first)
     if place.committed is None:
-        return Plan(place.log_start, place.log_start, Labels(since_offset=place.log_start))
+        return Plan(earliest, earliest, Labels(since_offset=earliest))
     position, metadata = place.committed
     if not place.log_start <= position <= place.log_end:
         warning = (
@@ -64,8 +67,8 @@ def plan(place: Place) -> Plan:
             "earliest record"
         )
         # Of a log that was cut off, much has been labelled; of records that took the place of expired ones, nothing.
-        labels = Labels(since_offset=place.log_start) if position > place.log_end else None
-        return Plan(place.log_start, place.log_start, labels, warnings=(warning,))
+        labels = Labels(since_offset=earliest) if position > place.log_end else None
+        return Plan(earliest, earliest, labels, warnings=(warning,))
     if not metadata:  # an operator reset the group
         return Plan(position, position, None)
     try:

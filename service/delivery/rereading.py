@@ -44,14 +44,16 @@ class Found:
 class Rereading(threading.Thread):
     """Takes requests from the worker's thread, and gives back what it found, in whatever order it does.
 
-    ``open_reader`` connects to Kafka, ``wanted`` tells whether somebody still waits for a request's answer, ``let_go``
-    whether this worker itself has nothing more on its way that belongs to a partition: its labels would land after
-    they have been looked for. An error that isn't Kafka's ends the thread and waits in ``error``.
+    ``first`` says before which offset nothing of a partition is wanted. ``open_reader`` connects to Kafka, ``wanted``
+    tells whether somebody still waits for a request's answer, ``let_go`` whether this worker itself has nothing more on
+    its way that belongs to a partition: its labels would land after they have been looked for. An error that isn't
+    Kafka's ends the thread and waits in ``error``.
     """
 
     def __init__(
         self,
         kind: Kind,
+        first: Callable[[TopicPartition], int],
         open_reader: Callable[[], LabelsReader],
         wanted: Callable[[Request], bool],
         let_go: Callable[[set[TopicPartition]], bool],
@@ -61,6 +63,7 @@ class Rereading(threading.Thread):
         self.found: collections.deque[Found] = collections.deque()
         self.error: BaseException | None = None
         self._kind = kind
+        self._first = first
         self._open_reader = open_reader
         self._wanted = wanted
         self._let_go = let_go
@@ -141,7 +144,8 @@ class Rereading(threading.Thread):
                 request.not_before = now + RETRY_S
                 continue
             try:
-                self._readings.append(look_up(reader, self._kind.settings, self._kind.rules, request))
+                first = self._first(request.source)
+                self._readings.append(look_up(reader, self._kind.settings, self._kind.rules, first, request))
             except KafkaError as error:
                 # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
                 request.not_before = time.monotonic() + RETRY_S

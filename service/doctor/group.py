@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import GroupAuthorizationFailedError, KafkaError
+from kafka.errors import GroupAuthorizationFailedError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from service.delivery.recovery import Place, plan
 from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
 from service.kind import Kind
+from service.topics import ask_of_groups
 
-# A broker that has never had a group makes the topic of their offsets when it is asked for the first one.
-RETRY_S = 10.0
 WORKERS = "stridecast-"
 """What workers' client ids begin with."""
 
@@ -31,7 +29,7 @@ def examine_group(
     """
     sources = [TopicPartition(kind.settings.input_topic, number) for number in range(partitions)]
     try:
-        group = _described(admin, group_id)
+        group: Mapping[str, Any] = ask_of_groups(lambda: admin.describe_groups([group_id])[group_id])
     except GroupAuthorizationFailedError:
         yield wrong(f"this user may not see group {group_id}: the ACL DESCRIBE on it is missing")
         return
@@ -55,19 +53,6 @@ def examine_group(
     yield _lag(places, anybody=bool(held))
     yield from _open_transactions(admin, places)
     yield from _surprises(places)
-
-
-def _described(admin: KafkaAdminClient, group_id: str) -> Mapping[str, Any]:
-    deadline = time.monotonic() + RETRY_S
-    while True:
-        try:
-            group: Mapping[str, Any] = admin.describe_groups([group_id])[group_id]
-        except KafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return group
 
 
 def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequence[TopicPartition]) -> Finding:

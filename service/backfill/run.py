@@ -1,0 +1,134 @@
+"""Runs a worker over a stretch of its topic, shows how far that is, and ends with it."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from inference.bundle import find_bundle
+from ingest.access import Servers
+from service import logs
+from service.backfill.stretch import Stretch, group_of, locate
+from service.backfill.watch import Progressed, Watch
+from service.commands.topics import specs
+from service.delivery.span import Span
+from service.kind import Kind
+from service.metrics import Families
+from service.processes import share_arenas
+from service.run import SWITCH_INTERVAL_S, exit_on_sigterm, open_core, open_worker, run_together, stop_on_signals
+from service.security import access_to
+from service.settings import WorkerSettings
+from service.topics import TopicError, admin_client, ensure_topics
+
+PLAIN_REPORT_S = 10.0
+
+
+def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Console) -> int:
+    """Label a stretch of the kind's input; return 0, or 1 when told to stop before its end.
+
+    Whoever calls it again goes on with it, and says nothing twice. Raises TopicError, and what `run_workers` raises.
+    """
+    servers, workers = access_to(settings.kafka), settings.kafka.group_id
+    find_bundle(kind.settings.bundle)
+    span = locate(servers, kind.settings, workers, stretch)
+    for state in ensure_topics(servers, specs([kind.settings], len(span.firsts))):
+        if state.created:
+            console.print(state)
+    for source in sorted(span.left_open):
+        console.print(f"{source.topic}[{source.partition}]: up to {span.end(source):,}, where group {workers} goes on")
+    group = group_of(workers, kind.settings, stretch)
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"group_id": group})})
+    registry, started = CollectorRegistry(), time.monotonic()
+    with _display(console, settings.log_format) as show, exit_on_sigterm():
+        complete = _run(settings, kind, span, registry, show)
+    console.print(_summary(registry, kind.name, time.monotonic() - started))
+    if not complete:
+        console.print("stopped before the end; the same command goes on from here")
+        return 1
+    _forget(servers, group)
+    return 0
+
+
+def _run(
+    settings: WorkerSettings, kind: Kind, span: Span, registry: CollectorRegistry, show: Callable[[Progressed], None]
+) -> bool:
+    """Work until all is done or a signal comes; tell which."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    share_arenas()
+    folder = find_bundle(kind.settings.bundle)
+    with admin_client(access_to(settings.kafka)) as admin, open_core(settings.inference) as core:
+        worker, _ = open_worker(kind, settings, folder, core, Families(registry), span)
+        with stop_on_signals() as stop:
+            watch = Watch(worker, span, admin, settings.kafka.group_id, show, stop)
+            watch.start()
+            try:
+                run_together([worker], stop)
+            finally:
+                stop.set()
+                watch.join()
+    return watch.complete
+
+
+def _forget(servers: Servers, group: str) -> None:
+    """Delete the group, which nobody needs any more; it stays where others are still in it, or the right is missing."""
+    try:
+        with admin_client(servers) as admin:
+            admin.delete_groups([group])
+    except TopicError as error:
+        logging.getLogger(__name__).info("group %s stays: %s", group, error)
+
+
+@contextmanager
+def _display(console: Console, log_format: str) -> Iterator[Callable[[Progressed], None]]:
+    """Give what shows how far it is: a bar on a terminal, with warnings above it, a line now and then elsewhere."""
+    if not console.is_terminal:
+        logs.set_up(log_format)
+        yield _plain_report(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        logs.set_up(log_format)  # its lines go above the bar from here on
+        logging.getLogger().setLevel(logging.WARNING)
+        task = progress.add_task("loading the model", total=None)
+
+        def show(now: Progressed) -> None:
+            progress.update(task, completed=now.done, total=now.total, description=_how_far(now))
+
+        yield show
+
+
+def _plain_report(console: Console) -> Callable[[Progressed], None]:
+    shown = 0.0
+
+    def report(now: Progressed) -> None:
+        nonlocal shown
+        if now.seconds - shown >= PLAIN_REPORT_S:
+            shown = now.seconds
+            console.print(_how_far(now))
+
+    return report
+
+
+def _how_far(now: Progressed) -> str:
+    return f"{now.done:,} of {now.total:,} records"
+
+
+def _summary(registry: CollectorRegistry, kind: str, seconds: float) -> str:
+    def count(name: str, **labels: str) -> int:
+        samples = (sample for family in registry.restricted_registry([name]).collect() for sample in family.samples)
+        chosen = (sample for sample in samples if labels.items() <= sample.labels.items())
+        return int(sum(sample.value for sample in chosen if sample.name == name and sample.labels["worker"] == kind))
+
+    records, labels = count("stridecast_records_total"), count("stridecast_predictions_total")
+    parts = [f"{records:,} records, {labels:,} labels in {seconds:,.0f} s"]
+    for what, several in (("duplicate", "were there already"), ("incomplete", "windows were incomplete")):
+        if number := count("stridecast_windows_total", outcome=what):
+            parts.append(f"{number:,} {several}")
+    if rejected := count("stridecast_records_rejected_total"):
+        parts.append(f"{rejected:,} records could not be read: `stridecast dead-letters` tells why")
+    return "; ".join(parts)
