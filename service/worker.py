@@ -174,15 +174,6 @@ class Worker:
         return bool(self._consumer.group_metadata().generation_id >= 0)
 
     @property
-    def ended(self) -> bool:
-        """Whether each partition held has been read to its end, and all that closes there is on its way."""
-        left_open = self._span.left_open
-        return all(
-            partition.ended and partition.at_boundary and (partition.source in left_open or not len(partition.stream))
-            for partition in self._assignment
-        )
-
-    @property
     def live(self) -> bool:
         """Whether the poll loop turns and no thread has died."""
         fresh = time.monotonic() - self._last_poll < LIVE_WITHIN_S

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from kafka.errors import NoError
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +25,8 @@ from service.run import SWITCH_INTERVAL_S, exit_on_sigterm, open_core, open_work
 from service.security import access_to
 from service.settings import WorkerSettings
 from service.topics import TopicError, admin_client, ensure_topics
+
+log = logging.getLogger(__name__)
 
 PLAIN_REPORT_S = 10.0
 
@@ -64,7 +67,7 @@ def _run(
     with admin_client(access_to(settings.kafka)) as admin, open_core(settings.inference) as core:
         worker, _ = open_worker(kind, settings, folder, core, Families(registry), span)
         with stop_on_signals() as stop:
-            watch = Watch(worker, span, admin, settings.kafka.group_id, show, stop)
+            watch = Watch(admin, settings.kafka.group_id, span, show, stop)
             watch.start()
             try:
                 run_together([worker], stop)
@@ -78,9 +81,11 @@ def _forget(servers: Servers, group: str) -> None:
     """Delete the group, which nobody needs any more; it stays where others are still in it, or the right is missing."""
     try:
         with admin_client(servers) as admin:
-            admin.delete_groups([group])
-    except TopicError as error:
-        logging.getLogger(__name__).info("group %s stays: %s", group, error)
+            error = admin.delete_groups([group])[group]
+    except TopicError as problem:
+        error = problem
+    if error is not NoError:
+        log.info("group %s stays: %s", group, error)
 
 
 @contextmanager
@@ -130,5 +135,6 @@ def _summary(registry: CollectorRegistry, kind: str, seconds: float) -> str:
         if number := count("stridecast_windows_total", outcome=what):
             parts.append(f"{number:,} {several}")
     if rejected := count("stridecast_records_rejected_total"):
-        parts.append(f"{rejected:,} records could not be read: `stridecast dead-letters` tells why")
+        what = "1 record" if rejected == 1 else f"{rejected:,} records"
+        parts.append(f"{what} could not be read: `stridecast dead-letters` tells why")
     return "; ".join(parts)

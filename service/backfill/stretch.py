@@ -52,9 +52,9 @@ def locate(servers: Servers, topics: KindSettings, worker_group: str, stretch: S
         )
         commits = _commits(admin, worker_group, sources)
     theirs = {
-        source: at.offset
+        source: min(at.offset, ends[source])
         for source, at in commits.items()
-        if _goes_to(at, topics.output_topic) and at.offset < ends[source]
+        if _may_go_to(at, topics.output_topic) and open_from(at) <= ends[source]
     }
     return Span(firsts, {**ends, **theirs}, frozenset(theirs))
 
@@ -89,10 +89,20 @@ def _commits(
     return {source: at for source, at in found.items() if at.offset >= 0}
 
 
-def _goes_to(commit: OffsetAndMetadata, output_topic: str) -> bool:
+def _may_go_to(commit: OffsetAndMetadata, output_topic: str) -> bool:
     """Tell whether whoever committed may have been writing its labels to this topic."""
-    try:
-        said = snapshot.decode(commit.metadata, commit.offset)
-    except snapshot.SnapshotError:
-        return True
+    said = _snapshot(commit)
     return not isinstance(said, snapshot.Snapshot) or said.topic == output_topic
+
+
+def open_from(commit: OffsetAndMetadata) -> int:
+    """Return the first record of which something may still be open where the workers are."""
+    said = _snapshot(commit)
+    return int(commit.offset) if said is None else said.rewind_to
+
+
+def _snapshot(commit: OffsetAndMetadata) -> snapshot.Snapshot | snapshot.Foreign | None:
+    try:
+        return snapshot.decode(commit.metadata, commit.offset)
+    except snapshot.SnapshotError:
+        return None

@@ -54,4 +54,4 @@ def run(options: Options) -> int:
         kind = text_kind(options.text)
     else:
         kind = activity_kind(options.activity, until_s=min(until or now, now).timestamp())
-    return backfill(options, kind, Stretch(since, until), Console(highlight=False))
+    return backfill(options, kind, Stretch(since, until), Console(highlight=False, soft_wrap=True))

@@ -88,7 +88,8 @@ class Partition:
 
     def seal(self) -> None:
         """Take a snapshot here."""
-        self.rewind = self.stream.rewind_to(self.position)
+        closed = self.ended and not len(self.stream)  # whatever the stream would have a replay see: there is none
+        self.rewind = self.position if closed else self.stream.rewind_to(self.position)
         # Not before a boundary: until the replay is over, nothing is open that will be.
         labels_from = self._labels_from(self.said.oldest_label(self.rewind, self.stream.is_open))
         self.ledger.seal(Point(self.position, self.rewind, labels_from, self.stream.buried()))

@@ -1,5 +1,6 @@
 """One Apache Kafka for the whole suite."""
 
+import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 from service.broker import Broker, JavaMissing
 from service.broker_artifacts import ArtifactError
 from service.topics import admin_client
+from tests.kafka.stage import Stage, nonsense_bundle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,5 +49,38 @@ def topic(broker: Broker) -> Callable[..., str]:
                 wait_for_metadata=True,
             )
         return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the activity model with weights that nobody trained."""
+    return nonsense_bundle(tmp_path_factory.mktemp("bundles") / "nonsense")
+
+
+@pytest.fixture
+def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Path) -> Callable[..., Stage]:
+    def make(
+        partitions: int = 1,
+        output_partitions: int | None = None,
+        dead_letters: dict[str, str] | None = None,
+        **settings: str,
+    ) -> Stage:
+        names = topic(partitions), topic(output_partitions or partitions), topic(1, **dead_letters or {})
+        flags = {
+            "--kafka.bootstrap-servers": broker.bootstrap_servers,
+            "--kafka.group-id": f"group-{names[0]}",
+            "--activity.input-topic": names[0],
+            "--activity.output-topic": names[1],
+            "--activity.dead-letter-topic": names[2],
+            "--activity.bundle": str(bundle),
+            "--inference.device": "cpu",
+            "--inference.precision": "float32",  # what labels are compared with; on some CPUs bfloat16 is faster
+            "--delivery": os.environ.get("DELIVERY", "at_least_once"),
+            **{f"--{name.replace('__', '.').replace('_', '-')}": value for name, value in settings.items()},
+        }
+        words = list(itertools.chain.from_iterable(flags.items()))
+        return Stage(broker, *names, words, tmp_path / "worker.log", bundle)
 
     return make

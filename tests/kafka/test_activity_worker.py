@@ -1,188 +1,41 @@
 """The activity worker as a process, on Apache Kafka itself, checked from outside."""
 
-import datetime
-import itertools
 import json
-import os
 import signal
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inference.architectures import build
-from inference.bundle import SHIPPED, ArchitectureChoice, Description, Input, Normalisation, Training
-from inference.saving import save_bundle
-from ingest.contract import ActivityLabel
+from inference.bundle import SHIPPED
 from ingest.decompression import LARGEST
 from service.broker import Broker
 from service.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.expected import (
-    expected_smoothed,
     expected_windows,
-    may_be_smoothed,
-    plain_familiarity,
     plain_probabilities,
 )
-from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
+from tests.kafka.outside_client import producer, read_topic
 from tests.kafka.raw_client import produce_raw
+from tests.kafka.stage import LABELS, START_MS, Message, Stage, check_labels, interleave, sample, walk
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.service.kept import arrow
-from tests.windowing.reference import Reading, Window
+from tests.windowing.reference import Reading
 from training.datasets import read_file
 from training.frames import served_frames
 from training.recordings import Recording
-
-START_MS = 1_700_000_000_000
-LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
-
-Message = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose weights are random: what it says is nonsense, but each frame has an answer of its own."""
-    import torch
-
-    torch.manual_seed(7)
-    folder = tmp_path_factory.mktemp("bundles") / "nonsense"
-    network = build("har-cnn")
-    for parameter in network.parameters():
-        parameter.data *= 2.0
-    description = Description(
-        name="nonsense",
-        version="3",
-        architecture=ArchitectureChoice(name="har-cnn"),
-        input=Input(shape=(80, 3)),
-        labels=LABELS,
-        normalisation=Normalisation(mean=(0.5, 7.0, 0.5), std=(6.0, 6.0, 4.0)),
-        temperature=1.5,
-        training=Training(data=(), command="none", seed=7, date=datetime.date(2026, 1, 1)),
-    )
-    frames = np.random.default_rng(7).normal(0, 5, (4, 80, 3)).astype(np.float32)
-    save_bundle(folder, network, description, frames)
-    return folder
-
-
-@dataclass
-class Stage:
-    """Topics of a test's own, and a worker's flags for them."""
-
-    broker: Broker
-    input: str
-    output: str
-    dead_letters: str
-    flags: list[str]
-    log: Path
-    bundle: Path
-
-    @property
-    def model(self) -> str:
-        manifest = json.loads((self.bundle / "bundle.json").read_text())
-        return f"{manifest['name']}@{manifest['version']}"
-
-    def send(self, messages: list[Message], partition: int = 0) -> None:
-        send(producer(self.broker.bootstrap_servers), self.input, messages, partition=partition)
-
-    def labels(self, count: int) -> list[Label]:
-        return read_labels(self.broker.bootstrap_servers, self.output, count)
-
-    def worker(self, *flags: str) -> WorkerProcess:
-        return WorkerProcess(self.log, *self.flags, *flags)
-
-
-@pytest.fixture
-def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Path) -> Callable[..., Stage]:
-    def make(
-        partitions: int = 1,
-        output_partitions: int | None = None,
-        dead_letters: dict[str, str] | None = None,
-        **settings: str,
-    ) -> Stage:
-        names = topic(partitions), topic(output_partitions or partitions), topic(1, **dead_letters or {})
-        flags = {
-            "--kafka.bootstrap-servers": broker.bootstrap_servers,
-            "--kafka.group-id": f"group-{names[0]}",
-            "--activity.input-topic": names[0],
-            "--activity.output-topic": names[1],
-            "--activity.dead-letter-topic": names[2],
-            "--activity.bundle": str(bundle),
-            "--inference.device": "cpu",
-            "--inference.precision": "float32",  # what labels are compared with; on some CPUs bfloat16 is faster
-            "--delivery": os.environ.get("DELIVERY", "at_least_once"),
-            **{f"--{name.replace('__', '.').replace('_', '-')}": value for name, value in settings.items()},
-        }
-        words = list(itertools.chain.from_iterable(flags.items()))
-        return Stage(broker, *names, words, tmp_path / "worker.log", bundle)
-
-    return make
-
-
-def walk(device: str, seconds: float, *, seed: int, start_ms: int = START_MS, jitter_ms: int = 12) -> list[Reading]:
-    """A device's 20 Hz signal with a clock that isn't clean."""
-    random = np.random.default_rng(seed)
-    count = int(seconds * 20)
-    times = start_ms + 50 * np.arange(count) + random.integers(-jitter_ms, jitter_ms + 1, count)
-    xyz = random.normal([0.5, 9.0, 0.3], 4, (count, 3)).astype(np.float32)
-    rows = zip(times.tolist(), xyz.tolist(), strict=True)
-    return [Reading(device.encode(), at, x, y, z) for at, (x, y, z) in rows]
 
 
 def excerpt(device: str, recording: Recording, readings: int = 6000) -> list[Reading]:
     times = START_MS + recording.t_ms[:readings] - recording.t_ms[0]
     rows = zip(times.tolist(), recording.xyz[:readings].tolist(), strict=True)
     return [Reading(device.encode(), at, x, y, z) for at, (x, y, z) in rows]
-
-
-def sample(reading: Reading) -> Message:
-    value = {"device_id": reading.device_id.decode(), "timestamp": reading.timestamp_ms}
-    return reading.device_id, json.dumps(value | {"x": reading.x, "y": reading.y, "z": reading.z}).encode(), []
-
-
-def interleave(*devices: list[Reading]) -> list[Reading]:
-    return sorted(itertools.chain(*devices), key=lambda reading: reading.timestamp_ms)
-
-
-def check_labels(stage: Stage, labels: list[Label], windows: list[Window], *, whole: bool = False) -> None:
-    """Every window once, none beside, and each with the label that a plain network gives it.
-
-    `whole` are the labels of one worker from the first on: each says what can be said by the windows before it.
-    """
-    counted = Counter(label.identity for label in labels)
-    wanted = {(window.device_id, window.start_ms): window for window in windows}
-    assert set(counted) == set(wanted)
-    assert set(counted.values()) <= {1}
-    in_order = plain_probabilities(stage.bundle, np.array([window.values for window in windows]))
-    shares = expected_smoothed([(window.device_id, window.start_ms) for window in windows], in_order, stage.bundle)
-    found = [wanted[label.identity] for label in labels]
-    frames = np.array([window.values for window in found])
-    rows, familiarity = plain_probabilities(stage.bundle, frames), plain_familiarity(stage.bundle, frames)
-    heard = 0
-    for label, window, row, familiar in zip(labels, found, rows, familiarity, strict=True):
-        value = ActivityLabel.model_validate(label.value, strict=True)
-        assert value.device_id.encode() == window.device_id
-        assert value.window_end == window.start_ms + 4000
-        assert value.coverage == pytest.approx(window.measured / 80)
-        assert value.longest_gap_ms == window.longest_gap_ms
-        assert value.closed_by == window.closed_by
-        assert value.model == stage.model
-        assert int(label.headers["source-offset"]) == window.source_offset
-        assert [value.probabilities[name] for name in LABELS] == pytest.approx(row.tolist(), abs=1e-3)
-        if np.diff(np.sort(row))[-1] > 2e-3:
-            assert value.activity == LABELS[int(row.argmax())]
-        assert value.familiarity == (familiar if familiar is None else pytest.approx(familiar, abs=1e-3))
-        assert may_be_smoothed(value.smoothed_activity, shares[label.identity], LABELS)
-        heard += value.smoothed_activity is not None
-    # Who takes a partition over has to hear enough first.
-    most = sum(share is not None for share in shares.values())
-    assert heard == most if whole else heard <= most
 
 
 def test_every_window_of_every_device_is_labelled_once_as_a_plain_network_would(stage: Callable[..., Stage]) -> None:

@@ -16,7 +16,7 @@ from service.cli import main
 from service.topics import admin_client
 from tests.inference.bundles import har_bundle
 from tests.kafka.outside_client import producer, send
-from tests.kafka.test_activity_worker import interleave, sample, walk
+from tests.kafka.stage import interleave, sample, walk
 from tests.kafka.worker_process import running_worker
 
 Topics = dict[str, str]

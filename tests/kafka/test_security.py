@@ -265,6 +265,18 @@ def test_dead_letters_are_shown_with_the_documented_rights(secured: Secured) -> 
         assert re.search(rf"{topic}: \d+ dead letters?\n", done.stdout)
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_backfill_needs_what_a_worker_does(secured: Secured, delivery: str) -> None:
+    messages, wanted = some("text", f"backfilled-{delivery}")
+    send(producer(secured.broker.bootstrap_servers), KINDS["text"].input_topic, messages, partition=0)
+    words = ["--texts", "--kafka.group-id", f"stridecast-{delivery}", "--delivery", delivery]
+    done = command("backfill", secured.settings(), *words, "--inference.device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert set(labels_of(secured, "text", f"backfilled-{delivery}", len(wanted))) == wanted
+    assert f"group stridecast-{delivery}-backfill-text-labels-" in done.stderr  # which it may not delete
+    assert "GroupAuthorizationFailedError" in done.stderr
+
+
 def test_what_the_doctor_may_not_see_it_says_and_goes_on(secured: Secured) -> None:
     (of_groups,) = [right for right in documented("operator") if right.resource == "group"]
     with secured.without(of_groups):

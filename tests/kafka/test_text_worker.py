@@ -22,7 +22,7 @@ from service.topics import admin_client
 from tests.inference.bundles import WORDS, har_bundle, text_bundle
 from tests.kafka.expected import PlainTextCnn, expected_windows
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
-from tests.kafka.test_activity_worker import Message, interleave, sample, walk
+from tests.kafka.stage import Message, interleave, sample, walk
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.windowing.reference import Reading
 

@@ -179,3 +179,55 @@ def test_the_shipped_model_tells_all_that_labels_and_drift_can_use() -> None:
     assert manifest.transitions is not None
     assert manifest.population is not None
     assert manifest.population.tenths.keys() == features(np.zeros((1, 80, 3), np.float32)).keys()
+
+
+def history(device: str, second: float, *, offset: int, came: float | None = None) -> HandMade:
+    """Two seconds of a device's readings, in a record that came when they were over, or in another second."""
+    start_ms = START_MS + int(1000 * second)
+    came_ms = START_MS + int(1000 * (second + 2 if came is None else came))
+    return HandMade(chunk(device_id=device, start=start_ms, samples=ROWS[:40]), offset=offset, timestamp=came_ms)
+
+
+def starts(stream: Stream, records: Sequence[HandMade], *, mute: bool = False) -> dict[Any, bool]:
+    """Push them at once; return the windows that close, and whether by silence."""
+    _, blocks = stream.push(Records.of(records), 0.0, mute=mute)
+    return {identity: block.silent for block in blocks for identity in stream.identities(block)}
+
+
+def crowd(seconds: int, *, first_offset: int) -> list[HandMade]:
+    """Forty devices that go on for so long: by them the log tells the time."""
+    times = [(second, device) for second in range(0, seconds, 2) for device in range(40)]
+    return [history(f"other-{device}", second, offset=first_offset + n) for n, (second, device) in enumerate(times)]
+
+
+@pytest.fixture
+def by_log_time(bundle: Bundle, metrics: WorkerMetrics) -> Stream:
+    return activity_kind(ActivitySettings(), until_s=START_MS / 1000 + 3600).prepare(bundle, metrics)(FIRST)
+
+
+def own(windows: dict[Any, bool]) -> dict[int, bool]:
+    return {start: silent for (device, start), silent in windows.items() if device == b"set-back"}
+
+
+def test_in_history_a_device_falls_silent_when_the_log_says_nothing_of_it_for_long(
+    by_log_time: Stream, open_stream: OpenStream
+) -> None:
+    """Its clock is set back meanwhile: were it still remembered, all that follows would be late."""
+    before = [history("set-back", second, offset=second // 2) for second in range(0, 10, 2)]
+    others = crowd(120, first_offset=10)
+    after = [history("set-back", s - 3000, offset=10_000 + s // 2, came=120 + s) for s in range(0, 10, 2)]
+    found = own(starts(by_log_time, [*before, *others, *after, history("set-back", -2980, offset=11_000, came=140)]))
+    early = {start for start in found if start > START_MS - 10_000}
+    assert len(early) == 4
+    assert {found[start] for start in early} == {False, True}  # the last of them by silence
+    assert len(found) == 8
+    by_the_clock = own(starts(open_stream(FIRST), [*before, *others, *after]))
+    assert set(by_the_clock) < early
+
+
+def test_what_is_only_rebuilt_of_history_hears_no_silence(by_log_time: Stream) -> None:
+    """What was open when the position was committed may be closed by time, later: a silence now would lose it."""
+    before = [history("set-back", second, offset=second // 2) for second in range(0, 10, 2)]
+    closed = own(starts(by_log_time, [*before, *crowd(120, first_offset=10)], mute=True))
+    assert not any(closed.values())
+    assert by_log_time.rewind_to(10_000) < 5

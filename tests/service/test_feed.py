@@ -120,7 +120,7 @@ def test_a_record_that_has_a_dead_letter_gets_no_other() -> None:
 
 
 class Numbered(Stream):
-    """Makes a frame of each record; every frame is one that a device's silence closes, where that is asked for."""
+    """Makes a frame of each record; those of `silent` are closed by silence, when it is asked for that."""
 
     def __init__(self, silent: Sequence[int] = ()) -> None:
         self.silent = silent
@@ -130,10 +130,10 @@ class Numbered(Stream):
         return [], iter([self._block(records.offset.tolist())])
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
-        return iter([self._block(self.silent)])
+        return iter([self._block(self.silent, silent=True)])
 
-    def _block(self, numbers: Sequence[int]) -> Block:
-        return Block(np.array(numbers), np.zeros(len(numbers), np.int64), np.array(numbers))
+    def _block(self, numbers: Sequence[int], *, silent: bool = False) -> Block:
+        return Block(np.array(numbers), np.zeros(len(numbers), np.int64), np.array(numbers), silent)
 
     def identities(self, block: Block) -> Sequence[int]:
         return [int(number) for number in block.columns]
@@ -141,7 +141,7 @@ class Numbered(Stream):
     last_records = identities
 
     def select(self, block: Block, rows: np.ndarray) -> Block:
-        return Block(block.frames[rows], block.source_timestamp_ms[rows], block.columns[rows])
+        return Block(block.frames[rows], block.source_timestamp_ms[rows], block.columns[rows], block.silent)
 
     def found_said(self, count: int) -> None:
         self.said_already += count
@@ -187,3 +187,17 @@ def test_what_a_silence_closes_is_remembered_from_where_the_output_ended() -> No
     partition.said.forget([6])
     assert partition.said.oldest_label(5, lambda _: False) == 100
     assert partition.said.oldest_label(6, lambda _: False) is None
+
+
+def test_a_partition_that_ends_is_read_up_to_there_and_no_further() -> None:
+    lane = FakeLane()
+    partition = make_partition(Numbered(), end=3)
+    worker_feed = make_feed(lane, partition)
+    worker_feed.take(partition, records(1, 2, 3, 4))
+    assert lane.submitted == [1, 2]
+    assert not partition.paused  # its position is told afterwards
+    partition.move_to(5)
+    assert partition.position == 3
+    worker_feed.take(partition, records(4, 5))
+    assert lane.submitted == [1, 2]
+    assert partition.paused

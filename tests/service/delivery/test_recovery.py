@@ -19,6 +19,13 @@ def test_without_a_commit_the_log_is_read_from_its_start_and_labels_since_the_ti
     assert found == Plan(position=3, rewind_to=3, labels=Labels(since_offset=3))
 
 
+@pytest.mark.parametrize(("log_start", "begins"), [(0, 7), (9, 9)])
+@pytest.mark.parametrize("committed", [None, (95, "")])
+def test_nothing_before_what_is_wanted_is_read(log_start: int, begins: int, committed: tuple[int, str] | None) -> None:
+    found = plan(replace(PLACE, committed=committed, log_start=log_start, first=7))
+    assert (found.position, found.rewind_to, found.labels) == (begins, begins, Labels(since_offset=begins))
+
+
 def test_a_snapshot_rewinds_to_the_oldest_open_reading_and_reads_labels_from_where_it_says() -> None:
     assert plan(PLACE) == Plan(position=50, rewind_to=40, labels=Labels(offset=17))
 
