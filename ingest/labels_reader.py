@@ -61,23 +61,31 @@ class LabelsReader:
         """Return the group's commit; waits for a transaction that may change it (KIP-447), and then times out."""
         return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
 
+    def look_at_topics(self) -> None:
+        """Find out anew which topics and partitions there are; kafka-python answers at most once in 100 ms."""
+        self._uncommitted.topics()
+
     def partitions_of(self, topic: str) -> int:
-        """Return how many partitions a topic has by now; 0 where there is none of this name."""
-        self._uncommitted.topics()  # what is known may be minutes old, and some have been added
+        """Return how many partitions a topic had when topics were looked at; 0 where there was none of this name."""
         return len(self._uncommitted.partitions_for_topic(topic) or ())
 
-    def bounds(self, partition: TopicPartition, *, committed: bool) -> tuple[int, int]:
-        """Return the first offset and the next one; the next after committed records only, or after all."""
+    def bounds(
+        self, partitions: Collection[TopicPartition], *, committed: bool
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Return each one's first offset and the next one; the next after committed records only, or after all."""
+        if not partitions:
+            return {}
         consumer = self._committed if committed else self._uncommitted
-        start = self._uncommitted.beginning_offsets([partition], timeout_ms=TIMEOUT_MS)[partition]
-        return int(start), int(consumer.end_offsets([partition], timeout_ms=TIMEOUT_MS)[partition])
+        starts = self._uncommitted.beginning_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
+        ends = consumer.end_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
+        return {partition: (int(starts[partition]), int(ends[partition])) for partition in partitions}
 
     def time_of(self, source: TopicPartition, offset: int) -> int | None:
         """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None where there is none.
 
         Raises KafkaTimeoutError where there should be one, and none came in time.
         """
-        end = self.bounds(source, committed=False)[1]
+        end = self.bounds([source], committed=False)[source][1]
         self._uncommitted.assign([source])
         self._uncommitted.seek(source, offset)
         try:

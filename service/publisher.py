@@ -56,7 +56,7 @@ class Publisher(threading.Thread):
             wait_s, closing = 0.0, False
             while not closing:
                 closing = self._closing  # what had been put by then is still published
-                said = self._publish(self._take(wait_s))
+                said = self._publish(self._take(0.0 if closing else wait_s))
                 wait_s = self._delivery.turn()
                 self._look_at(said)
         except BaseException as error:

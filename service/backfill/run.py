@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from kafka.errors import NoError
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -81,11 +80,11 @@ def _forget(servers: Servers, group: str) -> None:
     """Delete the group, which nobody needs any more; it stays where others are still in it, or the right is missing."""
     try:
         with admin_client(servers) as admin:
-            error = admin.delete_groups([group])[group]
-    except TopicError as problem:
-        error = problem
-    if error is not NoError:
-        log.info("group %s stays: %s", group, error)
+            answer = admin.delete_groups([group])[group]
+    except TopicError as error:
+        answer = str(error)
+    if answer != "OK":
+        log.info("group %s stays: %s", group, answer)
 
 
 @contextmanager

@@ -65,16 +65,20 @@ class Reading:
         return bool(further)
 
 
-def look_up(reader: LabelsReader, settings: KindSettings, rules: str, first: int, request: Request) -> Reading:
+def look_up(
+    reader: LabelsReader,
+    settings: KindSettings,
+    rules: str,
+    first: int,
+    request: Request,
+    committed: OffsetAndMetadata | None,
+) -> Reading:
     """Find out where a newcomer goes on, and what of the output and the dead letters is to be read before.
 
-    Records before ``first`` are not wanted.
-
-    Raises KafkaError, above all where a transaction that may change the commit is open.
+    Records before ``first`` are not wanted. The topics were looked at after the commit was read. Raises KafkaError.
     """
     source = request.source
-    committed = reader.committed(source)
-    start, end = reader.bounds(source, committed=True)
+    start, end = reader.bounds([source], committed=True)[source]
     topic = settings.output_topic
     outputs = reader.partitions_of(topic)
     if not outputs:
@@ -87,7 +91,7 @@ def look_up(reader: LabelsReader, settings: KindSettings, rules: str, first: int
     if labels is not None and labels.offset is None and labels.since_offset >= end:
         labels = None  # no record yet, so no label of one
     positions, ends = _ranges(reader, source, labels, own, outputs)
-    own_end = ends[own] if own in ends else reader.bounds(own, committed=False)[1]
+    own_end = ends[own] if own in ends else reader.bounds([own], committed=False)[own][1]
     if planned.labels is not None and planned.position < end:
         letters = _letter_ranges(reader, source, planned.position, settings.dead_letter_topic)
         positions, ends = positions | letters[0], ends | letters[1]
@@ -105,7 +109,7 @@ def _ranges(
     if labels is None:
         return {}, {}
     partitions = [own] if labels.offset is not None else [own._replace(partition=p) for p in range(outputs)]
-    bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
+    bounds = reader.bounds(partitions, committed=False)
     ends = {partition: end for partition, (_, end) in bounds.items()}
     if labels.offset is not None:
         if labels.offset < bounds[own][0]:
@@ -130,7 +134,7 @@ def _letter_ranges(
     that; a record that was rejected since is known by its dead letter.
     """
     partitions = [TopicPartition(topic, number) for number in range(reader.partitions_of(topic))]
-    bounds = {partition: reader.bounds(partition, committed=False) for partition in partitions}
+    bounds = reader.bounds(partitions, committed=False)
     ends = {partition: end for partition, (start, end) in bounds.items() if start < end}
     timestamp = reader.time_of(source, position) if ends else None
     if timestamp is None:

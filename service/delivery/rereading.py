@@ -137,24 +137,43 @@ class Rereading(threading.Thread):
 
     def _begin(self, reader: LabelsReader) -> None:
         """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
+        commits = self._read_commits(reader)
+        if commits:
+            reader.look_at_topics()  # once for all: what is known may be minutes old, and some have been added
+        kind = self._kind
+        for request, committed in commits.items():
+            first = self._first(request.source)
+            try:
+                reading = look_up(reader, kind.settings, kind.rules, first, request, committed)
+            except KafkaError as error:
+                self._put_off(request, error)
+                return
+            self._readings.append(reading)
+            self._waiting.remove(request)
+            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
+
+    def _read_commits(self, reader: LabelsReader) -> dict[Request, OffsetAndMetadata | None]:
+        """Read the commits of the newcomers whose time has come, until one can't be."""
         now = time.monotonic()
         due = [request for request in self._waiting if request.not_before <= now]
+        commits: dict[Request, OffsetAndMetadata | None] = {}
         for request in sorted(due, key=lambda request: request.not_before):
             if not self._let_go({request.source}):
                 request.not_before = now + RETRY_S
                 continue
             try:
-                first = self._first(request.source)
-                self._readings.append(look_up(reader, self._kind.settings, self._kind.rules, first, request))
+                commits[request] = reader.committed(request.source)
             except KafkaError as error:
                 # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
-                request.not_before = time.monotonic() + RETRY_S
-                if time.monotonic() >= request.tell_at:
-                    log.warning("%s[%d]: can't find where to begin yet: %s", *request.source, error)
-                    request.tell_at = time.monotonic() + WAITING_LONG_S
-                return
-            self._waiting.remove(request)
-            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
+                self._put_off(request, error)
+                break
+        return commits
+
+    def _put_off(self, request: Request, error: KafkaError) -> None:
+        request.not_before = time.monotonic() + RETRY_S
+        if time.monotonic() >= request.tell_at:
+            log.warning("%s[%d]: can't find where to begin yet: %s", *request.source, error)
+            request.tell_at = time.monotonic() + WAITING_LONG_S
 
     def _read(self, reader: LabelsReader) -> None:
         """Read on, and hand over what has been read to its end."""

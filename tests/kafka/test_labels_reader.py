@@ -53,9 +53,12 @@ def test_partitions_that_have_been_added_are_counted_at_once(
 ) -> None:
     """What kafka-python knew was up to five minutes old: labels in the new partitions were not read back."""
     name = topic(partitions=1)
+    reader.look_at_topics()
     assert reader.partitions_of(name) == 1
     with admin_client(broker.bootstrap_servers) as admin:
         admin.create_partitions({name: 3})
+    reader.look_at_topics()
     assert reader.partitions_of(name) == 3
-    assert reader.bounds(TopicPartition(name, 2), committed=False) == (0, 0)
+    added = TopicPartition(name, 2)
+    assert reader.bounds([added], committed=False) == {added: (0, 0)}
     assert reader.partitions_of(f"{name}-gone") == 0

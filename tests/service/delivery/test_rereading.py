@@ -61,7 +61,12 @@ class FakeReader:
             raise found
         return found
 
-    def bounds(self, partition: TopicPartition, *, committed: bool) -> tuple[int, int]:
+    def bounds(
+        self, partitions: Collection[TopicPartition], *, committed: bool
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        return {partition: self._bounds(partition) for partition in partitions}
+
+    def _bounds(self, partition: TopicPartition) -> tuple[int, int]:
         if partition == OUTPUT:
             self.asked.append("end of output")
             return 0, self.end
@@ -69,6 +74,9 @@ class FakeReader:
             self.asked.append("end of dead letters")
             return 0, len(self.letters)
         return 0, 1000
+
+    def look_at_topics(self) -> None:
+        self.asked.append("topics")
 
     def partitions_of(self, topic: str) -> int:
         return 1
@@ -182,13 +190,13 @@ def test_a_kafka_that_cannot_be_reached_is_tried_again() -> None:
     assert failures == []
 
 
-def test_the_end_is_asked_for_when_the_commit_is_known() -> None:
+def test_topics_and_the_end_are_asked_for_when_the_commit_is_known() -> None:
     """Else labels that the commit relies on could lie behind it."""
     reader = FakeReader()
     with running(reader) as thread:
         ask(thread)
         answers(thread)
-    assert reader.asked == ["commit of 0", "end of output", "end of dead letters", "close"]
+    assert reader.asked == ["commit of 0", "topics", "end of output", "end of dead letters", "close"]
 
 
 def test_without_a_commit_labels_are_read_from_the_time_of_the_first_record() -> None:
