@@ -40,7 +40,7 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
     span = locate(servers, kind.settings, workers, stretch)
     for state in ensure_topics(servers, specs([kind.settings], len(span.firsts))):
         if state.created:
-            console.print(state)
+            console.print(str(state))
     for source in sorted(span.left_open):
         console.print(f"{source.topic}[{source.partition}]: up to {span.end(source):,}, where group {workers} goes on")
     group = group_of(workers, kind.settings, stretch)

@@ -16,7 +16,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from service.broker import Broker
 from service.cli import main
-from service.topics import admin_client
+from service.topics import admin_client, ask_of_groups
 from tests.inference.bundles import text_bundle
 from tests.kafka.expected import expected_windows
 from tests.kafka.outside_client import Label, producer, read_topic, send
@@ -41,10 +41,15 @@ def running(stage: Stage, *flags: str) -> Iterator[subprocess.Popen[str]]:
 
 def backfill(stage: Stage, *flags: str) -> str:
     """Run it to its end; return what it printed last."""
+    return backfill_saying(stage, *flags)[-1]
+
+
+def backfill_saying(stage: Stage, *flags: str) -> list[str]:
+    """Run it to its end; return the lines that it printed."""
     with running(stage, *flags) as process:
         said, log = process.communicate(timeout=60)
         assert process.returncode == 0, said + log
-    return said.splitlines()[-1]
+    return said.splitlines()
 
 
 def groups_of(stage: Stage) -> list[str]:
@@ -123,16 +128,14 @@ def test_a_topic_that_workers_write_gets_what_they_passed_over_and_not_what_is_t
     here.send([sample(reading) for reading in thirds[0]])
     group = f"group-{here.input}"
     with admin_client(here.broker.bootstrap_servers) as admin:  # as `--to-latest` does: what is there is skipped
-        admin.alter_group_offsets(group, {TopicPartition(here.input, 0): OffsetAndMetadata(480, "", -1)})
+        start = {TopicPartition(here.input, 0): OffsetAndMetadata(480, "", -1)}
+        ask_of_groups(lambda: admin.alter_group_offsets(group, start))
     with running_worker(here.log, *here.flags) as worker:
         here.send([sample(reading) for reading in thirds[1]])
         wait_for_labels(here, len(expected_windows(records_of(thirds[1]))))
         worker.wait_for("stridecast_commits_total", 1, outcome="success")
         time.sleep(1)  # for the last commit
-        with running(here) as process:
-            said, log = process.communicate(timeout=60)
-        assert process.returncode == 0, said + log
-        assert f"{here.input}[0]: up to 960, where group {group} goes on\n" in said
+        assert f"{here.input}[0]: up to 960, where group {group} goes on" in backfill_saying(here)
         so_far = expected_windows(records_of([*thirds[0], *thirds[1]]))
         check_identities(here.labels(len(so_far)), so_far)
         here.send([sample(reading) for reading in thirds[2]])
@@ -209,7 +212,9 @@ def test_texts_are_labelled_too_and_an_output_that_is_missing_is_created(
             ],
             partition,
         )
-    assert backfill(here, "--texts").startswith("300 records, 300 labels in ")
+    created, summary = backfill_saying(here, "--texts")
+    assert created == f"{texts}-labels: created with 3 partitions"
+    assert summary.startswith("300 records, 300 labels in ")
     assert backfill(here, "--texts").startswith("300 records, 0 labels in ")
     labels = read_topic(broker.bootstrap_servers, here.output, until=lambda seen: len(seen) >= 300)
     assert sorted(json.loads(label.value() or b"")["id"] for label in labels) == sorted(ids)
