@@ -18,7 +18,8 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     that the topic had. No label that a successor must know lies before ``labels_from`` there; where that is below 0,
     some are in other partitions. ``buried`` names devices whose readings a replay must pass over, by the hash of
     their ids, each up to a record, counted from ``rewind_to``. ``rules`` are the settings that decide which readings
-    count and when a window closes, in the writer's own words.
+    count and when a window closes, in the writer's own words. Where the partition is to be read up to an ``end`` alone,
+    that is the first record that isn't to be read.
     """
 
     rewind_to: int
@@ -28,6 +29,7 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     labels_from: int
     buried: dict[str, int] = {}
     rules: str = ""
+    end: int | msgspec.UnsetType = msgspec.UNSET
     v: int = VERSION
 
 

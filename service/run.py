@@ -26,7 +26,6 @@ from inference.device_choice import choose_device
 from inference.devices import Device, gpu_memory, winograd
 from ingest.rejections import Reason
 from service import engines, http, logs
-from service.delivery.span import ALL, Span
 from service.device_watch import watched
 from service.hot_swap import HotSwap
 from service.kind import Kind
@@ -67,18 +66,19 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 workers.append(worker)
                 swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
-        with stop_on_signals() as stop, _swapping(swaps), _settled_memory():
+        with stop_on_signals() as stop, _swapping(swaps), settled_memory():
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
 
 
 def open_worker(
-    kind: Kind, settings: WorkerSettings, folder: Path, core: Core, families: Families, span: Span = ALL
+    kind: Kind, settings: WorkerSettings, folder: Path, core: Core, families: Families, *, bounded: bool = False
 ) -> tuple[Worker, HotSwap]:
     """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it.
 
-    What looks after the bundle's folder comes with it, and has not been started.
+    A ``bounded`` one reads up to where its group's commits say. What looks after the bundle's folder comes with it, and
+    has not been started.
     """
     bundle = load_bundle(folder)
     metrics = WorkerMetrics(
@@ -95,7 +95,7 @@ def open_worker(
     metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
     metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
     metrics.model_loaded(lane.model)
-    return Worker(kind, settings, open_stream, lane, metrics, keeper, span), HotSwap(folder, lane, metrics)
+    return Worker(kind, settings, open_stream, lane, metrics, keeper, bounded=bounded), HotSwap(folder, lane, metrics)
 
 
 def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
@@ -173,7 +173,7 @@ def _fallback(settings: InferenceSettings) -> Device:
 
 
 @contextmanager
-def _settled_memory() -> Iterator[None]:
+def settled_memory() -> Iterator[None]:
     """What is there by now stays: the garbage collector needn't look through it again and again."""
     gc.collect()
     gc.freeze()
@@ -214,11 +214,11 @@ def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http
 
 
 @contextmanager
-def exit_on_sigterm() -> Iterator[None]:
+def exit_on_sigterm(status: int = 0) -> Iterator[None]:
     """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker."""
 
     def exit_cleanly(*_: object) -> NoReturn:
-        raise SystemExit(0)
+        raise SystemExit(status)
 
     previous = signal.signal(signal.SIGTERM, exit_cleanly)
     try:

@@ -37,7 +37,6 @@ from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
 from service.delivery.rereading import Rereading
-from service.delivery.span import ALL, Span
 from service.feed import Feed
 from service.kind import Keeper, Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
@@ -63,9 +62,9 @@ class Worker:
     """Runs one kind of worker until it is told to stop.
 
     ``open_stream`` opens a partition, as the kind prepared it; ``lane`` is its model's way through the core,
-    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. ``span`` says which records it labels.
-    Raises IngestError when Kafka can't be reached at the start, WorkerError when a topic is missing or a thread has
-    died.
+    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. A ``bounded`` one reads each partition
+    up to where the group's commit of it says, and closes what is open there. Raises IngestError when Kafka can't be
+    reached at the start, WorkerError when a topic is missing or a thread has died.
     """
 
     def __init__(
@@ -76,27 +75,27 @@ class Worker:
         lane: Lane,
         metrics: WorkerMetrics,
         keeper: Keeper | None = None,
-        span: Span = ALL,
+        *,
+        bounded: bool = False,
     ) -> None:
         self.kind = kind
         self._settings = settings
         self._lane = lane
         self._metrics = metrics
         self._keeper = keeper
-        self._span = span
         self._last_poll = time.monotonic()
         self._poll_at = 0.0
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
-        self._assignment = Assignment(open_stream, kind.rules, span, self._hearing, self._find_out, metrics)
+        self._assignment = Assignment(open_stream, kind.rules, self._hearing, self._find_out, metrics)
         self._rereading = Rereading(
             kind,
-            span.first,
             clients.open_reader,
             self._assignment.awaits,
             lambda sources: self._delivery.let_go(sources),
             metrics,
+            bounded=bounded,
         )
         self._handover = Handover(
             assigned=self._assignment.assigned,
@@ -202,8 +201,7 @@ class Worker:
         """Return up to when a partition has been heard; of one that ends, that is nothing, and then all there is."""
         if not partition.ends:
             return self._hearing.heard_until(partition.source, partition.position)
-        closing = partition.ended and partition.source not in self._span.left_open
-        return math.inf if closing else -math.inf
+        return math.inf if partition.ended else -math.inf
 
     def _look_after_threads(self) -> None:
         error = self._thread_error

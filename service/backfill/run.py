@@ -2,28 +2,38 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from kafka.admin import KafkaAdminClient
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from inference.bundle import find_bundle
-from ingest.access import Servers
+from inference.bundle import find_bundle, load_bundle
 from service import logs
-from service.backfill.stretch import Stretch, group_of, locate
+from service.backfill.others import Others
+from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Progressed, Watch
 from service.commands.topics import specs
-from service.delivery.span import Span
-from service.kind import Kind
+from service.kind import Kind, WorkerError
 from service.metrics import Families
 from service.processes import share_arenas
-from service.run import SWITCH_INTERVAL_S, exit_on_sigterm, open_core, open_worker, run_together, stop_on_signals
+from service.run import (
+    SWITCH_INTERVAL_S,
+    exit_on_sigterm,
+    open_core,
+    open_worker,
+    run_together,
+    settled_memory,
+    stop_on_signals,
+)
 from service.security import access_to
 from service.settings import WorkerSettings
-from service.topics import TopicError, admin_client, ensure_topics
+from service.topics import admin_client, count_partitions, ensure_topics
 
 log = logging.getLogger(__name__)
 
@@ -33,56 +43,61 @@ PLAIN_REPORT_S = 10.0
 def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Console) -> int:
     """Label a stretch of the kind's input; return 0, or 1 when told to stop before its end.
 
-    Whoever calls it again goes on with it, and says nothing twice. Raises TopicError, and what `run_workers` raises.
+    Whoever calls it again goes on with it. Raises TopicError, and what `run_workers` raises.
     """
-    servers, workers = access_to(settings.kafka), settings.kafka.group_id
-    find_bundle(kind.settings.bundle)
-    span = locate(servers, kind.settings, workers, stretch)
-    for state in ensure_topics(servers, specs([kind.settings], len(span.firsts))):
+    servers, topics = access_to(settings.kafka), kind.settings
+    folder = find_bundle(topics.bundle)
+    group = group_of(settings.kafka.group_id, topics, load_bundle(folder).digest, stretch)
+    others = Others(settings.kafka.group_id, topics.output_topic)
+    partitions = count_partitions(servers, topics.input_topic)
+    if partitions is None:
+        raise WorkerError(f"Kafka at {servers} has no topic {topics.input_topic}: there is nothing to label")
+    for state in ensure_topics(servers, specs([topics], partitions)):
         if state.created:
             console.print(str(state))
-    for source in sorted(span.left_open):
-        console.print(f"{source.topic}[{source.partition}]: up to {span.end(source):,}, where group {workers} goes on")
-    group = group_of(workers, kind.settings, stretch)
+    outputs = count_partitions(servers, topics.output_topic) or partitions
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"group_id": group})})
     registry, started = CollectorRegistry(), time.monotonic()
-    with _display(console, settings.log_format) as show, exit_on_sigterm():
-        complete = _run(settings, kind, span, registry, show)
-    console.print(_summary(registry, kind.name, time.monotonic() - started))
-    if not complete:
-        console.print("stopped before the end; the same command goes on from here")
-        return 1
-    _forget(servers, group)
+    with admin_client(servers) as admin:
+        ends = begin(admin, group, kind, stretch, partitions, outputs, others)
+        with _display(console, settings.log_format) as show, exit_on_sigterm(status=1):
+            watch = _run(settings, kind, folder, registry, lambda stop: Watch(admin, group, ends, others, show, stop))
+        console.print(_summary(registry, kind.name, time.monotonic() - started))
+        if watch.error is not None:
+            raise watch.error
+        if not watch.complete:
+            console.print("stopped before the end; the same command goes on from here")
+            return 1
+        _forget(admin, group)
     return 0
 
 
 def _run(
-    settings: WorkerSettings, kind: Kind, span: Span, registry: CollectorRegistry, show: Callable[[Progressed], None]
-) -> bool:
-    """Work until all is done or a signal comes; tell which."""
+    settings: WorkerSettings,
+    kind: Kind,
+    folder: Path,
+    registry: CollectorRegistry,
+    watch_with: Callable[[threading.Event], Watch],
+) -> Watch:
+    """Work until all is done, a signal comes, or something stands in the way."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
-    folder = find_bundle(kind.settings.bundle)
-    with admin_client(access_to(settings.kafka)) as admin, open_core(settings.inference) as core:
-        worker, _ = open_worker(kind, settings, folder, core, Families(registry), span)
-        with stop_on_signals() as stop:
-            watch = Watch(admin, settings.kafka.group_id, span, show, stop)
+    with open_core(settings.inference) as core:
+        worker, _ = open_worker(kind, settings, folder, core, Families(registry), bounded=True)
+        with stop_on_signals() as stop, settled_memory():
+            watch = watch_with(stop)
             watch.start()
             try:
                 run_together([worker], stop)
             finally:
                 stop.set()
                 watch.join()
-    return watch.complete
+    return watch
 
 
-def _forget(servers: Servers, group: str) -> None:
+def _forget(admin: KafkaAdminClient, group: str) -> None:
     """Delete the group, which nobody needs any more; it stays where others are still in it, or the right is missing."""
-    try:
-        with admin_client(servers) as admin:
-            answer = admin.delete_groups([group])[group]
-    except TopicError as error:
-        answer = str(error)
+    answer = admin.delete_groups([group])[group]
     if answer != "OK":
         log.info("group %s stays: %s", group, answer)
 
@@ -95,15 +110,18 @@ def _display(console: Console, log_format: str) -> Iterator[Callable[[Progressed
         yield _plain_report(console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        logs.set_up(log_format)  # its lines go above the bar from here on
-        logging.getLogger().setLevel(logging.WARNING)
+    on_terminal = sys.stderr.isatty()  # else the log goes where it is sent, whole
+    with Progress(*columns, console=console, transient=True, redirect_stderr=on_terminal) as progress:
+        logs.set_up(log_format)
+        if on_terminal:
+            logging.getLogger().setLevel(logging.WARNING)
         task = progress.add_task("loading the model", total=None)
 
         def show(now: Progressed) -> None:
             progress.update(task, completed=now.done, total=now.total, description=_how_far(now))
 
         yield show
+    logs.set_up(log_format)
 
 
 def _plain_report(console: Console) -> Callable[[Progressed], None]:

@@ -1,4 +1,8 @@
-"""Which records a backfill is about: those of a stretch of time, but for what a worker at work is still to label."""
+"""Which records a backfill is about: settled once, in its group's commits, for all who take part and for those after.
+
+The commit of each partition says where it ends. Whoever comes later, or takes a partition over, ends there too: one
+that ended elsewhere would close windows of which more readings come.
+"""
 
 import datetime
 import hashlib
@@ -6,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import GroupAuthorizationFailedError
+from kafka.errors import NoError, UnknownMemberIdError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
-from ingest.access import Servers
-from service.delivery.span import Span
-from service.kind import WorkerError
+from service.backfill.others import Others
+from service.kind import Kind, WorkerError
 from service.settings import KindSettings
-from service.topics import admin_client, ask_of_groups, count_partitions
+from service.topics import ask_of_groups
+
+Commits = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +31,64 @@ class Stretch:
     until: datetime.datetime | None
 
 
-def group_of(base: str, topics: KindSettings, stretch: Stretch) -> str:
-    """Name the group of a backfill: whoever does the same shares its partitions, or goes on with it later."""
-    what = f"{topics.input_topic} {stretch.since} {stretch.until}"
-    return f"{base}-backfill-{topics.output_topic}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+def group_of(base: str, settings: KindSettings, bundle_digest: str, stretch: Stretch) -> str:
+    """Name the group of a backfill: whoever does the very same shares its partitions, or goes on with it later."""
+    what = f"{settings.model_dump_json(exclude={'keep'})} {bundle_digest} {stretch.since} {stretch.until}"
+    return f"{base}-backfill-{settings.output_topic}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 
-def locate(servers: Servers, topics: KindSettings, worker_group: str, stretch: Stretch) -> Span:
-    """Ask Kafka for the offsets of a stretch of the input.
+def begin(
+    admin: KafkaAdminClient, group: str, kind: Kind, stretch: Stretch, partitions: int, outputs: int, others: Others
+) -> dict[TopicPartition, int]:
+    """Settle where each partition begins and ends, unless that is settled and not done yet; return the ends.
 
-    Where workers of ``worker_group`` put their labels into the same output, a partition ends where they are: what is
-    open there is theirs to label. Raises TopicError or WorkerError.
+    Raises WorkerError where other workers have the same to label, KafkaError for what Kafka refuses.
     """
-    partitions = count_partitions(servers, topics.input_topic)
-    if partitions is None:
-        raise WorkerError(f"Kafka at {servers} has no topic {topics.input_topic}: there is nothing to label")
-    sources = [TopicPartition(topics.input_topic, number) for number in range(partitions)]
-    with admin_client(servers) as admin:
-        log_ends = _offsets(admin, sources, OffsetSpec.LATEST)
-        ends = log_ends if stretch.until is None else _offsets_at(admin, log_ends, stretch.until)
-        firsts = (
-            _offsets(admin, sources, OffsetSpec.EARLIEST)
-            if stretch.since is None
-            else _offsets_at(admin, log_ends, stretch.since)
-        )
-        commits = _commits(admin, worker_group, sources)
-    theirs = {
-        source: min(at.offset, ends[source])
-        for source, at in commits.items()
-        if _may_go_to(at, topics.output_topic) and open_from(at) <= ends[source]
-    }
-    return Span(firsts, {**ends, **theirs}, frozenset(theirs))
+    sources = [TopicPartition(kind.settings.input_topic, number) for number in range(partitions)]
+    commits = commits_of(admin, group, sources)
+    if not any(ends_at(at) and not is_done(at) for at in commits.values()):
+        firsts, ends = _locate(admin, sources, stretch)
+        others.refuse(admin, ends)
+        _settle(admin, group, {source: _first_commit(kind, source, firsts, ends, outputs) for source in sources})
+        commits = commits_of(admin, group, sources)  # somebody else may have been first
+    ends = {source: ends_at(at) for source, at in commits.items()}
+    others.refuse(admin, ends)
+    return ends
+
+
+def commits_of(admin: KafkaAdminClient, group: str, sources: Sequence[TopicPartition]) -> Commits:
+    """Return a group's commits of partitions; those it has not have an offset below 0. Raises KafkaError."""
+    found: Commits = ask_of_groups(lambda: admin.list_group_offsets({group: list(sources)})[group])
+    return found
+
+
+def ends_at(commit: OffsetAndMetadata) -> int:
+    """Return where the commit of a backfill says that its partition ends; 0 where it says nothing."""
+    said = _snapshot(commit)
+    return said.end if isinstance(said, snapshot.Snapshot) and isinstance(said.end, int) else 0
+
+
+def is_done(commit: OffsetAndMetadata) -> bool:
+    """Tell whether all before the end has been labelled, and nothing is open there; who dies before leaves it open."""
+    end, said = ends_at(commit), _snapshot(commit)
+    return commit.offset >= end and (said is None or said.rewind_to >= end)
+
+
+def _snapshot(commit: OffsetAndMetadata) -> snapshot.Snapshot | snapshot.Foreign | None:
+    try:
+        return snapshot.decode(commit.metadata, commit.offset)
+    except snapshot.SnapshotError:
+        return None
+
+
+def _locate(
+    admin: KafkaAdminClient, sources: Sequence[TopicPartition], stretch: Stretch
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Return the offsets of the first records of a stretch, and of the first ones behind it."""
+    starts, log_ends = (_offsets(admin, sources, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
+    firsts = starts if stretch.since is None else _offsets_at(admin, log_ends, stretch.since)
+    ends = log_ends if stretch.until is None else _offsets_at(admin, log_ends, stretch.until)
+    return firsts, {source: max(end, firsts[source]) for source, end in ends.items()}
 
 
 def _offsets(
@@ -74,35 +106,29 @@ def _offsets_at(
     return {source: end if found[source] < 0 else min(found[source], end) for source, end in log_ends.items()}
 
 
-def _commits(
-    admin: KafkaAdminClient, group: str, sources: Sequence[TopicPartition]
-) -> dict[TopicPartition, OffsetAndMetadata]:
-    try:
-        found: Mapping[TopicPartition, OffsetAndMetadata] = ask_of_groups(
-            lambda: admin.list_group_offsets({group: list(sources)})[group]
-        )
-    except GroupAuthorizationFailedError as error:
-        raise WorkerError(
-            f"this user may not see how far the workers of group {group} are, whose labels would be said twice: "
-            "the ACL DESCRIBE on it is missing"
-        ) from error
-    return {source: at for source, at in found.items() if at.offset >= 0}
+def _first_commit(
+    kind: Kind,
+    source: TopicPartition,
+    firsts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    outputs: int,
+) -> OffsetAndMetadata:
+    """Write what a worker finds who takes a partition first: nothing is open, and labels are to be read back."""
+    first = snapshot.Snapshot(
+        rewind_to=firsts[source],
+        topic=kind.settings.output_topic,
+        partition=source.partition % outputs,
+        partitions=outputs,
+        labels_from=-1,
+        rules=kind.rules,
+        end=ends[source],
+    )
+    return OffsetAndMetadata(firsts[source], snapshot.encode(first), -1)
 
 
-def _may_go_to(commit: OffsetAndMetadata, output_topic: str) -> bool:
-    """Tell whether whoever committed may have been writing its labels to this topic."""
-    said = _snapshot(commit)
-    return not isinstance(said, snapshot.Snapshot) or said.topic == output_topic
-
-
-def open_from(commit: OffsetAndMetadata) -> int:
-    """Return the first record of which something may still be open where the workers are."""
-    said = _snapshot(commit)
-    return int(commit.offset) if said is None else said.rewind_to
-
-
-def _snapshot(commit: OffsetAndMetadata) -> snapshot.Snapshot | snapshot.Foreign | None:
-    try:
-        return snapshot.decode(commit.metadata, commit.offset)
-    except snapshot.SnapshotError:
-        return None
+def _settle(admin: KafkaAdminClient, group: str, commits: Commits) -> None:
+    """Commit for a group that is empty; one that isn't has been settled by those who are in it."""
+    answers = ask_of_groups(lambda: admin.alter_group_offsets(group, dict(commits)))
+    for source, error in answers.items():
+        if error is not NoError and error is not UnknownMemberIdError:
+            raise WorkerError(f"can't begin with {source.topic}[{source.partition}] in group {group}: {error.__name__}")

@@ -1,6 +1,5 @@
 """Watches a backfill: how much of it its group has committed, and when there is nothing left to do."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -8,19 +7,20 @@ from dataclasses import dataclass
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.protocol.consumer import OffsetSpec
+from kafka.structs import TopicPartition
 
-from service.backfill.stretch import open_from
-from service.delivery.span import Span
-
-log = logging.getLogger(__name__)
+from service.backfill.others import Others
+from service.backfill.stretch import Commits, commits_of, is_done
+from service.kind import WorkerError
 
 LOOK_S = 0.25
+LOOK_AROUND_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How many of the records are done with, by all who share them, and since when this process has been at it."""
+    """How many of the records are done with, by all who share them, and for how long this process has been at it."""
 
     done: int
     total: int
@@ -28,60 +28,71 @@ class Progressed:
 
 
 class Watch(threading.Thread):
-    """Shows how far a group is in a span, and sets ``stop`` when it is through: ``complete`` tells whether it is.
+    """Shows how far a group is, and sets ``stop`` when it is through, which ``complete`` tells, or can't get there.
 
-    It is when everything before the ends has been committed, with nothing open but what is left so: whoever dies
-    between the two leaves it to the others. Kafka may be away meanwhile; the worker tells of that.
+    What stands in its way waits in ``error``. While Kafka is away, which the worker tells of, it waits.
     """
 
     def __init__(
         self,
         admin: KafkaAdminClient,
         group: str,
-        span: Span,
+        ends: Mapping[TopicPartition, int],
+        others: Others,
         show: Callable[[Progressed], None],
         stop: threading.Event,
     ) -> None:
         super().__init__(name="backfill-watch", daemon=True)
         self.complete = False
+        self.error: BaseException | None = None
         self._admin = admin
         self._group = group
-        self._ends = span.ends or {}
-        self._span = span
+        self._ends = ends
+        self._others = others
         self._show = show
         self._stop_all = stop
-        self._began = time.monotonic()
+        self._began = self._looked_around = time.monotonic()
+        self._firsts: dict[TopicPartition, int] = {}
 
     def run(self) -> None:
         """Look now and then, until there is nothing left or somebody else has set ``stop``."""
         try:
-            self._watch()
-        except Exception:  # else nobody would ever end it
-            log.exception("the thread that watches the backfill died")
+            while not self.complete and not self._stop_all.wait(LOOK_S):
+                try:
+                    self._look()
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+        except BaseException as error:  # also what a terminal that has gone makes of its progress
+            self.error = error
+        finally:
             self._stop_all.set()
 
-    def _watch(self) -> None:
-        while not self._stop_all.wait(LOOK_S):
-            try:
-                commits = self._admin.list_group_offsets({self._group: list(self._ends)})[self._group]
-            except KafkaError as error:
-                log.debug("can't see how far the backfill is: %s", error)
-                continue
-            self._show(self._progressed(commits))
-            if all(self._is_done(source, commits[source]) for source in self._ends):
-                self.complete = True
-                self._stop_all.set()
+    def _look(self) -> None:
+        commits = commits_of(self._admin, self._group, list(self._ends))
+        gone = sorted(source for source, at in commits.items() if at.offset < 0)
+        if gone:
+            raise WorkerError(f"group {self._group} has lost its commits of {gone[0].topic}: has that been deleted?")
+        self._show(self._progressed(commits))
+        if all(map(is_done, commits.values())):
+            self.complete = True
+        elif time.monotonic() - self._looked_around >= LOOK_AROUND_S:
+            self._looked_around = time.monotonic()
+            self._look_around()
 
-    def _progressed(self, commits: Mapping[TopicPartition, OffsetAndMetadata]) -> Progressed:
-        firsts = {source: self._span.first(source) for source in self._ends}
-        total = sum(max(0, end - firsts[source]) for source, end in self._ends.items())
-        done = sum(max(0, min(int(commits[source].offset), end) - firsts[source]) for source, end in self._ends.items())
-        return Progressed(done, total, time.monotonic() - self._began)
+    def _look_around(self) -> None:
+        """Raise WorkerError where the log is no longer there, or others label the same."""
+        self._others.refuse(self._admin, self._ends)
+        log_ends = self._admin.list_partition_offsets(dict.fromkeys(self._ends, OffsetSpec.LATEST))
+        for source, end in sorted(self._ends.items()):
+            if log_ends[source].offset < end:
+                raise WorkerError(
+                    f"{source.topic}[{source.partition}] ends at {log_ends[source].offset:,}, and went on to {end:,} "
+                    "before: it was cut off, or made anew"
+                )
 
-    def _is_done(self, source: TopicPartition, commit: OffsetAndMetadata) -> bool:
-        end = self._ends[source]
-        if self._span.first(source) >= end:
-            return True
-        if commit.offset < end or source in self._span.left_open:
-            return bool(commit.offset >= end)
-        return open_from(commit) >= end
+    def _progressed(self, commits: Commits) -> Progressed:
+        at = {source: min(int(commits[source].offset), end) for source, end in self._ends.items()}
+        self._firsts = self._firsts or at
+        done = sum(at.values()) - sum(self._firsts.values())
+        return Progressed(done, done + sum(self._ends.values()) - sum(at.values()), time.monotonic() - self._began)

@@ -15,17 +15,19 @@ class Options(WorkerSettings):
       stridecast backfill --since 2026-11-01 --until 2026-11-08T12:00:00+01:00
 
     Labels go to activity.output_topic, which is created where it is missing; those that are there already are not said
-    again. Workers go on undisturbed: where those of kafka.group_id put their labels into the same topic, it ends where
-    they are. Windows are cut as a worker would have cut them then; by the end of the stretch all are closed.
+    again. It is refused where workers of kafka.group_id write to the same topic and have still to label some of these
+    records. Windows are cut as a worker would have cut them then; at the end of the stretch all are closed.
 
     Stopped or killed, it goes on when called again, and several at once with the same flags share the work.
     """
 
     since: datetime.datetime | None = Field(
-        None, description="label records from this day or time on (ISO 8601, UTC without an offset), by their timestamp"
+        None,
+        description="begin with the first record whose Kafka timestamp is this day or time (ISO 8601, UTC without an "
+        "offset) or later",
     )
     until: datetime.datetime | None = Field(
-        None, description="label records before this day or time; what has come by now without it"
+        None, description="end before the first record whose timestamp is this or later; with the last without it"
     )
     texts: bool = Field(False, description="label texts, from text.input_topic, instead of readings")
     activity: ActivitySettings = Field(default_factory=ActivitySettings)

@@ -14,7 +14,6 @@ from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
 from service.delivery.rereading import Found
 from service.delivery.said import Said
-from service.delivery.span import Span
 from service.kind import OpenStream
 from service.metrics import PartitionReading, WorkerMetrics
 
@@ -35,7 +34,6 @@ class Assignment:
         self,
         open_stream: OpenStream,
         rules: str,
-        span: Span,
         hearing: Hearing,
         ask: Callable[[Request], None],
         metrics: WorkerMetrics,
@@ -44,7 +42,6 @@ class Assignment:
         self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
         self._open_stream = open_stream
         self._rules = rules
-        self._span = span
         self._hearing = hearing
         self._ask = ask
         self._metrics = metrics
@@ -100,7 +97,7 @@ class Assignment:
             found.output,
             position=plan.rewind_to,
             live_from=plan.position,
-            end=max(self._span.end(source), plan.position),
+            end=plan.end,
             said=Said(found.said),
             reported=found.reported,
             committed_before=found.committed,
@@ -173,7 +170,7 @@ class Assignment:
 
     def tell_if_expired(self, partition: Partition, going_on_at: int) -> None:
         """Tell if records from the position on were gone before they were read: the log keeps too little."""
-        source, lost = partition.source, going_on_at - partition.position
+        source, lost = partition.source, min(going_on_at, partition.end) - partition.position
         if source not in self._hearing.expired or lost <= 0:
             return
         self._hearing.expired.discard(source)

@@ -69,13 +69,15 @@ def look_up(
     reader: LabelsReader,
     settings: KindSettings,
     rules: str,
-    first: int,
     request: Request,
     committed: OffsetAndMetadata | None,
+    *,
+    bounded: bool,
 ) -> Reading:
     """Find out where a newcomer goes on, and what of the output and the dead letters is to be read before.
 
-    Records before ``first`` are not wanted. The topics were looked at after the commit was read. Raises KafkaError.
+    Where it is ``bounded``, it is to be read up to where its commit says. Topics were looked at after the commit was
+    read. Raises KafkaError.
     """
     source = request.source
     start, end = reader.bounds([source], committed=True)[source]
@@ -85,7 +87,7 @@ def look_up(
         raise UnknownTopicOrPartitionError(f"{topic} is not there")
     own = TopicPartition(topic, source.partition % outputs)
     at = None if committed is None else (committed.offset, committed.metadata)
-    planned = plan(Place(at, start, end, own, outputs, rules, first))
+    planned = plan(Place(at, start, end, own, outputs, rules, bounded))
     # The end is asked for after the commit was read: labels that the commit relies on are before it.
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
 from service.delivery.ledger import Ledger, Point
+from service.delivery.recovery import NO_END
 from service.delivery.said import Said
 from service.kind import Block, Stream
-
-NO_END = 2**63 - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -112,5 +112,6 @@ class Partition:
             labels_from=point.labels_from,
             buried={device: record - point.rewind_to for device, record in point.buried.items()},
             rules=self.rules,
+            end=self.end if self.ends else msgspec.UNSET,
         )
         return OffsetAndMetadata(point.position, snapshot.encode(metadata), -1)

@@ -1,11 +1,13 @@
 """Where to go on with a partition that has just been assigned: a pure function of what Kafka says of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kafka.structs import TopicPartition
 
 from ingest import snapshot
+
+NO_END = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,7 @@ class Place:
     """What Kafka says of a partition.
 
     Its commit (position and metadata; None without one), its first and next offsets, and where its labels go now.
-    Nothing before ``first`` is wanted.
+    Where it is ``bounded``, the commit tells where it ends.
     """
 
     committed: tuple[int, str] | None
@@ -22,7 +24,7 @@ class Place:
     output: TopicPartition
     outputs: int
     rules: str = ""
-    first: int = 0
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Plan:
 
     ``labels`` are to be known before (None: nothing is held as said). ``aloud`` lets windows that close during the
     replay be said, unless they have been: another worker's rules closed other ones. ``buried`` are devices whose
-    readings are passed over, each up to a record. ``warnings`` are sentences for the operator, where what was
-    committed doesn't fit.
+    readings are passed over, each up to a record. Records from ``end`` on are not to be read. ``warnings`` are
+    sentences for the operator, where what was committed doesn't fit.
     """
 
     position: int
@@ -52,13 +54,33 @@ class Plan:
     aloud: bool = False
     buried: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    end: int = NO_END
 
 
 def plan(place: Place) -> Plan:
     """Decide where to begin."""
-    earliest = max(place.log_start, place.first)
+    found = _plan(place)
+    if not place.bounded:
+        return found
+    end = _end(place)
+    return replace(found, end=end, labels=found.labels if found.rewind_to < end else None)
+
+
+def _end(place: Place) -> int:
+    """Return where a bounded partition ends; one of which no commit tells is none of this group's business."""
     if place.committed is None:
-        return Plan(earliest, earliest, Labels(since_offset=earliest))
+        return 0
+    position, metadata = place.committed
+    try:
+        found = snapshot.decode(metadata, position)
+    except snapshot.SnapshotError:
+        return 0
+    return found.end if isinstance(found, snapshot.Snapshot) and isinstance(found.end, int) else 0
+
+
+def _plan(place: Place) -> Plan:
+    if place.committed is None:
+        return Plan(place.log_start, place.log_start, Labels(since_offset=place.log_start))
     position, metadata = place.committed
     if not place.log_start <= position <= place.log_end:
         warning = (
@@ -67,8 +89,8 @@ def plan(place: Place) -> Plan:
             "earliest record"
         )
         # Of a log that was cut off, much has been labelled; of records that took the place of expired ones, nothing.
-        labels = Labels(since_offset=earliest) if position > place.log_end else None
-        return Plan(earliest, earliest, labels, warnings=(warning,))
+        labels = Labels(since_offset=place.log_start) if position > place.log_end else None
+        return Plan(place.log_start, place.log_start, labels, warnings=(warning,))
     if not metadata:  # an operator reset the group
         return Plan(position, position, None)
     try:

@@ -44,7 +44,7 @@ class Found:
 class Rereading(threading.Thread):
     """Takes requests from the worker's thread, and gives back what it found, in whatever order it does.
 
-    ``first`` says before which offset nothing of a partition is wanted. ``open_reader`` connects to Kafka, ``wanted``
+    Where partitions are ``bounded``, their commits say where they end. ``open_reader`` connects to Kafka, ``wanted``
     tells whether somebody still waits for a request's answer, ``let_go`` whether this worker itself has nothing more on
     its way that belongs to a partition: its labels would land after they have been looked for. An error that isn't
     Kafka's ends the thread and waits in ``error``.
@@ -53,17 +53,18 @@ class Rereading(threading.Thread):
     def __init__(
         self,
         kind: Kind,
-        first: Callable[[TopicPartition], int],
         open_reader: Callable[[], LabelsReader],
         wanted: Callable[[Request], bool],
         let_go: Callable[[set[TopicPartition]], bool],
         metrics: WorkerMetrics,
+        *,
+        bounded: bool = False,
     ) -> None:
         super().__init__(name=f"{metrics.worker}-rereading", daemon=True)
         self.found: collections.deque[Found] = collections.deque()
         self.error: BaseException | None = None
         self._kind = kind
-        self._first = first
+        self._bounded = bounded
         self._open_reader = open_reader
         self._wanted = wanted
         self._let_go = let_go
@@ -142,9 +143,8 @@ class Rereading(threading.Thread):
             reader.look_at_topics()  # once for all: what is known may be minutes old, and some have been added
         kind = self._kind
         for request, committed in commits.items():
-            first = self._first(request.source)
             try:
-                reading = look_up(reader, kind.settings, kind.rules, first, request, committed)
+                reading = look_up(reader, kind.settings, kind.rules, request, committed, bounded=self._bounded)
             except KafkaError as error:
                 self._put_off(request, error)
                 return

@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from service.delivery.recovery import Place, plan
 from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
 from service.kind import Kind
-from service.topics import ask_of_groups
+from service.members import describe, held_by
 
 WORKERS = "stridecast-"
 """What workers' client ids begin with."""
@@ -29,11 +29,11 @@ def examine_group(
     """
     sources = [TopicPartition(kind.settings.input_topic, number) for number in range(partitions)]
     try:
-        group: Mapping[str, Any] = ask_of_groups(lambda: admin.describe_groups([group_id])[group_id])
+        group = describe(admin, group_id)
     except GroupAuthorizationFailedError:
         yield wrong(f"this user may not see group {group_id}: the ACL DESCRIBE on it is missing")
         return
-    held = [some for member in group["members"] if (some := _held_by(member, sources[0].topic))]
+    held = [some for member in group["members"] if (some := held_by(member, sources[0].topic))]
     yield _members(group, held, sources)
     committed: Mapping[TopicPartition, OffsetAndMetadata] = admin.list_group_offsets({group_id: sources})[group_id]
     starts = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.EARLIEST))
@@ -78,12 +78,7 @@ def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequen
 
 
 def _is_stranger(member: Mapping[str, Any], topic: str) -> bool:
-    return bool(_held_by(member, topic)) and not member["client_id"].startswith(WORKERS)
-
-
-def _held_by(member: Mapping[str, Any], topic: str) -> set[int]:
-    assigned = (member["member_assignment"] or {}).get("assigned_partitions") or []
-    return {number for each in assigned if each["topic"] == topic for number in each["partitions"]}
+    return bool(held_by(member, topic)) and not member["client_id"].startswith(WORKERS)
 
 
 def _lag(places: Mapping[TopicPartition, Place], *, anybody: bool) -> Finding:

@@ -97,14 +97,8 @@ def test_all_that_is_there_is_labelled_once_and_nothing_when_called_again(stage:
 def test_a_stretch_of_time_goes_by_the_timestamps_of_records(stage: Callable[..., Stage]) -> None:
     here = stage()
     readings = walk("phone", 90, seed=1)
-    client = producer(here.broker.bootstrap_servers)
-    for second in range(90):
-        part = readings[20 * second : 20 * second + 20]
-        came_ms = START_MS + 1000 * (second + 1)
-        send(client, here.input, [sample(reading) for reading in part], partition=0, timestamp=came_ms)
-    since, until = (
-        datetime.datetime.fromtimestamp(START_MS / 1000 + second, datetime.UTC).isoformat() for second in (31, 61)
-    )
+    send_by_the_second(here, readings)
+    since, until = when(31), when(61)
     first, end = 20 * 30, 20 * 60
     windows = [
         window._replace(source_offset=window.source_offset + first)
@@ -119,26 +113,45 @@ def test_a_stretch_of_time_goes_by_the_timestamps_of_records(stage: Callable[...
     )
 
 
+def send_by_the_second(stage: Stage, readings: list[Reading]) -> None:
+    """Each second's readings get the Kafka timestamp of its end."""
+    client = producer(stage.broker.bootstrap_servers)
+    for start in range(0, len(readings), 20):
+        part = readings[start : start + 20]
+        came_ms = START_MS + 50 * round((part[0].timestamp_ms - START_MS) / 50) + 1000
+        send(client, stage.input, [sample(reading) for reading in part], partition=0, timestamp=came_ms)
+
+
+def when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(START_MS / 1000 + seconds, datetime.UTC).isoformat()
+
+
 def test_a_topic_that_workers_write_gets_what_they_passed_over_and_not_what_is_theirs(
     stage: Callable[..., Stage],
 ) -> None:
     here = stage(commit_interval_s="0.2")
     readings = walk("phone", 72, seed=3)
     thirds = readings[:480], readings[480:960], readings[960:]
-    here.send([sample(reading) for reading in thirds[0]])
+    send_by_the_second(here, thirds[0])
     group = f"group-{here.input}"
     with admin_client(here.broker.bootstrap_servers) as admin:  # as `--to-latest` does: what is there is skipped
         start = {TopicPartition(here.input, 0): OffsetAndMetadata(480, "", -1)}
         ask_of_groups(lambda: admin.alter_group_offsets(group, start))
     with running_worker(here.log, *here.flags) as worker:
-        here.send([sample(reading) for reading in thirds[1]])
-        wait_for_labels(here, len(expected_windows(records_of(thirds[1]))))
+        send_by_the_second(here, thirds[1])
+        theirs = expected_windows(records_of(thirds[1]))
+        wait_for_labels(here, len(theirs))
         worker.wait_for("stridecast_commits_total", 1, outcome="success")
         time.sleep(1)  # for the last commit
-        assert f"{here.input}[0]: up to 960, where group {group} goes on" in backfill_saying(here)
+        with running(here) as process:
+            _, log = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"workers of group {group} label {here.input}[0] from offset " in log
+        assert "choose an earlier --until, or a topic of its own" in log
+        backfill(here, "--until", when(40))
         so_far = expected_windows(records_of([*thirds[0], *thirds[1]]))
         check_identities(here.labels(len(so_far)), so_far)
-        here.send([sample(reading) for reading in thirds[2]])
+        send_by_the_second(here, thirds[2])
         windows = expected_windows(records_of(readings))
         check_identities(here.labels(len(windows)), windows)
 
@@ -167,9 +180,10 @@ def test_one_that_is_killed_leaves_the_rest_to_another(stage: Callable[..., Stag
     assert groups_of(here) == []
 
 
-def test_one_that_is_stopped_says_so_and_goes_on_when_called_again(stage: Callable[..., Stage]) -> None:
+def test_one_that_is_stopped_says_so_and_goes_on_to_the_same_end_when_called_again(stage: Callable[..., Stage]) -> None:
     here = stage(commit_interval_s="0.1")
-    readings = interleave(*(walk(f"phone-{number}", 60, seed=number) for number in range(20)))
+    devices = [walk(f"phone-{number}", 60, seed=number) for number in range(20)]
+    readings = interleave(*(device[:1000] for device in devices))
     here.send([sample(reading) for reading in readings])
     windows = expected_windows(records_of(readings), silent=True)
     with running(here, *SLOWLY) as process:
@@ -181,9 +195,26 @@ def test_one_that_is_stopped_says_so_and_goes_on_when_called_again(stage: Callab
     assert len(groups_of(here)) == 1
     before = len(here.labels(1))
     assert 0 < before < len(windows)
+    more = interleave(*(device[1000:] for device in devices))
+    here.send([sample(reading) for reading in more])
     assert f", {len(windows) - before:,} labels in " in backfill(here)
     check_identities(here.labels(len(windows)), windows)
     assert groups_of(here) == []
+    backfill(here)
+    check_identities(here.labels(len(windows)), expected_windows(records_of([*readings, *more]), silent=True))
+
+
+def test_one_that_is_stopped_before_it_begins_has_not_ended_well(stage: Callable[..., Stage]) -> None:
+    """Whoever runs it, such as a Kubernetes Job, takes a status of 0 for done."""
+    here = stage()
+    here.send([sample(reading) for reading in walk("phone", 8, seed=1)])
+    with running(here) as process:
+        deadline = time.monotonic() + 30
+        while not groups_of(here):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 def test_texts_are_labelled_too_and_an_output_that_is_missing_is_created(

@@ -267,14 +267,15 @@ def test_dead_letters_are_shown_with_the_documented_rights(secured: Secured) -> 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_backfill_needs_what_a_worker_does(secured: Secured, delivery: str) -> None:
-    messages, wanted = some("text", f"backfilled-{delivery}")
-    send(producer(secured.broker.bootstrap_servers), KINDS["text"].input_topic, messages, partition=0)
     words = ["--texts", "--kafka.group-id", f"stridecast-{delivery}", "--delivery", delivery]
-    done = command("backfill", secured.settings(), *words, "--inference.device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert set(labels_of(secured, "text", f"backfilled-{delivery}", len(wanted))) == wanted
-    assert f"group stridecast-{delivery}-backfill-text-labels-" in done.stderr  # which it may not delete
-    assert "GroupAuthorizationFailedError" in done.stderr
+    for name in (f"backfilled-{delivery}", f"again-{delivery}"):  # in a group that is still there
+        messages, wanted = some("text", name)
+        send(producer(secured.broker.bootstrap_servers), KINDS["text"].input_topic, messages, partition=0)
+        done = command("backfill", secured.settings(), *words, "--inference.device", "cpu")
+        assert done.returncode == 0, done.stderr
+        assert set(labels_of(secured, "text", name, len(wanted))) == wanted
+        assert f"group stridecast-{delivery}-backfill-text-labels-" in done.stderr  # which it may not delete
+        assert "GroupAuthorizationFailedError" in done.stderr
 
 
 def test_what_the_doctor_may_not_see_it_says_and_goes_on(secured: Secured) -> None:

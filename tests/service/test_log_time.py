@@ -56,8 +56,21 @@ def test_a_producer_whose_clock_is_wrong_does_not_move_it(wrong: int) -> None:
     assert spoiled[-1].at == pytest.approx(whole[-1].at, abs=GROUP * 0.1)
 
 
-def test_records_too_few_for_a_group_have_the_time_of_the_middle_one() -> None:
-    (piece,) = LogTime(STEP_S, UNTIL_S).pieces(every(0.0, 1))
-    assert piece.at == START_MS / 1000
-    (piece,) = LogTime(STEP_S, UNTIL_S).pieces(np.array([START_MS, START_MS + 2000, 0]))
+def test_a_record_that_comes_by_itself_does_not_move_it() -> None:
+    clock = LogTime(STEP_S, UNTIL_S)
+    (*_, before) = clock.pieces(every(0.1, GROUP))
+    (alone,) = clock.pieces(np.array([START_MS + 3_600_000]))
+    assert alone.at == pytest.approx(before.at, abs=0.2)
+
+
+@given(st.integers(1, 5 * GROUP), st.integers(1, 5 * GROUP))
+def test_it_tells_the_same_however_records_are_batched(first: int, second: int) -> None:
+    times = every(0.1, first + second)
+    whole, apart = LogTime(STEP_S, UNTIL_S), LogTime(STEP_S, UNTIL_S)
+    apart.pieces(times[:first])
+    assert apart.pieces(times[first:])[-1].at == whole.pieces(times)[-1].at
+
+
+def test_before_so_many_have_come_it_is_no_later_than_the_earliest() -> None:
+    (piece,) = LogTime(STEP_S, UNTIL_S).pieces(np.array([START_MS + 2000, START_MS + 3_600_000, START_MS]))
     assert piece.at == START_MS / 1000

@@ -15,7 +15,6 @@ from service.delivery.partition import Output
 from service.delivery.recovery import Plan
 from service.delivery.rereading import Found
 from service.delivery.said import Mark
-from service.delivery.span import ALL
 from service.kind import Stream
 from tests.clock import Clock
 from tests.service.delivery.doors import make_metrics
@@ -51,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def make(asked: list[Request]) -> Assignment:
-    assignment = Assignment(lambda _: Stream(), "", ALL, Hearing(), asked.append, make_metrics())
+    assignment = Assignment(lambda _: Stream(), "", Hearing(), asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     return assignment
 
@@ -158,7 +157,7 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
 def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives() -> None:
     asked: list[Request] = []
     hearing = Hearing()
-    assignment = Assignment(lambda _: Stream(), "", ALL, hearing, asked.append, make_metrics())
+    assignment = Assignment(lambda _: Stream(), "", hearing, asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     state = SimpleNamespace(position=SimpleNamespace(offset=50))
     assignment.consumer._subscription = SimpleNamespace(assignment={SOURCE: state})

@@ -4,7 +4,7 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.snapshot import Snapshot, encode
-from service.delivery.recovery import Labels, Place, Plan, plan
+from service.delivery.recovery import NO_END, Labels, Place, Plan, plan
 
 RULES = "lateness_slots=4"
 SNAPSHOT = Snapshot(40, "activities", 2, 8, labels_from=17, rules=RULES)
@@ -19,11 +19,25 @@ def test_without_a_commit_the_log_is_read_from_its_start_and_labels_since_the_ti
     assert found == Plan(position=3, rewind_to=3, labels=Labels(since_offset=3))
 
 
-@pytest.mark.parametrize(("log_start", "begins"), [(0, 7), (9, 9)])
-@pytest.mark.parametrize("committed", [None, (95, "")])
-def test_nothing_before_what_is_wanted_is_read(log_start: int, begins: int, committed: tuple[int, str] | None) -> None:
-    found = plan(replace(PLACE, committed=committed, log_start=log_start, first=7))
-    assert (found.position, found.rewind_to, found.labels) == (begins, begins, Labels(since_offset=begins))
+def test_a_bounded_partition_is_read_up_to_where_its_commit_says() -> None:
+    committed = (50, encode(Snapshot(40, "activities", 2, 8, labels_from=17, rules=RULES, end=70)))
+    bounded = replace(PLACE, committed=committed, bounded=True)
+    assert plan(bounded) == Plan(position=50, rewind_to=40, labels=Labels(offset=17), end=70)
+    assert plan(replace(bounded, bounded=False)).end == NO_END
+
+
+def test_what_is_open_at_the_end_is_closed_by_who_knows_its_labels() -> None:
+    still_open = (70, encode(Snapshot(60, "activities", 2, 8, labels_from=17, rules=RULES, end=70)))
+    closed = (70, encode(Snapshot(70, "activities", 2, 8, labels_from=17, rules=RULES, end=70)))
+    assert plan(replace(PLACE, committed=still_open, bounded=True)).labels == Labels(offset=17)
+    assert plan(replace(PLACE, committed=closed, bounded=True)).labels is None
+
+
+@pytest.mark.parametrize("committed", [None, (50, ""), (50, "hello"), (50, encode(SNAPSHOT)), (50, '{"rewind_to":4}')])
+def test_of_a_bounded_partition_whose_end_nobody_told_nothing_is_read(committed: tuple[int, str] | None) -> None:
+    """One that was added since, say: to read it all would never end."""
+    found = plan(replace(PLACE, committed=committed, bounded=True))
+    assert (found.end, found.labels) == (0, None)
 
 
 def test_a_snapshot_rewinds_to_the_oldest_open_reading_and_reads_labels_from_where_it_says() -> None:

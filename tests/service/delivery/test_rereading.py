@@ -119,7 +119,7 @@ def running(
         opened()
         return reader
 
-    thread = Rereading(KIND, lambda _: 0, open_reader, wanted, let_go, make_metrics())  # type: ignore[arg-type]
+    thread = Rereading(KIND, open_reader, wanted, let_go, make_metrics())  # type: ignore[arg-type]
     thread.start()
     try:
         yield thread
