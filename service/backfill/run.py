@@ -58,9 +58,9 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
     outputs = count_partitions(servers, topics.output_topic) or partitions
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"group_id": group})})
     registry, started = CollectorRegistry(), time.monotonic()
-    with admin_client(servers) as admin:
+    with exit_on_sigterm(status=1), admin_client(servers) as admin:
         ends = begin(admin, group, kind, stretch, partitions, outputs, others)
-        with _display(console, settings.log_format) as show, exit_on_sigterm(status=1):
+        with _display(console, settings.log_format) as show:
             watch = _run(settings, kind, folder, registry, lambda stop: Watch(admin, group, ends, others, show, stop))
         console.print(_summary(registry, kind.name, time.monotonic() - started))
         if watch.error is not None:

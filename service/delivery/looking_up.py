@@ -4,12 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kafka.errors import UnknownTopicOrPartitionError
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.labels_reader import LabelsReader
 from service.delivery.partition import Output
-from service.delivery.recovery import Labels, Place, Plan, plan
+from service.delivery.recovery import NO_END, Labels, Place, Plan, plan
 from service.delivery.said import Identity, Mark
 from service.settings import KindSettings
 
@@ -88,6 +88,8 @@ def look_up(
     own = TopicPartition(topic, source.partition % outputs)
     at = None if committed is None else (committed.offset, committed.metadata)
     planned = plan(Place(at, start, end, own, outputs, rules, bounded))
+    if bounded and planned.end == NO_END:  # a partition that was added since, or Kafka doesn't know yet
+        raise KafkaError("no commit says where it ends")
     # The end is asked for after the commit was read: labels that the commit relies on are before it.
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:

@@ -67,15 +67,15 @@ def plan(place: Place) -> Plan:
 
 
 def _end(place: Place) -> int:
-    """Return where a bounded partition ends; one of which no commit tells is none of this group's business."""
+    """Return where the commit says that a bounded partition ends; NO_END where it says nothing."""
     if place.committed is None:
-        return 0
+        return NO_END
     position, metadata = place.committed
     try:
         found = snapshot.decode(metadata, position)
     except snapshot.SnapshotError:
-        return 0
-    return found.end if isinstance(found, snapshot.Snapshot) and isinstance(found.end, int) else 0
+        return NO_END
+    return found.end if isinstance(found, snapshot.Snapshot) and isinstance(found.end, int) else NO_END
 
 
 def _plan(place: Place) -> Plan:

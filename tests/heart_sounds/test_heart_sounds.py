@@ -175,7 +175,7 @@ def test_three_more_edits_ship_it_with_the_others(tmp_path: Path) -> None:
     worker.write_text(before.replace("KindSettings, ServiceSettings, Topic", "HeartSettings, ServiceSettings") + after)
     add(settings, "class TopicSettings", moved)
     field = "    heart: HeartSettings = Field(default_factory=HeartSettings)"
-    add(settings, "\n\nclass ServiceSettings", f"{field}\n")
+    add(settings, "\n\nclass WorkerSettings", f"{field}\n")
     together = program / "service/commands/worker_all.py"
     add(together, "from service.run", "from service.heart_worker import heart_kind\n")
     add(together, "])", ", heart_kind(options.heart)")

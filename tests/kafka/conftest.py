@@ -67,7 +67,11 @@ def stage(broker: Broker, topic: Callable[..., str], bundle: Path, tmp_path: Pat
         dead_letters: dict[str, str] | None = None,
         **settings: str,
     ) -> Stage:
-        names = topic(partitions), topic(output_partitions or partitions), topic(1, **dead_letters or {})
+        names = (
+            topic(partitions, retention_ms="-1"),
+            topic(output_partitions or partitions),
+            topic(1, **dead_letters or {}),
+        )
         flags = {
             "--kafka.bootstrap-servers": broker.bootstrap_servers,
             "--kafka.group-id": f"group-{names[0]}",

@@ -114,12 +114,14 @@ def running(
     wanted: Callable[[Request], bool] = lambda _: True,
     let_go: Callable[[set[TopicPartition]], bool] = lambda _: True,
     opened: Callable[[], None] = lambda: None,
+    *,
+    bounded: bool = False,
 ) -> Iterator[Rereading]:
     def open_reader() -> FakeReader:
         opened()
         return reader
 
-    thread = Rereading(KIND, open_reader, wanted, let_go, make_metrics())  # type: ignore[arg-type]
+    thread = Rereading(KIND, open_reader, wanted, let_go, make_metrics(), bounded=bounded)  # type: ignore[arg-type]
     thread.start()
     try:
         yield thread
@@ -324,3 +326,16 @@ def test_after_an_operators_reset_dead_letters_are_written_again_like_labels() -
         ask(thread)
         [found] = answers(thread)
     assert found.reported == set()
+
+
+def test_a_bounded_partition_waits_for_a_commit_that_says_where_it_ends() -> None:
+    """Read without, it would never end; taken for ended, its records would have no labels."""
+    reader = FakeReader()
+    reader.commit(0, 50, labels_from=0)
+    with running(reader, bounded=True) as thread:
+        ask(thread)
+        time.sleep(0.1)
+        assert not thread.found
+        reader.commit(0, 50, labels_from=0, end=70)
+        (found,) = answers(thread)
+    assert found.plan.end == 70
