@@ -54,7 +54,7 @@ def backfill_saying(stage: Stage, *flags: str) -> list[str]:
 
 def groups_of(stage: Stage) -> list[str]:
     with admin_client(stage.broker.bootstrap_servers) as admin:
-        found = [group["group_id"] for group in admin.list_groups()]
+        found = [group["group_id"] for group in ask_of_groups(admin.list_groups)]
     return [group for group in found if group.startswith(f"group-{stage.input}-backfill-")]
 
 
