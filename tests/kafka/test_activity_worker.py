@@ -319,7 +319,7 @@ def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines
             one = {"num_partitions": 1, "replication_factor": 1}
             admin.create_topics({"in": one, "out": one, "dead": one}, wait_for_metadata=True)
         flags = ["--kafka.bootstrap-servers", own.bootstrap_servers, "--activity.bundle", str(bundle)]
-        flags += ["--inference.precision", "float32"]
+        flags += ["--inference.precision", "float32", "--kafka.session-timeout-s", "3"]
         flags += ["--activity.input-topic", "in", "--activity.output-topic", "out", "--activity.dead-letter-topic"]
         here = Stage(own, "in", "out", "dead", [*flags, "dead"], tmp_path / "worker.log", bundle)
         with running_worker(here.log, *here.flags) as worker:
@@ -327,9 +327,8 @@ def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines
             here.labels(6)
             own.stop()
             worker.wait_to_say("no answer from Kafka at ")
-            worker.wait_for(
-                "stridecast_kafka_silence_seconds", 15
-            )  # beyond a session: kafka-python looks for the group
+            # Beyond a session: kafka-python looks for the group.
+            worker.wait_for("stridecast_kafka_silence_seconds", 7)
             assert worker.metric("stridecast_ready") == 1
             own.start()
             worker.wait_to_say("Kafka answers again, after ")
