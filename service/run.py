@@ -56,7 +56,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
     health, registry = http.Health(), _registry()
-    with _listening(settings.http, registry, health), exit_on_sigterm(), open_core(settings.inference) as core:
+    with _listening(settings.http, registry, health), exit_on_sigterm() as told, open_core(settings.inference) as core:
         families = Families(registry)
         with ExitStack() as opened:
             workers, swaps = [], []
@@ -66,7 +66,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 workers.append(worker)
                 swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
-        with stop_on_signals() as stop, _swapping(swaps), settled_memory():
+        with stop_on_signals(told) as stop, _swapping(swaps), settled_memory():
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
@@ -214,23 +214,28 @@ def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http
 
 
 @contextmanager
-def exit_on_sigterm(status: int = 0) -> Iterator[None]:
-    """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker."""
+def exit_on_sigterm(status: int = 0) -> Iterator[threading.Event]:
+    """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker.
+
+    Gives an event that tells whether it came, for what is raised in a destructor, say, ends nothing.
+    """
+    came = threading.Event()
 
     def exit_cleanly(*_: object) -> NoReturn:
+        came.set()
         raise SystemExit(status)
 
     previous = signal.signal(signal.SIGTERM, exit_cleanly)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM or SIGINT sets."""
-    stop = threading.Event()
+def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
+    """Give an event that SIGTERM or SIGINT sets; it may have been set before."""
+    stop = stop or threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop

@@ -25,37 +25,42 @@ class Others:
 
         Raises KafkaError for what Kafka refuses.
         """
+        if not ends:
+            return
         try:
             found = ask_of_groups(lambda: admin.list_group_offsets({self.group: list(ends)})[self.group])
             commits: dict[TopicPartition, OffsetAndMetadata] = {s: at for s, at in found.items() if at.offset >= 0}
-            unsaid = not commits and self._are_there(admin, next(iter(ends)).topic)
+            held = set[int]() if len(commits) == len(ends) else self._held(admin, next(iter(ends)).topic)
         except GroupAuthorizationFailedError as error:
             raise WorkerError(
                 f"this user may not see how far the workers of group {self.group} are, whose labels would be said "
                 "twice: the ACL DESCRIBE on it is missing"
             ) from error
-        if unsaid:
-            raise WorkerError(
-                f"workers of group {self.group} are there and have committed nothing yet: try again when they have"
-            )
-        for source, commit in sorted(commits.items()):
-            settled = self._settled(commit)
-            if settled < ends[source]:
+        for source, end in sorted(ends.items()):
+            if source in commits:
+                self._refuse_unsettled(source, commits[source], end)
+            elif source.partition in held:
                 raise WorkerError(
-                    f"workers of group {self.group} label {source.topic}[{source.partition}] from offset {settled:,} "
-                    f"on, into {self.output_topic} for all that is known, and this would label it up to "
-                    f"{ends[source]:,}: choose an earlier --until, or a topic of its own for these labels"
+                    f"a worker of group {self.group} holds {source.topic}[{source.partition}] and has committed "
+                    "nothing yet: try again when it has"
                 )
 
-    def _settled(self, commit: OffsetAndMetadata) -> int:
-        """Return the record before which they have nothing more to label in this output."""
+    def _refuse_unsettled(self, source: TopicPartition, commit: OffsetAndMetadata, end: int) -> None:
         try:
             said = snapshot.decode(commit.metadata, commit.offset)
-        except snapshot.SnapshotError:
-            return int(commit.offset)
+        except snapshot.SnapshotError:  # an operator reset it: nothing is open, and nobody says where labels go
+            said = None
+        known = isinstance(said, snapshot.Snapshot)
         if isinstance(said, snapshot.Snapshot) and said.topic != self.output_topic:
-            return 2**63 - 1
-        return said.rewind_to
+            return
+        settled = commit.offset if said is None else said.rewind_to
+        if settled < end:
+            raise WorkerError(
+                f"workers of group {self.group} label {source.topic}[{source.partition}] from offset {settled:,} on, "
+                f"into {self.output_topic}{'' if known else ' for all that is known'}, and this would label it up to "
+                f"{end:,}: choose an earlier --until, or a topic of its own for these labels"
+            )
 
-    def _are_there(self, admin: KafkaAdminClient, topic: str) -> bool:
-        return any(held_by(member, topic) for member in describe(admin, self.group)["members"])
+    def _held(self, admin: KafkaAdminClient, topic: str) -> set[int]:
+        """Return the partitions that they hold."""
+        return set[int]().union(*(held_by(member, topic) for member in describe(admin, self.group)["members"]))

@@ -52,16 +52,17 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
     partitions = count_partitions(servers, topics.input_topic)
     if partitions is None:
         raise WorkerError(f"Kafka at {servers} has no topic {topics.input_topic}: there is nothing to label")
-    for state in ensure_topics(servers, specs([topics], partitions)):
+    _, output, _ = states = ensure_topics(servers, specs([topics], partitions))
+    for state in states:
         if state.created:
             console.print(str(state))
-    outputs = count_partitions(servers, topics.output_topic) or partitions
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"group_id": group})})
     registry, started = CollectorRegistry(), time.monotonic()
-    with exit_on_sigterm(status=1), admin_client(servers) as admin:
-        ends = begin(admin, group, kind, stretch, partitions, outputs, others)
+    with exit_on_sigterm(status=1) as told, admin_client(servers) as admin:
+        ends = begin(admin, group, kind, stretch, partitions, output.partitions or partitions, others)
         with _display(console, settings.log_format) as show:
-            watch = _run(settings, kind, folder, registry, lambda stop: Watch(admin, group, ends, others, show, stop))
+            watch = Watch(admin, group, ends, others, show, told)
+            _run(settings, kind, folder, registry, watch, told)
         console.print(_summary(registry, kind.name, time.monotonic() - started))
         if watch.error is not None:
             raise watch.error
@@ -77,22 +78,21 @@ def _run(
     kind: Kind,
     folder: Path,
     registry: CollectorRegistry,
-    watch_with: Callable[[threading.Event], Watch],
-) -> Watch:
+    watch: Watch,
+    stop: threading.Event,
+) -> None:
     """Work until all is done, a signal comes, or something stands in the way."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
     with open_core(settings.inference) as core:
         worker, _ = open_worker(kind, settings, folder, core, Families(registry), bounded=True)
-        with stop_on_signals() as stop, settled_memory():
-            watch = watch_with(stop)
+        with stop_on_signals(stop), settled_memory():
             watch.start()
             try:
                 run_together([worker], stop)
             finally:
                 stop.set()
                 watch.join()
-    return watch
 
 
 def _forget(admin: KafkaAdminClient, group: str) -> None:

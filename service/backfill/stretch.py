@@ -6,6 +6,7 @@ that ended elsewhere would close windows of which more readings come.
 
 import datetime
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,14 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
 from service.backfill.others import Others
+from service.delivery.recovery import told_end
 from service.kind import Kind, WorkerError
 from service.settings import KindSettings
 from service.topics import ask_of_groups
+
+# A member that died is in its group for a session's time.
+SETTLE_WITHIN_S = 60.0
+RETRY_S = 0.5
 
 Commits = Mapping[TopicPartition, OffsetAndMetadata]
 
@@ -33,8 +39,9 @@ class Stretch:
 
 def group_of(base: str, settings: KindSettings, bundle_digest: str, stretch: Stretch) -> str:
     """Name the group of a backfill: whoever does the very same shares its partitions, or goes on with it later."""
-    what = f"{settings.model_dump_json(exclude={'keep'})} {bundle_digest} {stretch.since} {stretch.until}"
-    return f"{base}-backfill-{settings.output_topic}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    what = settings.model_dump_json(exclude={"keep", "bundle"})  # a bundle's folder may be mounted anywhere
+    named = f"{what} {bundle_digest} {stretch.since} {stretch.until}"
+    return f"{base}-backfill-{settings.output_topic}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
 
 
 def begin(
@@ -45,15 +52,20 @@ def begin(
     Raises WorkerError where other workers have the same to label, KafkaError for what Kafka refuses.
     """
     sources = [TopicPartition(kind.settings.input_topic, number) for number in range(partitions)]
-    commits = commits_of(admin, group, sources)
-    if not any(ends_at(at) and not is_done(at) for at in commits.values()):
+    deadline = time.monotonic() + SETTLE_WITHIN_S
+    while True:
+        commits = commits_of(admin, group, sources)
+        ends = {source: told_by(group, source, at) for source, at in commits.items() if at.offset >= 0}
+        if not all(is_done(commits[source], end) for source, end in ends.items()):
+            others.refuse(admin, ends)
+            return ends
         firsts, ends = _locate(admin, sources, stretch)
-        others.refuse(admin, ends)
-        _settle(admin, group, {source: _first_commit(kind, source, firsts, ends, outputs) for source in sources})
-        commits = commits_of(admin, group, sources)  # somebody else may have been first
-    ends = {source: ends_at(at) for source, at in commits.items()}
-    others.refuse(admin, ends)
-    return ends
+        others.refuse(admin, {source: end for source, end in ends.items() if firsts[source] < end})
+        if _settle(admin, group, {source: _first_commit(kind, source, firsts, ends, outputs) for source in sources}):
+            return ends
+        if time.monotonic() > deadline:
+            raise WorkerError(f"group {group} has done the same before, and somebody is still in it: try again")
+        time.sleep(RETRY_S)
 
 
 def commits_of(admin: KafkaAdminClient, group: str, sources: Sequence[TopicPartition]) -> Commits:
@@ -62,23 +74,20 @@ def commits_of(admin: KafkaAdminClient, group: str, sources: Sequence[TopicParti
     return found
 
 
-def ends_at(commit: OffsetAndMetadata) -> int:
-    """Return where the commit of a backfill says that its partition ends; 0 where it says nothing."""
-    said = _snapshot(commit)
-    return said.end if isinstance(said, snapshot.Snapshot) and isinstance(said.end, int) else 0
+def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:
+    """Return where a commit says that its partition ends; raises WorkerError where it doesn't."""
+    end = told_end(commit.offset, commit.metadata)
+    if end is None:
+        raise WorkerError(
+            f"the commit of group {group} for {source.topic}[{source.partition}] was reset, or is none of a backfill: "
+            "delete the group (kafka-consumer-groups.sh --delete), to begin anew"
+        )
+    return end
 
 
-def is_done(commit: OffsetAndMetadata) -> bool:
+def is_done(commit: OffsetAndMetadata, end: int) -> bool:
     """Tell whether all before the end has been labelled, and nothing is open there; who dies before leaves it open."""
-    end, said = ends_at(commit), _snapshot(commit)
-    return commit.offset >= end and (said is None or said.rewind_to >= end)
-
-
-def _snapshot(commit: OffsetAndMetadata) -> snapshot.Snapshot | snapshot.Foreign | None:
-    try:
-        return snapshot.decode(commit.metadata, commit.offset)
-    except snapshot.SnapshotError:
-        return None
+    return commit.offset >= end and snapshot.decode(commit.metadata, commit.offset).rewind_to >= end
 
 
 def _locate(
@@ -126,9 +135,11 @@ def _first_commit(
     return OffsetAndMetadata(firsts[source], snapshot.encode(first), -1)
 
 
-def _settle(admin: KafkaAdminClient, group: str, commits: Commits) -> None:
-    """Commit for a group that is empty; one that isn't has been settled by those who are in it."""
+def _settle(admin: KafkaAdminClient, group: str, commits: Commits) -> bool:
+    """Commit for a group that is empty; tell whether it was, and Kafka could."""
     answers = ask_of_groups(lambda: admin.alter_group_offsets(group, dict(commits)))
-    for source, error in answers.items():
-        if error is not NoError and error is not UnknownMemberIdError:
-            raise WorkerError(f"can't begin with {source.topic}[{source.partition}] in group {group}: {error.__name__}")
+    errors = {error for error in answers.values() if error is not NoError}
+    for error in errors:
+        if not error.retriable and error is not UnknownMemberIdError:
+            raise error(f"can't commit for group {group}")
+    return not errors

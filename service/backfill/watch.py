@@ -11,7 +11,7 @@ from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
 from service.backfill.others import Others
-from service.backfill.stretch import Commits, commits_of, is_done
+from service.backfill.stretch import Commits, commits_of, is_done, told_by
 from service.kind import WorkerError
 
 LOOK_S = 0.25
@@ -72,9 +72,14 @@ class Watch(threading.Thread):
         commits = commits_of(self._admin, self._group, list(self._ends))
         gone = sorted(source for source, at in commits.items() if at.offset < 0)
         if gone:
-            raise WorkerError(f"group {self._group} has lost its commits of {gone[0].topic}: has that been deleted?")
+            self._look_around()  # with the topic its commits go
+            if len(gone) < len(self._ends):
+                raise WorkerError(f"group {self._group} has lost its commit of {gone[0].topic}[{gone[0].partition}]")
+            self.complete = True  # whoever ended it deleted the group before this process was in it
+            return
+        ends = {source: told_by(self._group, source, at) for source, at in commits.items()}
         self._show(self._progressed(commits))
-        if all(map(is_done, commits.values())):
+        if all(is_done(commits[source], end) for source, end in ends.items()):
             self.complete = True
         elif time.monotonic() - self._looked_around >= LOOK_AROUND_S:
             self._looked_around = time.monotonic()
@@ -94,5 +99,5 @@ class Watch(threading.Thread):
     def _progressed(self, commits: Commits) -> Progressed:
         at = {source: min(int(commits[source].offset), end) for source, end in self._ends.items()}
         self._firsts = self._firsts or at
-        done = sum(at.values()) - sum(self._firsts.values())
-        return Progressed(done, done + sum(self._ends.values()) - sum(at.values()), time.monotonic() - self._began)
+        first = sum(self._firsts.values())
+        return Progressed(sum(at.values()) - first, sum(self._ends.values()) - first, time.monotonic() - self._began)

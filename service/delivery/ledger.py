@@ -124,10 +124,12 @@ class Ledger:
         """Note that a snapshot has been committed."""
         with self._lock:
             self._committed = point
+            waits = any(sealed == point for _, sealed in self._sealed)  # else a better one has taken its place
             while self._sealed and self._sealed[0][1].position <= point.position and not self._sealed[0][0].owed:
-                if self._sealed[0][1] != point and self._sealed[0][1].position == point.position:
+                if not waits and self._sealed[0][1].position == point.position:
                     break  # taken since at the same position: it is still to be committed
-                self._sealed.popleft()
+                if self._sealed.popleft()[1] == point:
+                    break
 
     @property
     def letter_bytes(self) -> int:

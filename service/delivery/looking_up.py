@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 # A dead letter has its record's timestamp: how much older than a record before it another one may say that it is.
 LETTER_SKEW_MS = 60_000
+# How much older a label may be than its record says that it is, where others have said it: brokers refuse records that
+# are from farther ahead (message.timestamp.after.max.ms).
+LABEL_SKEW_MS = 3_600_000
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +97,7 @@ def look_up(
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:
         labels = None  # no record yet, so no label of one
-    positions, ends = _ranges(reader, source, labels, own, outputs)
+    positions, ends = _ranges(reader, source, labels, own, outputs, LABEL_SKEW_MS if bounded else 0)
     own_end = ends[own] if own in ends else reader.bounds([own], committed=False)[own][1]
     if planned.labels is not None and planned.position < end:
         letters = _letter_ranges(reader, source, planned.position, settings.dead_letter_topic)
@@ -107,7 +110,7 @@ def look_up(
 
 
 def _ranges(
-    reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int
+    reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int, skew_ms: int
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return from where and up to where to read partitions of the output."""
     if labels is None:
@@ -125,7 +128,7 @@ def _ranges(
     timestamp = reader.time_of(source, labels.since_offset)
     if timestamp is None:  # there is no record yet, so no label of one
         return {}, {}
-    found = reader.offsets_at(partitions, timestamp)
+    found = reader.offsets_at(partitions, timestamp - skew_ms)
     return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
 
 

@@ -62,20 +62,18 @@ def plan(place: Place) -> Plan:
     found = _plan(place)
     if not place.bounded:
         return found
-    end = _end(place)
+    told = None if place.committed is None else told_end(*place.committed)
+    end = NO_END if told is None else told
     return replace(found, end=end, labels=found.labels if found.rewind_to < end else None)
 
 
-def _end(place: Place) -> int:
-    """Return where the commit says that a bounded partition ends; NO_END where it says nothing."""
-    if place.committed is None:
-        return NO_END
-    position, metadata = place.committed
+def told_end(position: int, metadata: str) -> int | None:
+    """Return where a commit says that its partition ends; None where it says nothing of that."""
     try:
         found = snapshot.decode(metadata, position)
     except snapshot.SnapshotError:
-        return NO_END
-    return found.end if isinstance(found, snapshot.Snapshot) and isinstance(found.end, int) else NO_END
+        return None
+    return found.end if isinstance(found, snapshot.Snapshot) and isinstance(found.end, int) else None
 
 
 def _plan(place: Place) -> Plan:
@@ -88,8 +86,9 @@ def _plan(place: Place) -> Plan:
             f"{place.log_end}: records expired, the log was cut off, or the topic was made anew; reading from the "
             "earliest record"
         )
-        # Of a log that was cut off, much has been labelled; of records that took the place of expired ones, nothing.
-        labels = Labels(since_offset=place.log_start) if position > place.log_end else None
+        # Of a log that was cut off, much has been labelled; of what took the place of expired records, nothing, unless
+        # others have labelled it.
+        labels = Labels(since_offset=place.log_start) if position > place.log_end or place.bounded else None
         return Plan(place.log_start, place.log_start, labels, warnings=(warning,))
     if not metadata:  # an operator reset the group
         return Plan(position, position, None)

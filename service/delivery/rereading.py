@@ -139,8 +139,13 @@ class Rereading(threading.Thread):
     def _begin(self, reader: LabelsReader) -> None:
         """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
         commits = self._read_commits(reader)
-        if commits:
-            reader.look_at_topics()  # once for all: what is known may be minutes old, and some have been added
+        try:
+            if commits:
+                reader.look_at_topics()  # once for all: what is known may be minutes old, and some have been added
+        except KafkaError as error:
+            for request in commits:
+                self._put_off(request, error)
+            return
         kind = self._kind
         for request, committed in commits.items():
             try:

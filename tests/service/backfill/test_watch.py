@@ -102,10 +102,19 @@ def test_what_kafka_refuses_for_good_ends_it() -> None:
     assert watched(FakeAdmin(UNDER_WAY, error)).error is error
 
 
-def test_commits_that_are_gone_end_it() -> None:
+def test_a_commit_that_is_gone_or_was_reset_ends_it() -> None:
     found = watched(FakeAdmin(UNDER_WAY, {**UNDER_WAY, FIRST: NOTHING}))
     assert isinstance(found.error, WorkerError)
-    assert "has lost its commits of accelerometer" in str(found.error)
+    assert "has lost its commit of accelerometer[0]" in str(found.error)
+    found = watched(FakeAdmin(UNDER_WAY, {**UNDER_WAY, FIRST: OffsetAndMetadata(50, "", -1)}))
+    assert f"the commit of group {GROUP} for accelerometer[0] was reset" in str(found.error)
+
+
+def test_where_another_process_has_ended_it_and_deleted_the_group_it_is_through() -> None:
+    assert watched(FakeAdmin(dict.fromkeys(ENDS, NOTHING))).complete
+    admin = FakeAdmin(dict.fromkeys(ENDS, NOTHING))
+    admin.log_end = 0  # the topic was made anew, and its commits went with the old one
+    assert "accelerometer[0] ends at 0, and went on to 50 before" in str(watched(admin).error)
 
 
 def test_a_log_that_was_cut_off_ends_it() -> None:
@@ -128,13 +137,16 @@ def test_workers_that_have_settled_it_or_write_elsewhere_do_not(theirs: OffsetAn
     assert watched(admin).complete
 
 
-def test_workers_that_have_just_joined_end_it_and_those_of_another_topic_do_not() -> None:
-    def member(topic: str) -> dict[str, Any]:
-        return {"member_assignment": {"assigned_partitions": [{"topic": topic, "partitions": [0]}]}}
+def test_a_worker_that_has_just_come_ends_it_and_one_of_another_topic_does_not() -> None:
+    def member(topic: str, partition: int = 0) -> dict[str, Any]:
+        return {"member_assignment": {"assigned_partitions": [{"topic": topic, "partitions": [partition]}]}}
 
     admin = FakeAdmin(UNDER_WAY, UNDER_WAY, DONE)
     admin.members = [member("texts"), {"member_assignment": None}]
     assert watched(admin).complete
     admin = FakeAdmin(UNDER_WAY)
     admin.members = [member("accelerometer")]
-    assert "have committed nothing yet" in str(watched(admin).error)
+    assert "holds accelerometer[0] and has committed nothing yet" in str(watched(admin).error)
+    admin.members = [member("accelerometer", 1)]
+    admin.workers = {FIRST: commit(60), SECOND: NOTHING}
+    assert "holds accelerometer[1] and has committed nothing yet" in str(watched(admin).error)

@@ -81,6 +81,20 @@ def test_a_snapshot_taken_at_the_same_position_after_a_silence_outlives_the_comm
     assert ledger.committable() == point(10, 10)
 
 
+def test_two_snapshots_at_one_position_are_both_settled_by_the_commit_of_the_later() -> None:
+    """The earlier one would have waited for a commit that nobody makes, and a worker that stops for its whole grace."""
+    ledger = Ledger()
+    first = ledger.promise(1)
+    ledger.seal(point(10, 4))
+    second = ledger.promise(1)
+    ledger.seal(point(10, 10))
+    ledger.acknowledge(first)
+    ledger.acknowledge(second)
+    assert ledger.committable() == point(10, 10)
+    ledger.commit(point(10, 10))
+    assert ledger.settled
+
+
 def test_an_abort_takes_back_acknowledgements_also_for_snapshots_taken_since() -> None:
     ledger = Ledger()
     segment = ledger.promise(1)

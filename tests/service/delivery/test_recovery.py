@@ -33,6 +33,13 @@ def test_what_is_open_at_the_end_is_closed_by_who_knows_its_labels() -> None:
     assert plan(replace(PLACE, committed=closed, bounded=True)).labels is None
 
 
+def test_labels_of_a_bounded_partition_whose_records_expired_are_read_back_all_the_same() -> None:
+    """Others have labelled what is left."""
+    committed = (50, encode(Snapshot(40, "activities", 2, 8, labels_from=17, rules=RULES, end=80)))
+    found = plan(replace(PLACE, committed=committed, log_start=60, bounded=True))
+    assert (found.position, found.labels, found.end) == (60, Labels(since_offset=60), 80)
+
+
 @pytest.mark.parametrize("committed", [None, (50, ""), (50, "hello"), (50, encode(SNAPSHOT)), (50, '{"rewind_to":4}')])
 def test_other_commits_say_of_no_bounded_partition_where_it_ends(committed: tuple[int, str] | None) -> None:
     assert plan(replace(PLACE, committed=committed, bounded=True)).end == NO_END

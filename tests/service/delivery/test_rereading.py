@@ -51,6 +51,7 @@ class FakeReader:
         self.end = 0
         self.since: int | None = 0  # the label that is as late as any record
         self.asked: list[str] = []
+        self.topics_fail = 0
         self.at: dict[TopicPartition, int] = {}
         self.polled: Callable[[], None] = lambda: None
 
@@ -77,6 +78,9 @@ class FakeReader:
 
     def look_at_topics(self) -> None:
         self.asked.append("topics")
+        if self.topics_fail:
+            self.topics_fail -= 1
+            raise KafkaTimeoutError
 
     def partitions_of(self, topic: str) -> int:
         return 1
@@ -339,3 +343,13 @@ def test_a_bounded_partition_waits_for_a_commit_that_says_where_it_ends() -> Non
         reader.commit(0, 50, labels_from=0, end=70)
         (found,) = answers(thread)
     assert found.plan.end == 70
+
+
+def test_while_topics_cannot_be_looked_at_newcomers_wait_and_the_others_are_read_on() -> None:
+    reader = FakeReader()
+    reader.topics_fail = 3
+    with running(reader) as thread:
+        ask(thread)
+        answers(thread)
+        assert reader.asked.count("topics") == 4
+        assert reader.asked.count("commit of 0") == 4
