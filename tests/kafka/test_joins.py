@@ -159,4 +159,4 @@ def test_a_member_reads_on_while_a_join_waits_for_another(broker: Broker, topic:
     finally:
         for consumer in (reading, silent, newcomer):
             if consumer is not None:
-                consumer.close(autocommit=False)
+                consumer.close(autocommit=False, timeout_ms=1000)  # a join is under way, and would be waited for
