@@ -1,5 +1,6 @@
 """The worker's HTTP port: /metrics for Prometheus, /livez and /readyz for an orchestrator, / for people."""
 
+import functools
 import http.server
 import logging
 import socketserver
@@ -82,5 +83,7 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
         raise HttpError(
             f"can't listen on {host}:{port}: {error.strerror or error}; http.port 0 takes a free one"
         ) from None
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    # How often it looks whether it is to end: the process waits for it.
+    serve = functools.partial(server.serve_forever, poll_interval=0.1)
+    threading.Thread(target=serve, name="http", daemon=True).start()
     return server
