@@ -56,8 +56,8 @@ def begin(
     while True:
         commits = commits_of(admin, group, sources)
         ends = {source: told_by(group, source, at) for source, at in commits.items() if at.offset >= 0}
-        if not all(is_done(commits[source], end) for source, end in ends.items()):
-            others.refuse(admin, ends)
+        if left := still_to_do(commits, ends):
+            others.refuse(admin, left)
             return ends
         firsts, ends = _locate(admin, sources, stretch)
         others.refuse(admin, {source: end for source, end in ends.items() if firsts[source] < end})
@@ -83,6 +83,11 @@ def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> in
             "delete the group (kafka-consumer-groups.sh --delete), to begin anew"
         )
     return end
+
+
+def still_to_do(commits: Commits, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Return the partitions, with their ends, that are not done."""
+    return {source: end for source, end in ends.items() if not is_done(commits[source], end)}
 
 
 def is_done(commit: OffsetAndMetadata, end: int) -> bool:

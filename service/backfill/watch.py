@@ -11,7 +11,7 @@ from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
 from service.backfill.others import Others
-from service.backfill.stretch import Commits, commits_of, is_done, told_by
+from service.backfill.stretch import Commits, commits_of, still_to_do, told_by
 from service.kind import WorkerError
 
 LOOK_S = 0.25
@@ -72,22 +72,22 @@ class Watch(threading.Thread):
         commits = commits_of(self._admin, self._group, list(self._ends))
         gone = sorted(source for source, at in commits.items() if at.offset < 0)
         if gone:
-            self._look_around()  # with the topic its commits go
+            self._look_around({})  # with the topic its commits go
             if len(gone) < len(self._ends):
                 raise WorkerError(f"group {self._group} has lost its commit of {gone[0].topic}[{gone[0].partition}]")
             self.complete = True  # whoever ended it deleted the group before this process was in it
             return
         ends = {source: told_by(self._group, source, at) for source, at in commits.items()}
         self._show(self._progressed(commits))
-        if all(is_done(commits[source], end) for source, end in ends.items()):
-            self.complete = True
-        elif time.monotonic() - self._looked_around >= LOOK_AROUND_S:
+        left = still_to_do(commits, ends)
+        self.complete = not left
+        if left and time.monotonic() - self._looked_around >= LOOK_AROUND_S:
             self._looked_around = time.monotonic()
-            self._look_around()
+            self._look_around(left)
 
-    def _look_around(self) -> None:
-        """Raise WorkerError where the log is no longer there, or others label the same."""
-        self._others.refuse(self._admin, self._ends)
+    def _look_around(self, left: Mapping[TopicPartition, int]) -> None:
+        """Raise WorkerError where the log is no longer there, or others label what is left."""
+        self._others.refuse(self._admin, left)
         log_ends = self._admin.list_partition_offsets(dict.fromkeys(self._ends, OffsetSpec.LATEST))
         for source, end in sorted(self._ends.items()):
             if log_ends[source].offset < end:

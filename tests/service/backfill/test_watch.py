@@ -130,6 +130,13 @@ def test_workers_that_label_the_same_end_it(theirs: OffsetAndMetadata) -> None:
     assert "choose an earlier --until, or a topic of its own" in str(watched(admin).error)
 
 
+def test_workers_that_label_what_is_done_here_do_not() -> None:
+    """Of that partition nothing more is said, or there was nothing to say."""
+    admin = FakeAdmin(UNDER_WAY, UNDER_WAY, DONE)
+    admin.workers = {FIRST: commit(60), SECOND: commit(10)}
+    assert watched(admin).complete
+
+
 @pytest.mark.parametrize("theirs", [commit(60, 50), commit(50), commit(20, output="others")])
 def test_workers_that_have_settled_it_or_write_elsewhere_do_not(theirs: OffsetAndMetadata) -> None:
     admin = FakeAdmin(UNDER_WAY, UNDER_WAY, DONE)
@@ -138,8 +145,8 @@ def test_workers_that_have_settled_it_or_write_elsewhere_do_not(theirs: OffsetAn
 
 
 def test_a_worker_that_has_just_come_ends_it_and_one_of_another_topic_does_not() -> None:
-    def member(topic: str, partition: int = 0) -> dict[str, Any]:
-        return {"member_assignment": {"assigned_partitions": [{"topic": topic, "partitions": [partition]}]}}
+    def member(topic: str) -> dict[str, Any]:
+        return {"member_assignment": {"assigned_partitions": [{"topic": topic, "partitions": [0]}]}}
 
     admin = FakeAdmin(UNDER_WAY, UNDER_WAY, DONE)
     admin.members = [member("texts"), {"member_assignment": None}]
@@ -147,6 +154,5 @@ def test_a_worker_that_has_just_come_ends_it_and_one_of_another_topic_does_not()
     admin = FakeAdmin(UNDER_WAY)
     admin.members = [member("accelerometer")]
     assert "holds accelerometer[0] and has committed nothing yet" in str(watched(admin).error)
-    admin.members = [member("accelerometer", 1)]
-    admin.workers = {FIRST: commit(60), SECOND: NOTHING}
-    assert "holds accelerometer[1] and has committed nothing yet" in str(watched(admin).error)
+    admin.workers = {FIRST: NOTHING, SECOND: commit(60)}
+    assert "holds accelerometer[0] and has committed nothing yet" in str(watched(admin).error)
