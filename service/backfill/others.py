@@ -30,7 +30,7 @@ class Others:
         try:
             found = ask_of_groups(lambda: admin.list_group_offsets({self.group: list(ends)})[self.group])
             commits: dict[TopicPartition, OffsetAndMetadata] = {s: at for s, at in found.items() if at.offset >= 0}
-            held = set[int]() if len(commits) == len(ends) else self._held(admin, next(iter(ends)).topic)
+            held = self._held(admin, next(iter(ends)).topic) if ends.keys() - commits.keys() else set()
         except GroupAuthorizationFailedError as error:
             raise WorkerError(
                 f"this user may not see how far the workers of group {self.group} are, whose labels would be said "
