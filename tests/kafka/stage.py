@@ -91,6 +91,13 @@ def sample(reading: Reading) -> Message:
     return reading.device_id, json.dumps(value | {"x": reading.x, "y": reading.y, "z": reading.z}).encode(), []
 
 
+def chunk(readings: list[Reading]) -> Message:
+    """Readings of one device whose clock is clean."""
+    samples = [[reading.x, reading.y, reading.z] for reading in readings]
+    head = {"device_id": readings[0].device_id.decode(), "start": readings[0].timestamp_ms, "rate_hz": 20}
+    return readings[0].device_id, json.dumps(head | {"samples": samples}).encode(), []
+
+
 def interleave(*devices: list[Reading]) -> list[Reading]:
     return sorted(itertools.chain(*devices), key=lambda reading: reading.timestamp_ms)
 

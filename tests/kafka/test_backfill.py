@@ -20,7 +20,7 @@ from service.topics import admin_client, ask_of_groups
 from tests.inference.bundles import text_bundle
 from tests.kafka.expected import expected_windows
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send
-from tests.kafka.stage import START_MS, Message, Stage, check_labels, interleave, sample, walk
+from tests.kafka.stage import START_MS, Message, Stage, check_labels, chunk, interleave, sample, walk
 from tests.kafka.worker_process import clean_environment, running_worker
 from tests.windowing.reference import Reading, Window
 
@@ -73,15 +73,38 @@ def by_the_second(devices: list[list[Reading]]) -> list[list[Reading]]:
     return [device[start : start + 20] for start in range(0, len(devices[0]), 20) for device in devices]
 
 
-def chunk(record: list[Reading]) -> Message:
-    samples = [[reading.x, reading.y, reading.z] for reading in record]
-    head = {"device_id": record[0].device_id.decode(), "start": record[0].timestamp_ms, "rate_hz": 20}
-    return record[0].device_id, json.dumps(head | {"samples": samples}).encode(), []
-
-
 def wait_for_labels(stage: Stage, count: int) -> None:
     found = read_topic(stage.broker.bootstrap_servers, stage.output, until=lambda seen: len(seen) >= count)
     assert len(found) >= count
+
+
+def send_by_the_second(stage: Stage, readings: list[Reading]) -> None:
+    """Each second's readings get the Kafka timestamp of its end."""
+    client = producer(stage.broker.bootstrap_servers)
+    for start in range(0, len(readings), 20):
+        part = readings[start : start + 20]
+        came_ms = START_MS + 50 * round((part[0].timestamp_ms - START_MS) / 50) + 1000
+        send(client, stage.input, [sample(reading) for reading in part], partition=0, timestamp=came_ms)
+
+
+def when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(START_MS / 1000 + seconds, datetime.UTC).isoformat()
+
+
+def crowd(partition: int, devices: int) -> list[list[Reading]]:
+    """So many people that slow inference takes seconds, in records of a second each."""
+    return by_the_second(
+        [walk(f"phone-{partition}-{number}", 60, seed=number, jitter_ms=0) for number in range(devices)]
+    )
+
+
+def undisturbed(stage: Stage) -> set[tuple[bytes, int]]:
+    """The labels that a backfill gives which nobody stops, in a topic of its own."""
+    control = f"{stage.output}-control"
+    backfill(stage, "--activity.output-topic", control)
+    labels = read_labels(stage.broker.bootstrap_servers, control, 1)
+    assert len({label.identity for label in labels}) == len(labels)
+    return {label.identity for label in labels}
 
 
 def test_all_that_is_there_is_labelled_once_and_nothing_when_called_again(stage: Callable[..., Stage]) -> None:
@@ -124,19 +147,6 @@ def test_a_stretch_of_time_goes_by_the_timestamps_of_records(stage: Callable[...
     )
 
 
-def send_by_the_second(stage: Stage, readings: list[Reading]) -> None:
-    """Each second's readings get the Kafka timestamp of its end."""
-    client = producer(stage.broker.bootstrap_servers)
-    for start in range(0, len(readings), 20):
-        part = readings[start : start + 20]
-        came_ms = START_MS + 50 * round((part[0].timestamp_ms - START_MS) / 50) + 1000
-        send(client, stage.input, [sample(reading) for reading in part], partition=0, timestamp=came_ms)
-
-
-def when(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(START_MS / 1000 + seconds, datetime.UTC).isoformat()
-
-
 def test_a_topic_that_workers_write_gets_what_they_passed_over_and_not_what_is_theirs(
     stage: Callable[..., Stage],
 ) -> None:
@@ -165,22 +175,6 @@ def test_a_topic_that_workers_write_gets_what_they_passed_over_and_not_what_is_t
         send_by_the_second(here, thirds[2])
         windows = expected_windows(records_of(readings))
         check_identities(here.labels(len(windows)), windows)
-
-
-def crowd(partition: int, devices: int) -> list[list[Reading]]:
-    """So many people that slow inference takes seconds, in records of a second each."""
-    return by_the_second(
-        [walk(f"phone-{partition}-{number}", 60, seed=number, jitter_ms=0) for number in range(devices)]
-    )
-
-
-def undisturbed(stage: Stage) -> set[tuple[bytes, int]]:
-    """The labels that a backfill gives which nobody stops, in a topic of its own."""
-    control = f"{stage.output}-control"
-    backfill(stage, "--activity.output-topic", control)
-    labels = read_labels(stage.broker.bootstrap_servers, control, 1)
-    assert len({label.identity for label in labels}) == len(labels)
-    return {label.identity for label in labels}
 
 
 def test_one_that_is_killed_leaves_the_rest_to_another(stage: Callable[..., Stage]) -> None:

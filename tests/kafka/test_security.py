@@ -31,10 +31,10 @@ from tests.kafka.expected import expected_windows
 from tests.kafka.outside_client import producer, read_topic, send
 from tests.kafka.secured import CLIENT_SECRET, SECRETS, Right, Secured, documented, running, topics_of
 from tests.kafka.secured_broker import PASSWORDS
+from tests.kafka.stage import Message, chunk
 from tests.kafka.worker_process import WorkerProcess, clean_environment, running_worker
 from tests.windowing.reference import Reading
 
-Message = tuple[bytes, bytes, list[Any]]
 KINDS: dict[str, KindSettings] = {"activity": ActivitySettings(), "text": TextSettings()}
 TOPICS = [topic for kind in KINDS.values() for topic in topics_of(kind)]
 IDENTITY = {"activity": "window_start", "text": "id"}
@@ -86,12 +86,6 @@ def worker_flags(settings: KafkaSettings, delivery: str) -> list[str]:
 
 def walk(device: str, seconds: int) -> list[Reading]:
     return [Reading(device.encode(), START_MS + 50 * slot, 0.1, 9.8, float(slot % 7)) for slot in range(20 * seconds)]
-
-
-def chunk(readings: list[Reading]) -> Message:
-    samples = [[reading.x, reading.y, reading.z] for reading in readings]
-    head = {"device_id": readings[0].device_id.decode(), "start": readings[0].timestamp_ms, "rate_hz": 20}
-    return readings[0].device_id, json.dumps(head | {"samples": samples}).encode(), []
 
 
 def some(kind: str, name: str) -> tuple[list[Message], set[Any]]:

@@ -345,7 +345,7 @@ def test_a_bounded_partition_waits_for_a_commit_that_says_where_it_ends() -> Non
     assert found.plan.end == 70
 
 
-def test_while_topics_cannot_be_looked_at_newcomers_wait_and_the_others_are_read_on() -> None:
+def test_while_topics_cannot_be_looked_at_newcomers_wait_and_their_commits_are_read_again() -> None:
     reader = FakeReader()
     reader.topics_fail = 3
     with running(reader) as thread:
