@@ -36,7 +36,7 @@ logs:  ## what they say
 	$(COMPOSE) --profile '*' logs --follow --tail 100
 
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 pictures: setup  ## draw benchmarks/pictures from what benchmarks recorded
 	$(BIN)/python -m benchmarks.pictures

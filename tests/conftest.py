@@ -24,11 +24,15 @@ with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long fault runs out unless ``-m`` names them."""
+    """Leave long fault runs out unless ``-m`` names them, and run what waits for Kafka first.
+
+    Its few files take half of the suite's time: begun last, one of them keeps the others' processes waiting.
+    """
     if "chaos" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("chaos")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    items.sort(key=lambda item: Path(__file__).parent / "kafka" not in item.path.parents)
 
 
 @pytest.fixture(scope="session")

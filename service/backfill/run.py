@@ -11,17 +11,17 @@ from pathlib import Path
 from kafka.admin import KafkaAdminClient
 from prometheus_client import CollectorRegistry
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from inference.bundle import find_bundle, load_bundle
 from service import logs
 from service.backfill.others import Others
 from service.backfill.stretch import Stretch, begin, group_of
-from service.backfill.watch import Progressed, Watch
+from service.backfill.watch import Watch
 from service.commands.topics import specs
 from service.kind import Kind, WorkerError
 from service.metrics import Families
 from service.processes import share_arenas
+from service.progress import Reached, progress_shown
 from service.run import (
     SWITCH_INTERVAL_S,
     exit_on_sigterm,
@@ -36,8 +36,6 @@ from service.settings import WorkerSettings
 from service.topics import admin_client, count_partitions, ensure_topics
 
 log = logging.getLogger(__name__)
-
-PLAIN_REPORT_S = 10.0
 
 
 def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Console) -> int:
@@ -103,41 +101,15 @@ def _forget(admin: KafkaAdminClient, group: str) -> None:
 
 
 @contextmanager
-def _display(console: Console, log_format: str) -> Iterator[Callable[[Progressed], None]]:
-    """Give what shows how far it is: a bar on a terminal, with warnings above it, a line now and then elsewhere."""
-    if not console.is_terminal:
+def _display(console: Console, log_format: str) -> Iterator[Callable[[Reached], None]]:
+    """Give what shows how far it is; of the log, a terminal that has a bar gets warnings alone, above it."""
+    beside_the_log = console.is_terminal and sys.stderr.isatty()  # else the log goes where it is sent, whole
+    with progress_shown(console, "loading the model", redirect_stderr=beside_the_log) as show:
         logs.set_up(log_format)
-        yield _plain_report(console)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    on_terminal = sys.stderr.isatty()  # else the log goes where it is sent, whole
-    with Progress(*columns, console=console, transient=True, redirect_stderr=on_terminal) as progress:
-        logs.set_up(log_format)
-        if on_terminal:
+        if beside_the_log:
             logging.getLogger().setLevel(logging.WARNING)
-        task = progress.add_task("loading the model", total=None)
-
-        def show(now: Progressed) -> None:
-            progress.update(task, completed=now.done, total=now.total, description=_how_far(now))
-
         yield show
     logs.set_up(log_format)
-
-
-def _plain_report(console: Console) -> Callable[[Progressed], None]:
-    shown = 0.0
-
-    def report(now: Progressed) -> None:
-        nonlocal shown
-        if now.seconds - shown >= PLAIN_REPORT_S:
-            shown = now.seconds
-            console.print(_how_far(now))
-
-    return report
-
-
-def _how_far(now: Progressed) -> str:
-    return f"{now.done:,} of {now.total:,} records"
 
 
 def _summary(registry: CollectorRegistry, kind: str, seconds: float) -> str:

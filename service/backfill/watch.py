@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -13,18 +12,10 @@ from kafka.structs import TopicPartition
 from service.backfill.others import Others
 from service.backfill.stretch import Commits, commits_of, still_to_do, told_by
 from service.kind import WorkerError
+from service.progress import Reached
 
 LOOK_S = 0.25
 LOOK_AROUND_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """How many of the records are done with, by all who share them, and for how long this process has been at it."""
-
-    done: int
-    total: int
-    seconds: float
 
 
 class Watch(threading.Thread):
@@ -39,7 +30,7 @@ class Watch(threading.Thread):
         group: str,
         ends: Mapping[TopicPartition, int],
         others: Others,
-        show: Callable[[Progressed], None],
+        show: Callable[[Reached], None],
         stop: threading.Event,
     ) -> None:
         super().__init__(name="backfill-watch", daemon=True)
@@ -78,7 +69,7 @@ class Watch(threading.Thread):
             self.complete = True  # whoever ended it deleted the group before this process was in it
             return
         ends = {source: told_by(self._group, source, at) for source, at in commits.items()}
-        self._show(self._progressed(commits))
+        self._show(self._reached(commits))
         left = still_to_do(commits, ends)
         self.complete = not left
         if left and time.monotonic() - self._looked_around >= LOOK_AROUND_S:
@@ -96,8 +87,10 @@ class Watch(threading.Thread):
                     "before: it was cut off, or made anew"
                 )
 
-    def _progressed(self, commits: Commits) -> Progressed:
+    def _reached(self, commits: Commits) -> Reached:
+        """How many of the records are done with, by all who share them."""
         at = {source: min(int(commits[source].offset), end) for source, end in self._ends.items()}
         self._firsts = self._firsts or at
         first = sum(self._firsts.values())
-        return Progressed(sum(at.values()) - first, sum(self._ends.values()) - first, time.monotonic() - self._began)
+        done, total = sum(at.values()) - first, sum(self._ends.values()) - first
+        return Reached(done, total, time.monotonic() - self._began, f"{done:,} of {total:,} records")

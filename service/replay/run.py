@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ingest.access import Servers
 from ingest.connection import IngestError, connect
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
+from service.progress import Reached, progress_shown
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, packer
 from service.replay.synthesiser import SyntheticFleet
@@ -39,7 +38,6 @@ MOST_IN_A_BLOCK = 50_000  # readings
 TICK_S = 0.01
 MOST_AT_ONCE = 1000
 REPORT_S = 0.25
-PLAIN_REPORT_S = 5.0
 MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
 MAX_CHUNK_SECONDS = 60.0
 COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
@@ -102,8 +100,8 @@ def replay(sending: "Sending", stop: threading.Event | None = None, console: Con
     On a terminal that is a bar, elsewhere a line now and then, and in the end a summary. Raises ReplayError.
     """
     console = console or Console(stderr=True)
-    with _display(console, sending) as report:
-        summary = sending.run(stop or threading.Event(), report)
+    with progress_shown(console, "connecting") as show:
+        summary = sending.run(stop or threading.Event(), lambda: show(sending.reached()))
     console.print(f"{'sent' if summary.finished else 'stopped after'} {summary}", highlight=False)
     return summary
 
@@ -133,6 +131,11 @@ class Sending:
         """What has been sent so far."""
         seconds = time.monotonic() - self._started if self._started else 0.0
         return Summary(self._acknowledged, self._sent_readings, seconds, self._behind_s, finished)
+
+    def reached(self) -> Reached:
+        """How far it is, in its own time."""
+        summary = self.summary()
+        return Reached(self.done_ms, self.length_ms, summary.seconds, str(summary))
 
     def run(self, stop: threading.Event, report: Callable[[], None] = lambda: None) -> Summary:
         """Send until the end or until `stop` is set, calling `report` now and then; what was sent is flushed.
@@ -312,7 +315,7 @@ class _Sender:
         ]
 
 
-# --- broker and display --------------------------------------------------------------------------
+# --- broker -------------------------------------------------------------------------------------
 
 
 def _partitions(servers: Servers, topic: str, timeout_s: float) -> int:
@@ -325,29 +328,3 @@ def _partitions(servers: Servers, topic: str, timeout_s: float) -> int:
             f"there is no topic {topic!r} at {servers}: create it with `stridecast topics`, or name another"
         )
     return partitions
-
-
-@contextmanager
-def _display(console: Console, sending: Sending) -> Iterator[Callable[[], None]]:
-    """Give what shows how far a replay is: a bar on a terminal, a line now and then elsewhere."""
-    if not console.is_terminal:
-        yield _plain_report(console, sending)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("connecting", total=sending.length_ms)
-        yield lambda: progress.update(task, completed=sending.done_ms, description=str(sending.summary()))
-
-
-def _plain_report(console: Console, sending: Sending) -> Callable[[], None]:
-    shown = 0.0
-
-    def report() -> None:
-        nonlocal shown
-        summary = sending.summary()
-        if summary.seconds - shown >= PLAIN_REPORT_S:
-            shown = summary.seconds
-            share = "" if sending.length_ms is None else f"{sending.done_ms / sending.length_ms:.0%}: "
-            console.print(f"{share}{summary}", highlight=False)
-
-    return report

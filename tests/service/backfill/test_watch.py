@@ -13,8 +13,9 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.snapshot import Snapshot, encode
 from service.backfill import watch
 from service.backfill.others import Others
-from service.backfill.watch import Progressed, Watch
+from service.backfill.watch import Watch
 from service.kind import WorkerError
+from service.progress import Reached
 
 FIRST, SECOND = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
 ENDS = {FIRST: 50, SECOND: 30}
@@ -59,7 +60,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LOOK_AROUND_S", 0.0)
 
 
-def watched(admin: FakeAdmin, show: Callable[[Progressed], None] = lambda _: None) -> Watch:
+def watched(admin: FakeAdmin, show: Callable[[Reached], None] = lambda _: None) -> Watch:
     """Watch until it stops."""
     stop = threading.Event()
     others = Others(WORKERS, "activities")
@@ -76,7 +77,7 @@ DONE = {FIRST: commit(50, end=50), SECOND: commit(30, end=30)}
 
 
 def test_it_is_through_when_nothing_is_open_at_any_end() -> None:
-    seen: list[Progressed] = []
+    seen: list[Reached] = []
     found = watched(FakeAdmin(UNDER_WAY, ALMOST, DONE), seen.append)
     assert (found.complete, found.error) == (True, None)
     assert [(now.done, now.total) for now in seen] == [(0, 30), (30, 30), (30, 30)]
@@ -90,7 +91,7 @@ def test_while_kafka_is_away_it_waits() -> None:
 def test_whatever_keeps_it_from_being_shown_ends_it(error: BaseException) -> None:
     """What is shown goes to a terminal, or a pipe, that may be gone: it would have watched no more, and never ended."""
 
-    def show(_: Progressed) -> None:
+    def show(_: Reached) -> None:
         raise error
 
     found = watched(FakeAdmin(UNDER_WAY), show)

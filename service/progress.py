@@ -1,0 +1,54 @@
+"""How far long work is: a bar on a terminal, a line now and then elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far it is after so many `seconds`: so much of `total` is `done`; without a total it has no end."""
+
+    done: float
+    total: float | None
+    seconds: float
+    text: str
+
+
+@contextmanager
+def progress_shown(
+    console: Console, begins_with: str, *, redirect_stderr: bool = True
+) -> Iterator[Callable[[Reached], None]]:
+    """Give what shows how far it is; until it is called first, a bar says what the work begins with.
+
+    With `redirect_stderr`, what is written there while a bar is drawn appears above it.
+    """
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stderr=redirect_stderr) as progress:
+        task = progress.add_task(begins_with, total=None)
+
+        def show(now: Reached) -> None:
+            progress.update(task, completed=now.done, total=now.total, description=now.text)
+
+        yield show
+
+
+def _lines(console: Console) -> Callable[[Reached], None]:
+    shown = 0.0
+
+    def show(now: Reached) -> None:
+        nonlocal shown
+        if now.seconds - shown >= LINE_EVERY_S:
+            shown = now.seconds
+            share = f"{now.done / now.total:.0%}: " if now.total else ""
+            console.print(f"{share}{now.text}", highlight=False)
+
+    return show
