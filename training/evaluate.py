@@ -13,9 +13,10 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import answer_plainly, served_module
+from training.changes import Changes, changes, spanning
 from training.familiarity import Separation, Strangers, kinds_of_strangers
 from training.files import DataError
-from training.frames import served_frames
+from training.frames import LabelledFrames, served_frames
 from training.recordings import DataFile, Labels, Recording, by_number
 from training.scores import Scores, score
 from training.steadiness import Steadiness, steadiness
@@ -42,6 +43,7 @@ class Evaluation:
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
     steadiness: Steadiness | None = None  # where the bundle tells transitions
+    changes: Changes | None = None  # of recordings
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
@@ -118,7 +120,13 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         other=frames.other,
         familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
         steadiness=None if follow is None else steadiness(frames, probabilities, follow),
+        changes=_changes(bundle, frames, recordings),
     )
+
+
+def _changes(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Changes | None:
+    windows = spanning(frames, recordings)
+    return changes(windows, answers(bundle, windows.values)) if len(windows.values) else None
 
 
 def _separation(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:

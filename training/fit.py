@@ -59,6 +59,7 @@ class FitSettings:
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    spliced: float = 0.0  # share of the examples that begin with a part of another one: see `splice`
     average: float = 0.0  # decay of the exponential moving average of the weights; 0 keeps the last weights
     max_norm: float = 0.0  # longest row of the last linear layer's weight, held after each step; 0 is without bound
     patience: int = 0  # stop after so many epochs without a better one on validation, keep the best; 0 never stops
@@ -72,6 +73,8 @@ class FitSettings:
             raise FitError(f"epochs, batch and learning_rate must be positive: {self}")
         if not 0 <= self.average < 1:
             raise FitError(f"average must be in [0, 1): {self.average}")
+        if not 0 <= self.spliced <= 1:
+            raise FitError(f"spliced must be in [0, 1]: {self.spliced}")
         if self.max_norm < 0 or self.patience < 0:
             raise FitError(f"max_norm and patience must not be negative: {self}")
 
@@ -255,9 +258,11 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
     run.model.train()
     with _seeded(settings.seed, number):
         for step, rows in enumerate(batches):
-            inputs, targets = (torch.from_numpy(part) for part in task.train.batch(rows, rng))
+            inputs, classes = task.train.batch(rows, rng)
+            inputs, splices = splice(inputs, settings.spliced, rng) if settings.spliced else (inputs, None)
+            targets = torch.from_numpy(classes)
             rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
-            logits, goal = _step(run, inputs, targets, rate, task, settings)
+            logits, goal = _step(run, torch.from_numpy(inputs), targets, splices, rate, task, settings)
             if settings.average or step == steps - 1:
                 _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
@@ -291,10 +296,32 @@ def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+@dataclass(frozen=True, slots=True)
+class Splices:
+    """Which example of its batch each one begins with, `other` int64[m], and for which `share` of it, float32[m]."""
+
+    other: np.ndarray
+    share: np.ndarray
+
+
+def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, Splices]:
+    """Let a `share` of a batch's examples [m, time, ...] begin as another one does, for a random part of their time.
+
+    So an example may be of two classes, each as much as it has time: Yun et al., "CutMix: Regularization Strategy to
+    Train Strong Classifiers with Localizable Features", ICCV 2019, with stretches of time for rectangles.
+    """
+    count, length = inputs.shape[:2]
+    other = rng.permutation(count)
+    cut = np.where(rng.random(count) < share, rng.integers(1, length, count), 0)
+    theirs = (np.arange(length) < cut[:, None]).reshape(count, length, *[1] * (inputs.ndim - 2))
+    return np.where(theirs, inputs[other], inputs), Splices(other, (cut / length).astype(np.float32))
+
+
 def _step(
     run: _Run,
     inputs: Tensor,
     targets: Tensor,
+    splices: Splices | None,
     rate: float,
     task: Task,
     settings: FitSettings,
@@ -312,10 +339,11 @@ def _step(
     if task.strangers:
         logits = F.pad(logits, (0, 1))
         weights = None if weights is None else F.pad(weights, (0, 1), value=1.0)
-        goal = goals(logits.detach(), targets, _may_be_or_strange(task))
+        goal = _goal(logits.detach(), targets, splices, _may_be_or_strange(task))
         loss = F.cross_entropy(logits, _smoothed(goal, settings.label_smoothing), weights)
     else:
-        goal = targets if task.may_be is None else goals(logits.detach(), targets, torch.from_numpy(task.may_be))
+        plain = task.may_be is None and splices is None
+        goal = targets if plain else _goal(logits.detach(), targets, splices, torch.from_numpy(_may_be(task)))
         loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
         raise FitError("the loss is no longer finite: lower the learning rate")
@@ -337,10 +365,22 @@ def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
     return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
 
 
+def _goal(logits: Tensor, targets: Tensor, splices: Splices | None, may_be: Tensor) -> Tensor:
+    """The `goals` of a batch, float32[m, k]; of what is spliced, those of both, each as much as it has time."""
+    goal = goals(logits, targets, may_be)
+    if splices is None:
+        return goal
+    theirs = goals(logits, targets[torch.from_numpy(splices.other)], may_be)
+    return goal.lerp(theirs, torch.from_numpy(splices.share)[:, None])
+
+
+def _may_be(task: Task) -> np.ndarray:
+    return np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
+
+
 def _may_be_or_strange(task: Task) -> Tensor:
     """`may_be` with a column for strangers and their row behind the others, where `STRANGER` finds it."""
-    may_be = np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
-    padded = np.pad(may_be, ((0, 1), (0, 1)))
+    padded = np.pad(_may_be(task), ((0, 1), (0, 1)))
     padded[STRANGER, -1] = True
     return torch.from_numpy(padded)
 

@@ -128,6 +128,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
             learning_rate=2e-3,
             weight_decay=0.01,
             label_smoothing=0.05,
+            spliced=0.3,
             average=0.998,
         ),
         augmentation=Augmentation(),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import UNFAMILIAR
+from training.changes import Changes
 from training.evaluate import Evaluation, class_rows
 from training.familiarity import Separation, area_under_curve, below, curve
 from training.fit import Epoch, FitError
@@ -147,6 +148,7 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         **figures(evaluation.scores, evaluation.unit),
         **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
         **({} if evaluation.steadiness is None else {"smoothed": dataclasses.asdict(evaluation.steadiness)}),
+        **({} if evaluation.changes is None else {"spanning": dataclasses.asdict(evaluation.changes)}),
     }
 
 
@@ -209,6 +211,7 @@ def _evaluation_section(evaluation: Evaluation) -> str:
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
         f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
+        f"{'' if evaluation.changes is None else changes_section(evaluation.changes)}"
     )
 
 
@@ -225,6 +228,16 @@ def steadiness_section(found: Steadiness) -> str:
         "| | raw | smoothed |\n|---|---:|---:|\n"
         f"| accuracy | {raw:.3f} | {smoothed:.3f} |\n"
         f"| another label than the window before, of the same activity | {changes:.1%} | {fewer:.1%} |\n"
+    )
+
+
+def changes_section(found: Changes) -> str:
+    """What is said of windows that span two activities, as Markdown."""
+    longer, shorter, third = (count / found.windows for count in (found.longer, found.shorter, found.third))
+    return (
+        f"\n### Where the activity changes\n\nOf {found.windows:,} windows put together of two of a person's "
+        f"activities {longer:.1%} are called what lasts longer in them, {shorter:.1%} what lasts less long, and "
+        f"{third:.1%} neither.\n"
     )
 
 

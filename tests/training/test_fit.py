@@ -15,8 +15,10 @@ from training.fit import (
     FitError,
     FitSettings,
     Fixed,
+    Splices,
     Task,
     _batches,
+    _goal,
     _hits,
     _smoothed,
     best_epoch,
@@ -24,6 +26,7 @@ from training.fit import (
     goals,
     learning_rate,
     predict,
+    splice,
 )
 from training.scores import score
 
@@ -218,6 +221,38 @@ def test_labels_are_smoothed_among_themselves_and_strangers_not_at_all() -> None
     goal = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]])
     expected = torch.tensor([[0.8, 0.1, 0.1, 0.0], [0.1, 0.45, 0.45, 0.0], [0.0, 0.0, 0.0, 1.0]])
     torch.testing.assert_close(_smoothed(goal, 0.3), expected)
+
+
+def test_a_spliced_example_begins_as_another_does_for_its_share_and_goes_on_as_itself() -> None:
+    inputs = np.arange(200)[:, None, None] * np.ones((1, 10, 3), np.float32)
+    found, splices = splice(inputs, 0.6, np.random.default_rng(5))
+    taken = np.round(10 * splices.share).astype(int)
+    for row, (other, first) in enumerate(zip(splices.other, taken, strict=True)):
+        assert (found[row, :first] == other).all()
+        assert (found[row, first:] == row).all()
+    assert (taken > 0).mean() == pytest.approx(0.6, abs=0.1)
+    assert sorted(set(taken[taken > 0])) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert (inputs == np.arange(200)[:, None, None]).all()
+
+
+def test_what_is_spliced_should_say_both_classes_each_for_as_long_as_it_lasts() -> None:
+    may_be = torch.tensor([[True, False, False], [False, True, True], [False, False, True]])
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]]))
+    splices = Splices(np.array([1, 0, 2]), np.array([0.4, 0.0, 0.5], np.float32))
+    found = _goal(logits, torch.tensor([0, 1, 2]), splices, may_be)
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.25, 0.15], [0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("strangers", [False, True])
+def test_splices_are_a_function_of_the_seed_and_change_what_is_learned(strangers: bool) -> None:
+    data = Task(LABELS, Visited() if strangers else Noisy(), validation(), strangers=strangers)
+    weights = []
+    for spliced in (0.5, 0.5, 0.0):
+        model = small_model()
+        fit(model, data, dataclasses.replace(SETTINGS, spliced=spliced))
+        weights.append(model.state_dict())
+    assert_same(weights[0], weights[1])
+    assert not torch.equal(weights[0]["0.weight"], weights[2]["0.weight"])
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

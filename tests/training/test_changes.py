@@ -1,0 +1,52 @@
+import numpy as np
+
+from training.changes import SHORTEST, Changes, changes, spanning
+from training.frames import LabelledFrames
+from training.recordings import Recording
+
+WALKING, SITTING, STANDING = 5, 2, 3
+
+
+def recording(person: str, placement: str = "pocket") -> Recording:
+    nothing = np.empty(0)
+    return Recording("made up", person, placement, nothing, nothing, nothing)
+
+
+def frames(*windows: tuple[int, int]) -> LabelledFrames:
+    """Windows of a recording and an activity each, all of whose readings are the number of the window."""
+    of, activity = np.array(windows).T
+    values = np.broadcast_to(np.arange(len(of), dtype=np.float32)[:, None, None], (len(of), 80, 3))
+    return LabelledFrames(values, activity, np.array([f"made up/{one}" for one in of], object), of, 2000 * of)
+
+
+def test_a_window_begins_as_one_and_ends_as_another_of_the_same_wearer_and_the_longer_one_is_told() -> None:
+    people = [recording("ann"), recording("ann"), recording("ann", "wrist"), recording("bob")]
+    whose = ["ann", "ann", "wrist", "bob"]
+    each = [(0, WALKING), (1, SITTING), (1, STANDING), (2, WALKING), (2, SITTING), (3, WALKING), (3, STANDING)] * 20
+    cut = frames(*each)
+    found = spanning(cut, people)
+    assert 40 < len(found.values) < 140
+    for window, longer, shorter in zip(found.values, found.longer, found.shorter, strict=True):
+        first, second = int(window[0, 0]), int(window[-1, 0])
+        length = int((window[:, 0] == first).sum())
+        assert (window[:length] == first).all()
+        assert (window[length:] == second).all()
+        assert SHORTEST <= length <= 80 - SHORTEST
+        assert whose[each[first][0]] == whose[each[second][0]]
+        assert (longer, shorter) == tuple(each[i][1] for i in ((first, second) if length >= 40 else (second, first)))
+        assert longer != shorter
+    assert (spanning(cut, people).values == found.values).all()
+
+
+def test_nobody_who_does_one_thing_alone_changes() -> None:
+    found = spanning(frames((0, WALKING), (0, WALKING), (1, SITTING)), [recording("ann"), recording("bob")])
+    assert found.values.shape == (0, 80, 3)
+    assert changes(found, np.empty((0, 6))) == Changes(0, 0, 0)
+
+
+def test_what_is_said_is_the_longer_activity_the_shorter_or_a_third() -> None:
+    people = [recording("ann")]
+    found = spanning(frames(*[(0, WALKING), (0, SITTING)] * 4), people)
+    said = np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * (len(found.longer) - 3)]]
+    told = changes(found, said)
+    assert (told.longer, told.shorter, told.third) == (2, 1, len(found.longer) - 3)

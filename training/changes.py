@@ -1,0 +1,81 @@
+"""What a bundle says where the activity changes: of windows that span two activities, which of them, or a third.
+
+Recordings show one activity each, as a rule, so such windows are put together of two windows of one person and
+placement: the beginning of one and the rest of the other. What people do in between, such as getting up, is not in
+them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.frames import LabelledFrames
+from training.recordings import Recording
+from windowing import WINDOW_SLOTS
+
+MOST = 2000
+"""So many windows are put together of one data set."""
+SHORTEST = WINDOW_SLOTS // 10
+"""The shorter activity lasts for so many slots at least, 0.4 s."""
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spanning:
+    """Windows that span two activities: `values` float32[m, 80, 3], m/s²; int64[m] which lasts `longer` and `shorter`.
+
+    Of two that last equally long the first is the longer one.
+    """
+
+    values: np.ndarray
+    longer: np.ndarray
+    shorter: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was said of so many windows: the activity that lasts `longer` in it, the `shorter` one, else a third."""
+
+    windows: int
+    longer: int
+    shorter: int
+
+    @property
+    def third(self) -> int:
+        """How many windows were called by an activity that is not in them."""
+        return self.windows - self.longer - self.shorter
+
+
+def spanning(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
+    """Put windows together of `frames`, which were cut of `recordings`; none where nobody shows two activities."""
+    rng = np.random.default_rng(SEED)
+    of = np.array([f"{one.dataset}/{one.person}/{one.placement}" for one in recordings], object)[frames.recording]
+    first, second = _pairs(of, frames.activity, rng)
+    cut = rng.integers(SHORTEST, WINDOW_SLOTS - SHORTEST + 1, len(first))
+    begins = (np.arange(WINDOW_SLOTS) < cut[:, None])[:, :, None]
+    longer = np.where(2 * cut >= WINDOW_SLOTS, first, second)
+    shorter = np.where(2 * cut >= WINDOW_SLOTS, second, first)
+    return Spanning(
+        np.where(begins, frames.values[first], frames.values[second]),
+        frames.activity[longer],
+        frames.activity[shorter],
+    )
+
+
+def _pairs(of: np.ndarray, activity: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two windows int64[m] and int64[m] for each pair, of the same wearer and of different activities."""
+    wearers = [np.flatnonzero(of == one) for one in np.unique(of)]
+    first = rng.permuted(np.concatenate([np.empty(0, np.int64), *wearers]))
+    partner = np.empty(len(of), np.int64)
+    for windows in wearers:
+        partner[windows] = rng.permutation(windows)
+    second = partner[first]
+    differ = activity[first] != activity[second]
+    return first[differ][:MOST], second[differ][:MOST]
+
+
+def changes(windows: Spanning, probabilities: np.ndarray) -> Changes:
+    """Count what was said of windows; `probabilities` float[m, k]."""
+    said = probabilities.argmax(axis=1)
+    return Changes(len(said), int((said == windows.longer).sum()), int((said == windows.shorter).sum()))
