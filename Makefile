@@ -35,8 +35,10 @@ down:  ## stop and remove them; Kafka's topics and Prometheus' series stay (dock
 logs:  ## what they say
 	$(COMPOSE) --profile '*' logs --follow --tail 100
 
+# Three processes on two cores: tests on Kafka wait most of their time.
+TESTERS := 3
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 pictures: setup  ## draw benchmarks/pictures from what benchmarks recorded
 	$(BIN)/python -m benchmarks.pictures

@@ -20,6 +20,8 @@ def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
     leant_on = [
         (consumer, "_net"),
         (consumer, "_subscription"),
+        (consumer._cluster, "_topics"),
+        (consumer._cluster, "metadata_request"),
         (consumer._subscription, "assigned_partitions"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "poll"),

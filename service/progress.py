@@ -1,5 +1,6 @@
 """How far long work is: a bar on a terminal, a line now and then elsewhere."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,18 +22,14 @@ class Reached:
 
 
 @contextmanager
-def progress_shown(
-    console: Console, begins_with: str, *, redirect_stderr: bool = True
-) -> Iterator[Callable[[Reached], None]]:
-    """Give what shows how far it is; until it is called first, a bar says what the work begins with.
-
-    With `redirect_stderr`, what is written there while a bar is drawn appears above it.
-    """
+def progress_shown(console: Console, begins_with: str) -> Iterator[Callable[[Reached], None]]:
+    """Give what shows how far it is; until it is called first, a bar says what the work begins with."""
     if not console.is_terminal:
         yield _lines(console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stderr=redirect_stderr) as progress:
+    above_the_bar = sys.stderr.isatty()  # else what is written there goes where it is sent, as it is
+    with Progress(*columns, console=console, transient=True, redirect_stderr=above_the_bar) as progress:
         task = progress.add_task(begins_with, total=None)
 
         def show(now: Reached) -> None:

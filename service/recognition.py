@@ -2,8 +2,9 @@
 
     python -m service.recognition [--bundle har-cnn] [--devices 300] [--seconds 400] [--seed 1]
 
-prints the table of `docs/synthetic.md`. Windows are cut as the service cuts them; those count that lie within one
-stretch of one activity, its first moments left out, when the wearer still changes over.
+prints the table of `docs/synthetic.md`. Windows are cut as the service cuts them; in the table those count that lie
+within one stretch of one activity, its first moments left out, when the wearer still changes over. What is said of
+those that span two is told below it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from inference.served import infer_plainly, served_module
 from service.replay.fleet import Readings
 from service.replay.synthesiser import BLEND_MS, SyntheticFleet
 from training.scores import Scores, score
+from training.spanning import Said, Spanning, said_of
 from windowing import SLOT_MS, WINDOW_SLOTS, cut
 
 BLOCK_MS = 20_000
@@ -30,35 +32,53 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     bundle = load_bundle(find_bundle(options.bundle))
-    scores = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
+    scores, said = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
     print(as_markdown(scores, f"{bundle.title}, {options.devices} devices, {options.seconds:g} s, seed {options.seed}"))
+    longer, shorter, third = (count / said.windows for count in (said.longer, said.shorter, said.third))
+    print(
+        f"\nOf {said.windows:,} windows that span two activities {longer:.1%} are called what lasts longer in them, "
+        f"{shorter:.1%} what lasts less long, and {third:.1%} neither."
+    )
 
 
-def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> Scores:
-    """Score a bundle of the six activities on the windows of a synthetic fleet against the fleet's truth."""
-    fleet = SyntheticFleet(devices, seed)
-    frames, truth = steady_windows(fleet, seconds * 1000)
+def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tuple[Scores, Said]:
+    """Score a bundle of the six activities on the windows of a synthetic fleet against the fleet's truth.
+
+    The scores are of windows of one activity; what is said of windows that span two is counted beside.
+    """
+    frames, truth, spanning = windows_of(SyntheticFleet(devices, seed), seconds * 1000)
+    labels = tuple(bundle.manifest.labels)
+    return (
+        score(labels, truth, _answers(bundle, frames)),
+        said_of(spanning, _answers(bundle, spanning.values), labels),
+    )
+
+
+def _answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
     module = served_module(bundle)
     answers = [infer_plainly(module, frames[at : at + 512]) for at in range(0, len(frames), 512)]
-    return score(tuple(bundle.manifest.labels), truth, np.concatenate(answers))
+    return np.concatenate(answers)[:, : len(bundle.manifest.labels)]
 
 
-def steady_windows(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames float32[m, 80, 3] that show one activity each, and which: int64[m]."""
+def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray, Spanning]:
+    """Frames float32[m, 80, 3] that show one activity each, which one, int64[m], and those that show two."""
     blocks = np.arange(0, length_ms, BLOCK_MS)
     readings = Readings.joined([fleet.readings(start, min(start + BLOCK_MS, length_ms)) for start in blocks])
-    frames, truth = [], []
+    frames, truth, changing = [], [], []
     for device, device_id in enumerate(fleet.device_ids):
         own = readings[readings.device == device]
         start_ms, values = cut(own.timestamp_ms, own.xyz, device_id.encode())
         which = np.full(len(start_ms), device)
         # A stretch is longer than a window: whoever does the same before, at its start and at its end never changed.
-        moments = [start_ms - BLEND_MS, start_ms, start_ms + WINDOW_MS]
-        before, first, last = (fleet.activities(which, np.asarray(at, float)) for at in moments)
+        moments = [start_ms - BLEND_MS, start_ms, start_ms + WINDOW_MS / 2, start_ms + WINDOW_MS]
+        before, first, middle, last = (fleet.activities(which, np.asarray(at, float)) for at in moments)
         steady = (before == first) & (first == last)
         frames.append(values[steady])
         truth.append(first[steady])
-    return np.concatenate(frames), np.concatenate(truth)
+        # No wearer changes twice in a window: in its middle is what lasts longer.
+        spans = (before == first) & (first != last)
+        changing.append((values[spans], middle[spans], np.where(middle == first, last, first)[spans]))
+    return np.concatenate(frames), np.concatenate(truth), Spanning(*map(np.concatenate, zip(*changing, strict=True)))
 
 
 def as_markdown(scores: Scores, title: str) -> str:

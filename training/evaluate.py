@@ -13,12 +13,12 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import answer_plainly, served_module
-from training.changes import Changes, changes, spanning
 from training.familiarity import Separation, Strangers, kinds_of_strangers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
 from training.recordings import DataFile, Labels, Recording, by_number
 from training.scores import Scores, score
+from training.spanning import Said, put_together, said_of
 from training.steadiness import Steadiness, steadiness
 from training.texts import Corpus, Dataset, Part, read_corpus
 from windowing import WINDOW_SLOTS
@@ -43,7 +43,7 @@ class Evaluation:
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
     steadiness: Steadiness | None = None  # where the bundle tells transitions
-    changes: Changes | None = None  # of recordings
+    spanning: Said | None = None  # of recordings, where somebody shows two activities
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
@@ -120,13 +120,15 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         other=frames.other,
         familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
         steadiness=None if follow is None else steadiness(frames, probabilities, follow),
-        changes=_changes(bundle, frames, recordings),
+        spanning=_spanning(bundle, frames, recordings),
     )
 
 
-def _changes(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Changes | None:
-    windows = spanning(frames, recordings)
-    return changes(windows, answers(bundle, windows.values)) if len(windows.values) else None
+def _spanning(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Said | None:
+    windows = put_together(frames, recordings)
+    if not len(windows.values):
+        return None
+    return said_of(windows, answers(bundle, windows.values), bundle.manifest.labels)
 
 
 def _separation(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:

@@ -135,7 +135,8 @@ class Task:
 class Epoch:
     """What one epoch gave. Training figures are of the batches as they were learned from.
 
-    The training loss is of strangers too; the accuracy, as validation's, of the others and by the labels alone.
+    The training loss is of strangers and of spliced examples too; the accuracy, as validation's, of the others and by
+    the labels alone.
     """
 
     epoch: int
@@ -267,6 +268,8 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
                 _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
             hits = _hits(logits, goal, targets, len(task.labels))
+            if splices is not None:
+                hits = hits[torch.from_numpy(splices.share == 0)[targets != STRANGER]]
             correct, known = correct + int(hits.sum()), known + len(hits)
             passed(number + (step + 1) / steps)
     probabilities = predict(run.model, task.validation.inputs, run.average)
@@ -307,8 +310,9 @@ class Splices:
 def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, Splices]:
     """Let a `share` of a batch's examples [m, time, ...] begin as another one does, for a random part of their time.
 
-    So an example may be of two classes, each as much as it has time: Yun et al., "CutMix: Regularization Strategy to
-    Train Strong Classifiers with Localizable Features", ICCV 2019, with stretches of time for rectangles.
+    So an example may be of two classes, each as much as it has time, which is of two moments or more: Yun et al.,
+    "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019, with stretches
+    of time for rectangles.
     """
     count, length = inputs.shape[:2]
     other = rng.permutation(count)

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from training.calibration import UNFAMILIAR
-from training.changes import Changes
 from training.evaluate import Evaluation, class_rows
 from training.familiarity import Separation, area_under_curve, below, curve
 from training.fit import Epoch, FitError
 from training.markdown import code, plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
+from training.spanning import Said
 from training.steadiness import Steadiness
 
 try:
@@ -148,7 +148,7 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         **figures(evaluation.scores, evaluation.unit),
         **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
         **({} if evaluation.steadiness is None else {"smoothed": dataclasses.asdict(evaluation.steadiness)}),
-        **({} if evaluation.changes is None else {"spanning": dataclasses.asdict(evaluation.changes)}),
+        **({} if evaluation.spanning is None else {"spanning": dataclasses.asdict(evaluation.spanning)}),
     }
 
 
@@ -211,7 +211,7 @@ def _evaluation_section(evaluation: Evaluation) -> str:
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
         f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
-        f"{'' if evaluation.changes is None else changes_section(evaluation.changes)}"
+        f"{'' if evaluation.spanning is None else spanning_section(evaluation.spanning)}"
     )
 
 
@@ -231,13 +231,13 @@ def steadiness_section(found: Steadiness) -> str:
     )
 
 
-def changes_section(found: Changes) -> str:
+def spanning_section(found: Said) -> str:
     """What is said of windows that span two activities, as Markdown."""
     longer, shorter, third = (count / found.windows for count in (found.longer, found.shorter, found.third))
     return (
-        f"\n### Where the activity changes\n\nOf {found.windows:,} windows put together of two of a person's "
+        f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "
         f"activities {longer:.1%} are called what lasts longer in them, {shorter:.1%} what lasts less long, and "
-        f"{third:.1%} neither.\n"
+        f"{third:.1%} neither; expected calibration error {found.calibration_error:.3f}.\n"
     )
 
 

@@ -103,10 +103,9 @@ def _forget(admin: KafkaAdminClient, group: str) -> None:
 @contextmanager
 def _display(console: Console, log_format: str) -> Iterator[Callable[[Reached], None]]:
     """Give what shows how far it is; of the log, a terminal that has a bar gets warnings alone, above it."""
-    beside_the_log = console.is_terminal and sys.stderr.isatty()  # else the log goes where it is sent, whole
-    with progress_shown(console, "loading the model", redirect_stderr=beside_the_log) as show:
+    with progress_shown(console, "loading the model") as show:
         logs.set_up(log_format)
-        if beside_the_log:
+        if console.is_terminal and sys.stderr.isatty():  # else the log goes where it is sent, whole
             logging.getLogger().setLevel(logging.WARNING)
         yield show
     logs.set_up(log_format)

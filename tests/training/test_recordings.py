@@ -13,13 +13,13 @@ from inference.served import answer_plainly, served_module
 from tests.inference.devices import needs_int8, needs_openvino
 from training.augment import signals
 from training.bundles import metric_name
-from training.changes import changes, spanning
 from training.datasets import read_file
 from training.evaluate import answers, evaluate
 from training.frames import rows_cut_straight, served_frames
 from training.quantisation import activation_ranges
 from training.recipes import held_out
 from training.recordings import SIX, DataFile, Recording
+from training.spanning import put_together, said_of
 
 pytestmark = pytest.mark.recordings
 
@@ -146,14 +146,14 @@ def test_at_int8_the_shipped_bundle_is_at_most_0_3_points_less_accurate(wisdm: D
 
 
 @pytest.mark.parametrize("name", ["wisdm", "motionsense"])
-def test_where_the_activity_changes_the_shipped_bundle_seldom_says_a_third(
+def test_of_windows_that_span_two_activities_the_shipped_bundle_seldom_says_a_third(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     """Version 3, which had never been shown a window that spans two, said a third in 28 and 39 % of them."""
     file: DataFile = request.getfixturevalue(name)
     people = [recording for recording in file.recordings if recording.person in held_out(file).validation]
-    windows = spanning(served_frames(people), people)
-    told = changes(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values))
+    windows = put_together(served_frames(people), people)
+    told = said_of(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), SIX.names)
     assert told.third < 0.1 * told.windows
     assert told.longer > 0.75 * told.windows
 

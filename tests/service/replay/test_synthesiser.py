@@ -139,10 +139,12 @@ def test_an_activity_shorter_than_a_blend_is_refused() -> None:
 
 def test_the_shipped_model_trained_on_real_people_recognises_synthetic_ones() -> None:
     """Floors, some points under what docs/synthetic.md reports for the bundle that ships."""
-    scores = recognise(load_bundle(find_bundle("har-cnn")), 50, seconds=160.0, seed=1)
+    scores, of_two = recognise(load_bundle(find_bundle("har-cnn")), 50, seconds=160.0, seed=1)
     recall = dict(zip(scores.labels, scores.recall, strict=True))
     assert scores.support.min() > 400
     assert scores.accuracy > 0.85
     assert min(recall["Jogging"], recall["Sitting"], recall["Standing"]) > 0.9
     assert min(recall["Walking"], recall["Downstairs"]) > 0.75
     assert recall["Upstairs"] > 0.65
+    assert of_two.longer > 0.65 * of_two.windows
+    assert of_two.third < 0.15 * of_two.windows

@@ -1,4 +1,4 @@
-"""What a bundle says where the activity changes: of windows that span two activities, which of them, or a third.
+"""What a bundle says of windows that span two activities: which of them, or a third.
 
 Recordings show one activity each, as a rule, so such windows are put together of two windows of one person and
 placement: the beginning of one and the rest of the other. What people do in between, such as getting up, is not in
@@ -12,6 +12,7 @@ import numpy as np
 
 from training.frames import LabelledFrames
 from training.recordings import Recording
+from training.scores import score
 from windowing import WINDOW_SLOTS
 
 MOST = 2000
@@ -34,12 +35,16 @@ class Spanning:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """What was said of so many windows: the activity that lasts `longer` in it, the `shorter` one, else a third."""
+class Said:
+    """What was said of so many windows: the activity that lasts `longer` in it, the `shorter` one, else a third.
+
+    `calibration_error` is by how much its confidence is off from how often the longer one is said.
+    """
 
     windows: int
     longer: int
     shorter: int
+    calibration_error: float
 
     @property
     def third(self) -> int:
@@ -47,7 +52,7 @@ class Changes:
         return self.windows - self.longer - self.shorter
 
 
-def spanning(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
+def put_together(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
     """Put windows together of `frames`, which were cut of `recordings`; none where nobody shows two activities."""
     rng = np.random.default_rng(SEED)
     of = np.array([f"{one.dataset}/{one.person}/{one.placement}" for one in recordings], object)[frames.recording]
@@ -75,7 +80,12 @@ def _pairs(of: np.ndarray, activity: np.ndarray, rng: np.random.Generator) -> tu
     return first[differ][:MOST], second[differ][:MOST]
 
 
-def changes(windows: Spanning, probabilities: np.ndarray) -> Changes:
-    """Count what was said of windows; `probabilities` float[m, k]."""
+def said_of(windows: Spanning, probabilities: np.ndarray, labels: tuple[str, ...]) -> Said:
+    """Count what was said of windows; `probabilities` float[m, k] are of the k `labels`."""
     said = probabilities.argmax(axis=1)
-    return Changes(len(said), int((said == windows.longer).sum()), int((said == windows.shorter).sum()))
+    return Said(
+        len(said),
+        int((said == windows.longer).sum()),
+        int((said == windows.shorter).sum()),
+        score(labels, windows.longer, probabilities).calibration_error,
+    )
