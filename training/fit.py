@@ -27,12 +27,11 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from training.goals import STRANGER, Splices, may_be_or_strange, smoothed, splice, spliced_goals
 from training.scores import score
 
 Precision = Literal["float32", "bfloat16"]
 
-STRANGER = -1
-"""The class of an example that is of none of the labels."""
 Weights = dict[str, Tensor]
 
 # So many batches' examples are sorted by their length among themselves: enough to even lengths out, few enough
@@ -299,28 +298,6 @@ def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-@dataclass(frozen=True, slots=True)
-class Splices:
-    """Which example of its batch each one begins with, `other` int64[m], and for which `share` of it, float32[m]."""
-
-    other: np.ndarray
-    share: np.ndarray
-
-
-def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, Splices]:
-    """Let a `share` of a batch's examples [m, time, ...] begin as another one does, for a random part of their time.
-
-    So an example may be of two classes, each as much as it has time, which is of two moments or more: Yun et al.,
-    "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019, with stretches
-    of time for rectangles.
-    """
-    count, length = inputs.shape[:2]
-    other = rng.permutation(count)
-    cut = np.where(rng.random(count) < share, rng.integers(1, length, count), 0)
-    theirs = (np.arange(length) < cut[:, None]).reshape(count, length, *[1] * (inputs.ndim - 2))
-    return np.where(theirs, inputs[other], inputs), Splices(other, (cut / length).astype(np.float32))
-
-
 def _step(
     run: _Run,
     inputs: Tensor,
@@ -343,11 +320,11 @@ def _step(
     if task.strangers:
         logits = F.pad(logits, (0, 1))
         weights = None if weights is None else F.pad(weights, (0, 1), value=1.0)
-        goal = _goal(logits.detach(), targets, splices, _may_be_or_strange(task))
-        loss = F.cross_entropy(logits, _smoothed(goal, settings.label_smoothing), weights)
+        goal = spliced_goals(logits.detach(), targets, splices, may_be_or_strange(_may_be(task)))
+        loss = F.cross_entropy(logits, smoothed(goal, settings.label_smoothing), weights)
     else:
         plain = task.may_be is None and splices is None
-        goal = targets if plain else _goal(logits.detach(), targets, splices, torch.from_numpy(_may_be(task)))
+        goal = targets if plain else spliced_goals(logits.detach(), targets, splices, torch.from_numpy(_may_be(task)))
         loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
         raise FitError("the loss is no longer finite: lower the learning rate")
@@ -359,40 +336,8 @@ def _step(
     return logits.detach(), goal
 
 
-def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
-    """What each example should say, float32[m, k]: its label, or the likelier the more of those that it may have.
-
-    `logits` float32[m, k], `targets` int64[m], `may_be` bool[t, k]. The cross entropy with them, before weights and
-    smoothing, has the gradient of minus the log of the sum of the probabilities of all labels that it may have: Jin and
-    Ghahramani, "Learning with Multiple Labels", NIPS 2002.
-    """
-    return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
-
-
-def _goal(logits: Tensor, targets: Tensor, splices: Splices | None, may_be: Tensor) -> Tensor:
-    """The `goals` of a batch, float32[m, k]; of what is spliced, those of both, each as much as it has time."""
-    goal = goals(logits, targets, may_be)
-    if splices is None:
-        return goal
-    theirs = goals(logits, targets[torch.from_numpy(splices.other)], may_be)
-    return goal.lerp(theirs, torch.from_numpy(splices.share)[:, None])
-
-
 def _may_be(task: Task) -> np.ndarray:
     return np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
-
-
-def _may_be_or_strange(task: Task) -> Tensor:
-    """`may_be` with a column for strangers and their row behind the others, where `STRANGER` finds it."""
-    padded = np.pad(_may_be(task), ((0, 1), (0, 1)))
-    padded[STRANGER, -1] = True
-    return torch.from_numpy(padded)
-
-
-def _smoothed(goal: Tensor, share: float) -> Tensor:
-    """`goal` float32[m, k + 1] smoothed among the labels: nobody known is a little strange, and no stranger known."""
-    labels, strange = goal[:, :-1], goal[:, -1:]
-    return torch.cat([labels * (1 - share) + (1 - strange) * share / labels.shape[1], strange], dim=1)
 
 
 def _hits(logits: Tensor, goal: Tensor, targets: Tensor, labels: int) -> Tensor:

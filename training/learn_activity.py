@@ -23,8 +23,9 @@ from training.bundles import new_network
 from training.calibration import familiarity_border, fit_temperature
 from training.evaluate import labels_of
 from training.files import DataError
-from training.fit import STRANGER, Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, logits_of
+from training.fit import Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, logits_of
 from training.frames import rows_cut_straight, served_frames
+from training.goals import STRANGER
 from training.parts import People, parts_of
 from training.recipes import FINE_TUNING, Recipe
 from training.recordings import SIX, DataFile, Labels, Recording
