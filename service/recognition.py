@@ -34,11 +34,7 @@ def main() -> None:
     bundle = load_bundle(find_bundle(options.bundle))
     scores, said = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
     print(as_markdown(scores, f"{bundle.title}, {options.devices} devices, {options.seconds:g} s, seed {options.seed}"))
-    longer, shorter, third = (count / said.windows for count in (said.longer, said.shorter, said.third))
-    print(
-        f"\nOf {said.windows:,} windows that span two activities {longer:.1%} are called what lasts longer in them, "
-        f"{shorter:.1%} what lasts less long, and {third:.1%} neither."
-    )
+    print(f"\nOf {said.windows:,} windows that span two activities {said}.")
 
 
 def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tuple[Scores, Said]:

@@ -266,9 +266,7 @@ def _one_epoch(run: _Run, task: Task, settings: FitSettings, passed: Callable[[f
             if settings.average or step == steps - 1:
                 _average(run, number * steps + step, settings)
             loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
-            hits = _hits(logits, goal, targets, len(task.labels))
-            if splices is not None:
-                hits = hits[torch.from_numpy(splices.share == 0)[targets != STRANGER]]
+            hits = _hits(logits, goal, targets, splices, len(task.labels))
             correct, known = correct + int(hits.sum()), known + len(hits)
             passed(number + (step + 1) / steps)
     probabilities = predict(run.model, task.validation.inputs, run.average)
@@ -340,10 +338,13 @@ def _may_be(task: Task) -> np.ndarray:
     return np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
 
 
-def _hits(logits: Tensor, goal: Tensor, targets: Tensor, labels: int) -> Tensor:
-    """Whether each known example was said to be what it is, bool[known], by the labels alone."""
+def _hits(logits: Tensor, goal: Tensor, targets: Tensor, splices: Splices | None, labels: int) -> Tensor:
+    """Whether each example that is known, and whole, was said to be what it is, bool[counted], by the labels alone."""
     wanted = targets if goal is targets else goal[:, :labels].argmax(dim=1)
-    return (logits[:, :labels].argmax(dim=1) == wanted)[targets != STRANGER]
+    counted = targets != STRANGER
+    if splices is not None:
+        counted &= torch.from_numpy(splices.share == 0)
+    return (logits[:, :labels].argmax(dim=1) == wanted)[counted]
 
 
 @torch.no_grad()

@@ -233,11 +233,9 @@ def steadiness_section(found: Steadiness) -> str:
 
 def spanning_section(found: Said) -> str:
     """What is said of windows that span two activities, as Markdown."""
-    longer, shorter, third = (count / found.windows for count in (found.longer, found.shorter, found.third))
     return (
         f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "
-        f"activities {longer:.1%} are called what lasts longer in them, {shorter:.1%} what lasts less long, and "
-        f"{third:.1%} neither; expected calibration error {found.calibration_error:.3f}.\n"
+        f"activities {found}; expected calibration error {found.calibration_error:.3f}.\n"
     )
 
 

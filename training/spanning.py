@@ -51,6 +51,11 @@ class Said:
         """How many windows were called by an activity that is not in them."""
         return self.windows - self.longer - self.shorter
 
+    def __str__(self) -> str:
+        longer, shorter, third = (count / self.windows for count in (self.longer, self.shorter, self.third))
+        of_the_two = f"{longer:.1%} are called what lasts longer in them, {shorter:.1%} what lasts less long"
+        return f"{of_the_two}, {third:.1%} neither"
+
 
 def put_together(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
     """Put windows together of `frames`, which were cut of `recordings`; none where nobody shows two activities."""

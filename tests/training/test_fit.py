@@ -22,7 +22,7 @@ from training.fit import (
     learning_rate,
     predict,
 )
-from training.goals import STRANGER
+from training.goals import STRANGER, Splices
 from training.scores import score
 
 LABELS = ("left", "right", "far right")
@@ -188,11 +188,13 @@ def test_strangers_go_with_examples_that_may_have_either_of_two_labels_and_with_
     assert (familiarity(model, strange) < 0.5).mean() > 0.95
 
 
-def test_training_accuracy_is_of_the_known_and_by_the_labels_alone() -> None:
+def test_training_accuracy_is_of_what_is_known_and_whole_and_by_the_labels_alone() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [-3.0, -2.0, 0.0], [2.0, 1.0, 0.0], [-3.0, -2.0, 0.0]])
     targets = torch.tensor([0, 1, 1, STRANGER])
     goal = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert _hits(logits, goal, targets, 2).tolist() == [True, True, False]
+    assert _hits(logits, goal, targets, None, 2).tolist() == [True, True, False]
+    second_is_spliced = Splices(np.array([0, 0, 2, 3]), np.array([0.0, 0.4, 0.0, 0.0], np.float32))
+    assert _hits(logits, goal, targets, second_is_spliced, 2).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("strangers", [False, True])

@@ -50,4 +50,7 @@ def test_what_is_said_is_the_longer_activity_the_shorter_or_a_third() -> None:
     others = len(found.longer) - 3
     told = said_of(found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], SIX.names)
     assert (told.longer, told.shorter, told.third) == (2, 1, others)
+    assert str(Said(8, 4, 3, 0.1)) == (
+        "50.0% are called what lasts longer in them, 37.5% what lasts less long, 12.5% neither"
+    )
     assert told.calibration_error == (1 + others) / (3 + others)  # it was sure of all
