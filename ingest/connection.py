@@ -9,7 +9,6 @@ from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from ingest.access import Access, Servers, access, is_final, reason
-from ingest.metadata import ask_for_all_topics
 from ingest.receiving import receive_in_place
 from ingest.tls import shake_hands_in_time
 
@@ -114,7 +113,6 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         halves.append(KafkaNetClient(**half_settings))
         shake_hands_in_time(halves[-1]._manager)
         receive_in_place(halves[-1]._manager)
-        ask_for_all_topics(halves[-1]._manager.cluster)
         attempts.watch(halves[-1]._manager)
         return halves[-1]
 
