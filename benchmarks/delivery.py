@@ -21,7 +21,7 @@ import confluent_kafka
 import numpy as np
 
 from benchmarks.latency import DEAD, INPUT, OUTPUT, cpu_seconds, produce, read, start_worker
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import TopicSpec, ensure_topics
 
 MODES = ("at_least_once", "exactly_once")

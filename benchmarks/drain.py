@@ -33,7 +33,7 @@ from benchmarks.record import Record, machine
 from inference.architectures import build
 from inference.bundle import ArchitectureChoice, Description, Input, Training, find_bundle, load_bundle
 from inference.saving import save_bundle
-from service.broker import Broker
+from service.broker.node import Broker
 from service.processes import resident_bytes
 
 LOOPS = ("confluent-kafka", "kafka-python")

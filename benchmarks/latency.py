@@ -23,7 +23,7 @@ import confluent_kafka
 import numpy as np
 
 from benchmarks.record import Record, machine
-from service.broker import Broker
+from service.broker.node import Broker
 from service.processes import cpu_seconds as cpu_seconds
 from service.topics import TopicSpec, ensure_topics
 

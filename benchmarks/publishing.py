@@ -29,7 +29,7 @@ from ingest.bulk import BulkProducer
 from ingest.labels import encode_activities
 from ingest.producer import close_producer, open_producer
 from ingest.transactions import Transactions
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import TopicSpec, ensure_topics
 
 TOPIC, PARTITIONS, DEVICES, TURNS = "activities", 8, 500, 3

@@ -31,7 +31,7 @@ from ingest.consumer import Handover, Hearing, open_consumer
 from ingest.decode import decode
 from ingest.record_columns import Records
 from ingest.rejections import Reason
-from service.broker import Broker
+from service.broker.node import Broker
 from service.each_window import EachWindow
 from service.metrics import Families, WindowMetrics, WorkerMetrics
 from service.topics import TopicSpec, ensure_topics

@@ -28,7 +28,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.broker import Broker, BrokerError, fetch_kafka
+from service.broker.errors import BrokerError
+from service.broker.fetching import fetch_kafka
+from service.broker.node import Broker
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
 from service.commands.topics import specs
 from service.replay.run import Replay, ReplayError

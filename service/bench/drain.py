@@ -28,7 +28,7 @@ from ingest.bulk import BulkProducer
 from ingest.producer import close_producer, open_producer
 from service.bench.figures import Drained, Whole
 from service.bench.parts import CHUNK_MS, DEVICES, SENT_AFTER_MS, Tell, outgoing_of
-from service.broker import Broker
+from service.broker.node import Broker
 from service.child_worker import ChildWorker, running_worker
 from service.commands.topics import PARTITIONS, specs
 from service.processes import child_of, cpu_seconds, resident_bytes

@@ -30,8 +30,10 @@ from service.bench.figures import (
     rounded,
 )
 from service.bench.parts import CHUNK_MS, Tell, measure_parts
-from service.broker import JavaMissing, fetch_kafka, find_java
-from service.broker_artifacts import ArtifactError
+from service.broker.artifacts import ArtifactError
+from service.broker.errors import JavaMissing
+from service.broker.fetching import fetch_kafka
+from service.broker.java import find_java
 from service.replay.messages import Form
 from service.settings import Settings
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from service.broker import interrupted_once
+from service.interruption import interrupted_once
 from service.settings import Settings
 
 

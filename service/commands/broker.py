@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from service.broker import run_broker
+from service.broker.foreground import run_broker
 from service.settings import Command
 
 

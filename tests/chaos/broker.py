@@ -4,7 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from service.broker import HOST, Broker
+from service.broker.node import Broker
+from service.broker.properties import HOST
 
 
 class FragileBroker(Broker):

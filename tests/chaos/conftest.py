@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from inference.bundle import Bundle
-from service.broker import JavaMissing
-from service.broker_artifacts import ArtifactError
+from service.broker.artifacts import ArtifactError
+from service.broker.errors import JavaMissing
 from tests.chaos.broker import FragileBroker
 from tests.chaos.faults import KILLS
 from tests.chaos.stage import DELIVERIES, Stage, open_stage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.broker import BrokerDied
+from service.broker.errors import BrokerDied
 from tests.chaos.broker import FragileBroker
 from tests.chaos.load import messy_devices
 from tests.chaos.reckoning import Report, reckon

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.deploy.tools import ROOT, tool
 from tests.deploy.watched import Prometheus, load, running_prometheus, settings_for

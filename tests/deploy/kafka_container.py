@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.broker import find_java
-from service.broker_artifacts import ensure_jars
+from service.broker.artifacts import ensure_jars
+from service.broker.java import find_java
 
 DEADLINE_S = 60
 

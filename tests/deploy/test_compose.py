@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.broker_artifacts import KAFKA_VERSION
+from service.broker.artifacts import KAFKA_VERSION
 from service.commands import worker_activity
 from service.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import (

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from service.broker import JavaMissing, server_properties
-from service.broker_artifacts import ArtifactError, ensure_jars
+from service.broker.artifacts import ArtifactError, ensure_jars
+from service.broker.errors import JavaMissing
+from service.broker.properties import server_properties
 from tests.deploy import kafka_container
 from tests.deploy.composed import health_command, image_environment, mounts, ours, seconds, services
 from tests.kafka.outside_client import read_topic

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.broker import Broker, JavaMissing
-from service.broker_artifacts import ArtifactError
+from service.broker.artifacts import ArtifactError
+from service.broker.errors import JavaMissing
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.kafka.stage import Stage, nonsense_bundle
 

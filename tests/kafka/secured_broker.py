@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.certificates import Authority, openssl
 from tests.kafka.worker_process import free_port
 

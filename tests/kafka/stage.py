@@ -14,7 +14,7 @@ from inference.architectures import build
 from inference.bundle import ArchitectureChoice, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
 from ingest.contract import ActivityLabel
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.kafka.expected import expected_smoothed, may_be_smoothed, plain_familiarity, plain_probabilities
 from tests.kafka.outside_client import Label, producer, read_labels, send
 from tests.kafka.worker_process import WorkerProcess

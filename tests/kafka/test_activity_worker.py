@@ -14,7 +14,7 @@ import pytest
 
 from inference.bundle import SHIPPED
 from ingest.decompression import LARGEST
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.expected import (

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.heart_sounds.plain import probabilities, train
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds
 from tests.kafka.outside_client import producer, read_labels, read_topic, send

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from service.broker import Broker
+from service.broker.node import Broker
 from service.cli import main
 from service.topics import admin_client, ask_of_groups
 from tests.inference.bundles import text_bundle

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from inference.bundle import Bundle
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.inference.bundles import constant_bundle
 from tests.kafka.test_demo import processes_naming
 from tests.kafka.worker_process import clean_environment

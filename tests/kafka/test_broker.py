@@ -15,9 +15,10 @@ import confluent_kafka as librdkafka
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-import service.broker
-from service.broker import Broker, BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable, PortInUse
-from service.broker_artifacts import KAFKA_VERSION, SourceUnreachable, ensure_jars
+from service.broker.artifacts import KAFKA_VERSION, SourceUnreachable, ensure_jars
+from service.broker.errors import BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable, PortInUse
+from service.broker.node import Broker
+from service.broker.ports import free_port
 from service.topics import TopicSpec, ensure_topics, inspect_topics
 
 
@@ -145,7 +146,7 @@ def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _broker_command(data_dir: Path, *, await_address: bool = True) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a broker in the foreground of another process; yield that process and the address that it printed."""
     code = (
-        "import sys; from pathlib import Path; from service.broker import run_broker;"
+        "import sys; from pathlib import Path; from service.broker.foreground import run_broker;"
         "run_broker(port=0, data_dir=Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(data_dir)]
@@ -164,8 +165,7 @@ def test_a_port_lost_to_another_program_while_kafka_starts_is_replaced(
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as probe:
         free = probe.getsockname()[1]
         offered = iter([taken.getsockname()[1]])
-        look = service.broker._free_port
-        monkeypatch.setattr("service.broker._free_port", lambda: next(offered, None) or look())
+        monkeypatch.setattr("service.broker.node.free_port", lambda: next(offered, None) or free_port())
         probe.close()
         # The port for clients is given; the first one offered for the controller is taken.
         with Broker(formatted, port=free) as started:

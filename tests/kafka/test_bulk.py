@@ -23,7 +23,7 @@ from ingest.connection import IngestError
 from ingest.labels import encode_activities
 from ingest.producer import close_producer, open_producer
 from ingest.transactions import AbortableError, FencedError, Transactions
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.kafka.outside_client import read_topic
 from tests.test_rooms import ROOT

@@ -8,7 +8,7 @@ import kafka
 
 from ingest.dead_letters import NULL, NullableValues, dead_letter
 from ingest.decode import decode
-from service.broker import Broker
+from service.broker.node import Broker
 
 GOOD = b'{"device_id":"a","timestamp":1700000000000,"x":1,"y":2,"z":3}'
 WRITTEN: list[tuple[bytes | None, bytes | None, list[tuple[str, Any]]]] = [

@@ -10,7 +10,7 @@ from kafka.structs import TopicPartition
 
 from ingest.latest import Latest
 from ingest.rejections import Reason
-from service.broker import Broker
+from service.broker.node import Broker
 from service.cli import main
 from service.commands import dead_letters
 from tests.inference.bundles import har_bundle

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.kafka.worker_process import clean_environment
 
 

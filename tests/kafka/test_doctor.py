@@ -11,7 +11,7 @@ import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.rejections import Reason
-from service.broker import Broker
+from service.broker.node import Broker
 from service.cli import main
 from service.topics import admin_client
 from tests.inference.bundles import har_bundle

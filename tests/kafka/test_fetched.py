@@ -13,7 +13,7 @@ from kafka.errors import CorruptRecordError
 from kafka.structs import TopicPartition
 
 from ingest.fetched import PartitionRecords
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.ingest.batches import Batch, plain, record
 from tests.kafka.outside_client import producer, send
 from tests.kafka.raw_client import produce_raw

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from inference.bundle import Bundle
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.inference.bundles import text_bundle
 from tests.kafka.expected import PlainTextCnn
 from tests.kafka.outside_client import Label, read_labels

@@ -12,7 +12,7 @@ from kafka.structs import MemberState, TopicPartition
 
 from ingest.consumer import Handover, Hearing, open_consumer
 from ingest.lease import Lease
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
 

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.connection import IngestError
 from ingest.kafka_python import TESTED, refuse_other_versions
-from service.broker import Broker
+from service.broker.node import Broker
 
 
 @pytest.fixture

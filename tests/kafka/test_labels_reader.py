@@ -6,7 +6,7 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.labels_reader import LabelsReader
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.raw_client import produce_raw

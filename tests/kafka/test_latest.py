@@ -10,7 +10,7 @@ from kafka.structs import TopicPartition
 
 from ingest import decompression, latest
 from ingest.latest import Latest, latest_records, shared_out
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.kafka.outside_client import producer, send
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.producer import close_producer, open_producer
 from ingest.transactions import Transactions
-from service.broker import Broker
+from service.broker.node import Broker
 
 
 def wait_until_gone(threads: set[threading.Thread]) -> None:

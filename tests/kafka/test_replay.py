@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ingest.decode import decode
 from ingest.texts import decode_texts
-from service.broker import Broker
+from service.broker.node import Broker
 from service.replay.fleet import RecordedFleet
 from service.replay.messages import Form
 from service.replay.run import Replay, ReplayError, replay

@@ -10,7 +10,7 @@ import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, Handover, Hearing, open_consumer
-from service.broker import Broker
+from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
 

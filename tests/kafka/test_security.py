@@ -20,8 +20,8 @@ from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from ingest.connection import IngestError, connect
-from service.broker import JavaMissing
-from service.broker_artifacts import ArtifactError
+from service.broker.artifacts import ArtifactError
+from service.broker.errors import JavaMissing
 from service.clients import Clients
 from service.kind import WorkerError
 from service.security import access_to

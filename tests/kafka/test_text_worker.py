@@ -17,7 +17,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 from inference.bundle import Bundle
 from ingest.contract import TextLabel
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import admin_client
 from tests.inference.bundles import WORDS, har_bundle, text_bundle
 from tests.kafka.expected import PlainTextCnn, expected_windows

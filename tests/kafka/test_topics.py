@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from service import topics
-from service.broker import Broker
+from service.broker.node import Broker
 from service.topics import BrokerUnreachable, TopicRefused, TopicSpec, admin_client, ensure_topics, inspect_topics
 
 

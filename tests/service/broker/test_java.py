@@ -1,10 +1,11 @@
-"""What the broker refuses before any Kafka runs."""
+"""Which Java a broker runs on."""
 
 from pathlib import Path
 
 import pytest
 
-from service.broker import Broker, JavaMissing, find_java, server_properties
+from service.broker.errors import JavaMissing
+from service.broker.java import find_java
 
 
 def _fake_java(folder: Path, *, says: str, status: int = 0) -> Path:
@@ -51,21 +52,3 @@ def test_javas_that_will_not_do_are_named_with_the_reason(tmp_path: Path) -> Non
     with pytest.raises(JavaMissing) as caught:
         find_java(environ, bundled=False)
     assert f"({old} is Java 11; {broken} is no working Java)" in str(caught.value)
-
-
-def test_kafka_listens_on_loopback_only() -> None:
-    settings = server_properties(9092, 9093)
-    assert settings["listeners"] == "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"
-    assert settings["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9092"
-
-
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_is_none_is_refused(tmp_path: Path, port: int) -> None:
-    with pytest.raises(ValueError, match=f"port must be 0 to 65535, not {port}"):
-        Broker(tmp_path, port=port)
-
-
-@pytest.mark.parametrize("heap", ["512", "512mb", "-1m", "0m", "512m -version", ""])
-def test_a_heap_that_the_jvm_would_not_take_is_refused(tmp_path: Path, heap: str) -> None:
-    with pytest.raises(ValueError, match="heap must be a number with k, m or g, such as 512m"):
-        Broker(tmp_path, heap=heap)

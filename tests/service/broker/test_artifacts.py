@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from service.broker_artifacts import (
+from service.broker.artifacts import (
     ArtifactError,
     CacheUnusable,
     Jar,
@@ -256,7 +256,7 @@ def test_a_cache_that_is_no_folder_is_named(repository: Repository, lock: Path, 
 def test_processes_that_fill_one_cache_at_once_all_succeed(repository: Repository, lock: Path, tmp_path: Path) -> None:
     repository.fails_first = 1
     code = (
-        "import sys; from pathlib import Path; from service.broker_artifacts import ensure_jars;"
+        "import sys; from pathlib import Path; from service.broker.artifacts import ensure_jars;"
         "ensure_jars(Path(sys.argv[1]), lock=Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "cache"), str(lock)]
@@ -269,7 +269,7 @@ def test_processes_that_fill_one_cache_at_once_all_succeed(repository: Repositor
 def test_without_jgo_the_sentence_names_the_extra(lock: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['jgo'] = None; from pathlib import Path\n"
-        "from service.broker_artifacts import ensure_jars, ResolverMissing\n"
+        "from service.broker.artifacts import ensure_jars, ResolverMissing\n"
         "try: ensure_jars(Path(sys.argv[1]), lock=Path(sys.argv[2]))\n"
         "except ResolverMissing as error: print(error)"
     )

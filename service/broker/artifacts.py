@@ -2,7 +2,7 @@
 
 The lock file `kafka-<version>.lock` beside this module names every jar by its Maven coordinate, size and SHA-256, so a
 fetch walks no dependency graph and a jar from any mirror is either the one that was tested or refused. To move
-to another Kafka, change `KAFKA_VERSION` and run `python -m service.broker_artifacts`, which resolves the graph anew
+to another Kafka, change `KAFKA_VERSION` and run `python -m service.broker.artifacts`, which resolves the graph anew
 and writes the lock.
 
 Jars come from Maven Central, or from the repositories that jgo's own settings file names (`[repositories]` in

@@ -1,0 +1,33 @@
+"""A broker in the foreground, as ``stridecast broker`` runs it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from service.broker.artifacts import KAFKA_VERSION
+from service.broker.data_folder import default_data_dir
+from service.broker.fetching import fetch_kafka, tell
+from service.broker.node import Broker
+from service.interruption import interrupted_once
+
+
+def run_broker(
+    *,
+    port: int = 9092,
+    data_dir: Path | None = None,
+    heap: str = "512m",
+    cache: Path | None = None,
+) -> None:
+    """Run a broker in the foreground until SIGTERM or SIGINT, then stop it and return.
+
+    Prints the bootstrap address on standard output, in a line of its own, once clients can connect; what it
+    does before that, on standard error.
+
+    Raises BrokerError or ArtifactError.
+    """
+    folder = data_dir or default_data_dir()
+    with suppress(KeyboardInterrupt), interrupted_once():
+        fetch_kafka(cache)
+        tell(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
+        with Broker(folder, port=port, heap=heap, cache=cache) as broker:
+            print(broker.bootstrap_servers, flush=True)
+            broker.wait()

@@ -1,0 +1,216 @@
+"""One Kafka node: starting it, waiting until clients can connect, stopping it.
+
+with Broker(data_dir) as broker:
+print(broker.bootstrap_servers)
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
+
+from service import guard
+from service.broker.artifacts import ensure_jars
+from service.broker.data_folder import cluster_id_of, format_folder, last_words, locked
+from service.broker.errors import BrokerDied, BrokerStopped, PortInUse
+from service.broker.java import find_java, java_environment
+from service.broker.ports import accepts_connections, free_port, refuse_taken_port
+from service.broker.properties import HOST, server_properties
+from service.topics import TopicError, admin_client
+
+START_TIMEOUT_S = 60.0
+STOP_GRACE_S = 20.0
+PORT_ATTEMPTS = 3
+"""A free port found can be taken by another program before Kafka binds it; then another one is tried."""
+
+
+class _PortLost(Exception):
+    """Another program took a port between our look at it and Kafka's."""
+
+
+class Broker:
+    """One Apache Kafka node and the data folder it runs on. A context manager: entered when clients can connect.
+
+    Arguments:
+        data_dir: folder for its data, made if missing; the same folder keeps its topics from start to start.
+        port: port to listen on at 127.0.0.1; 0 takes a free one, and the same again if started again.
+        heap: the JVM's largest heap, as in `-Xmx`, e.g. "512m".
+        java: the `java` to run on; None finds one (see `find_java`).
+        cache: folder of the cached jars; None is `artifacts.default_cache()`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        heap: str = "512m",
+        java: Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        if not re.fullmatch(r"[1-9]\d*[kKmMgG]", heap):
+            raise ValueError(f"heap must be a number with k, m or g, such as 512m, not {heap!r}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be 0 to 65535, not {port}")
+        self.data_dir = data_dir.absolute()
+        self.port = port
+        self._heap = heap
+        self._java = java
+        self._cache = cache
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients, `127.0.0.1:port`."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        """Where this start's Kafka writes its log."""
+        return self.data_dir / "broker.log"
+
+    def __enter__(self) -> Self:
+        return self.start() if self._process is None else self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, *, timeout_s: float = START_TIMEOUT_S, stop: threading.Event | None = None) -> Self:
+        """Fetch what is missing, format the data folder if it is new, start Kafka; return when clients can connect.
+
+        Raises BrokerError, BrokerStopped once `stop` is set, or ArtifactError; then nothing is left running.
+        """
+        if self._process is not None:
+            raise RuntimeError("the broker is running already")
+        java = self._java or find_java()
+        jars = ensure_jars(self._cache)
+        java_command = [str(java), "-cp", os.pathsep.join(map(str, jars))]
+        with locked(self.data_dir) as lock:
+            cluster_id = cluster_id_of(self.data_dir)
+            for _ in range(PORT_ATTEMPTS):
+                port = self.port or free_port()
+                refuse_taken_port(port)
+                with suppress(_PortLost):
+                    self._start_on(port, java_command, cluster_id, lock, timeout_s, stop or threading.Event())
+                    self.port = port
+                    return self
+        raise PortInUse(f"no port stayed free until Kafka came to bind it, in {PORT_ATTEMPTS} attempts: try again")
+
+    def stop(self) -> None:
+        """Ask Kafka to end, wait, kill it if it does not. Does nothing where it does not run."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(STOP_GRACE_S + 5)
+        except subprocess.TimeoutExpired:
+            # The guard leads a session of its own, in which there is nothing but it and the JVM.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def wait(self) -> NoReturn:
+        """Wait until Kafka ends by itself, which it never should.
+
+        Raises BrokerDied when it does.
+        """
+        if self._process is None:
+            raise RuntimeError("the broker is not running")
+        self._process.wait()
+        self.check()
+        raise AssertionError("a process that was waited for has ended")
+
+    def check(self) -> None:
+        """Raise BrokerDied if Kafka was started and has ended by itself."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None:
+            raise BrokerDied(f"Kafka ended by itself with status {status}: {last_words(self.log_file)}")
+
+    def _start_on(
+        self,
+        port: int,
+        java_command: list[str],
+        cluster_id: str,
+        lock: int,
+        timeout_s: float,
+        stop: threading.Event,
+    ) -> None:
+        properties = self._write_properties(port)
+        format_folder(java_command, properties, cluster_id, self.data_dir)
+        with suppress(FileNotFoundError):
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        command = [*java_command, *self._jvm_flags(), "kafka.Kafka", str(properties)]
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", guard.__file__, str(STOP_GRACE_S), *command],
+                cwd=self.data_dir,
+                env=java_environment(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal goes to the whole process group; the broker must outlive its clients.
+                start_new_session=True,
+                # The guard holds the lock from here on, for exactly as long as Kafka can be running.
+                pass_fds=[lock],
+            )
+        try:
+            self._await_clients(port, cluster_id, timeout_s, stop)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _write_properties(self, port: int) -> Path:
+        path = self.data_dir / "server.properties"
+        settings = server_properties(port, free_port())
+        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        return path
+
+    def _jvm_flags(self) -> list[str]:
+        log = "-Dorg.slf4j.simpleLogger."
+        return [
+            f"-Xmx{self._heap}",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",  # keeps the JVM from writing to /tmp
+            f"{log}showDateTime=true",
+            f"{log}dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
+            # Two thousand lines of default settings at each start, among which nobody would find the rest.
+            f"{log}log.org.apache.kafka.common.config=warn",
+        ]
+
+    def _await_clients(self, port: int, cluster_id: str, timeout_s: float, stop: threading.Event) -> None:
+        """Return when a client gets an answer from our Kafka on the port."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                words = last_words(self.log_file)
+                if "Address already in use" in words:
+                    raise _PortLost
+                raise BrokerDied(f"Kafka ended while it started: {words}")
+            if accepts_connections(port) and _answers(port, cluster_id):
+                return
+            if stop.wait(0.05):
+                raise BrokerStopped("stopped while Kafka started")
+        raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {last_words(self.log_file)}")
+
+
+def _answers(port: int, cluster_id: str) -> bool:
+    """Ask for the cluster's metadata, as any client does first. False while there is no answer or no broker in it."""
+    try:
+        with admin_client(f"{HOST}:{port}", timeout_s=5) as admin:
+            cluster = admin.describe_cluster()
+    except TopicError:
+        return False
+    if cluster["cluster_id"] != cluster_id:
+        raise _PortLost
+    return bool(cluster["brokers"])
