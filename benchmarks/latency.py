@@ -10,7 +10,6 @@ import argparse
 import itertools
 import multiprocessing
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 
 from benchmarks.record import Record, machine
 from service.broker.node import Broker
+from service.broker.ports import free_port
 from service.processes import cpu_seconds as cpu_seconds
 from service.topics import TopicSpec, ensure_topics
 
@@ -94,12 +94,6 @@ def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> 
                 break
             time.sleep(0.1)
     raise SystemExit(f"the worker did not get ready:\n{log.read_text()}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def produce(bootstrap_servers: str, devices: int, seconds: float) -> None:

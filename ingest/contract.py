@@ -65,7 +65,6 @@ MAX_TIMESTAMP_MS: Final = 2**53
 MAX_NESTING: Final = 100
 
 WINDOW_SLOTS: Final = 80
-WINDOW_MS: Final = 4000
 
 ISO_8601: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"

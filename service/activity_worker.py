@@ -9,6 +9,7 @@ from ingest.decode import Readings, decode
 from ingest.decode import warm_up as warm_up_decoding
 from ingest.label_kernel import warm_up_activities
 from ingest.record_columns import Records
+from ingest.records import Record
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, identify, say
 from service.kind import Keeper, Kind, OpenStream, check_input
@@ -67,7 +68,9 @@ def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
     return WindowKeeper(settings, WindowMetrics(metrics).kept)
 
 
-def decoder(settings: ActivitySettings) -> Callable[[Records], tuple[Readings, Sequence[Rejection]]]:
+def decoder(
+    settings: ActivitySettings,
+) -> Callable[[Records | Sequence[Record]], tuple[Readings, Sequence[Rejection]]]:
     """Return what decodes records by the settings."""
     scale = STANDARD_GRAVITY if settings.unit == "g" else 1.0
     return functools.partial(decode, max_ahead_ms=int(1000 * settings.max_ahead_s), scale=scale)

@@ -7,7 +7,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import guard
+from service.broker.ports import free_port
 from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings, environment
 
 READY_WITHIN_S = 90.0
@@ -61,7 +61,7 @@ def running_worker(
 
     In the end it is asked to end, and killed if it has not after `grace_s` seconds. Raises ChildWorkerError.
     """
-    port = _free_port()
+    port = free_port()
     flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
     command = [sys.executable, "-m", "service", "worker", "activity", *flags]
     with log.open("wb") as output:
@@ -102,9 +102,3 @@ def _wait_until_ready(worker: ChildWorker, stop: threading.Event) -> None:
             if stop.wait(0.1):
                 raise ChildWorkerError("stopped before the worker was ready") from None
     raise ChildWorkerError(f"the worker did not get ready in {READY_WITHIN_S:g} s: {worker.last_words()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

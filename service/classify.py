@@ -22,12 +22,11 @@ from inference.bundle import find_bundle, load_bundle
 from inference.core import Result
 from inference.lanes import Lane
 from ingest.bodies import unpack
-from ingest.contract import WINDOW_MS
-from ingest.decode import Readings, decode
+from ingest.readings import Readings
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from ingest.texts import decode_texts
-from service.activity_worker import STANDARD_GRAVITY, activity_kind
+from service.activity_worker import activity_kind, decoder
 from service.kind import Block, Kind
 from service.metrics import Families, WorkerMetrics
 from service.offline import ClassifyError, Line, Source
@@ -35,6 +34,7 @@ from service.run import open_core
 from service.settings import ActivitySettings, InferenceSettings, TextSettings
 from service.terminal import printable
 from service.text_worker import text_kind
+from windowing import WINDOW_MS
 
 ANSWER_S = 600.0  # for a block of frames; only a device that hangs takes so long
 SHOWN_CHARACTERS = 60  # of a text, in a table
@@ -78,7 +78,7 @@ def classify_texts(source: Source, settings: TextSettings, inference: InferenceS
 
 def classify_readings(source: Source, settings: ActivitySettings, inference: InferenceSettings) -> LabelledReadings:
     """Label the windows of readings, which may come in any order; raises as `classify_texts` does."""
-    readings, rejections = decode(source.lines, scale=STANDARD_GRAVITY if settings.unit == "g" else 1.0)
+    readings, rejections = decoder(settings)(source.lines)
     source.refuse(rejections)
     order = np.argsort(readings.timestamp_ms, kind="stable")
     in_time = [dataclasses.replace(source.lines[row], offset=offset) for offset, row in enumerate(order)]

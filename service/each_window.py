@@ -21,9 +21,7 @@ from service.delivery.graves import Graves
 from service.kind import Block, Stream
 from service.log_time import LogTime, Piece
 from service.metrics import WindowMetrics, observe_all
-from windowing import SLOT_MS, WINDOW_SLOTS, Frames, Smoother, Step, Windower
-
-WINDOW_MS = SLOT_MS * WINDOW_SLOTS
+from windowing import WINDOW_MS, Frames, Smoother, Step, Windower
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

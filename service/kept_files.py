@@ -22,9 +22,8 @@ from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from inference.bundle import Bundle
-from service.each_window import WINDOW_MS
 from service.kind import WorkerError
-from windowing import WINDOW_SLOTS
+from windowing import WINDOW_MS, WINDOW_SLOTS
 
 try:
     import pyarrow as pa

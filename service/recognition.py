@@ -12,15 +12,14 @@ import argparse
 import numpy as np
 
 from inference.bundle import Bundle, find_bundle, load_bundle
-from inference.served import infer_plainly, served_module
 from service.replay.fleet import Readings
 from service.replay.synthesiser import BLEND_MS, SyntheticFleet
+from training.evaluate import answers
 from training.scores import Scores, score
 from training.spanning import Said, Spanning, said_of
-from windowing import SLOT_MS, WINDOW_SLOTS, cut
+from windowing import WINDOW_MS, cut
 
 BLOCK_MS = 20_000
-WINDOW_MS = WINDOW_SLOTS * SLOT_MS
 
 
 def main() -> None:
@@ -45,15 +44,9 @@ def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tup
     frames, truth, spanning = windows_of(SyntheticFleet(devices, seed), seconds * 1000)
     labels = tuple(bundle.manifest.labels)
     return (
-        score(labels, truth, _answers(bundle, frames)),
-        said_of(spanning, _answers(bundle, spanning.values), labels),
+        score(labels, truth, answers(bundle, frames)),
+        said_of(spanning, answers(bundle, spanning.values), labels),
     )
-
-
-def _answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
-    module = served_module(bundle)
-    answers = [infer_plainly(module, frames[at : at + 512]) for at in range(0, len(frames), 512)]
-    return np.concatenate(answers)[:, : len(bundle.manifest.labels)]
 
 
 def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray, Spanning]:

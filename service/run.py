@@ -3,14 +3,12 @@
 import functools
 import gc
 import logging
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -28,6 +26,7 @@ from ingest.rejections import Reason
 from service import engines, http, logs
 from service.device_watch import watched
 from service.hot_swap import HotSwap
+from service.interruption import exit_on_sigterm, stop_on_signals
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
 from service.processes import share_arenas
@@ -142,17 +141,11 @@ def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
 @contextmanager
 def open_core(settings: InferenceSettings) -> Iterator[Core]:
     """Start a core on the device of the settings, and watch it; close it in the end."""
-    device = choose_device(
-        settings.device,
-        settings.precision,
-        threads=settings.threads,
-        engine=settings.engine,
-        measurement=engines.measurement(settings.threads),
-    )
+    device = engines.device_of(settings)
     falls_back = settings.fallback == "cpu" and device.name != "cpu"
     core = Core(
         device,
-        max_batch=settings.max_batch or engines.MAX_BATCH[device.name],
+        max_batch=engines.max_batch_of(settings, device),
         capacity=settings.queue_frames,
         clock=time.monotonic,
         deliver=lambda result: result.ticket.publish(result),
@@ -211,34 +204,3 @@ def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http
     finally:
         server.shutdown()
         server.server_close()
-
-
-@contextmanager
-def exit_on_sigterm(status: int = 0) -> Iterator[threading.Event]:
-    """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker.
-
-    Gives an event that tells whether it came, for what is raised in a destructor, say, ends nothing.
-    """
-    came = threading.Event()
-
-    def exit_cleanly(*_: object) -> NoReturn:
-        came.set()
-        raise SystemExit(status)
-
-    previous = signal.signal(signal.SIGTERM, exit_cleanly)
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
-    """Give an event that SIGTERM or SIGINT sets; it may have been set before."""
-    stop = stop or threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -8,10 +8,9 @@ Errors:
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
@@ -30,9 +29,6 @@ from ingest.connection import NotLetInError, make_client
 FOREVER = -1
 """What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
 MORE_IS_AS_GOOD = frozenset({"max.message.bytes"})
-GROUPS_WAIT_S = 10.0
-
-Answer = TypeVar("Answer")
 
 
 class TopicError(Exception):
@@ -84,31 +80,18 @@ class TopicState:
         return "; but ".join([f"{self.name}: {found}", *self.warnings])
 
 
-def ensure_topics(
-    bootstrap_servers: Servers, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0
-) -> list[TopicState]:
+def ensure_topics(bootstrap_servers: Servers, specs: Sequence[TopicSpec]) -> list[TopicState]:
     """Create the topics that are missing, change none that exists, and say what each is like, in the order given.
 
-    Raises BrokerUnreachable if no broker answers within `timeout_s` seconds, TopicRefused if one won't create a topic.
+    Raises BrokerUnreachable if no broker answers, TopicRefused if one won't create a topic.
     """
-    with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
+    with admin_client(bootstrap_servers) as admin:
         missing = [spec for spec in specs if _partitions(admin, spec.name) is None]
         # Inputs first: a topic of labels takes its retention from its input.
         created = {
             spec.name for spec in sorted(missing, key=lambda spec: spec.labels_of is not None) if _create(admin, spec)
         }
         return [inspect_topic(admin, spec, created=spec.name in created) for spec in specs]
-
-
-def inspect_topics(
-    bootstrap_servers: Servers, specs: Sequence[TopicSpec], *, timeout_s: float = 10.0
-) -> list[TopicState]:
-    """Say what each topic is like, in the order given, and create none.
-
-    Raises BrokerUnreachable or TopicRefused.
-    """
-    with admin_client(bootstrap_servers, timeout_s=timeout_s) as admin:
-        return [inspect_topic(admin, spec) for spec in specs]
 
 
 @contextmanager
@@ -143,21 +126,6 @@ def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iter
         raise TopicRefused(f"the Kafka broker at {bootstrap_servers} did not do what was asked: {error}") from error
     finally:
         admin.close()
-
-
-def ask_of_groups(ask: Callable[[], Answer]) -> Answer:
-    """Return what a question about a group is answered with; raises KafkaError.
-
-    A broker that has never had one makes the topic of their offsets when it is first asked, which takes a while.
-    """
-    deadline = time.monotonic() + GROUPS_WAIT_S
-    while True:
-        try:
-            return ask()
-        except KafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def count_partitions(bootstrap_servers: Servers, name: str, *, timeout_s: float = 10.0) -> int | None:

@@ -33,7 +33,6 @@ from service.clients import GIVE_UP_S, Clients, leave
 from service.delivery.assignment import Assignment
 from service.delivery.at_least_once import AtLeastOnce
 from service.delivery.exactly_once import ExactlyOnce
-from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
 from service.delivery.rereading import Rereading
@@ -88,7 +87,9 @@ class Worker:
         self._hearing = Hearing()
         self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
-        self._assignment = Assignment(open_stream, kind.rules, self._hearing, self._find_out, metrics)
+        self._assignment = Assignment(
+            open_stream, kind.rules, self._hearing, lambda request: self._rereading.ask(request), metrics
+        )
         self._rereading = Rereading(
             kind,
             clients.open_reader,
@@ -143,9 +144,6 @@ class Worker:
             commit_interval_s=interval_s,
             may_write=lambda: self._lease.holds(),
         )
-
-    def _find_out(self, request: Request) -> None:
-        self._rereading.ask(request)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then finish what is in flight, commit and leave the group."""

@@ -5,6 +5,7 @@ import zlib
 SLOT_MS = 50
 WINDOW_SLOTS = 80
 STRIDE_SLOTS = 40
+WINDOW_MS = WINDOW_SLOTS * SLOT_MS
 
 
 def phase(device_id: bytes) -> int:

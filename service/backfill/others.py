@@ -8,9 +8,8 @@ from kafka.errors import GroupAuthorizationFailedError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
+from service.groups import commits_of, describe, held_by
 from service.kind import WorkerError
-from service.members import describe, held_by
-from service.topics import ask_of_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Others:
         if not ends:
             return
         try:
-            found = ask_of_groups(lambda: admin.list_group_offsets({self.group: list(ends)})[self.group])
+            found = commits_of(admin, self.group, ends)
             commits: dict[TopicPartition, OffsetAndMetadata] = {s: at for s, at in found.items() if at.offset >= 0}
             held = self._held(admin, next(iter(ends)).topic) if ends.keys() - commits.keys() else set()
         except GroupAuthorizationFailedError as error:

@@ -18,18 +18,17 @@ from service.backfill.others import Others
 from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Watch
 from service.commands.topics import specs
+from service.interruption import exit_on_sigterm, stop_on_signals
 from service.kind import Kind, WorkerError
 from service.metrics import Families
 from service.processes import share_arenas
 from service.progress import Reached, progress_shown
 from service.run import (
     SWITCH_INTERVAL_S,
-    exit_on_sigterm,
     open_core,
     open_worker,
     run_together,
     settled_memory,
-    stop_on_signals,
 )
 from service.security import access_to
 from service.settings import WorkerSettings

@@ -18,15 +18,13 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest import snapshot
 from service.backfill.others import Others
 from service.delivery.recovery import told_end
+from service.groups import Commits, ask_of_groups, commits_of
 from service.kind import Kind, WorkerError
 from service.settings import KindSettings
-from service.topics import ask_of_groups
 
 # A member that died is in its group for a session's time.
 SETTLE_WITHIN_S = 60.0
 RETRY_S = 0.5
-
-Commits = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +64,6 @@ def begin(
         if time.monotonic() > deadline:
             raise WorkerError(f"group {group} has done the same before, and somebody is still in it: try again")
         time.sleep(RETRY_S)
-
-
-def commits_of(admin: KafkaAdminClient, group: str, sources: Sequence[TopicPartition]) -> Commits:
-    """Return a group's commits of partitions; those it has not have an offset below 0. Raises KafkaError."""
-    found: Commits = ask_of_groups(lambda: admin.list_group_offsets({group: list(sources)})[group])
-    return found
 
 
 def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:

@@ -10,7 +10,8 @@ from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
 from service.backfill.others import Others
-from service.backfill.stretch import Commits, commits_of, still_to_do, told_by
+from service.backfill.stretch import still_to_do, told_by
+from service.groups import Commits, commits_of
 from service.kind import WorkerError
 from service.progress import Reached
 
@@ -60,7 +61,7 @@ class Watch(threading.Thread):
             self._stop_all.set()
 
     def _look(self) -> None:
-        commits = commits_of(self._admin, self._group, list(self._ends))
+        commits = commits_of(self._admin, self._group, self._ends)
         gone = sorted(source for source, at in commits.items() if at.offset < 0)
         if gone:
             self._look_around({})  # with the topic its commits go

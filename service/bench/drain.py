@@ -20,7 +20,6 @@ from pathlib import Path
 
 import kafka
 from kafka.errors import KafkaError
-from kafka.partitioner.default import murmur2
 from kafka.structs import TopicPartition
 
 from ingest.bodies import pack
@@ -32,7 +31,7 @@ from service.broker.node import Broker
 from service.child_worker import ChildWorker, running_worker
 from service.commands.topics import PARTITIONS, specs
 from service.processes import child_of, cpu_seconds, resident_bytes
-from service.replay.messages import Form, packer
+from service.replay.messages import Form, packer, partition_of
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
 from service.topics import ensure_topics
@@ -158,7 +157,7 @@ class _Bench:
     def _write(self, fleet: SyntheticFleet, form: Form, size: Size) -> tuple[int, int]:
         """Send a fleet's stream, block by block, as it were of late; return its messages and samples."""
         keys = [device_id.encode() for device_id in fleet.device_ids]
-        places = [(murmur2(key) & 0x7FFFFFFF) % PARTITIONS for key in keys]
+        places = [partition_of(key, PARTITIONS) for key in keys]
         blocks = int(MOST_SAMPLES / len(keys) / (BLOCK_MS / 50))
         now_ms = int(1000 * time.time())
         pack_block = packer(fleet, form, now_ms - SENT_AFTER_MS - int(blocks * BLOCK_MS), CHUNK_MS)

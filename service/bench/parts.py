@@ -14,7 +14,6 @@ from inference.core import Result
 from inference.devices import answer
 from inference.models import Model, load_model
 from ingest.bodies import Outgoing
-from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from ingest.decode import Readings
 from ingest.decode import warm_up as warm_up_decoding
 from ingest.record_columns import Records
@@ -24,7 +23,7 @@ from service.activity_worker import decoder, windower
 from service.bench.figures import FormFigures, InferenceFigures, Parts
 from service.each_window import Windows, say
 from service.kind import Block, check_input
-from service.replay.messages import Form, Messages, packer
+from service.replay.messages import Form, Messages, headers_of, packer
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import ActivitySettings, InferenceSettings
 from windowing import WINDOW_SLOTS, Frames, Smoother, Windower
@@ -35,7 +34,6 @@ STREAM_MS = 10_000
 CHUNK_MS = 2000.0
 RECORDS_AT_ONCE = 1000
 DEVICES_FOR_MEMORY = 4096
-BINARY_HEADERS = [("content-type", BINARY_CHUNK_CONTENT_TYPE.encode())]
 
 # The newest reading of a stream lies so far before its records' timestamps: no clock runs ahead of them.
 SENT_AFTER_MS = 10_000
@@ -103,7 +101,7 @@ def batch_of(outgoing: Iterable[Outgoing], timestamp_ms: int) -> Batch:
 
 def outgoing_of(messages: Messages, keys: Sequence[bytes], form: Form) -> list[Outgoing]:
     """Return messages as the keys, values and headers of their records."""
-    headers = BINARY_HEADERS if form is Form.BINARY else []
+    headers = headers_of(form)
     return [
         (keys[device], value, headers) for device, value in zip(messages.device.tolist(), messages.values, strict=True)
     ]

@@ -253,11 +253,11 @@ def _measure(artifact: Any) -> Jar:
     return Jar(coordinate, len(content), hashlib.sha256(content).hexdigest())
 
 
-def write_lock(path: Path = LOCK_FILE) -> None:
+def write_lock() -> None:
     """Resolve Kafka's jars anew and write the lock file."""
     lines = [f"{jar.sha256} {jar.size:>8} {jar.coordinate}" for jar in resolve_lock()]
     header = f"# SHA-256, bytes and Maven coordinate of every jar of {' and '.join(ROOTS)}"
-    path.write_text("\n".join([header, *lines]) + "\n")
+    LOCK_FILE.write_text("\n".join([header, *lines]) + "\n")
 
 
 if __name__ == "__main__":

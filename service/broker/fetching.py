@@ -1,7 +1,6 @@
 """Fetching Kafka while somebody waits for it."""
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import DownloadColumn
@@ -10,12 +9,12 @@ from rich.progress import Progress as Bar
 from service.broker.artifacts import KAFKA_VERSION, Jar, default_cache, ensure_jars, missing_jars, read_lock
 
 
-def fetch_kafka(cache: Path | None = None) -> None:
+def fetch_kafka() -> None:
     """Make sure that Kafka's jars are cached; show on standard error how far that is: a bar on a terminal, else lines.
 
     Raises an ArtifactError.
     """
-    cache = default_cache() if cache is None else cache
+    cache = default_cache()
     missing = missing_jars(read_lock(), cache)
     if not missing:
         return

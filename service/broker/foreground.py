@@ -10,13 +10,7 @@ from service.broker.node import Broker
 from service.interruption import interrupted_once
 
 
-def run_broker(
-    *,
-    port: int = 9092,
-    data_dir: Path | None = None,
-    heap: str = "512m",
-    cache: Path | None = None,
-) -> None:
+def run_broker(port: int, data_dir: Path | None, heap: str) -> None:
     """Run a broker in the foreground until SIGTERM or SIGINT, then stop it and return.
 
     Prints the bootstrap address on standard output, in a line of its own, once clients can connect; what it
@@ -26,8 +20,8 @@ def run_broker(
     """
     folder = data_dir or default_data_dir()
     with suppress(KeyboardInterrupt), interrupted_once():
-        fetch_kafka(cache)
+        fetch_kafka()
         tell(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
-        with Broker(folder, port=port, heap=heap, cache=cache) as broker:
+        with Broker(folder, port=port, heap=heap) as broker:
             print(broker.bootstrap_servers, flush=True)
             broker.wait()

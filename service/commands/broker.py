@@ -22,4 +22,4 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Run the broker until it is told to stop."""
-    run_broker(port=options.port, data_dir=options.data_dir, heap=options.heap)
+    run_broker(options.port, options.data_dir, options.heap)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service import logs
 from service.demo import run_demo
-from service.run import stop_on_signals
+from service.interruption import stop_on_signals
 from service.settings import Settings
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from service.interruption import stop_on_signals
 from service.replay.messages import Form
 from service.replay.run import SYNTHETIC, Replay, Sending, open_fleet, replay
 from service.replay.texts import TextReplay
-from service.run import stop_on_signals
 from service.security import access_to
 from service.settings import SettingsError, TopicSettings
 

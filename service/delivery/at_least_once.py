@@ -20,7 +20,7 @@ from ingest.connection import IngestError
 from ingest.producer import REFUSED_FOR_GOOD, close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
@@ -125,7 +125,7 @@ class AtLeastOnce:
 
     # -- dead letters: the worker's own thread
 
-    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+    def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Send dead letters."""
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
@@ -148,7 +148,7 @@ class AtLeastOnce:
             self._letter_bytes -= self._letters.popleft()[1]
         return self._letter_bytes
 
-    def _letter_refused(self, letter: Message, partition: Partition, segment: Segment, error: Exception) -> None:
+    def _letter_refused(self, letter: Letter, partition: Partition, segment: Segment, error: Exception) -> None:
         """Have the partition recovered; but what would be refused for ever is given up."""
         self._stamp_letters |= isinstance(error, InvalidTimestampError)
         if isinstance(error, REFUSED_FOR_GOOD):

@@ -18,7 +18,7 @@ from ingest.connection import IngestError
 from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError, Transactions
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.metrics import WorkerMetrics
@@ -192,12 +192,12 @@ class ExactlyOnce:
             piece.arrived(self._metrics)
         return True
 
-    def _due(self) -> dict[Partition, tuple[Point, list[Message]]]:
+    def _due(self) -> dict[Partition, tuple[Point, list[Letter]]]:
         """Return what may be committed of each partition, and the letters that go with it, not too many at once.
 
         Whose letters were many in the last transaction come last in the next.
         """
-        found, room = dict[Partition, tuple[Point, list[Message]]](), MOST_LETTERS
+        found, room = dict[Partition, tuple[Point, list[Letter]]](), MOST_LETTERS
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
             due = partition.ledger.due(room) if partition.alive else None
             if due is not None:
@@ -205,7 +205,7 @@ class ExactlyOnce:
                 room = max(0, room - len(due[1]))
         return found
 
-    def _send_letters(self, letters: Sequence[Message]) -> None:
+    def _send_letters(self, letters: Sequence[Letter]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
 
         One that is refused ends the transaction, for Kafka tells only then: the others are sent again without it; or
@@ -229,7 +229,7 @@ class ExactlyOnce:
                 self._give_up(letter, error)
                 raise
 
-    def _give_up(self, letter: Message, error: Exception) -> None:
+    def _give_up(self, letter: Letter, error: Exception) -> None:
         give_up(letter, error, self._metrics)
         for partition in self._assignment:
             partition.ledger.drop_letters([letter])
@@ -282,7 +282,7 @@ class ExactlyOnce:
 
     # -- the worker's thread, and the consumer's when partitions go
 
-    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+    def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Keep dead letters until a transaction commits the position after their records."""
         partition.ledger.keep_back(list(letters))
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +16,7 @@ class Segment:
     """
 
     owed: int = 0
-    letters: list[Message] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Ledger:
             self._owed += outputs
             return self._open
 
-    def keep_back(self, letters: Sequence[Message]) -> None:
+    def keep_back(self, letters: Sequence[Letter]) -> None:
         """Keep dead letters until the snapshot after them may be committed."""
         with self._lock:
             self._open.letters += letters
@@ -92,14 +92,14 @@ class Ledger:
         due = self.due()
         return None if due is None else due[0]
 
-    def due(self, most_letters: int | None = None) -> tuple[Point, list[Message]] | None:
+    def due(self, most_letters: int | None = None) -> tuple[Point, list[Letter]] | None:
         """Return the newest snapshot that may be committed, and the letters kept back that must be out with it.
 
         Both at once, for a quiet snapshot taken in between would take the letters along. A snapshot that would bring
         the letters beyond the most is left for the next time, unless it is the first with letters and there is room.
         """
         with self._lock:
-            newest, letters = None, list[Message]()
+            newest, letters = None, list[Letter]()
             for segment, point in self._sealed:
                 if segment.owed:
                     break
@@ -110,7 +110,7 @@ class Ledger:
                 letters += segment.letters
             return None if newest is None else (newest, letters)
 
-    def drop_letters(self, letters: Sequence[Message]) -> None:
+    def drop_letters(self, letters: Sequence[Letter]) -> None:
         """Forget letters that were kept back: Kafka has them, or will never take them."""
         if not letters:
             return

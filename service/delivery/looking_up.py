@@ -9,7 +9,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.labels_reader import LabelsReader
 from service.delivery.partition import Output
-from service.delivery.recovery import NO_END, Labels, Place, Plan, plan
+from service.delivery.recovery import NO_END, LabelsToRead, Place, Plan, plan
 from service.delivery.said import Identity, Mark
 from service.settings import KindSettings
 
@@ -36,7 +36,7 @@ class Request:
 
 
 @dataclass(slots=True, eq=False)
-class Reading:
+class Lookup:
     """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end.
 
     ``log_end`` is the next offset of its own log.
@@ -76,7 +76,7 @@ def look_up(
     committed: OffsetAndMetadata | None,
     *,
     bounded: bool,
-) -> Reading:
+) -> Lookup:
     """Find out where a newcomer goes on, and what of the output and the dead letters is to be read before.
 
     Where it is ``bounded``, it is to be read up to where its commit says. Topics were looked at after the commit was
@@ -106,11 +106,16 @@ def look_up(
     if committed is not None and (committed.offset != planned.position or not committed.metadata):
         # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
         committed = None
-    return Reading(request, planned, output, committed, end, positions, ends)
+    return Lookup(request, planned, output, committed, end, positions, ends)
 
 
 def _ranges(
-    reader: LabelsReader, source: TopicPartition, labels: Labels | None, own: TopicPartition, outputs: int, skew_ms: int
+    reader: LabelsReader,
+    source: TopicPartition,
+    labels: LabelsToRead | None,
+    own: TopicPartition,
+    outputs: int,
+    skew_ms: int,
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return from where and up to where to read partitions of the output."""
     if labels is None:

@@ -19,7 +19,7 @@ from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURC
 from ingest.dead_letters import ConsumedRecord, dead_letter
 from ingest.rejections import Rejection
 from service.delivery.ledger import Segment
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.kind import Block
 from service.metrics import WorkerMetrics, observe_all, observe_times
@@ -98,7 +98,7 @@ class Delivery(Protocol):
     def turn(self) -> float:
         """Do what is due, and return in how many seconds to look again; called on the publisher's thread."""
 
-    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+    def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Take the dead letters of records before the partition's next snapshot; called on the worker's thread."""
 
     def letter_bytes_waiting(self) -> int:
@@ -130,13 +130,13 @@ def seal_all(partitions: Iterable[Partition]) -> None:
             partition.seal()
 
 
-def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartition, topic: str) -> Message:
+def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartition, topic: str) -> Letter:
     """Return the dead letter of a rejected record, for ``topic``."""
     letter = dead_letter(record, rejection, source.topic, source.partition)
-    return Message(topic, None, letter.key, letter.value, letter.headers, letter.timestamp)
+    return Letter(topic, letter.key, letter.value, letter.headers, letter.timestamp)
 
 
-def give_up(letter: Message, error: Exception, metrics: WorkerMetrics) -> None:
+def give_up(letter: Letter, error: Exception, metrics: WorkerMetrics) -> None:
     """Count and name a dead letter that its topic will never take, and stays where it is, in the input topic."""
     metrics.dead_letter_failures.inc()
     told = {name: value.decode(errors="replace") for name, value in letter.headers if name in PLACE_HEADERS}

@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class LabelsToRead:
     """Which labels to read back: of the partition's own output, from ``offset`` on, or of all partitions of the output.
 
     The latter from the time of the input's record at ``since_offset`` on.
@@ -50,7 +50,7 @@ class Plan:
 
     position: int
     rewind_to: int
-    labels: Labels | None
+    labels: LabelsToRead | None
     aloud: bool = False
     buried: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def told_end(position: int, metadata: str) -> int | None:
 
 def _plan(place: Place) -> Plan:
     if place.committed is None:
-        return Plan(place.log_start, place.log_start, Labels(since_offset=place.log_start))
+        return Plan(place.log_start, place.log_start, LabelsToRead(since_offset=place.log_start))
     position, metadata = place.committed
     if not place.log_start <= position <= place.log_end:
         warning = (
@@ -88,7 +88,7 @@ def _plan(place: Place) -> Plan:
         )
         # Of a log that was cut off, much has been labelled; of what took the place of expired records, nothing, unless
         # others have labelled it.
-        labels = Labels(since_offset=place.log_start) if position > place.log_end or place.bounded else None
+        labels = LabelsToRead(since_offset=place.log_start) if position > place.log_end or place.bounded else None
         return Plan(place.log_start, place.log_start, labels, warnings=(warning,))
     if not metadata:  # an operator reset the group
         return Plan(position, position, None)
@@ -96,7 +96,7 @@ def _plan(place: Place) -> Plan:
         found = snapshot.decode(metadata, position)
     except snapshot.SnapshotError as error:
         warning = f"the commit's metadata can't be used ({error}); windows open at position {position} are lost"
-        return Plan(position, position, Labels(since_offset=position), warnings=(warning,))
+        return Plan(position, position, LabelsToRead(since_offset=position), warnings=(warning,))
     return _from_snapshot(place, position, found)
 
 
@@ -110,20 +110,22 @@ def _from_snapshot(place: Place, position: int, found: snapshot.Snapshot | snaps
         rewind_to = place.log_start
     aloud, buried = False, dict[str, int]()
     if isinstance(found, snapshot.Foreign):
-        labels = Labels(since_offset=rewind_to)
+        labels = LabelsToRead(since_offset=rewind_to)
         warnings.append("another version of the worker made the commit; labels since its rewind point are read back")
     else:
         buried = {device: found.rewind_to + record for device, record in found.buried.items()}
         here = (place.output.topic, place.output.partition, place.outputs)
-        labels = Labels(offset=found.labels_from) if found.labels_from >= 0 else Labels(since_offset=rewind_to)
+        labels = (
+            LabelsToRead(offset=found.labels_from) if found.labels_from >= 0 else LabelsToRead(since_offset=rewind_to)
+        )
         if here != (found.topic, found.partition, found.partitions):
-            labels = Labels(since_offset=rewind_to)
+            labels = LabelsToRead(since_offset=rewind_to)
             warnings.append(
                 f"labels went to {found.topic}[{found.partition}] of {found.partitions} partitions, and go to "
                 f"{here[0]}[{here[1]}] of {here[2]} now; all its labels since the rewind point are read back"
             )
         if found.rules != place.rules:
-            labels, aloud = Labels(since_offset=rewind_to), True
+            labels, aloud = LabelsToRead(since_offset=rewind_to), True
             warnings.append(
                 f"a worker with other settings ({found.rules or 'none'}) made the commit, and this one has "
                 f"{place.rules or 'none'}: what it left open is closed by the new ones"

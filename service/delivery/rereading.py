@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
 from ingest.labels_reader import LabelsReader, source_of, topic_of
-from service.delivery.looking_up import Reading, Request, look_up
+from service.delivery.looking_up import Lookup, Request, look_up
 from service.delivery.partition import Output
 from service.delivery.recovery import Plan
 from service.delivery.said import ELSEWHERE, Identity, Mark
@@ -71,7 +71,7 @@ class Rereading(threading.Thread):
         self._metrics = metrics
         self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._waiting: list[Request] = []
-        self._readings: list[Reading] = []
+        self._lookups: list[Lookup] = []
         self._reading_now: set[TopicPartition] = set()
         self._moved_at = 0.0
         self._reader: LabelsReader | None = None
@@ -122,7 +122,7 @@ class Rereading(threading.Thread):
     def _take_requests(self) -> None:
         """Wait for something to do; drop what nobody waits for any more."""
         now = time.monotonic()
-        if self._readings:
+        if self._lookups:
             wait_s = 0.0
         else:
             wait_s = min([IDLE_S, *(max(0.0, request.not_before - now) for request in self._waiting)])
@@ -134,7 +134,7 @@ class Rereading(threading.Thread):
         except queue.Empty:
             pass
         self._waiting = [request for request in self._waiting if self._wanted(request)]
-        self._readings = [reading for reading in self._readings if self._wanted(reading.request)]
+        self._lookups = [lookup for lookup in self._lookups if self._wanted(lookup.request)]
 
     def _begin(self, reader: LabelsReader) -> None:
         """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
@@ -149,11 +149,11 @@ class Rereading(threading.Thread):
         kind = self._kind
         for request, committed in commits.items():
             try:
-                reading = look_up(reader, kind.settings, kind.rules, request, committed, bounded=self._bounded)
+                lookup = look_up(reader, kind.settings, kind.rules, request, committed, bounded=self._bounded)
             except KafkaError as error:
                 self._put_off(request, error)
                 return
-            self._readings.append(reading)
+            self._lookups.append(lookup)
             self._waiting.remove(request)
             self._reading_now = set()  # a newcomer may need labels that are behind those of the others
 
@@ -182,16 +182,16 @@ class Rereading(threading.Thread):
 
     def _read(self, reader: LabelsReader) -> None:
         """Read on, and hand over what has been read to its end."""
-        for reading in [reading for reading in self._readings if reading.done]:
-            self._readings.remove(reading)
+        for lookup in [lookup for lookup in self._lookups if lookup.done]:
+            self._lookups.remove(lookup)
             self.found.append(
-                Found(reading.request, reading.plan, reading.output, reading.said, reading.reported, reading.committed)
+                Found(lookup.request, lookup.plan, lookup.output, lookup.said, lookup.reported, lookup.committed)
             )
         # Newcomers whose labels or letters share a partition are read together, from the first of their places.
         wanted: dict[TopicPartition, int] = {}
-        for reading in self._readings:
-            for partition, position in reading.positions.items():
-                if position < reading.ends[partition]:
+        for lookup in self._lookups:
+            for partition, position in lookup.positions.items():
+                if position < lookup.ends[partition]:
                     wanted[partition] = min(position, wanted.get(partition, position))
         if set(wanted) != self._reading_now:
             reader.read(wanted)
@@ -202,47 +202,45 @@ class Rereading(threading.Thread):
         records, reached = reader.poll(POLL_MS)
         for partition, found in records.items():
             self._take(partition, found)
-        if any([reading.move_on(reached) for reading in self._readings]):
+        if any([lookup.move_on(reached) for lookup in self._lookups]):
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > WAITING_LONG_S:
-            sources = ", ".join("{}[{}]".format(*reading.request.source) for reading in self._readings)
+            sources = ", ".join("{}[{}]".format(*lookup.request.source) for lookup in self._lookups)
             log.warning("%s: labels are waited for: is a transaction open on their output?", sources)
             self._begin_again()  # the output may have been made anew, and end sooner
 
     def _take(self, partition: TopicPartition, records: Sequence[Any]) -> None:
         """Give labels, or dead letters, to those whose they are."""
-        readings = {
-            reading.request.source.partition: reading for reading in self._readings if partition in reading.positions
-        }
+        lookups = {lookup.request.source.partition: lookup for lookup in self._lookups if partition in lookup.positions}
         for record in records:
             source = source_of(record)
-            reading = None if source is None else readings.get(source[0])
-            if source is None or reading is None:
+            lookup = None if source is None else lookups.get(source[0])
+            if source is None or lookup is None:
                 continue
-            if not reading.positions[partition] <= record.offset < reading.ends[partition]:
+            if not lookup.positions[partition] <= record.offset < lookup.ends[partition]:
                 continue
-            if partition.topic != reading.output.partition.topic:
-                self._take_letter(reading, record, source[1])
+            if partition.topic != lookup.output.partition.topic:
+                self._take_letter(lookup, record, source[1])
             else:
-                self._take_label(reading, partition, record, source[1])
+                self._take_label(lookup, partition, record, source[1])
 
-    def _take_letter(self, reading: Reading, record: Any, offset: int) -> None:
+    def _take_letter(self, lookup: Lookup, record: Any, offset: int) -> None:
         # Beyond the log's end they are of records that were cut off: others will have their offsets.
-        if reading.plan.position <= offset < reading.log_end and topic_of(record) == reading.request.source.topic:
-            reading.reported.add(offset)
+        if lookup.plan.position <= offset < lookup.log_end and topic_of(record) == lookup.request.source.topic:
+            lookup.reported.add(offset)
 
-    def _take_label(self, reading: Reading, partition: TopicPartition, record: Any, offset: int) -> None:
+    def _take_label(self, lookup: Lookup, partition: TopicPartition, record: Any, offset: int) -> None:
         identity = self._kind.identify(record, offset)
         if identity is not None:
-            place = record.offset if partition == reading.output.partition else ELSEWHERE
-            reading.said[identity] = Mark(place, offset)
+            place = record.offset if partition == lookup.output.partition else ELSEWHERE
+            lookup.said[identity] = Mark(place, offset)
             self._metrics.reread.inc()
 
     def _begin_again(self) -> None:
         """Look everything up anew: what was asked for before may no longer hold."""
         now = time.monotonic()
-        for reading in self._readings:
-            reading.request.not_before = now + RETRY_S
-            self._waiting.append(reading.request)
-        self._readings.clear()
+        for lookup in self._lookups:
+            lookup.request.not_before = now + RETRY_S
+            self._waiting.append(lookup.request)
+        self._lookups.clear()
         self._reading_now = set()

@@ -9,12 +9,12 @@ from typing import Any
 from kafka.admin import KafkaAdminClient
 from kafka.errors import GroupAuthorizationFailedError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import TopicPartition
 
 from service.delivery.recovery import Place, plan
 from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
+from service.groups import commits_of, describe, held_by
 from service.kind import Kind
-from service.members import describe, held_by
 
 WORKERS = "stridecast-"
 """What workers' client ids begin with."""
@@ -35,7 +35,7 @@ def examine_group(
         return
     held = [some for member in group["members"] if (some := held_by(member, sources[0].topic))]
     yield _members(group, held, sources)
-    committed: Mapping[TopicPartition, OffsetAndMetadata] = admin.list_group_offsets({group_id: sources})[group_id]
+    committed = commits_of(admin, group_id, sources)
     starts = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.EARLIEST))
     ends = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.LATEST))
     commits = {source: (at.offset, at.metadata) for source, at in committed.items() if at.offset >= 0}

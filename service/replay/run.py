@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from kafka.partitioner.default import murmur2
 from rich.console import Console
 
 from ingest.access import Servers
 from ingest.connection import IngestError, connect
-from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from service.progress import Reached, progress_shown
 from service.replay.fleet import Fleet, RecordedFleet
-from service.replay.messages import Form, Messages, packer
+from service.replay.messages import Form, Messages, headers_of, packer, partition_of
 from service.replay.synthesiser import SyntheticFleet
 from service.topics import TopicError, count_partitions
 from training.datasets import read_file
@@ -39,11 +37,7 @@ TICK_S = 0.01
 MOST_AT_ONCE = 1000
 REPORT_S = 0.25
 MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
-MAX_CHUNK_SECONDS = 60.0
-COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
 FLUSH_TIMEOUT_S = 30.0
-
-_BINARY_HEADERS = [("content-type", BINARY_CHUNK_CONTENT_TYPE.encode())]
 
 
 class ReplayError(Exception):
@@ -80,16 +74,15 @@ def open_fleet(
     *,
     seed: int = 0,
     repeat: bool = False,
-    console: Console | None = None,
 ) -> Fleet:
-    """Make the fleet that a source names: `SYNTHETIC`, or a file that `training.datasets` reads.
+    """Make the fleet that a source names: `SYNTHETIC`, or a file, which is read while standard error shows how far.
 
     `devices` is one for each recorded person unless given (100 synthetic ones). Raises ReplayError.
     """
     try:
         if str(source) == SYNTHETIC:
             return SyntheticFleet(100 if devices is None else devices, seed)
-        return RecordedFleet(read_file(Path(source), console).recordings, devices, repeat=repeat)
+        return RecordedFleet(read_file(Path(source), Console(stderr=True)).recordings, devices, repeat=repeat)
     except (DataError, ValueError) as error:
         raise ReplayError(f"{error}; a source is {SYNTHETIC!r} or such a file") from error
 
@@ -219,7 +212,6 @@ class Replay(Sending):
         compression: str | None = None,
         connect_timeout_s: float = 10.0,
     ) -> None:
-        self._check(speed, seconds, chunk_seconds, compression)
         super().__init__(bootstrap_servers, topic, compression, connect_timeout_s)
         ends = [end for end in (fleet.length_ms, None if seconds is None else seconds * 1000) if end is not None]
         self.length_ms = min(ends) if ends else None
@@ -230,17 +222,6 @@ class Replay(Sending):
         self._speed = speed
         self._form = form
         self._chunk_ms = chunk_seconds * 1000
-
-    @staticmethod
-    def _check(speed: float, seconds: float | None, chunk_seconds: float, compression: str | None) -> None:
-        if not 0 <= speed <= 1e6:
-            raise ReplayError(f"speed is 0 (as fast as possible) to 1,000,000 times real time, not {speed:g}")
-        if seconds is not None and not seconds > 0:
-            raise ReplayError(f"a replay lasts more than 0 seconds, not {seconds:g}")
-        if not 0.05 <= chunk_seconds <= MAX_CHUNK_SECONDS:
-            raise ReplayError(f"a chunk holds 0.05 to {MAX_CHUNK_SECONDS:g} seconds, not {chunk_seconds:g}")
-        if compression not in COMPRESSIONS:
-            raise ReplayError(f"compression is one of {', '.join(map(str, COMPRESSIONS))}, not {compression!r}")
 
     def truth(self, device: int, timestamp_ms: float) -> str | None:
         """What a device's wearer really did when its clock said so (epoch ms); None before the start."""
@@ -302,9 +283,8 @@ class _Sender:
         self._producer = producer
         self._topic = topic
         self._keys = [device_id.encode() for device_id in device_ids]
-        # Kafka's usual choice, made once for a device: murmur2 in Python, for every message, costs a tenth of a core.
-        self._partitions = [(murmur2(key) & 0x7FFFFFFF) % partitions for key in self._keys]
-        self._headers = _BINARY_HEADERS if form is Form.BINARY else []
+        self._partitions = [partition_of(key, partitions) for key in self._keys]
+        self._headers = headers_of(form)
 
     def send(self, messages: Messages, first: int, last: int) -> list[Any]:
         """Hand messages [first, last) to the producer; returns their futures."""

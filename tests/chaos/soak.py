@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from service.broker.ports import free_port
 from tests.chaos.broker import FragileBroker
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
@@ -29,7 +30,6 @@ from tests.chaos.reckoning import reckon
 from tests.chaos.stage import DELIVERIES, PARTITIONS, SESSION_TIMEOUT_S, Stage, open_stage
 from tests.chaos.vitals import Watch, growth, memory_course
 from tests.inference.bundles import har_bundle
-from tests.kafka.worker_process import free_port
 
 WORKERS = 3
 CALM_AT_THE_END_S = 20.0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from service.broker.ports import free_port
 from tests.chaos.broker import FragileBroker
 from tests.chaos.load import messy_devices
 from tests.chaos.proxy import FETCH, PRODUCE, Proxy, Side
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
-from tests.kafka.worker_process import free_port
 
 
 @dataclass(frozen=True)

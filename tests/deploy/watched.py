@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
+from service.broker.ports import free_port
 from tests.deploy.tools import ROOT, tool
 from tests.kafka.outside_client import producer
-from tests.kafka.worker_process import clean_environment, free_port
+from tests.kafka.worker_process import clean_environment
 
 SETTINGS = ROOT / "deploy/prometheus/prometheus.yaml"
 TEXTS = ROOT / "deploy/replay/texts.txt"

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from service.broker.node import Broker
+from service.broker.ports import free_port
 from tests.certificates import Authority, openssl
-from tests.kafka.worker_process import free_port
 
 PASSWORDS = {"worker": "correct-horse", "operator": "battery-staple", "sender": "tr0ub4dor", "reader": "hunter-12"}
 AUDIENCE, ISSUER = "kafka", "https://tokens.example"

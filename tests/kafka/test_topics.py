@@ -9,11 +9,24 @@ import pytest
 
 from service import topics
 from service.broker.node import Broker
-from service.topics import BrokerUnreachable, TopicRefused, TopicSpec, admin_client, ensure_topics, inspect_topics
+from service.topics import (
+    BrokerUnreachable,
+    TopicRefused,
+    TopicSpec,
+    TopicState,
+    admin_client,
+    ensure_topics,
+    inspect_topic,
+)
 
 
 def _name() -> str:
     return f"test-{uuid4().hex[:12]}"
+
+
+def _inspect(broker: Broker, spec: TopicSpec) -> TopicState:
+    with admin_client(broker.bootstrap_servers) as admin:
+        return inspect_topic(admin, spec)
 
 
 def test_missing_topics_are_created_with_their_partitions(broker: Broker) -> None:
@@ -62,7 +75,7 @@ def test_a_created_topic_of_labels_keeps_as_long_as_its_input(broker: Broker, to
     (state,) = ensure_topics(broker.bootstrap_servers, [labels])
     assert state.warnings == ()
     as_asked = {"retention.ms": "987654321", "retention.bytes": "-1", "cleanup.policy": "delete"}
-    (state,) = inspect_topics(broker.bootstrap_servers, [TopicSpec(labels.name, 1, as_asked)])
+    state = _inspect(broker, TopicSpec(labels.name, 1, as_asked))
     assert state.warnings == ()
 
 
@@ -74,7 +87,7 @@ def test_labels_created_together_with_their_input_keep_as_long_whichever_is_name
         (labels.name, True, ()),
         (readings.name, True, ()),
     ]
-    (state,) = inspect_topics(broker.bootstrap_servers, [TopicSpec(labels.name, 1, {"retention.ms": "1234567890"})])
+    state = _inspect(broker, TopicSpec(labels.name, 1, {"retention.ms": "1234567890"}))
     assert state.warnings == ()
 
 
@@ -87,7 +100,7 @@ def test_a_compacted_topic_of_labels_is_warned_of(broker: Broker, topic: Callabl
 def test_inspecting_creates_nothing(broker: Broker) -> None:
     spec = TopicSpec(_name(), 1)
     for _ in range(2):
-        (state,) = inspect_topics(broker.bootstrap_servers, [spec])
+        state = _inspect(broker, spec)
         assert str(state) == f"{spec.name}: is missing"
 
 
@@ -118,8 +131,11 @@ def _listener_that_never_answers() -> Iterator[str]:
 def test_a_port_where_nothing_listens_is_named() -> None:
     with _listener_that_never_answers() as address:
         pass
-    with pytest.raises(BrokerUnreachable, match=f"no Kafka broker answered at {address} within 1 s"):
-        inspect_topics(address, [TopicSpec("texts", 1)], timeout_s=1)
+    with (
+        pytest.raises(BrokerUnreachable, match=f"no Kafka broker answered at {address} within 1 s"),
+        admin_client(address, timeout_s=1),
+    ):
+        pass
 
 
 def test_a_port_where_something_else_listens_is_named() -> None:
@@ -133,7 +149,7 @@ def test_a_port_where_something_else_listens_is_named() -> None:
 
 def test_an_address_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(BrokerUnreachable, match="'localhost:kafka' is no host:port"):
-        inspect_topics("localhost:kafka", [TopicSpec("texts", 1)])
+        ensure_topics("localhost:kafka", [TopicSpec("texts", 1)])
 
 
 def test_labels_whose_input_may_not_be_looked_at_are_not_created_with_any_retention(
@@ -147,5 +163,5 @@ def test_labels_whose_input_may_not_be_looked_at_are_not_created_with_any_retent
     ):
         ensure_topics(broker.bootstrap_servers, [labels])
     monkeypatch.undo()
-    (state,) = inspect_topics(broker.bootstrap_servers, [labels])
+    state = _inspect(broker, labels)
     assert state.partitions is None

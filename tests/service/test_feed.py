@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from ingest.record_columns import Records
 from ingest.rejections import Reason, Rejection
 from service import feed
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 from service.delivery.partition import Output, Partition
 from service.delivery.protocol import Ticket
 from service.delivery.said import Mark, Said
@@ -49,9 +49,9 @@ class FakeDelivery:
     """Keeps dead letters, until told that Kafka has them."""
 
     def __init__(self) -> None:
-        self.letters: list[Message] = []
+        self.letters: list[Letter] = []
 
-    def reject(self, letters: Sequence[Message], partition: Partition) -> None:
+    def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         self.letters += letters
 
     def letter_bytes_waiting(self) -> int:

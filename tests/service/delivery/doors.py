@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from ingest.bodies import Bodies, pack, unpack
 from ingest.rejections import Reason
 from service.delivery.ledger import Point, Segment
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 from service.delivery.partition import Output, Partition
 from service.delivery.protocol import Labels, Ticket
 from service.kind import Block, Stream
@@ -48,8 +48,8 @@ def make_metrics() -> WorkerMetrics:
     return WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
 
 
-def make_letter(value: bytes = b"bad", timestamp_ms: int | None = None) -> Message:
-    return Message("dead", None, b"", value, [], timestamp_ms)
+def make_letter(value: bytes = b"bad", timestamp_ms: int | None = None) -> Letter:
+    return Letter("dead", b"", value, [], timestamp_ms)
 
 
 def owe(partition: Partition, count: int, position: int) -> list[Labels]:
@@ -77,5 +77,5 @@ def values_in(bodies: Bodies) -> list[bytes]:
     return [value for _, value, _ in unpack(bodies)]
 
 
-def values(messages: Sequence[Message]) -> list[bytes | None]:
+def values(messages: Sequence[Letter]) -> list[bytes | None]:
     return [message.value for message in messages]

@@ -1,13 +1,13 @@
 from service.delivery.ledger import Ledger, Point
-from service.delivery.message import Message
+from service.delivery.letter import Letter
 
 
 def point(position: int, rewind_to: int | None = None) -> Point:
     return Point(position, position if rewind_to is None else rewind_to, labels_from=0)
 
 
-def letter(value: bytes = b"bad") -> Message:
-    return Message("dead", None, b"", value, [])
+def letter(value: bytes = b"bad") -> Letter:
+    return Letter("dead", b"", value, [])
 
 
 def test_a_snapshot_without_outputs_may_be_committed_at_once() -> None:

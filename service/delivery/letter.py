@@ -1,4 +1,4 @@
-"""A record on its way to Kafka."""
+"""A dead letter on its way to its topic."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,15 +6,14 @@ from typing import Any
 from ingest.dead_letters import NULL
 
 OBJECTS = 500
-"""Bytes of the objects that a message is made of, about."""
+"""Bytes of the objects that a letter is made of, about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Message:
-    """One record to produce; without a partition its key chooses."""
+class Letter:
+    """One record to produce: its key chooses the partition; without a timestamp the broker stamps it."""
 
     topic: str
-    partition: int | None
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
@@ -32,6 +31,5 @@ class Message:
             "key": self.key,
             "value": NULL if self.value is None else self.value,
             "headers": self.headers,
-            "partition": self.partition,
             "timestamp_ms": None if stamped_anew else self.timestamp_ms,
         }
