@@ -5,7 +5,7 @@ as their bodies (``ingest/bodies.py``), in batches that are kafka-python's own b
 to it: sequence numbers, transactions, retries, timeouts, and splitting what a topic finds too large. While a batch
 waits for its turn (one of a partition is on its way at any time), the next pieces join it.
 
-It leans on parts of kafka-python (3.0.12) that it doesn't document; `refuse_other_versions` looks for them.
+It leans on parts of kafka-python (3.0.12) that it doesn't document; `refuse_without_parts` looks for them.
 """
 
 import bisect
@@ -24,7 +24,7 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
 from ingest.bodies import Bodies
-from ingest.connection import IngestError
+from ingest.kafka_python import refuse_lacking
 from ingest.label_kernel import BYTES_OF_A_HEAD, write_records
 
 # Of bodies in a batch. Well below what a topic takes by default (1 MiB); five or six hundred labels.
@@ -286,7 +286,7 @@ class _FuturesOfASplit:
         return future
 
 
-def refuse_other_versions(producer: kafka.KafkaProducer) -> None:
+def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
     """Raise IngestError for a kafka-python without the parts that are leant on here."""
     batch = ProducerBatch(TopicPartition("", 0), BulkRecords())
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 0)
@@ -312,9 +312,4 @@ def refuse_other_versions(producer: kafka.KafkaProducer) -> None:
         ),
         *((BulkRecords, name) for name in dir(MemoryRecordsBuilder) if not name.startswith("_") and name != "skip"),
     ]
-    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
-    if missing:
-        raise IngestError(
-            f"kafka-python {kafka.__version__} has no {', '.join(missing)}, or asks for it: "
-            "install the version in constraints.txt"
-        )
+    refuse_lacking(leant_on)

@@ -1,6 +1,7 @@
 """Which versions of kafka-python the consumer was tested with, and which parts of it, not public, it leans on."""
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 import kafka
@@ -17,7 +18,26 @@ TESTED: Final = ("3.0.12",)
 
 def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
     """Raise IngestError for a kafka-python that lacks a part; warn of one that this has not been tested with."""
-    leant_on = [
+    refuse_lacking(_parts_of(consumer))
+    if kafka.__version__ in TESTED:
+        log.info("reading by kafka-python %s", kafka.__version__)
+    else:
+        tested = ", ".join(TESTED)
+        log.warning("kafka-python %s is not what this has been tested with, which is %s", kafka.__version__, tested)
+
+
+def refuse_lacking(leant_on: Iterable[tuple[object, str]]) -> None:
+    """Raise IngestError where an object lacks a part, by name: kafka-python's, or ours that it asks for."""
+    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
+    if missing:
+        raise IngestError(
+            f"kafka-python {kafka.__version__} and Stridecast don't fit together ({', '.join(missing)}): "
+            "install the version in constraints.txt"
+        )
+
+
+def _parts_of(consumer: kafka.KafkaConsumer) -> list[tuple[object, str]]:
+    return [
         (consumer, "_net"),
         (consumer, "_subscription"),
         (consumer._cluster, "_topics"),
@@ -55,13 +75,3 @@ def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
         (consumer._fetcher, "_next_partition_records"),
         (consumer._fetcher, "_paused_partition_records"),
     ]
-    missing = [name for owner, name in leant_on if not hasattr(owner, name)]
-    if missing:
-        raise IngestError(
-            f"kafka-python {kafka.__version__} has no {', '.join(missing)}: install the version in constraints.txt"
-        )
-    if kafka.__version__ in TESTED:
-        log.info("reading by kafka-python %s", kafka.__version__)
-    else:
-        tested = ", ".join(TESTED)
-        log.warning("kafka-python %s is not what this has been tested with, which is %s", kafka.__version__, tested)

@@ -13,7 +13,7 @@ import kafka
 from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError
 
 from ingest.access import Servers
-from ingest.bulk import BulkProducer, refuse_other_versions
+from ingest.bulk import BulkProducer, refuse_without_parts
 from ingest.connection import IngestError, connect
 from ingest.dead_letters import NullableValues
 from ingest.label_kernel import warm_up
@@ -71,7 +71,7 @@ def open_producer(
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
     try:
-        refuse_other_versions(producer)
+        refuse_without_parts(producer)
     except IngestError:
         close_producer(producer, 0.0)
         raise

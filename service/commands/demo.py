@@ -5,7 +5,7 @@ import logging
 from pydantic import Field
 
 from service import logs
-from service.demo import run_demo
+from service.demo.run import run_demo
 from service.interruption import stop_on_signals
 from service.settings import Settings
 

@@ -1,34 +1,10 @@
 """The compiled loop that reads what any client may have written: it must never look outside its bytes."""
 
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 from ingest import record_places
 from tests.ingest.damaged_records import digest
-
-ROOT = Path(__file__).parents[2]
-
-
-def python(*arguments: str, full_disk: bool = False, **environment: str) -> str:
-    """Return what a Python started for it prints."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=_let_no_file_grow if full_disk else None,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def _let_no_file_grow() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+from tests.interpreter import python
 
 
 def test_interpreted_with_each_index_and_sum_checked_the_loop_says_the_same() -> None:

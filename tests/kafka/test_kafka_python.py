@@ -44,5 +44,7 @@ def test_a_version_that_was_not_tested_is_warned_of(
 
 def test_a_version_that_lacks_a_part_is_refused(consumer: kafka.KafkaConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(type(consumer._fetcher), "fetched_records")
-    with pytest.raises(IngestError, match=r"has no fetched_records: install the version in constraints\.txt"):
+    with pytest.raises(
+        IngestError, match=r"don't fit together \(fetched_records\): install the version in constraints\.txt"
+    ):
         refuse_other_versions(consumer)

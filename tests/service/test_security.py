@@ -154,7 +154,7 @@ def test_a_worker_beside_its_own_broker_is_not_told_how_to_get_into_the_users(
 def test_no_client_is_made_without_being_told_how_to_get_in() -> None:
     """Who hands on `kafka.bootstrap_servers` alone leaves out TLS and SASL: `access_to` has all that clients need."""
     alone = re.compile(r"kafka\.bootstrap_servers\b|kafka\.Kafka(?:Producer|Consumer)\(|\bKafkaAdminClient\(")
-    clients_of_their_own_broker = {"service/demo.py", "service/bench/drain.py"}
+    clients_of_their_own_broker = {"service/demo/run.py", "service/bench/drain.py"}
     for_its_log = {"service/worker.py"}
     found = {str(path.relative_to(ROOT)) for path in (ROOT / "service").rglob("*.py") if alone.search(path.read_text())}
     assert found - {"service/security.py"} == clients_of_their_own_broker | for_its_log

@@ -1,37 +1,13 @@
 """The compiled loops check nothing themselves: what they rely on is checked here, in processes of their own."""
 
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.interpreter import python
 from tests.windowing.extremes import digest
 from windowing import device_table, kernels, tokeniser
-
-ROOT = Path(__file__).parents[2]
-
-
-def python(*arguments: str, full_disk: bool = False, **environment: str) -> str:
-    """Return what a Python started for it prints."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=_let_no_file_grow if full_disk else None,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def _let_no_file_grow() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def test_no_time_within_2_to_the_62_overflows_or_leaves_an_array() -> None:

@@ -1,12 +1,12 @@
 """What the demo shows on a terminal."""
 
 import io
-from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from service.demo import Board, Rates, view
+from service.demo.board import Board
+from service.demo.display import view
+from service.demo.rates import Rates
 from service.replay.run import Replay
 from service.replay.synthesiser import SyntheticFleet
 
@@ -44,20 +44,3 @@ def test_a_terminal_of_a_few_lines_still_gets_a_device() -> None:
 def test_bars_of_confidence_begin_in_the_same_column() -> None:
     (row,) = (line for line in _shown(devices=1, height=24) if "synthetic-0-00001" in line)
     assert "│ █████      0.50 │" in row
-
-
-def test_latencies_are_those_of_the_last_seconds_and_not_of_the_cold_start(tmp_path: Path) -> None:
-    page = tmp_path / "metrics"
-
-    def serve(fast: int, slow: int) -> None:
-        name = "stridecast_end_to_end_latency_seconds"
-        counts = {"0.02": fast, "5.0": fast + slow, "+Inf": fast + slow}
-        lines = [f'{name}_bucket{{le="{bound}"}} {count}' for bound, count in counts.items()]
-        page.write_text("\n".join([f"# TYPE {name} histogram", *lines, f"{name}_sum 1", f"{name}_count 1", ""]))
-
-    rates = Rates(page.as_uri())
-    serve(fast=0, slow=50)
-    rates.read()
-    serve(fast=100, slow=50)
-    rates.read()
-    assert rates.p99_ms == pytest.approx(19.8)

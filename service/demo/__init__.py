@@ -1,0 +1,1 @@
+"""``stridecast demo``: broker, topics, worker and synthetic devices on this machine, and what is labelled, live."""

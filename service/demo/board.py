@@ -1,0 +1,36 @@
+"""What the labels that arrive say, beside what is true."""
+
+import math
+from typing import Any
+
+from service.replay.run import Replay
+
+
+class Board:
+    """What the labels that have arrived say, beside what is true."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._numbers = {device_id: number for number, device_id in enumerate(replay.fleet.device_ids)}
+        self.latest: dict[str, dict[str, Any]] = {}
+        self.labels = 0
+        self.judged = 0
+        self.right = 0
+
+    def take(self, label: dict[str, Any]) -> None:
+        """Take one label in; it is judged where the wearer did the same from the window's start to its end."""
+        number = self._numbers.get(label["device_id"])
+        if number is None:
+            return
+        before, after = (self._replay.truth(number, label[edge]) for edge in ("window_start", "window_end"))
+        truth = before if before == after else None
+        self.labels += 1
+        self.latest[label["device_id"]] = {**label, "truth": truth}
+        if truth is not None:
+            self.judged += 1
+            self.right += truth == label["activity"]
+
+    @property
+    def agreement(self) -> float:
+        """Share of judged labels that are right; NaN before the first."""
+        return self.right / self.judged if self.judged else math.nan
