@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from inference.bundle import Bundle, find_bundle, load_bundle
-from service.replay.fleet import Readings
+from service.replay.fleet import FleetReadings
 from service.replay.synthesiser import BLEND_MS, SyntheticFleet
 from training.evaluate import answers
 from training.scores import Scores, score
@@ -52,7 +52,7 @@ def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tup
 def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray, Spanning]:
     """Frames float32[m, 80, 3] that show one activity each, which one, int64[m], and those that show two."""
     blocks = np.arange(0, length_ms, BLOCK_MS)
-    readings = Readings.joined([fleet.readings(start, min(start + BLOCK_MS, length_ms)) for start in blocks])
+    readings = FleetReadings.joined([fleet.readings(start, min(start + BLOCK_MS, length_ms)) for start in blocks])
     frames, truth, changing = [], [], []
     for device, device_id in enumerate(fleet.device_ids):
         own = readings[readings.device == device]

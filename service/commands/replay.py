@@ -7,7 +7,8 @@ from pydantic import Field
 
 from service.interruption import stop_on_signals
 from service.replay.messages import Form
-from service.replay.run import SYNTHETIC, Replay, Sending, open_fleet, replay
+from service.replay.run import SYNTHETIC, Replay, open_fleet
+from service.replay.sending import Sending, replay
 from service.replay.texts import TextReplay
 from service.security import access_to
 from service.settings import SettingsError, TopicSettings

@@ -27,7 +27,8 @@ from service.commands.topics import specs
 from service.demo.board import Board
 from service.demo.display import displayed, share
 from service.demo.rates import Rates
-from service.replay.run import Replay, ReplayError
+from service.replay.run import Replay
+from service.replay.sending import ReplayError
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
 from service.topics import TopicError, ensure_topics

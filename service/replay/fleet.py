@@ -19,7 +19,7 @@ HOLE_PERIODS = 1.8
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class FleetReadings:
     """What devices measured, a row each, in the order in which it is to be sent.
 
     `device` int32[n] is an index into the device ids; `due_ms` float64[n], never decreasing, is when each is to be
@@ -35,14 +35,14 @@ class Readings:
     def __len__(self) -> int:
         return len(self.device)
 
-    def __getitem__(self, rows: Any) -> "Readings":
-        return Readings(self.device[rows], self.due_ms[rows], self.timestamp_ms[rows], self.xyz[rows])
+    def __getitem__(self, rows: Any) -> "FleetReadings":
+        return FleetReadings(self.device[rows], self.due_ms[rows], self.timestamp_ms[rows], self.xyz[rows])
 
     @staticmethod
-    def joined(parts: "Sequence[Readings]") -> "Readings":
+    def joined(parts: "Sequence[FleetReadings]") -> "FleetReadings":
         """One after the other."""
         fields = ("device", "due_ms", "timestamp_ms", "xyz")
-        return Readings(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+        return FleetReadings(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
 
 
 class Fleet(Protocol):
@@ -64,7 +64,7 @@ class Fleet(Protocol):
     def length_ms(self) -> float | None:
         """When the last reading has been sent; None for a fleet that never ends."""
 
-    def readings(self, start_ms: float, stop_ms: float) -> Readings:
+    def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
         """All that is due in [start_ms, stop_ms)."""
 
     def truth(self, device: int, t_ms: float) -> str | None:
@@ -120,12 +120,12 @@ class RecordedFleet:
         self.hole_ms = HOLE_PERIODS * self.period_ms
         self.length_ms = None if repeat else float((rounds + self._stagger_ms).max())
 
-    def readings(self, start_ms: float, stop_ms: float) -> Readings:
+    def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
         """All that is due in [start_ms, stop_ms), by due time."""
         parts = [
             self._of_wearer(which, start_ms, stop_ms) for which in range(min(len(self._wearers), len(self._wearer)))
         ]
-        found = Readings.joined(parts)
+        found = FleetReadings.joined(parts)
         return found[np.argsort(found.due_ms, kind="stable")]
 
     def truth(self, device: int, t_ms: float) -> str | None:
@@ -135,7 +135,7 @@ class RecordedFleet:
         code = wearer.activity[max(0, int(np.searchsorted(wearer.t_ms, at_ms, side="right")) - 1)]
         return ACTIVITIES[code] if is_label(code) else None
 
-    def _of_wearer(self, which: int, start_ms: float, stop_ms: float) -> Readings:
+    def _of_wearer(self, which: int, start_ms: float, stop_ms: float) -> FleetReadings:
         """The readings of all devices that play one wearer: a range each of an endless row of rounds."""
         wearer = self._wearers[which]
         devices = np.flatnonzero(self._wearer == which)
@@ -151,7 +151,7 @@ class RecordedFleet:
         row = begin[owner] + np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
         rounds, row = np.divmod(row, len(wearer.t_ms))
         t_ms = rounds * wearer.round_ms + wearer.t_ms[row] - shift[owner]
-        return Readings(devices[owner].astype(np.int32), t_ms, t_ms.astype(np.int64), wearer.xyz[row])
+        return FleetReadings(devices[owner].astype(np.int32), t_ms, t_ms.astype(np.int64), wearer.xyz[row])
 
 
 def _rows_before(wearer: _Wearer, t_ms: np.ndarray) -> np.ndarray:

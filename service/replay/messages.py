@@ -10,7 +10,7 @@ import numpy as np
 from kafka.partitioner.default import murmur2
 
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, BINARY_VERSION, MAX_RATE_HZ
-from service.replay.fleet import GOLDEN_RATIO, Fleet, Readings
+from service.replay.fleet import GOLDEN_RATIO, Fleet, FleetReadings
 
 
 class Form(enum.StrEnum):
@@ -47,7 +47,7 @@ class Messages:
 class Pack(Protocol):
     """Puts readings into messages."""
 
-    def __call__(self, readings: Readings, stop_ms: float, *, last: bool) -> Messages:
+    def __call__(self, readings: FleetReadings, stop_ms: float, *, last: bool) -> Messages:
         """All messages due up to `stop_ms`, by when all readings have been given; `last` at the stream's end."""
 
 
@@ -68,7 +68,7 @@ class _SamplePack:
         self._templates = [sample_template(device_id) for device_id in fleet.device_ids]
         self._origin_ms = origin_ms
 
-    def __call__(self, readings: Readings, stop_ms: float, *, last: bool) -> Messages:
+    def __call__(self, readings: FleetReadings, stop_ms: float, *, last: bool) -> Messages:
         templates = self._templates
         columns = (readings.device, readings.timestamp_ms + self._origin_ms, *readings.xyz.T)
         rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -87,11 +87,11 @@ class _ChunkPack:
         self._chunk_ms = chunk_ms
         self._turn_ms = np.arange(len(fleet.device_ids)) * GOLDEN_RATIO % 1.0 * chunk_ms
         self._write = write
-        self._kept: Readings | None = None
+        self._kept: FleetReadings | None = None
 
-    def __call__(self, readings: Readings, stop_ms: float, *, last: bool) -> Messages:
+    def __call__(self, readings: FleetReadings, stop_ms: float, *, last: bool) -> Messages:
         if self._kept is not None:
-            readings = Readings.joined([self._kept, readings])
+            readings = FleetReadings.joined([self._kept, readings])
         turn_ms = self._turn_ms[readings.device]
         number = np.floor((readings.due_ms + turn_ms) / self._chunk_ms)
         due_ms = np.minimum((number + 1) * self._chunk_ms - turn_ms, stop_ms if last else np.inf)
@@ -101,7 +101,7 @@ class _ChunkPack:
         order = np.lexsort((readings.timestamp_ms, readings.device, due_ms))
         return self._chunks(readings[order], due_ms[order])
 
-    def _chunks(self, readings: Readings, due_ms: np.ndarray) -> Messages:
+    def _chunks(self, readings: FleetReadings, due_ms: np.ndarray) -> Messages:
         starts = self._starts(readings, due_ms)
         ends = np.append(starts, len(readings))[1:]
         device = readings.device[starts]
@@ -116,7 +116,7 @@ class _ChunkPack:
         ]
         return Messages(due_ms[starts], device, values, ends - starts)
 
-    def _starts(self, readings: Readings, due_ms: np.ndarray) -> np.ndarray:
+    def _starts(self, readings: FleetReadings, due_ms: np.ndarray) -> np.ndarray:
         """Rows where a chunk starts: another device or time, or a hole or a standstill in the device's clock.
 
         A chunk has no other way to say that its readings are not evenly spaced.

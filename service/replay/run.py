@@ -1,30 +1,21 @@
-"""Sends a fleet's readings to Kafka as its devices would: each close to the moment when it is due. And texts.
-
-Errors:
-    ReplayError           the replay can't start or go on; its text says what to do
-"""
+"""Sends a fleet's readings to Kafka as its devices would: each close to the moment when it is due."""
 
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
 from rich.console import Console
 
 from ingest.access import Servers
-from ingest.connection import IngestError, connect
-from service.progress import Reached, progress_shown
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, headers_of, packer, partition_of
+from service.replay.sending import MOST_AT_ONCE, TICK_S, ReplayError, Sending
 from service.replay.synthesiser import SyntheticFleet
-from service.topics import TopicError, count_partitions
 from training.datasets import read_file
 from training.files import DataError
 
@@ -33,39 +24,6 @@ SYNTHETIC = "synthetic"
 
 BLOCK_MS = 500.0  # of wall time, made ahead of the time at which it is sent
 MOST_IN_A_BLOCK = 50_000  # readings
-TICK_S = 0.01
-MOST_AT_ONCE = 1000
-REPORT_S = 0.25
-MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
-FLUSH_TIMEOUT_S = 30.0
-
-
-class ReplayError(Exception):
-    """A replay that can't start or go on; the text is one sentence that says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What has been sent so far: acknowledged messages, the readings in all sent ones, and how long it took.
-
-    Where texts are sent there are no `readings`.
-    """
-
-    messages: int
-    readings: int
-    seconds: float
-    behind_s: float
-    finished: bool
-
-    @property
-    def rate(self) -> float:
-        """Messages a second."""
-        return self.messages / self.seconds if self.seconds > 0 else 0.0
-
-    def __str__(self) -> str:
-        late = f", {self.behind_s:.1f} s behind" if self.behind_s >= 1 else ""
-        readings = f" with {self.readings:,} readings" if self.readings else ""
-        return f"{self.messages:,} messages{readings} in {self.seconds:.1f} s ({self.rate:,.0f} messages/s){late}"
 
 
 def open_fleet(
@@ -85,109 +43,6 @@ def open_fleet(
         return RecordedFleet(read_file(Path(source), Console(stderr=True)).recordings, devices, repeat=repeat)
     except (DataError, ValueError) as error:
         raise ReplayError(f"{error}; a source is {SYNTHETIC!r} or such a file") from error
-
-
-def replay(sending: "Sending", stop: threading.Event | None = None, console: Console | None = None) -> Summary:
-    """Run a replay until it ends or `stop` is set, and show on `console` (standard error) how far it is.
-
-    On a terminal that is a bar, elsewhere a line now and then, and in the end a summary. Raises ReplayError.
-    """
-    console = console or Console(stderr=True)
-    with progress_shown(console, "connecting") as show:
-        summary = sending.run(stop or threading.Event(), lambda: show(sending.reached()))
-    console.print(f"{'sent' if summary.finished else 'stopped after'} {summary}", highlight=False)
-    return summary
-
-
-class Sending:
-    """Something that is sent to a topic at its own pace: made, then run once. Its counters may be read meanwhile.
-
-    `length_ms` is how long it lasts in its own time, None where it never ends; `done_ms` how much of that is sent.
-    """
-
-    length_ms: float | None
-    done_ms: float = 0.0
-
-    def __init__(
-        self, bootstrap_servers: Servers, topic: str, compression: str | None = None, connect_timeout_s: float = 10.0
-    ) -> None:
-        self._connection = (bootstrap_servers, topic, compression)
-        self._connect_timeout_s = connect_timeout_s
-        self._sent_readings = 0
-        self._acknowledged = 0
-        self._waiting: deque[Any] = deque()
-        self._behind_s = 0.0
-        self._started = 0.0
-        self._reported = 0.0
-
-    def summary(self, *, finished: bool = False) -> Summary:
-        """What has been sent so far."""
-        seconds = time.monotonic() - self._started if self._started else 0.0
-        return Summary(self._acknowledged, self._sent_readings, seconds, self._behind_s, finished)
-
-    def reached(self) -> Reached:
-        """How far it is, in its own time."""
-        summary = self.summary()
-        return Reached(self.done_ms, self.length_ms, summary.seconds, str(summary))
-
-    def run(self, stop: threading.Event, report: Callable[[], None] = lambda: None) -> Summary:
-        """Send until the end or until `stop` is set, calling `report` now and then; what was sent is flushed.
-
-        Raises ReplayError where the broker can't be reached, lacks the topic or does not take a message.
-        """
-        servers, topic, compression = self._connection
-        partitions = _partitions(servers, topic, self._connect_timeout_s)
-        try:
-            producer: KafkaProducer = connect(
-                KafkaProducer,
-                servers,
-                acks="all",
-                linger_ms=5,
-                batch_size=64 * 1024,
-                compression_type=compression,
-                allow_auto_create_topics=False,
-            )
-        except IngestError as error:
-            raise ReplayError(str(error)) from error
-        try:
-            self._started = self._reported = time.monotonic()
-            self._send_all(producer, topic, partitions, stop, report)
-            finished = not stop.is_set()
-            producer.flush(timeout=FLUSH_TIMEOUT_S)
-            self._settle(0)
-        except KafkaError as error:
-            raise ReplayError(f"the Kafka broker at {servers} did not take a message for {topic}: {error}") from error
-        finally:
-            producer.close(timeout=1)
-        report()
-        return self.summary(finished=finished)
-
-    def _send_all(
-        self,
-        producer: KafkaProducer,
-        topic: str,
-        partitions: int,
-        stop: threading.Event,
-        report: Callable[[], None],
-    ) -> None:
-        """Hand all messages to the producer, each when it is due, and their futures to `_sent`."""
-        raise NotImplementedError
-
-    def _sent(self, futures: Sequence[Any], report: Callable[[], None]) -> None:
-        """Take in what has been sent; wait where too much isn't acknowledged."""
-        self._waiting.extend(futures)
-        self._settle(MAX_UNACKNOWLEDGED)
-        if time.monotonic() - self._reported >= REPORT_S:
-            self._reported = time.monotonic()
-            report()
-
-    def _settle(self, most: int) -> None:
-        """Take what Kafka has acknowledged off the list, and wait until no more than `most` sends are on it."""
-        waiting = self._waiting
-        while waiting and (len(waiting) > most or waiting[0].is_done):
-            waiting[0].get(timeout=FLUSH_TIMEOUT_S)
-            waiting.popleft()
-            self._acknowledged += 1
 
 
 class Replay(Sending):
@@ -293,18 +148,3 @@ class _Sender:
             send(topic, value, keys[device], self._headers, partitions[device])
             for device, value in zip(messages.device[first:last].tolist(), messages.values[first:last], strict=True)
         ]
-
-
-# --- broker -------------------------------------------------------------------------------------
-
-
-def _partitions(servers: Servers, topic: str, timeout_s: float) -> int:
-    try:
-        partitions = count_partitions(servers, topic, timeout_s=timeout_s)
-    except TopicError as error:
-        raise ReplayError(str(error)) from error
-    if partitions is None:
-        raise ReplayError(
-            f"there is no topic {topic!r} at {servers}: create it with `stridecast topics`, or name another"
-        )
-    return partitions

@@ -6,9 +6,8 @@ how these spread between people and from stride to stride, and how still people 
 `docs/synthetic.md` for what that can and cannot stand for.
 
 A fleet is a pure function of its seed, the device and the time: the random numbers come from hashing those
-(a counter-based generator in the sense of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11), so
-there is no state to keep, any moment can be asked for at any time, and how a stream is cut into blocks changes
-nothing.
+(`keyed_random`), so there is no state to keep, any moment can be asked for at any time, and how a stream is cut into
+blocks changes nothing.
 """
 
 import functools
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from service.replay.fleet import Readings
+from service.replay.fleet import FleetReadings
+from service.replay.keyed_random import Draw, Random, normal
 from training.recordings import ACTIVITIES
 
 RATE_HZ = 20
@@ -54,13 +54,13 @@ class SyntheticFleet:
         self.period_ms = np.full(devices, float(PERIOD_MS))
         self.hole_ms = self.period_ms + 2 * LARGEST_JITTER_MS
         self._dwell_ms = dwell_s * 1000.0
-        self._random = _Random(seed)
+        self._random = Random(seed)
         every = np.arange(devices)
         # A wearer's other days, habits and phone don't change: computed once.
-        self._phase_ms = PERIOD_MS * self._random.uniform(every, _Draw.PHASE)
-        self._shift_ms = self._dwell_ms * self._random.uniform(every, _Draw.SHIFT)
-        self._jitter_ms = 5.0 + 15.0 * self._random.uniform(every, _Draw.JITTER_SPREAD)
-        self._offset_ms = CLOCK_OFFSET_MS * self._random.normal(every, _Draw.CLOCK, count=1)[:, 0].astype(float)
+        self._phase_ms = PERIOD_MS * self._random.uniform(every, Draw.PHASE)
+        self._shift_ms = self._dwell_ms * self._random.uniform(every, Draw.SHIFT)
+        self._jitter_ms = 5.0 + 15.0 * self._random.uniform(every, Draw.JITTER_SPREAD)
+        self._offset_ms = CLOCK_OFFSET_MS * self._random.normal(every, Draw.CLOCK, count=1)[:, 0].astype(float)
         self._carried = _carried(self._random, every)
         self._wearers = {
             activity: _Walker(figures(), activity, self._random, every)
@@ -69,20 +69,20 @@ class SyntheticFleet:
             for activity in ACTIVITIES
         }
 
-    def readings(self, start_ms: float, stop_ms: float) -> Readings:
+    def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
         """All readings that are due in [start_ms, stop_ms), in the order in which they are."""
         first = max(0, int((start_ms - LARGEST_JITTER_MS) // PERIOD_MS) - 1)
         last = max(first, int((stop_ms + LARGEST_JITTER_MS) // PERIOD_MS) + 1)
         device, number = (grid.ravel() for grid in np.indices((len(self.device_ids), last - first)))
         number += first
-        jitter = self._random.normal(device, _Draw.JITTER, number, count=1)[:, 0] * self._jitter_ms[device]
+        jitter = self._random.normal(device, Draw.JITTER, number, count=1)[:, 0] * self._jitter_ms[device]
         taken_ms = self._phase_ms[device] + PERIOD_MS * number + np.clip(jitter, -LARGEST_JITTER_MS, LARGEST_JITTER_MS)
         rows = np.flatnonzero((taken_ms >= start_ms) & (taken_ms < stop_ms))
         rows = rows[np.argsort(taken_ms[rows], kind="stable")]
         device, number, taken_ms = device[rows], number[rows], taken_ms[rows]
         timestamp_ms = np.floor(taken_ms + self._offset_ms[device] + 0.5).astype(np.int64)
         xyz = self._measured(device, number, taken_ms)
-        return Readings(device.astype(np.int32), taken_ms, timestamp_ms, xyz)
+        return FleetReadings(device.astype(np.int32), taken_ms, timestamp_ms, xyz)
 
     def truth(self, device: int, t_ms: float) -> str:
         """What the wearer of a device does at a moment of the device's clock."""
@@ -100,7 +100,7 @@ class SyntheticFleet:
         return stretch, t_ms - self._begin_ms(device, stretch)
 
     def _begin_ms(self, device: np.ndarray, stretch: np.ndarray) -> np.ndarray:
-        wander = 0.5 * (self._random.uniform(device, _Draw.SCHEDULE, stretch) - 0.5)
+        wander = 0.5 * (self._random.uniform(device, Draw.SCHEDULE, stretch) - 0.5)
         return np.asarray((stretch + wander) * self._dwell_ms - self._shift_ms[device])
 
     def _activity(self, device: np.ndarray, stretch: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ class SyntheticFleet:
         return np.asarray(order[np.arange(len(order)), place][row])
 
     def _order(self, device: np.ndarray, rounds: np.ndarray) -> np.ndarray:
-        keys = [self._random.uniform(device, _Draw.ORDER, rounds, np.full_like(rounds, at)) for at in range(6)]
+        keys = [self._random.uniform(device, Draw.ORDER, rounds, np.full_like(rounds, at)) for at in range(6)]
         return np.argsort(np.stack(keys, axis=1), axis=1)
 
     def _measured(self, device: np.ndarray, number: np.ndarray, t_ms: np.ndarray) -> np.ndarray:
@@ -154,12 +154,12 @@ def figures() -> dict[str, Any]:
 class _Walker:
     """A gait: a stride vector for each wearer, and deviations from it that are new with every stride."""
 
-    def __init__(self, table: dict[str, Any], activity: str, random: "_Random", every: np.ndarray) -> None:
+    def __init__(self, table: dict[str, Any], activity: str, random: Random, every: np.ndarray) -> None:
         of_gait = table["gaits"][activity]
         self._random = random
         self._code = ACTIVITIES.index(activity)
         spread, rest = (np.array(of_gait[key], np.float32) for key in ("between_people", "between_people_rest"))
-        drawn = random.normal(every, _Draw.WEARER, np.full_like(every, self._code), count=len(spread) + len(rest))
+        drawn = random.normal(every, Draw.WEARER, np.full_like(every, self._code), count=len(spread) + len(rest))
         own = (
             np.array(of_gait["mean"], np.float32)
             + _times(drawn[:, : len(spread)], spread)
@@ -170,7 +170,7 @@ class _Walker:
         self._rest = np.array(of_gait["between_strides_rest"], np.float32)
         self._wander = of_gait["cadence_wander"] * np.sqrt(2 / 3)
         self._wander_hz = np.array([0.02, 0.06, 0.15]) * (
-            0.7 + 0.6 * random.uniform(every[:, None], _Draw.WANDER, np.arange(3))
+            0.7 + 0.6 * random.uniform(every[:, None], Draw.WANDER, np.arange(3))
         )
 
     def motion(self, device: np.ndarray, number: np.ndarray, t_ms: np.ndarray, stretch: np.ndarray) -> np.ndarray:
@@ -187,17 +187,17 @@ class _Walker:
     def _phase(self, device: np.ndarray, stretch: np.ndarray, t_s: np.ndarray) -> np.ndarray:
         """In strides. The cadence is the wearer's own, and wanders slowly around it."""
         turns = 2 * np.pi * self._wander_hz[device]
-        shift = 2 * np.pi * self._random.uniform(device[:, None], _Draw.WANDER, stretch[:, None], np.arange(3))
+        shift = 2 * np.pi * self._random.uniform(device[:, None], Draw.WANDER, stretch[:, None], np.arange(3))
         wandered = (np.sin(turns * t_s[:, None] + shift) / turns).sum(axis=1)
-        start = self._random.uniform(device, _Draw.STRIDE, stretch)
+        start = self._random.uniform(device, Draw.STRIDE, stretch)
         return np.asarray(start + self._hz[device] * (t_s + self._wander * wandered))
 
     def _deviation(self, device: np.ndarray, stretch: np.ndarray, stride: np.ndarray, share: np.ndarray) -> np.ndarray:
         """From the middle of one stride to that of the next, one's deviation turns into the other's."""
-        key = self._random.bits(device, _Draw.STRIDE, stretch, stride)
-        next_key = self._random.bits(device, _Draw.STRIDE, stretch, stride + 1)
+        key = self._random.bits(device, Draw.STRIDE, stretch, stride)
+        next_key = self._random.bits(device, Draw.STRIDE, stretch, stride + 1)
         strides, row = np.unique(np.concatenate([key, next_key]), return_inverse=True)
-        drawn = _normal(strides, len(self._spread) + len(self._rest))
+        drawn = normal(strides, len(self._spread) + len(self._rest))
         deviations = _times(drawn[:, : len(self._spread)], self._spread) + drawn[:, len(self._spread) :] * self._rest
         # Cosine and sine, for the sum of two independent deviations to keep their spread.
         fade = (share * (np.pi / 2)).astype(np.float32)[:, None]
@@ -207,12 +207,12 @@ class _Walker:
 class _Rester:
     """Someone who sits or stands: a posture, and the small motions of a body that is alive."""
 
-    def __init__(self, table: dict[str, Any], activity: str, random: "_Random", every: np.ndarray) -> None:
+    def __init__(self, table: dict[str, Any], activity: str, random: Random, every: np.ndarray) -> None:
         of_posture = table["still"][activity]
         self._random = random
         self._code = ACTIVITIES.index(activity)
         spread = np.array(of_posture["between_people"])
-        drawn = random.normal(every, _Draw.WEARER, np.full_like(every, self._code), count=5)
+        drawn = random.normal(every, Draw.WEARER, np.full_like(every, self._code), count=5)
         self._posture = np.array(of_posture["posture"]) + _times(drawn[:, :3], spread)
         self._gravity = of_posture["gravity"][0] + of_posture["gravity"][1] * drawn[:, 3]
         self._level = of_posture["ln_motion"] + of_posture["ln_motion_between_people"] * drawn[:, 4]
@@ -222,13 +222,13 @@ class _Rester:
         self._smooth = of_posture["smoothness"]
 
     def motion(self, device: np.ndarray, number: np.ndarray, t_ms: np.ndarray, stretch: np.ndarray) -> np.ndarray:
-        shift = self._random.normal(device, _Draw.POSTURE, stretch, count=3)
+        shift = self._random.normal(device, Draw.POSTURE, stretch, count=3)
         posture = self._posture[device] + self._within * shift
         posture *= (self._gravity[device] / np.linalg.norm(posture, axis=1))[:, None]
-        level = self._knots(_Draw.LEVEL, device, t_ms / LEVEL_KNOT_MS, 1)[:, 0]
+        level = self._knots(Draw.LEVEL, device, t_ms / LEVEL_KNOT_MS, 1)[:, 0]
         size = np.exp(self._level[device] + self._level_within * np.clip(level, -2, 2))
-        sway = self._knots(_Draw.SWAY, device, t_ms / SWAY_KNOT_MS, 3)
-        tremble = self._random.normal(device, _Draw.TREMBLE, number, count=3)
+        sway = self._knots(Draw.SWAY, device, t_ms / SWAY_KNOT_MS, 3)
+        tremble = self._random.normal(device, Draw.TREMBLE, number, count=3)
         motion = np.sqrt(self._smooth) * sway + np.sqrt(1 - self._smooth) * tremble
         return np.asarray(posture + size[:, None] * self._axes * motion)
 
@@ -240,11 +240,11 @@ class _Rester:
         return np.asarray(np.cos(fade) * before + np.sin(fade) * after)
 
 
-def _carried(random: "_Random", every: np.ndarray) -> np.ndarray:
+def _carried(random: Random, every: np.ndarray) -> np.ndarray:
     """float64[devices, 3, 3], from a wearer's axes to the phone's: which leg, which side out, turned how far."""
     carrying = figures()["carrying"]
-    choice = random.uniform(every[:, None], _Draw.CARRIED, np.arange(3))
-    turned = carrying["turned_in_plane_spread_deg"] * random.normal(every, _Draw.CARRIED, every, count=1)[:, 0]
+    choice = random.uniform(every[:, None], Draw.CARRIED, np.arange(3))
+    turned = carrying["turned_in_plane_spread_deg"] * random.normal(every, Draw.CARRIED, every, count=1)[:, 0]
     angle = np.radians(np.where(choice[:, 0] < carrying["upside_down_share"], turned + 180, turned))
     leg = np.where(choice[:, 1] < carrying["other_leg_share"], -1.0, 1.0)
     side = np.where(choice[:, 2] < carrying["other_screen_side_share"], -1.0, 1.0)
@@ -258,53 +258,3 @@ def _carried(random: "_Random", every: np.ndarray) -> np.ndarray:
 def _times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """A product in which each row is the same whatever the others are, and on this thread: not BLAS's."""
     return np.asarray(np.einsum("nk,kj->nj", rows, matrix))
-
-
-# --- random numbers that are a function of what they are for --------------------------------------
-
-
-class _Draw:
-    """What a random number is for: each purpose has numbers of its own."""
-
-    PHASE, SHIFT, CLOCK, JITTER_SPREAD, JITTER, CARRIED = range(1, 7)
-    SCHEDULE, ORDER, WEARER, STRIDE, WANDER, POSTURE, LEVEL, SWAY, TREMBLE = range(7, 16)
-
-
-class _Random:
-    """Random numbers for a seed; the keys say which: integers or integer arrays that broadcast."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = np.array([seed % (1 << 64)], np.uint64)
-
-    def bits(self, *keys: np.ndarray | int) -> np.ndarray:
-        """uint64 of the keys' common shape."""
-        mixed = _mixed(self._seed)
-        for key in keys:
-            mixed = _mixed(mixed ^ np.asarray(key).astype(np.uint64))
-        return mixed
-
-    def uniform(self, *keys: np.ndarray | int) -> np.ndarray:
-        """float64 in [0, 1)."""
-        return np.asarray((self.bits(*keys) >> np.uint64(11)) * 2.0**-53)
-
-    def normal(self, *keys: np.ndarray | int, count: int) -> np.ndarray:
-        """float32 of the keys' common shape, and `count` for each."""
-        return _normal(self.bits(*keys), count)
-
-
-def _mixed(bits: np.ndarray) -> np.ndarray:
-    """One step of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)."""
-    bits = bits + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(bits ^ (bits >> np.uint64(31)))
-
-
-def _normal(keys: np.ndarray, count: int) -> np.ndarray:
-    """Standard normal float32[..., count] for each key, by Box and Muller: two from 64 bits."""
-    pairs = (count + 1) // 2
-    bits = _mixed(keys[..., None] + np.arange(1, pairs + 1, dtype=np.uint64))
-    first = ((bits >> np.uint64(32)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
-    angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float32) * np.float32(2 * np.pi * 2.0**-32)
-    length = np.sqrt(-2 * np.log(np.minimum(first, np.float32(1 - 2.0**-24))))
-    return np.concatenate([length * np.cos(angle), length * np.sin(angle)], axis=-1)[..., :count]

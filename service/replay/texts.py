@@ -13,7 +13,7 @@ from ingest.access import Servers
 from ingest.contract import MAX_TEXT_BYTES
 from ingest.texts import decode_texts
 from service.offline import texts_of_file
-from service.replay.run import MOST_AT_ONCE, TICK_S, ReplayError, Sending
+from service.replay.sending import MOST_AT_ONCE, TICK_S, ReplayError, Sending
 
 MS_A_TEXT_UNPACED = 1.0  # what a text counts for in the stream's own time when none waits for its turn
 

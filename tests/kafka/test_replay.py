@@ -17,7 +17,8 @@ from ingest.texts import decode_texts
 from service.broker.node import Broker
 from service.replay.fleet import RecordedFleet
 from service.replay.messages import Form
-from service.replay.run import Replay, ReplayError, replay
+from service.replay.run import Replay
+from service.replay.sending import ReplayError, replay
 from service.replay.synthesiser import SyntheticFleet
 from service.replay.texts import TextReplay
 from training.recordings import Recording

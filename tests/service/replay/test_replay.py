@@ -10,9 +10,10 @@ from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from ingest.decode import Readings as Decoded
 from ingest.decode import decode
 from service.cli import main
-from service.replay.fleet import Fleet, Readings, RecordedFleet
+from service.replay.fleet import Fleet, FleetReadings, RecordedFleet
 from service.replay.messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
-from service.replay.run import Replay, ReplayError, Summary, open_fleet
+from service.replay.run import Replay, open_fleet
+from service.replay.sending import ReplayError, Summary
 from service.replay.synthesiser import SyntheticFleet
 from training.recordings import Recording
 
@@ -126,9 +127,9 @@ def test_the_last_chunk_holds_what_is_left() -> None:
 
 def test_a_clock_that_stands_still_parts_a_chunk() -> None:
     class Standing(RecordedFleet):
-        def readings(self, start_ms: float, stop_ms: float) -> Readings:
+        def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
             found = super().readings(start_ms, stop_ms)
-            return Readings(found.device, found.due_ms, np.full_like(found.timestamp_ms, 7), found.xyz)
+            return FleetReadings(found.device, found.due_ms, np.full_like(found.timestamp_ms, 7), found.xyz)
 
     fleet = walker([0, 50, 100])
     fleet.__class__ = Standing

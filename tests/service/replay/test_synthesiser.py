@@ -3,12 +3,12 @@ import pytest
 
 from inference.bundle import find_bundle, load_bundle
 from service.recognition import recognise
-from service.replay.fleet import Readings
+from service.replay.fleet import FleetReadings
 from service.replay.synthesiser import SyntheticFleet, figures
 from training.recordings import ACTIVITIES
 
 
-def same(a: Readings, b: Readings) -> bool:
+def same(a: FleetReadings, b: FleetReadings) -> bool:
     return all(
         np.array_equal(getattr(a, name), getattr(b, name)) for name in ("device", "due_ms", "timestamp_ms", "xyz")
     )
@@ -17,7 +17,7 @@ def same(a: Readings, b: Readings) -> bool:
 def test_a_stream_is_the_same_however_it_is_cut_into_blocks() -> None:
     fleet = SyntheticFleet(7, seed=3)
     whole = fleet.readings(0, 60_000)
-    parts = Readings.joined([fleet.readings(at, at + 250) for at in range(0, 60_000, 250)])
+    parts = FleetReadings.joined([fleet.readings(at, at + 250) for at in range(0, 60_000, 250)])
     assert same(whole, parts)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from service.cli import main
 from service.offline import ClassifyError
-from service.replay.run import ReplayError
+from service.replay.sending import ReplayError
 from service.replay.texts import TextReplay
 
 
