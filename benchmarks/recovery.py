@@ -27,8 +27,10 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.structs import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.consumer import open_consumer
 from ingest.decode import decode
+from ingest.handover import Handover
+from ingest.hearing import Hearing
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.broker.node import Broker

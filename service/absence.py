@@ -3,7 +3,7 @@
 import logging
 import time
 
-from ingest.consumer import Hearing
+from ingest.hearing import Hearing
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,9 @@ import kafka
 from kafka.errors import KafkaError
 
 from ingest.bulk import BulkProducer
-from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.consumer import open_consumer
+from ingest.handover import Handover
+from ingest.hearing import Hearing
 from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
 from ingest.transactions import Transactions

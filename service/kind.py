@@ -59,7 +59,7 @@ class Stream:
         raise NotImplementedError
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
-        """Close what has waited too long for more, judged at ``heard_until``: see ``ingest.consumer.Hearing``."""
+        """Close what has waited too long for more, judged at ``heard_until``: see ``ingest.hearing.Hearing``."""
         return iter(())
 
     def rewind_to(self, position: int) -> int:

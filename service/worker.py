@@ -25,7 +25,8 @@ from kafka.structs import MemberState, TopicPartition
 
 from inference.core import Lane
 from ingest.access import remedy
-from ingest.consumer import Handover, Hearing
+from ingest.handover import Handover
+from ingest.hearing import Hearing
 from ingest.lease import Lease
 from ingest.record_columns import Records
 from service.absence import Absence

@@ -8,7 +8,8 @@ from typing import Any
 import kafka
 from kafka.structs import TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS, Hearing, fetch_position
+from ingest.consumer import PARTITION_RECORDS, fetch_position
+from ingest.hearing import Hearing
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Partition

@@ -10,7 +10,9 @@ import kafka
 import pytest
 from kafka.structs import MemberState, TopicPartition
 
-from ingest.consumer import Handover, Hearing, open_consumer
+from ingest.consumer import open_consumer
+from ingest.handover import Handover
+from ingest.hearing import Hearing
 from ingest.lease import Lease
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one

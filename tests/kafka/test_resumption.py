@@ -9,7 +9,9 @@ import kafka
 import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS, Handover, Hearing, open_consumer
+from ingest.consumer import PARTITION_RECORDS, open_consumer
+from ingest.handover import Handover
+from ingest.hearing import Hearing
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send

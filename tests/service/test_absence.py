@@ -3,7 +3,7 @@
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.consumer import Hearing
+from ingest.hearing import Hearing
 from service.absence import Absence
 from tests.clock import Clock
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS, Hearing
+from ingest.consumer import PARTITION_RECORDS
+from ingest.hearing import Hearing
 from service.delivery import assignment as module
 from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
