@@ -12,6 +12,7 @@ from inference.core import Core, Trouble
 from inference.devices import Device, DeviceMemoryError
 from inference.models import Model
 from ingest.bodies import pack
+from service import engines
 from service import run as running
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
@@ -109,7 +110,8 @@ def test_the_cpu_is_a_fallback_where_it_is_asked_for_and_is_not_the_device(
         given.append(fallback)
         return Core(device, fallback=fallback, **settings)
 
-    monkeypatch.setattr(running, "choose_device", lambda name, *_, **__: FakeDevice(name=name))
+    for module in (engines, running):  # the device, and its fallback
+        monkeypatch.setattr(module, "choose_device", lambda name, *_, **__: FakeDevice(name=name))
     monkeypatch.setattr(running, "Core", make)
     with open_core(InferenceSettings(device=device, fallback=fallback)):
         pass
