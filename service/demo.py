@@ -32,10 +32,10 @@ from service.broker.errors import BrokerError
 from service.broker.fetching import fetch_kafka
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
-from service.commands.topics import specs
 from service.replay.run import Replay, ReplayError
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
+from service.topic_specs import specs
 from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4

@@ -277,6 +277,11 @@ class TopicSettings(Command):
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
     text: TextSettings = Field(default_factory=TextSettings)
 
+    @property
+    def kinds(self) -> list[KindSettings]:
+        """The settings of each kind of worker."""
+        return [group for _, group in self if isinstance(group, KindSettings)]
+
 
 class WorkerSettings(Command):
     """What every worker needs to know, of whichever kind."""

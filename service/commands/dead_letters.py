@@ -20,7 +20,7 @@ from ingest.rejections import Reason
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
 from service.security import access_to
-from service.settings import KindSettings, TopicSettings
+from service.settings import TopicSettings
 from service.terminal import beginning, printable
 from service.topics import TopicError, count_partitions
 
@@ -55,9 +55,8 @@ class Letter:
 def run(options: Options) -> int:
     """Print them, topic by topic; return 1 where some did not come. Raises TopicError."""
     console = Console(highlight=False, soft_wrap=True)
-    kinds = [group for _, group in options if isinstance(group, KindSettings)]
     verdicts: set[Verdict] = set()
-    for topic in dict.fromkeys(kind.dead_letter_topic for kind in kinds):
+    for topic in dict.fromkeys(kind.dead_letter_topic for kind in options.kinds):
         if count_partitions(access_to(options.kafka), topic) is None:
             console.print(f"{topic}: there is no such topic; `stridecast topics` creates it")
             continue
