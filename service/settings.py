@@ -24,6 +24,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ingest.contract import (
+    ACCELEROMETER_DEAD_LETTER_TOPIC,
+    ACCELEROMETER_TOPIC,
+    ACTIVITIES_TOPIC,
+    MAX_AHEAD_MS,
+    MAX_TEXT_BYTES,
+    TEXT_LABELS_TOPIC,
+    TEXTS_DEAD_LETTER_TOPIC,
+    TEXTS_TOPIC,
+)
+
 ENVIRONMENT_PREFIX = "STRIDECAST_"
 NESTED = "__"
 SOURCES = (
@@ -174,13 +185,13 @@ class KeepSettings(Group):
 class ActivitySettings(KindSettings):
     """What the activity worker reads, how it cuts windows, and where the labels go."""
 
-    input_topic: Topic = Field("accelerometer", description="topic of readings")
-    output_topic: Topic = Field("activities", description="topic of labels")
-    dead_letter_topic: Topic = Field("accelerometer.dead-letters", description="topic of rejected records")
+    input_topic: Topic = Field(ACCELEROMETER_TOPIC, description="topic of readings")
+    output_topic: Topic = Field(ACTIVITIES_TOPIC, description="topic of labels")
+    dead_letter_topic: Topic = Field(ACCELEROMETER_DEAD_LETTER_TOPIC, description="topic of rejected records")
     bundle: str = Field("har-cnn", min_length=1, description="name of a shipped bundle, or a bundle's folder")
     unit: Literal["m/s2", "g"] = Field("m/s2", description="unit of the axes in messages")
     max_ahead_s: float = Field(
-        3600,
+        MAX_AHEAD_MS // 1000,
         ge=0,
         le=10 * 365 * 86400,
         description="seconds that a reading may lie after its record's Kafka timestamp",
@@ -197,11 +208,11 @@ class ActivitySettings(KindSettings):
 class TextSettings(KindSettings):
     """What the text worker reads, and where the labels go."""
 
-    input_topic: Topic = Field("texts", description="topic of texts")
-    output_topic: Topic = Field("text-labels", description="topic of labels")
-    dead_letter_topic: Topic = Field("texts.dead-letters", description="topic of rejected records")
+    input_topic: Topic = Field(TEXTS_TOPIC, description="topic of texts")
+    output_topic: Topic = Field(TEXT_LABELS_TOPIC, description="topic of labels")
+    dead_letter_topic: Topic = Field(TEXTS_DEAD_LETTER_TOPIC, description="topic of rejected records")
     bundle: str = Field("subjectivity", min_length=1, description="name of a shipped bundle, or a bundle's folder")
-    max_bytes: int = Field(65_536, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
+    max_bytes: int = Field(MAX_TEXT_BYTES, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
 
 
 class InferenceSettings(Group):

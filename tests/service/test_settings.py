@@ -30,7 +30,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.activity.output_topic == "activities"
     assert settings.activity.dead_letter_topic == "accelerometer.dead-letters"
     assert (settings.activity.lateness_slots, settings.activity.max_gap_ms) == (4, 250)
-    assert settings.activity.idle_timeout_s == 60
+    assert (settings.activity.max_ahead_s, settings.activity.idle_timeout_s) == (3600, 60)
     text = settings.text
     assert (text.input_topic, text.output_topic, text.dead_letter_topic) == (
         "texts",
