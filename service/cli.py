@@ -33,7 +33,6 @@ COMMANDS = {
 
 # What people can mend: shown as a sentence, without a traceback.
 EXPECTED = (
-    "SettingsError",
     "BrokerError",
     "ArtifactError",
     "TopicError",

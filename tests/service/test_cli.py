@@ -1,5 +1,6 @@
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import NoReturn
 import pytest
 
 from inference.core import CoreFailedError
-from service.cli import COMMANDS, main
+from service.cli import COMMANDS, EXPECTED, main
 from service.settings import POSITIONAL
 from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
+from tests.test_rooms import ROOT
 
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +109,18 @@ def test_inference_that_fails_is_one_sentence(
     monkeypatch.setattr("service.classify.classify_texts", fail)
     assert main(["classify", "a film"]) == 1
     assert capsys.readouterr().err == "stridecast classify: inference failed: the device is gone\n"
+
+
+def test_what_is_expected_are_the_names_of_exceptions_of_the_program() -> None:
+    """They are names, for whoever asks for help waits for no import; one that nothing has is of no use."""
+    modules = {
+        name: ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for room in ("ingest", "windowing", "inference", "training", "service")
+        for path in (ROOT / room).rglob("*.py")
+        for name in re.findall(r"^class (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    for name in EXPECTED:
+        assert issubclass(getattr(importlib.import_module(modules[name]), name), Exception)
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
