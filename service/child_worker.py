@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import guard
-from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings, environment
+from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings
+from service.settings_environment import environment
 
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0

@@ -10,7 +10,7 @@ import pytest
 
 from inference.core import CoreFailedError
 from service.cli import COMMANDS, EXPECTED, main
-from service.settings import POSITIONAL
+from service.settings_reading import POSITIONAL
 from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.test_rooms import ROOT
