@@ -24,6 +24,8 @@ from service.settings_environment import environment
 
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0
+OF_ITS_OWN = ("kafka.bootstrap_", "kafka.security_", "kafka.ssl_", "kafka.sasl_", "http.")
+"""What the names begin with of settings that it isn't given, for its broker and its port are other ones."""
 
 
 class ChildWorkerError(Exception):

@@ -6,7 +6,7 @@
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -245,6 +245,11 @@ class Command(BaseSettings):
         cli_avoid_json=True,
         cli_hide_none_type=True,
     )
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Settings that a command has and doesn't read, by what their names begin with: its help is silent about them.
+
+    They are accepted all the same, for one file or environment may serve all commands.
+    """
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -262,6 +267,22 @@ class Command(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the environment before the file, whose values arrive as the constructor's."""
         return env_settings, init_settings
+
+
+OF_MEMBERS = ("kafka.group_id", "kafka.session_timeout_s", "kafka.transaction_timeout_s")
+"""What of `kafka` only those read who join a group or write in transactions."""
+OF_LABELLING = (
+    "activity.bundle",
+    "activity.unit",
+    "activity.max_ahead_s",
+    "activity.lateness_slots",
+    "activity.max_gap_ms",
+    "activity.idle_timeout_s",
+    "activity.smoothing",
+    "activity.keep.",
+    "text.bundle",
+)
+"""What of a kind of worker only those read who make labels."""
 
 
 class TopicSettings(Command):

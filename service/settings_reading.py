@@ -5,6 +5,7 @@ What can't be used is refused by its name, with the value that was given and wha
 
 import argparse
 import difflib
+import functools
 import os
 import re
 import tomllib
@@ -38,15 +39,23 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
     _refuse_unknown_flags(command, arguments)
     lists, arguments = _take_lists(command, arguments, plain_words)
     given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
+    help_of = functools.partial(_Help, unused=command.unused)
     try:
-        flags = CliSettingsSource[Any](command, cli_prog_name=program, formatter_class=_Help)(args=arguments)
+        flags = CliSettingsSource[Any](command, cli_prog_name=program, formatter_class=help_of)(args=arguments)
         return command(_cli_settings_source=flags, **given)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(command, error))) from None
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves out defaults that are none, as the description says what goes without the flag, and flags of the usage."""
+    """Leaves out flags of the usage, what the command doesn't use, and defaults that are none.
+
+    What goes without such a flag is said by its description.
+    """
+
+    def __init__(self, prog: str, unused: tuple[str, ...]) -> None:
+        super().__init__(prog)
+        self._unused = unused
 
     def add_usage(
         self,
@@ -58,6 +67,11 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         """Say how the command is called; what its dozens of flags are follows below."""
         words = [self._format_args(action, action.dest) for action in actions if not action.option_strings]
         super().add_usage(" ".join(["%(prog)s", "[--config FILE] [flags]", *words]), actions, groups, prefix)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Describe a flag; a group that is left out whole has no heading."""
+        if not action.dest.startswith(self._unused):
+            super().add_argument(action)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return re.sub(r" \(default: (None|\[\])\)$", "", super()._get_help_string(action) or "")

@@ -20,7 +20,7 @@ from ingest.rejections import Reason
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
 from service.security import access_to
-from service.settings import TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, TopicSettings
 from service.terminal import beginning, printable
 from service.topics import TopicError, count_partitions
 
@@ -36,6 +36,16 @@ class Options(TopicSettings):
     A dead letter is a record of an input topic that a worker couldn't read, byte for byte. Changes nothing. Ends with
     status 1 where a partition's letters did not come.
     """
+
+    unused = (
+        *OF_MEMBERS,
+        *OF_LABELLING,
+        "activity.input_topic",
+        "activity.output_topic",
+        "text.input_topic",
+        "text.output_topic",
+        "text.max_bytes",
+    )
 
     reason: list[Reason] = Field([], description="show those of these reasons alone, such as not_json")
     records: int = Field(10_000, ge=1, le=1_000_000, description="letters to count, the latest of each topic")

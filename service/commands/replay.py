@@ -10,7 +10,7 @@ from service.replay.run import SYNTHETIC, Replay, Sending, open_fleet, replay
 from service.replay.texts import TextReplay
 from service.run import stop_on_signals
 from service.security import access_to
-from service.settings import SettingsError, TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
 
 OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 
@@ -25,6 +25,15 @@ class Options(TopicSettings):
     With --texts FILE it sends texts to text.input_topic instead, at --rate: one a line, with the line's number as its
     id, or a .jsonl of {"id": ..., "text": ...}.
     """
+
+    unused = (
+        *OF_MEMBERS,
+        *OF_LABELLING,
+        "activity.output_topic",
+        "activity.dead_letter_topic",
+        "text.output_topic",
+        "text.dead_letter_topic",
+    )
 
     texts: Path | None = Field(None, description="file of texts to send instead of readings (.txt or .jsonl)")
     rate: float = Field(10.0, ge=0, le=1e6, description="texts a second; 0 is as fast as possible")

@@ -3,13 +3,15 @@
 from pydantic import Field
 
 from service.security import access_to
-from service.settings import TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, TopicSettings
 from service.topic_specs import PARTITIONS, specs
 from service.topics import TopicState, ensure_topics
 
 
 class Options(TopicSettings):
     """Create the topics of all workers that are missing, change none that exists, and say what is there."""
+
+    unused = (*OF_MEMBERS, *OF_LABELLING, "text.max_bytes")
 
     partitions: int | None = Field(
         None, ge=1, le=10_000, description=f"partitions of a topic that is created; {PARTITIONS} without it"

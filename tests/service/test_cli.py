@@ -10,7 +10,8 @@ import pytest
 
 from inference.core import CoreFailedError
 from service.cli import COMMANDS, EXPECTED, main
-from service.settings_reading import POSITIONAL
+from service.commands import demo
+from service.settings_reading import POSITIONAL, leaves, load
 from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.test_rooms import ROOT
@@ -49,7 +50,9 @@ def test_both_workers_of_one_topic_are_refused_for_each_would_see_a_part(capsys:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_that_names_each_setting_that_it_uses_and_no_other(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         main([*name.split(), "--help"])
     assert end.value.code == 0
@@ -57,17 +60,37 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
     assert shown.startswith(f"usage: stridecast {name} [--config FILE] [flags]")
     assert shown.splitlines()[1] == ""  # dozens of flags in brackets say nothing
     options = importlib.import_module(COMMANDS[name][0]).Options
-    for option, field in options.model_fields.items():
-        flag = "--" + (field.alias or option).replace("_", "-")
-        if field.default_factory:
-            names = [f"{flag}.{each}".replace("_", "-") for each in field.annotation.model_fields]
-        else:
-            names = [option.upper() if POSITIONAL in field.metadata else flag]
-        assert all(each in shown for each in names)
+    settings = dict(leaves(options))
+    used = {each: field for each, field in settings.items() if not each.startswith(options.unused)}
+    words = {each for each, field in used.items() if POSITIONAL in field.metadata}
+    flags = {"--" + each.replace("_", "-") for each in used if each not in words}
+    assert set(re.findall(r"^  (--[\w.-]+)", shown, re.MULTILINE)) == flags
+    assert all(f"\n  {each.upper()} " in shown for each in words)
+    assert all(any(each.startswith(beginning) for each in settings) for beginning in options.unused)
     flat = " ".join(shown.split())
     assert "{{" not in flat
     assert "(default: None)" not in flat
     assert "(default: [])" not in flat
+
+
+def test_help_is_silent_about_settings_that_a_command_accepts_and_does_not_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`topics --help` listed how windows are cut, and `demo --help` a port that the demo never listens on."""
+    with pytest.raises(SystemExit):
+        main(["dead-letters", "--help"])
+    flags = re.findall(r"^  --(?:activity|text|kafka)\.([\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert {flag for flag in flags if not flag.startswith(("ssl-", "sasl-"))} == {
+        "bootstrap-servers",
+        "security-protocol",
+        "dead-letter-topic",
+    }
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    shown = capsys.readouterr().out
+    assert "inference options:" in shown
+    assert "http options:" not in shown
+    assert load(demo.Options, ["--http.port", "1"], "test").http.port == 1
 
 
 def test_every_flag_of_every_command_is_described() -> None:
