@@ -4,9 +4,10 @@ import datetime
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from kafka.errors import KafkaError
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +31,12 @@ REASONS = 20
 """Rows of the table; workers know fewer."""
 
 
+def _known(reason: str) -> str:
+    if reason not in list(Reason):
+        raise ValueError("no such reason")
+    return reason
+
+
 class Options(TopicSettings):
     """Show the dead letters: how many for which reason, and the latest of them, with what was wrong where.
 
@@ -47,7 +54,9 @@ class Options(TopicSettings):
         "text.max_bytes",
     )
 
-    reason: list[Reason] = Field([], description="show those of these reasons alone, such as not_json")
+    reason: list[Annotated[str, AfterValidator(_known)]] = Field(
+        [], description=f"show those of these reasons alone: {', '.join(Reason)}"
+    )
     records: int = Field(10_000, ge=1, le=1_000_000, description="letters to count, the latest of each topic")
     show: int = Field(10, ge=0, le=10_000, description="of each topic, so many of the latest whole")
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from inference.core import CoreFailedError
+from ingest.rejections import Reason
 from service.cli import COMMANDS, EXPECTED, main
 from service.commands import demo
 from service.settings_reading import POSITIONAL, leaves, load
@@ -91,6 +92,19 @@ def test_help_is_silent_about_settings_that_a_command_accepts_and_does_not_read(
     assert "inference options:" in shown
     assert "http options:" not in shown
     assert load(demo.Options, ["--http.port", "1"], "test").http.port == 1
+
+
+def test_dead_letters_reasons_are_named_as_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help listed NOT_JSON and its like, the names of an enum's members, and the command took only not_json."""
+    with pytest.raises(SystemExit):
+        main(["dead-letters", "--help"])
+    shown = capsys.readouterr().out
+    assert all(reason in shown for reason in Reason)
+    assert "NOT_JSON" not in shown
+    assert main(["dead-letters", "--reason", "not_json", "NOT_JSON"]) == 2
+    refusal = capsys.readouterr().err
+    assert refusal.startswith("stridecast dead-letters: reason.1 = 'NOT_JSON': no such reason (")
+    assert all(reason in refusal for reason in Reason)
 
 
 def test_every_flag_of_every_command_is_described() -> None:
