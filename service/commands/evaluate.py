@@ -43,8 +43,7 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Evaluate."""
-    if options.dataset is not None and options.against is not None:
-        raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
+    _refuse_ignored(options)
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     folder, console = find_bundle(options.bundle or usual), Console()
     comparisons: list[Comparison] = []
@@ -64,3 +63,12 @@ def run(options: Options) -> None:
         from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 
         write_evaluations(options.report, evaluations, list(map(comparison_section, comparisons)))
+
+
+def _refuse_ignored(options: Options) -> None:
+    if options.dataset is None and options.strip:
+        raise DataError("--strip takes parts off texts: add --dataset 20news")
+    if options.dataset is not None and options.against is not None:
+        raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
+    if options.dataset is not None and options.people:
+        raise DataError("--people chooses among people of recordings, and --dataset reads texts: leave out one of them")

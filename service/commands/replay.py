@@ -85,8 +85,20 @@ def _texts(options: Options, path: Path) -> Sending:
 
 
 def _refuse_the_others_flags(options: Options) -> None:
-    others = ("rate",) if options.texts is None else OF_DEVICES
-    given = [f"--{name.replace('_', '-')}" for name in others if name in options.model_fields_set]
-    if given:
-        needs = "goes with --texts" if options.texts is None else "is for readings, and --texts sends texts"
-        raise SettingsError(f"{given[0]} {needs}")
+    for name, needs in _of_no_use(options).items():
+        if name in options.model_fields_set:
+            raise SettingsError(f"--{name.replace('_', '-')} {needs}")
+
+
+def _of_no_use(options: Options) -> dict[str, str]:
+    """Name the flags that nothing of what is sent would heed, and say of each what it is for."""
+    if options.texts is not None:
+        return dict.fromkeys(OF_DEVICES, "is for readings, and --texts sends texts")
+    others = {"rate": "goes with --texts"}
+    if options.source == SYNTHETIC:
+        others["repeat"] = "is for a file: synthetic people never end"
+    else:
+        others["seed"] = "is of synthetic people, and --source is a file"
+    if options.form == "sample":
+        others["chunk_seconds"] = "is for --form chunk or binary: a sample is one reading"
+    return others
