@@ -19,10 +19,13 @@ from pathlib import Path
 
 from service import guard
 from service.broker.ports import free_port
-from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings, environment
+from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings
+from service.settings_environment import environment
 
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0
+OF_ITS_OWN = ("kafka.bootstrap_", "kafka.security_", "kafka.ssl_", "kafka.sasl_", "http.")
+"""What the names begin with of settings that it isn't given, for its broker and its port are other ones."""
 
 
 class ChildWorkerError(Exception):

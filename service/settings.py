@@ -1,27 +1,25 @@
-"""The settings of every command: flags, then STRIDECAST_* variables, then a TOML file, then the defaults.
+"""The settings of every command, as small frozen models that are checked at the start.
 
-Values are small frozen models checked at the start. What can't be used is refused by its name, with the
-value that was given and what would be accepted.
+`service.settings_reading` reads them; `service.settings_environment` writes them for another process.
 """
 
-import argparse
-import difflib
 import inspect
-import os
-import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ingest.contract import (
+    ACCELEROMETER_DEAD_LETTER_TOPIC,
+    ACCELEROMETER_TOPIC,
+    ACTIVITIES_TOPIC,
+    MAX_AHEAD_MS,
+    MAX_TEXT_BYTES,
+    TEXT_LABELS_TOPIC,
+    TEXTS_DEAD_LETTER_TOPIC,
+    TEXTS_TOPIC,
 )
 
 ENVIRONMENT_PREFIX = "STRIDECAST_"
@@ -30,10 +28,6 @@ SOURCES = (
     "Settings come from flags, then STRIDECAST_* variables (STRIDECAST_KAFKA__BOOTSTRAP_SERVERS),\n"
     "then the TOML file that --config FILE names."
 )
-
-POSITIONAL = get_args(CliPositionalArg[str])[1]  # what marks a field as words without a flag
-
-AnyCommand = TypeVar("AnyCommand", bound="Command")
 
 
 class SettingsError(Exception):
@@ -174,13 +168,13 @@ class KeepSettings(Group):
 class ActivitySettings(KindSettings):
     """What the activity worker reads, how it cuts windows, and where the labels go."""
 
-    input_topic: Topic = Field("accelerometer", description="topic of readings")
-    output_topic: Topic = Field("activities", description="topic of labels")
-    dead_letter_topic: Topic = Field("accelerometer.dead-letters", description="topic of rejected records")
+    input_topic: Topic = Field(ACCELEROMETER_TOPIC, description="topic of readings")
+    output_topic: Topic = Field(ACTIVITIES_TOPIC, description="topic of labels")
+    dead_letter_topic: Topic = Field(ACCELEROMETER_DEAD_LETTER_TOPIC, description="topic of rejected records")
     bundle: str = Field("har-cnn", min_length=1, description="name of a shipped bundle, or a bundle's folder")
     unit: Literal["m/s2", "g"] = Field("m/s2", description="unit of the axes in messages")
     max_ahead_s: float = Field(
-        3600,
+        MAX_AHEAD_MS // 1000,
         ge=0,
         le=10 * 365 * 86400,
         description="seconds that a reading may lie after its record's Kafka timestamp",
@@ -197,11 +191,11 @@ class ActivitySettings(KindSettings):
 class TextSettings(KindSettings):
     """What the text worker reads, and where the labels go."""
 
-    input_topic: Topic = Field("texts", description="topic of texts")
-    output_topic: Topic = Field("text-labels", description="topic of labels")
-    dead_letter_topic: Topic = Field("texts.dead-letters", description="topic of rejected records")
+    input_topic: Topic = Field(TEXTS_TOPIC, description="topic of texts")
+    output_topic: Topic = Field(TEXT_LABELS_TOPIC, description="topic of labels")
+    dead_letter_topic: Topic = Field(TEXTS_DEAD_LETTER_TOPIC, description="topic of rejected records")
     bundle: str = Field("subjectivity", min_length=1, description="name of a shipped bundle, or a bundle's folder")
-    max_bytes: int = Field(65_536, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
+    max_bytes: int = Field(MAX_TEXT_BYTES, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
 
 
 class InferenceSettings(Group):
@@ -251,6 +245,11 @@ class Command(BaseSettings):
         cli_avoid_json=True,
         cli_hide_none_type=True,
     )
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Settings that a command has and doesn't read, by what their names begin with: its help is silent about them.
+
+    They are accepted all the same, for one file or environment may serve all commands.
+    """
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -270,12 +269,33 @@ class Command(BaseSettings):
         return env_settings, init_settings
 
 
+OF_MEMBERS = ("kafka.group_id", "kafka.session_timeout_s", "kafka.transaction_timeout_s")
+"""What of `kafka` only those read who join a group or write in transactions."""
+OF_LABELLING = (
+    "activity.bundle",
+    "activity.unit",
+    "activity.max_ahead_s",
+    "activity.lateness_slots",
+    "activity.max_gap_ms",
+    "activity.idle_timeout_s",
+    "activity.smoothing",
+    "activity.keep.",
+    "text.bundle",
+)
+"""What of a kind of worker only those read who make labels."""
+
+
 class TopicSettings(Command):
     """The settings of commands that know Kafka and the topics."""
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
     text: TextSettings = Field(default_factory=TextSettings)
+
+    @property
+    def kinds(self) -> list[KindSettings]:
+        """The settings of each kind of worker."""
+        return [group for _, group in self if isinstance(group, KindSettings)]
 
 
 class WorkerSettings(Command):
@@ -305,224 +325,3 @@ class ServiceSettings(WorkerSettings):
 
 class Settings(ServiceSettings, TopicSettings):
     """All settings there are: what a file or the environment may hold."""
-
-
-def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCommand:
-    """Read a command's settings from flags, environment and the TOML file that ``--config`` names.
-
-    ``program`` is what ``--help`` calls it. Raises SettingsError for the file or any value that can't be used;
-    wrong flags end the program with status 2.
-    """
-    arguments, plain_words = _cut_at_dashes(command, arguments)
-    config, arguments = _take_config(arguments)
-    from_file = _read_toml(config) if config else {}
-    _refuse_unknown_in_file(command, from_file, str(config))
-    _refuse_unknown_variables(command, os.environ)
-    _refuse_unknown_flags(command, arguments)
-    lists, arguments = _take_lists(command, arguments, plain_words)
-    given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
-    try:
-        flags = CliSettingsSource[Any](command, cli_prog_name=program, formatter_class=_Help)(args=arguments)
-        return command(_cli_settings_source=flags, **given)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_explain(command, error))) from None
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves out defaults that are none, as the description says what goes without the flag, and flags of the usage."""
-
-    def add_usage(
-        self,
-        usage: str | None,
-        actions: Iterable[argparse.Action],
-        groups: Iterable[argparse._MutuallyExclusiveGroup],
-        prefix: str | None = None,
-    ) -> None:
-        """Say how the command is called; what its dozens of flags are follows below."""
-        words = [self._format_args(action, action.dest) for action in actions if not action.option_strings]
-        super().add_usage(" ".join(["%(prog)s", "[--config FILE] [flags]", *words]), actions, groups, prefix)
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return re.sub(r" \(default: (None|\[\])\)$", "", super()._get_help_string(action) or "")
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Write settings as the variables that another process reads them from."""
-    shared = _flattened(settings.model_dump(include=set(Settings.model_fields)))
-    return {_variable(name): _written(value) for name, value in shared if value is not None}
-
-
-def _written(value: object) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.replace(".", NESTED).upper()
-
-
-def _cut_at_dashes(command: type[BaseModel], arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments before ``--`` and those after it, which are no flags whatever they look like."""
-    if _positional(command) is None or "--" not in arguments:
-        return arguments, []
-    dashes = arguments.index("--")
-    return arguments[:dashes], arguments[dashes + 1 :]
-
-
-def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    rest: list[str] = []
-    config: Path | None = None
-    words = iter(arguments)
-    for word in words:
-        if word == "--config":
-            value = next(words, None)
-            if value is None:
-                raise SettingsError("--config needs the path of a TOML file after it")
-            config = Path(value)
-        elif word.startswith("--config="):
-            config = Path(word.removeprefix("--config="))
-        else:
-            rest.append(word)
-    return config, rest
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--config {path} is not TOML: {error}") from None
-
-
-def _refuse_unknown_in_file(command: type[BaseModel], given: Mapping[str, Any], path: str) -> None:
-    known = _settings_of(command)
-    for name, value in _flattened(given):
-        if name not in known:
-            raise SettingsError(f"{name}{_shown_unknown(name, value)} in {path} is no setting{_instead(name, known)}")
-
-
-def _refuse_unknown_variables(command: type[BaseModel], environment: Mapping[str, str]) -> None:
-    known = {_variable(name) for name in _settings_of(command)}
-    for name, value in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and name.upper() not in known:
-            raise SettingsError(f"{name}{_shown_unknown(name, value)} is no setting{_instead(name, known)}")
-
-
-def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> None:
-    names = {name.replace("_", "-") for name, _ in _leaves(command)}
-    known = {("-" if len(name) == 1 else "--") + name for name in names} | {"--help", "-h", "--config"}
-    known.discard(f"--{_positional(command)}")
-    for argument in arguments:
-        flag = argument.partition("=")[0].replace("_", "-")
-        if argument.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
-            raise SettingsError(f"{flag} is no flag of this command{_instead(flag, known)}; --help lists all")
-
-
-def _instead(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
-
-
-def _shown_unknown(name: str, value: object) -> str:
-    """Show a value whose setting isn't known, unless it may be a secret under a mistyped name, or a group with one."""
-    name = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower()).replace(NESTED, ".")
-    near = difflib.get_close_matches(name, [known for known, _ in _leaves(Settings)], n=1, cutoff=0.5)
-    words = ("kafka", "sasl", "ssl", "pass", "pasw", "pwd", "secret", "token", "key", "{")
-    if (near and near[0].startswith("kafka.")) or any(word in f"{name} {value!r}".lower() for word in words):
-        return ""
-    return f" = {value!r}"[:200]
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Give each setting by its full name, such as ``kafka.group_id``."""
-    for name, field in model.model_fields.items():
-        if _is_group(field):
-            yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            yield prefix + (field.alias or name), field
-
-
-def _settings_of(command: type[BaseModel]) -> set[str]:
-    """Give the names that a file or the environment may hold: everybody's, and those of the command's own groups."""
-    return {name for name, _ in _leaves(Settings)} | {name for name, _ in _leaves(command) if "." in name}
-
-
-def _is_group(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-
-
-def _take_lists(
-    command: type[BaseModel], arguments: list[str], plain_words: list[str]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Take the lists that are given out of the arguments: ``--data A B`` is one; return them, and all else.
-
-    Words that belong to no flag are the positional list where the command has one, and so are ``plain_words``.
-    pydantic-settings is not asked for lists, for it takes commas, quotes and backslashes in their items for its own.
-    """
-    given: dict[str, list[str]] = {
-        name: [] for name, field in command.model_fields.items() if get_origin(field.annotation) is list
-    }
-    positional = given.get(_positional(command) or "")
-    lists = {"--" + name.replace("_", "-"): items for name, items in given.items() if items is not positional}
-    switches = {"--" + name.replace("_", "-") for name, field in _leaves(command) if field.annotation is bool}
-    switches |= {switch.replace("--", "--no-", 1) for switch in switches} | {"--help"}
-    words: list[str] = []
-    filling: list[str] | None = positional
-    for argument in arguments:
-        if argument.startswith("--"):
-            flag, equals, value = argument.partition("=")
-            flag = flag.replace("_", "-")
-            filling = lists.get(flag)
-            if filling is None:
-                words.append(flag + equals + value)
-                filling = positional if equals or flag in switches else None
-            elif equals:
-                filling.append(value)
-        elif filling is None or argument == "-h":
-            words.append(argument)
-            filling = positional
-        else:
-            filling.append(argument)
-    if positional is not None:
-        positional += plain_words
-    return {name: items for name, items in given.items() if items}, words
-
-
-def _positional(command: type[BaseModel]) -> str | None:
-    """Return the name of the list that a command's words without a flag make up, if it takes any."""
-    return next((name for name, field in command.model_fields.items() if POSITIONAL in field.metadata), None)
-
-
-def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        location = [str(part) for part in problem["loc"]]
-        field = _find(command, location)
-        # An address may hold a password, too.
-        hidden = problem["type"] == "missing" or _holds_secrets(field) or location[-1].endswith("_url")
-        given = "" if hidden else f" = {problem['input']!r}"[:200]
-        accepts = f" ({field.description})" if field is not None and field.description else ""
-        said = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
-        said = said.removeprefix("Value error, ")
-        yield f"{'.'.join(location)}{given}: {said[0].lower()}{said[1:]}{accepts}"
-
-
-def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
-    field = model.model_fields.get(location[0])
-    if field is not None and _is_group(field) and len(location) > 1:
-        return _find(field.annotation, location[1:])  # type: ignore[arg-type]
-    return field
-
-
-def _holds_secrets(field: FieldInfo | None) -> bool:
-    """Say whether a setting is a secret, or a group with any in it."""
-    if field is not None and _is_group(field):
-        return any(_holds_secrets(inner) for inner in field.annotation.model_fields.values())  # type: ignore[union-attr]
-    return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))

@@ -17,7 +17,6 @@ from service import logs
 from service.backfill.others import Others
 from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Watch
-from service.commands.topics import specs
 from service.interruption import exit_on_sigterm, stop_on_signals
 from service.kind import Kind, WorkerError
 from service.metrics import Families
@@ -32,6 +31,7 @@ from service.run import (
 )
 from service.security import access_to
 from service.settings import WorkerSettings
+from service.topic_specs import specs
 from service.topics import admin_client, count_partitions, ensure_topics
 
 log = logging.getLogger(__name__)

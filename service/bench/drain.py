@@ -29,11 +29,11 @@ from service.bench.figures import Drained, Whole
 from service.bench.parts import CHUNK_MS, DEVICES, SENT_AFTER_MS, Tell, outgoing_of
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, running_worker
-from service.commands.topics import PARTITIONS, specs
 from service.processes import child_of, cpu_seconds, resident_bytes
 from service.replay.messages import Form, packer, partition_of
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
+from service.topic_specs import PARTITIONS, specs
 from service.topics import ensure_topics
 
 MOST_SAMPLES = 1_000_000

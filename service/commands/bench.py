@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from service.child_worker import OF_ITS_OWN
 from service.interruption import interrupted_once
 from service.settings import Settings
 
@@ -14,6 +15,8 @@ class Options(Settings):
     the broker's address. Without Java the second half is skipped. Stop other programs first. Needs up to 0.5 GB in the
     folder for temporary files, and leaves nothing there.
     """
+
+    unused = (*OF_ITS_OWN, "text.", "shutdown_grace_s", "log_format")
 
     seconds: float = Field(
         60, ge=1, le=3600, description="about how long it may take; starting what is needed takes at least 15 of them"

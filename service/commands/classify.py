@@ -30,6 +30,18 @@ class Options(Command):
     goes behind --, the last of the flags.
     """
 
+    unused = (
+        "activity.input_topic",
+        "activity.output_topic",
+        "activity.dead_letter_topic",
+        "activity.max_ahead_s",
+        "activity.idle_timeout_s",
+        "activity.keep.",
+        "text.input_topic",
+        "text.output_topic",
+        "text.dead_letter_topic",
+    )
+
     texts: CliPositionalArg[list[str]] = Field(default=[], description="texts to label, each in quotes")
     file: Path | None = Field(None, description="texts (.txt or .jsonl; - is standard input), or readings (.csv)")
     bundle: str | None = Field(

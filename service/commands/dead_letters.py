@@ -4,9 +4,10 @@ import datetime
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from kafka.errors import KafkaError
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,7 @@ from ingest.rejections import Reason
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
 from service.security import access_to
-from service.settings import KindSettings, TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, TopicSettings
 from service.terminal import beginning, printable
 from service.topics import TopicError, count_partitions
 
@@ -30,6 +31,12 @@ REASONS = 20
 """Rows of the table; workers know fewer."""
 
 
+def _known(reason: str) -> str:
+    if reason not in list(Reason):
+        raise ValueError("no such reason")
+    return reason
+
+
 class Options(TopicSettings):
     """Show the dead letters: how many for which reason, and the latest of them, with what was wrong where.
 
@@ -37,7 +44,19 @@ class Options(TopicSettings):
     status 1 where a partition's letters did not come.
     """
 
-    reason: list[Reason] = Field([], description="show those of these reasons alone, such as not_json")
+    unused = (
+        *OF_MEMBERS,
+        *OF_LABELLING,
+        "activity.input_topic",
+        "activity.output_topic",
+        "text.input_topic",
+        "text.output_topic",
+        "text.max_bytes",
+    )
+
+    reason: list[Annotated[str, AfterValidator(_known)]] = Field(
+        [], description=f"show those of these reasons alone: {', '.join(Reason)}"
+    )
     records: int = Field(10_000, ge=1, le=1_000_000, description="letters to count, the latest of each topic")
     show: int = Field(10, ge=0, le=10_000, description="of each topic, so many of the latest whole")
 
@@ -55,9 +74,8 @@ class Letter:
 def run(options: Options) -> int:
     """Print them, topic by topic; return 1 where some did not come. Raises TopicError."""
     console = Console(highlight=False, soft_wrap=True)
-    kinds = [group for _, group in options if isinstance(group, KindSettings)]
     verdicts: set[Verdict] = set()
-    for topic in dict.fromkeys(kind.dead_letter_topic for kind in kinds):
+    for topic in dict.fromkeys(kind.dead_letter_topic for kind in options.kinds):
         if count_partitions(access_to(options.kafka), topic) is None:
             console.print(f"{topic}: there is no such topic; `stridecast topics` creates it")
             continue

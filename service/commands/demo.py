@@ -5,6 +5,7 @@ import logging
 from pydantic import Field
 
 from service import logs
+from service.child_worker import OF_ITS_OWN
 from service.demo.run import run_demo
 from service.interruption import stop_on_signals
 from service.settings import Settings
@@ -13,8 +14,11 @@ from service.settings import Settings
 class Options(Settings):
     """Run Apache Kafka, the activity worker and synthetic devices on this machine, and show what is labelled.
 
-    Ends on Ctrl-C or after --seconds, leaves nothing behind, and fails if no label arrived.
+    Ends on Ctrl-C or after --seconds, leaves nothing behind, and fails if no label arrived. It has a Kafka and a
+    port of its own: settings that say how to reach yours, and http.port, make no difference.
     """
+
+    unused = (*OF_ITS_OWN, "text.")
 
     devices: int = Field(20, ge=1, le=100_000, description="synthetic devices, 20 readings a second each")
     seconds: float | None = Field(None, gt=0, description="how long to send; until Ctrl-C without it")

@@ -20,6 +20,15 @@ class Options(TopicSettings):
     topic is left out. Ends with status 1 where something is wrong, and with 0 where there are only notes.
     """
 
+    unused = (
+        "kafka.session_timeout_s",
+        "kafka.transaction_timeout_s",
+        "activity.bundle",
+        "activity.smoothing",
+        "activity.keep.",
+        "text.bundle",
+    )
+
     records: int = Field(
         100_000, ge=1, le=10_000_000, description="records to look at, the latest of each topic, of all partitions"
     )

@@ -19,10 +19,11 @@ OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 class Options(Command):
     """Score a bundle on recordings, or with --dataset on texts, framed by the service's own windowing.
 
-    Reads the WISDM v1.1 raw format (plain or compressed), MotionSense's DeviceMotion archive, and CSV files with the
-    columns person, activity, timestamp, x, y, z, as `train activity` does; activities are known by the bundle's own
-    labels. With --dataset it reads texts: SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were published, of which the
-    test part is scored where there is one, and CSV files with the columns text and label.
+    Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV files with the columns person,
+    activity, timestamp, x, y, z, and perhaps placement and recording; plain or compressed; and Parquet of windows that
+    a worker kept, once their column activity has been filled in: all as `train activity` does. Activities are known by
+    the bundle's own labels. With --dataset it reads texts: SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were
+    published, of which the test part is scored where there is one, and CSV files with the columns text and label.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
@@ -43,8 +44,7 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Evaluate."""
-    if options.dataset is not None and options.against is not None:
-        raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
+    _refuse_ignored(options)
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     folder, console = find_bundle(options.bundle or usual), Console()
     comparisons: list[Comparison] = []
@@ -64,3 +64,12 @@ def run(options: Options) -> None:
         from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 
         write_evaluations(options.report, evaluations, list(map(comparison_section, comparisons)))
+
+
+def _refuse_ignored(options: Options) -> None:
+    if options.dataset is None and options.strip:
+        raise DataError("--strip takes parts off texts: add --dataset 20news")
+    if options.dataset is not None and options.against is not None:
+        raise DataError("--against compares bundles of activities: leave out --dataset, or compare two runs' figures")
+    if options.dataset is not None and options.people:
+        raise DataError("--people chooses among people of recordings, and --dataset reads texts: leave out one of them")

@@ -19,6 +19,8 @@ class Options(Command):
     Where a CPU can serve a bundle with several engines, it also lists what has been measured of them on this machine.
     """
 
+    unused = ("inference.queue_frames", "inference.fallback", "inference.deadline_s")
+
     bundles: list[Path] = Field(default=[], description="folders of bundles; the shipped ones without it")
     measure: bool = Field(
         default=False, description="measure the engines now, with the settings of inference, even if they have been"

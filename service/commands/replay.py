@@ -11,7 +11,7 @@ from service.replay.run import SYNTHETIC, Replay, open_fleet
 from service.replay.sending import Sending, replay
 from service.replay.texts import TextReplay
 from service.security import access_to
-from service.settings import SettingsError, TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
 
 OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 
@@ -26,6 +26,15 @@ class Options(TopicSettings):
     With --texts FILE it sends texts to text.input_topic instead, at --rate: one a line, with the line's number as its
     id, or a .jsonl of {"id": ..., "text": ...}.
     """
+
+    unused = (
+        *OF_MEMBERS,
+        *OF_LABELLING,
+        "activity.output_topic",
+        "activity.dead_letter_topic",
+        "text.output_topic",
+        "text.dead_letter_topic",
+    )
 
     texts: Path | None = Field(None, description="file of texts to send instead of readings (.txt or .jsonl)")
     rate: float = Field(10.0, ge=0, le=1e6, description="texts a second; 0 is as fast as possible")
@@ -77,8 +86,20 @@ def _texts(options: Options, path: Path) -> Sending:
 
 
 def _refuse_the_others_flags(options: Options) -> None:
-    others = ("rate",) if options.texts is None else OF_DEVICES
-    given = [f"--{name.replace('_', '-')}" for name in others if name in options.model_fields_set]
-    if given:
-        needs = "goes with --texts" if options.texts is None else "is for readings, and --texts sends texts"
-        raise SettingsError(f"{given[0]} {needs}")
+    for name, needs in _of_no_use(options).items():
+        if name in options.model_fields_set:
+            raise SettingsError(f"--{name.replace('_', '-')} {needs}")
+
+
+def _of_no_use(options: Options) -> dict[str, str]:
+    """Name the flags that nothing of what is sent would heed, and say of each what it is for."""
+    if options.texts is not None:
+        return dict.fromkeys(OF_DEVICES, "is for readings, and --texts sends texts")
+    others = {"rate": "goes with --texts"}
+    if options.source == SYNTHETIC:
+        others["repeat"] = "is for a file: synthetic people never end"
+    else:
+        others["seed"] = "is of synthetic people, and --source is a file"
+    if options.form == "sample":
+        others["chunk_seconds"] = "is for --form chunk or binary: a sample is one reading"
+    return others

@@ -72,6 +72,7 @@ class Options(Command):
 
 def run(options: Options) -> None:
     """Train."""
+    _refuse_ignored(options)
     console = Console()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -109,6 +110,15 @@ def run(options: Options) -> None:
         version=options.version,
         console=console,
     )
+
+
+def _refuse_ignored(options: Options) -> None:
+    if not options.folds and options.only_folds:
+        raise FitError("--only-folds chooses among folds: add --folds")
+    if options.folds and "version" in options.model_fields_set:
+        raise FitError("--folds writes no bundle: leave out --version")
+    if options.folds and "test_share" in options.model_fields_set:
+        raise FitError("--folds tests on each fold in turn: leave out --test-share")
 
 
 def _recipes(options: Options) -> list[TextRecipe]:

@@ -23,7 +23,6 @@ from service.broker.errors import BrokerError
 from service.broker.fetching import fetch_kafka
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
-from service.commands.topics import specs
 from service.demo.board import Board
 from service.demo.display import displayed, share
 from service.demo.rates import Rates
@@ -31,6 +30,7 @@ from service.replay.run import Replay
 from service.replay.sending import ReplayError
 from service.replay.synthesiser import SyntheticFleet
 from service.settings import Settings
+from service.topic_specs import specs
 from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4

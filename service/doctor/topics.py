@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kafka.admin import KafkaAdminClient
 
-from service.commands.topics import specs
 from service.doctor.findings import Finding, ok, wrong
 from service.kind import Kind
+from service.topic_specs import specs
 from service.topics import TopicRefused, TopicState, inspect_topic
 
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from service.cli import COMMANDS
-from service.settings import ServiceSettings, TopicSettings, load
+from service.settings import ServiceSettings, TopicSettings
+from service.settings_reading import load
 from tests.deploy.tools import ROOT
 
 DEPLOY = ROOT / "deploy"

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from ingest.records import Headers
 from service.kind import WorkerError
 from service.metrics import Families, WorkerMetrics
-from service.settings import SettingsError, load
+from service.settings import SettingsError
+from service.settings_reading import load
 from tests.heart_sounds.framing import BINS, FLOOR, FRAME, HOP, WINDOW, spectrograms
 from tests.heart_sounds.messages import SOUND_BYTES, decode_sounds
 from tests.heart_sounds.plain import probabilities

@@ -16,8 +16,8 @@ from typing import Any
 import confluent_kafka.admin
 
 from service.clients import Clients
-from service.commands.topics import specs
 from service.settings import KafkaSettings, KindSettings
+from service.topic_specs import specs
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
 

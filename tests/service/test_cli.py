@@ -1,5 +1,6 @@
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import NoReturn
 import pytest
 
 from inference.core import CoreFailedError
-from service.cli import COMMANDS, main
-from service.settings import POSITIONAL
+from ingest.rejections import Reason
+from service.cli import COMMANDS, EXPECTED, main
+from service.commands import demo
+from service.settings_reading import POSITIONAL, leaves, load
 from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
+from tests.test_rooms import ROOT
 
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +51,9 @@ def test_both_workers_of_one_topic_are_refused_for_each_would_see_a_part(capsys:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_that_names_each_setting_that_it_uses_and_no_other(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         main([*name.split(), "--help"])
     assert end.value.code == 0
@@ -55,17 +61,50 @@ def test_every_command_has_help_that_names_each_of_its_settings(name: str, capsy
     assert shown.startswith(f"usage: stridecast {name} [--config FILE] [flags]")
     assert shown.splitlines()[1] == ""  # dozens of flags in brackets say nothing
     options = importlib.import_module(COMMANDS[name][0]).Options
-    for option, field in options.model_fields.items():
-        flag = "--" + (field.alias or option).replace("_", "-")
-        if field.default_factory:
-            names = [f"{flag}.{each}".replace("_", "-") for each in field.annotation.model_fields]
-        else:
-            names = [option.upper() if POSITIONAL in field.metadata else flag]
-        assert all(each in shown for each in names)
+    settings = dict(leaves(options))
+    used = {each: field for each, field in settings.items() if not each.startswith(options.unused)}
+    words = {each for each, field in used.items() if POSITIONAL in field.metadata}
+    flags = {"--" + each.replace("_", "-") for each in used if each not in words}
+    assert set(re.findall(r"^  (--[\w.-]+)", shown, re.MULTILINE)) == flags
+    assert all(f"\n  {each.upper()} " in shown for each in words)
+    assert all(any(each.startswith(beginning) for each in settings) for beginning in options.unused)
     flat = " ".join(shown.split())
     assert "{{" not in flat
     assert "(default: None)" not in flat
     assert "(default: [])" not in flat
+
+
+def test_help_is_silent_about_settings_that_a_command_accepts_and_does_not_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`topics --help` listed how windows are cut, and `demo --help` a port that the demo never listens on."""
+    with pytest.raises(SystemExit):
+        main(["dead-letters", "--help"])
+    flags = re.findall(r"^  --(?:activity|text|kafka)\.([\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert {flag for flag in flags if not flag.startswith(("ssl-", "sasl-"))} == {
+        "bootstrap-servers",
+        "security-protocol",
+        "dead-letter-topic",
+    }
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    shown = capsys.readouterr().out
+    assert "inference options:" in shown
+    assert "http options:" not in shown
+    assert load(demo.Options, ["--http.port", "1"], "test").http.port == 1
+
+
+def test_dead_letters_reasons_are_named_as_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help listed NOT_JSON and its like, the names of an enum's members, and the command took only not_json."""
+    with pytest.raises(SystemExit):
+        main(["dead-letters", "--help"])
+    shown = capsys.readouterr().out
+    assert all(reason in shown for reason in Reason)
+    assert "NOT_JSON" not in shown
+    assert main(["dead-letters", "--reason", "not_json", "NOT_JSON"]) == 2
+    refusal = capsys.readouterr().err
+    assert refusal.startswith("stridecast dead-letters: reason.1 = 'NOT_JSON': no such reason (")
+    assert all(reason in refusal for reason in Reason)
 
 
 def test_every_flag_of_every_command_is_described() -> None:
@@ -107,6 +146,18 @@ def test_inference_that_fails_is_one_sentence(
     monkeypatch.setattr("service.classify.classify_texts", fail)
     assert main(["classify", "a film"]) == 1
     assert capsys.readouterr().err == "stridecast classify: inference failed: the device is gone\n"
+
+
+def test_what_is_expected_are_the_names_of_exceptions_of_the_program() -> None:
+    """They are names, for whoever asks for help waits for no import; one that nothing has is of no use."""
+    modules = {
+        name: ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for room in ("ingest", "windowing", "inference", "training", "service")
+        for path in (ROOT / room).rglob("*.py")
+        for name in re.findall(r"^class (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    for name in EXPECTED:
+        assert issubclass(getattr(importlib.import_module(modules[name]), name), Exception)
 
 
 def test_help_does_not_wait_for_pytorch() -> None:

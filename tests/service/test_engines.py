@@ -12,7 +12,8 @@ from inference.engine_choice import Choice, Measured
 from inference.models import Model, load_model
 from service import engines
 from service.cli import main
-from service.settings import ServiceSettings, SettingsError, load
+from service.settings import ServiceSettings, SettingsError
+from service.settings_reading import load
 from tests.inference.bundles import constant_bundle, har_bundle
 
 

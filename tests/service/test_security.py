@@ -9,7 +9,8 @@ import pytest
 from ingest.tls import Tls
 from service.child_worker import child_environment
 from service.security import SecretFile, access_to
-from service.settings import KafkaSettings, Settings, SettingsError, load
+from service.settings import KafkaSettings, Settings, SettingsError
+from service.settings_reading import load
 from tests.certificates import KEY_PASSWORD, Authority, encrypted
 
 ROOT = Path(__file__).parents[2]

@@ -1,27 +1,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import Field
-from pydantic_settings import CliPositionalArg
 
-from service.settings import Settings, SettingsError, environment, load
+from service.settings import Settings, SettingsError
+from service.settings_reading import load
 
 
-class Command(Settings):
-    data: list[Path] = Field(default=[])
-    resume: bool = False
-
-
-class WordsCommand(Settings):
-    words: CliPositionalArg[list[str]] = Field(default=[])
-    names: list[str] = Field(default=[])
-    resume: bool = False
-
-
-def read(*arguments: str) -> Command:
-    return load(Command, list(arguments), "stridecast test")
+def read(*arguments: str) -> Settings:
+    return load(Settings, list(arguments), "stridecast test")
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -30,7 +16,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.activity.output_topic == "activities"
     assert settings.activity.dead_letter_topic == "accelerometer.dead-letters"
     assert (settings.activity.lateness_slots, settings.activity.max_gap_ms) == (4, 250)
-    assert settings.activity.idle_timeout_s == 60
+    assert (settings.activity.max_ahead_s, settings.activity.idle_timeout_s) == (3600, 60)
     text = settings.text
     assert (text.input_topic, text.output_topic, text.dead_letter_topic) == (
         "texts",
@@ -42,72 +28,11 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.delivery == "at_least_once"
 
 
-def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tmp_path / "stridecast.toml"
-    config.write_text('[kafka]\nbootstrap_servers = "file:1"\ngroup_id = "file"\n[http]\nport = 1\n')
-    monkeypatch.setenv("STRIDECAST_KAFKA__BOOTSTRAP_SERVERS", "environment:2")
-    monkeypatch.setenv("STRIDECAST_HTTP__PORT", "2")
-    settings = read("--config", str(config), "--http.port", "3")
-    assert settings.kafka.group_id == "file"
-    assert settings.kafka.bootstrap_servers == "environment:2"
-    assert settings.http.port == 3
-
-
-def test_settings_reach_another_process_through_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's worker once listened to the default topics, whatever topics the demo had been told."""
-    given = read("--activity.input-topic", "mine", "--inference.max-batch", "7", "--log-format", "json", "--resume")
-    for name, value in environment(given).items():
-        monkeypatch.setenv(name, value)
-    received = read()
-    assert received.activity.input_topic == "mine"
-    assert received.inference.max_batch == 7
-    assert received == given.model_copy(update={"resume": False})
-
-
 def test_a_folder_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be the working folder, and windows of people's lives be kept there."""
     monkeypatch.setenv("STRIDECAST_ACTIVITY__KEEP__FOLDER", "")
     assert read().activity.keep.folder is None
     assert read("--activity.keep.folder", "here").activity.keep.folder == Path("here")
-
-
-def test_flags_may_be_written_with_underscores_as_the_contract_names_them() -> None:
-    assert read("--kafka.bootstrap_servers", "broker:9092").kafka.bootstrap_servers == "broker:9092"
-
-
-def test_a_list_takes_several_words_and_keeps_commas_in_names() -> None:
-    assert read("--data", "a,b", "c", "--resume").data == [Path("a,b"), Path("c")]
-
-
-ANY_WORD = st.text(st.one_of(st.sampled_from("\"\\[]{},:= '-"), st.characters(codec="utf-8")))
-
-
-@given(st.lists(ANY_WORD), st.lists(ANY_WORD.filter(lambda word: not word.startswith("-"))))
-def test_lists_arrive_as_they_were_typed(words: list[str], names: list[str]) -> None:
-    """Quotes in a word came with backslashes, and some words with brackets and quotes ended in a traceback."""
-    command = load(WordsCommand, ["--names", *names, "--", *words], "stridecast test")
-    assert (command.words, command.names) == (words, names)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--kafka.group-id", "mine", "one", "two"],
-        ["one", "two", "--kafka.group-id=mine"],
-        ["one", "--kafka.group-id", "mine", "two", "--resume"],
-        ["--resume", "one", "--kafka.group-id", "mine", "--", "two"],
-    ],
-)
-def test_words_and_flags_may_come_in_any_order(arguments: list[str]) -> None:
-    command = load(WordsCommand, arguments, "stridecast test")
-    assert (command.words, command.kafka.group_id) == (["one", "two"], "mine")
-
-
-def test_words_have_no_flag() -> None:
-    with pytest.raises(SettingsError, match="--words is no flag of this command"):
-        load(WordsCommand, ["--words", "one"], "stridecast test")
 
 
 @pytest.mark.parametrize(
@@ -132,72 +57,11 @@ def test_a_wrong_value_is_refused_with_its_name_and_value(arguments: list[str], 
     assert says in str(refusal.value)
 
 
-def test_a_wrong_value_in_the_environment_says_what_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STRIDECAST_DELIVERY", "maybe_once")
-    with pytest.raises(SettingsError, match=r"delivery = 'maybe_once'.*'at_least_once'"):
-        read()
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("STRIDECAST_HTTPP__PORT", "STRIDECAST_HTTPP__PORT = '1' is no setting; did you mean STRIDECAST_HTTP__PORT"),
-        ("STRIDECAST_HTTP__PROT", "STRIDECAST_HTTP__PROT = '1' is no setting; did you mean STRIDECAST_HTTP__PORT"),
-        ("STRIDECAST_KAFKA_GROUP_ID", "did you mean STRIDECAST_KAFKA__GROUP_ID"),
-    ],
-)
-def test_an_unknown_variable_is_refused_by_name(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "1")
-    with pytest.raises(SettingsError, match=says):
-        read()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("STRIDECAST_KAFKA__PASSWORT_PASSWORD", "hunter2"),
-        ("STRIDECAST_KAFKA__SASL_PASSWD", "hunter2"),
-        ("STRIDECAST_KAFKA__SASL_PASS", "hunter2"),
-        ("STRIDECAST_KAFKA_PW", "hunter2"),
-        ("STRIDECAST_KAKFA__PW", "hunter2"),
-        ("STRIDECAST_kafka__pw", "hunter2"),
-        ("STRIDECAST_HTTP__KAFKA__SASL_PASSWORD", "hunter2"),
-        ("STRIDECAST_SASL_PASWORD", "hunter2"),
-        ("STRIDECAST_KAFKA", '{"sasl_password": "hunter2"}'),
-        ("STRIDECAST_KFK", '{"sasl_password": "hunter2"}'),
-    ],
-)
-def test_what_may_be_a_secret_in_an_unknown_variable_is_not_shown(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=f"{name} is no setting") as refusal:
-        read()
-    assert "hunter2" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '[kafka]\nsasl_pasword = "hunter2"\n',
-        '[kafka]\nsasl_password = ["hunter2"]\n',
-        '[kafka]\nsasl_oauth_token_url = ["https://me:hunter2@tokens.example"]\n',
-        '[kafka.sasl]\npw = "hunter2"\n',
-        '[[kafka]]\nsasl_password = "hunter2"\n',
-        '[[kafak]]\npw = "hunter2"\n',
-        '[[brokers]]\nsasl_password = "hunter2"\n',
-        '[http.kafka]\npw = "hunter2"\n',
-        'kafka = "hunter2"\n',
-        'sasl_pasword = "hunter2"\n',
-        'STRIDECAST_KAFKA__SASL_PASSWORD = "hunter2"\n',
-    ],
-)
-def test_what_may_be_a_secret_in_a_wrong_file_is_not_shown(text: str, tmp_path: Path) -> None:
-    config = tmp_path / "stridecast.toml"
-    config.write_text(text)
-    with pytest.raises(SettingsError) as refusal:
-        read("--config", str(config))
-    assert "hunter2" not in str(refusal.value)
+def test_brokers_need_a_port() -> None:
+    assert read("--kafka.bootstrap-servers", "a:1, [::1]:2").kafka.bootstrap_servers == "a:1, [::1]:2"
+    for wrong in ("localhost", "a:1,b", "a:1,,b:2", ":"):
+        with pytest.raises(SettingsError, match=r"kafka\.bootstrap_servers = .*host:port"):
+            read("--kafka.bootstrap-servers", wrong)
 
 
 SASL = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "SCRAM-SHA-512"]
@@ -255,61 +119,3 @@ def test_a_secret_is_not_in_an_error_about_its_neighbour() -> None:
 def test_the_name_of_a_host_is_looked_at_unless_that_is_switched_off() -> None:
     assert read().kafka.ssl_check_hostname
     assert not read("--no-kafka.ssl-check-hostname").kafka.ssl_check_hostname
-
-
-def test_a_password_reaches_another_process_through_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(read(*SASL, *USER, *PASSWORD)).items():
-        monkeypatch.setenv(name, value)
-    secret = read().kafka.sasl_password
-    assert secret is not None
-    assert secret.get_secret_value() == "hunter2"
-
-
-def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
-    config = tmp_path / "stridecast.toml"
-    config.write_text("[activity]\nlatenes_slots = 3\n")
-    with pytest.raises(SettingsError, match=r"activity\.latenes_slots = 3 in .*stridecast\.toml"):
-        read("--config", str(config))
-
-
-def test_a_commands_own_option_is_no_setting_for_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STRIDECAST_RESUME", "true")
-    with pytest.raises(SettingsError, match="STRIDECAST_RESUME = 'true' is no setting"):
-        read()
-
-
-def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
-        read("--config", str(tmp_path / "nowhere.toml"))
-    broken = tmp_path / "broken.toml"
-    broken.write_text("[kafka")
-    with pytest.raises(SettingsError, match="is not TOML"):
-        read(f"--config={broken}")
-
-
-def test_an_unknown_flag_is_refused_with_the_one_that_was_meant() -> None:
-    with pytest.raises(
-        SettingsError, match=r"^--bootstrap-servers is no flag .*; did you mean --kafka\.bootstrap-servers"
-    ):
-        read("--bootstrap-servers", "broker:9092")
-
-
-def test_a_word_too_many_ends_the_program_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        read("surplus")
-    assert end.value.code == 2
-    assert "surplus" in capsys.readouterr().err
-
-
-def test_brokers_need_a_port() -> None:
-    assert read("--kafka.bootstrap-servers", "a:1, [::1]:2").kafka.bootstrap_servers == "a:1, [::1]:2"
-    for wrong in ("localhost", "a:1,b", "a:1,,b:2", ":"):
-        with pytest.raises(SettingsError, match=r"kafka\.bootstrap_servers = .*host:port"):
-            read("--kafka.bootstrap-servers", wrong)
-
-
-def test_settings_travel_to_another_process_as_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = read("--kafka.group-id", "mine", "--http.port", "7")
-    for name, value in environment(told).items():
-        monkeypatch.setenv(name, value)
-    assert read().model_dump(include={"kafka", "http"}) == told.model_dump(include={"kafka", "http"})

@@ -1,7 +1,7 @@
 """What is said of a topic, judged without a broker."""
 
-from service.commands.topics import PARTITIONS, specs
 from service.settings import ActivitySettings, TextSettings
+from service.topic_specs import PARTITIONS, specs
 from service.topics import TopicState, retention_warnings
 
 A_DAY = {"cleanup.policy": "delete", "retention.ms": "86400000", "retention.bytes": "-1"}

@@ -324,6 +324,9 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
         (["--variant", "static"], "name their file with --vectors"),
         (["--folds", "1"], "folds must be 2 to 100"),
         (["--folds", "5", "--only-folds", "5"], "there is no fold 5"),
+        (["--only-folds", "0"], "--only-folds chooses among folds: add --folds"),
+        (["--folds", "5", "--version", "1"], "--folds writes no bundle: leave out --version"),
+        (["--folds", "5", "--test-share", "0.1"], "--folds tests on each fold in turn: leave out --test-share"),
         (["--min-count", "900"], "lower --min-count"),
         (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
         (["--strip", "headers"], "only the messages of 20news"),
@@ -372,6 +375,22 @@ def test_texts_without_their_flag_are_pointed_to_it(
     assert "texts are scored with --dataset" in capsys.readouterr().err
     assert main(["evaluate", *data, "--dataset", "csv"]) == 1  # the bundle is then one of texts without a flag too
     assert "subjectivity@1 tells objective, subjective" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strip", "headers"], "--strip takes parts off texts: add --dataset 20news"),
+        (["--dataset", "csv", "--people", "ana"], "--people chooses among people of recordings, and --dataset reads"),
+        (["--dataset", "csv", "--against", "har-cnn"], "--against compares bundles of activities: leave out --dataset"),
+    ],
+)
+def test_what_would_make_no_difference_to_a_scoring_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--people` was passed over where texts were scored, and `--strip` where recordings were."""
+    assert main(["evaluate", "--data", "not-read", *words]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, material: Material) -> None:

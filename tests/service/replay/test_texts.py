@@ -82,6 +82,9 @@ def test_a_replay_of_endless_seconds_is_refused(three_lines: Path, capsys: pytes
     [
         (["--texts", "reviews.txt", "--devices", "3"], "--devices is for readings, and --texts sends texts"),
         (["--rate", "3"], "--rate goes with --texts"),
+        (["--repeat"], "--repeat is for a file: synthetic people never end"),
+        (["--source", "wisdm.txt", "--seed", "1"], "--seed is of synthetic people, and --source is a file"),
+        (["--chunk-seconds", "1"], "--chunk-seconds is for --form chunk or binary: a sample is one reading"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(
