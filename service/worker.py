@@ -15,10 +15,12 @@ acknowledgement notes it in the partition's ledger. The parts, each in a file of
 """
 
 import contextlib
+import functools
 import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from kafka.errors import KafkaError, LogTruncationError
 from kafka.structs import MemberState, TopicPartition
@@ -281,7 +283,7 @@ class Worker:
         try:
             self._drain(deadline)
         finally:
-            self._close(max(1.0, deadline - time.monotonic()))
+            self._close(deadline)
         log.info("%s worker stopped", self.kind.name)
 
     def _drain(self, deadline: float) -> None:
@@ -298,14 +300,13 @@ class Worker:
             self._poll(BLOCKED_POLL_S)
         log.warning("the grace period is over: what is still in flight will be done again after a restart")
 
-    def _close(self, timeout_s: float) -> None:
+    def _close(self, deadline: float) -> None:
+        """Close all that was opened, by the deadline, or in a second each where it is over."""
         self._handover.deadline_s = 0.0  # all that could be waited for has been
-        leave(self._consumer, timeout_s)
-        self._rereading.close(timeout_s)
-        self._publisher.close(timeout_s)
-        self._delivery.close(timeout_s)
-        if self._keeper is not None:
-            self._keeper.close(timeout_s)
+        steps: list[Callable[[float], None]] = [functools.partial(leave, self._consumer)]
+        steps += [each.close for each in (self._rereading, self._publisher, self._delivery, self._keeper) if each]
+        for close in steps:
+            close(max(1.0, deadline - time.monotonic()))
 
     def _read_at_scrape(self) -> None:
         add, lane, counts = self._metrics.read_at_scrape, self._lane, self.kind.counts

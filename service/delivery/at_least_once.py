@@ -208,5 +208,6 @@ class AtLeastOnce:
 
     def close(self, timeout_s: float) -> None:
         """Send what is still to be sent, and close the producers."""
+        deadline = time.monotonic() + timeout_s
         for producer in (self._producer, self._letter_producer):
-            close_producer(producer, timeout_s)
+            close_producer(producer, max(0.1, deadline - time.monotonic()))

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 # A dead letter has its record's timestamp: how much older than a record before it another one may say that it is.
 LETTER_SKEW_MS = 60_000
-# How much older a label may be than its record says that it is, where others have said it: brokers refuse records that
-# are from farther ahead (message.timestamp.after.max.ms).
+# How much older a label may be than its record says that it is: whoever sent the record may have a clock that is ahead
+# of this worker's, and brokers refuse only what is from farther ahead (message.timestamp.after.max.ms).
 LABEL_SKEW_MS = 3_600_000
 
 
@@ -90,14 +90,17 @@ def look_up(
         raise UnknownTopicOrPartitionError(f"{topic} is not there")
     own = TopicPartition(topic, source.partition % outputs)
     at = None if committed is None else (committed.offset, committed.metadata)
-    planned = plan(Place(at, start, end, own, outputs, rules, bounded))
+    # Whoever resets a group to the latest record may do so while a transaction is open, beyond what is committed.
+    beyond = committed is not None and committed.offset > end
+    log_end = reader.bounds([source], committed=False)[source][1] if beyond else end
+    planned = plan(Place(at, start, log_end, own, outputs, rules, bounded))
     if bounded and planned.end == NO_END:  # a partition that was added since, or Kafka doesn't know yet
         raise KafkaError("no commit says where it ends")
     # The end is asked for after the commit was read: labels that the commit relies on are before it.
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:
         labels = None  # no record yet, so no label of one
-    positions, ends = _ranges(reader, source, labels, own, outputs, LABEL_SKEW_MS if bounded else 0)
+    positions, ends = _ranges(reader, source, labels, own, outputs)
     own_end = ends[own] if own in ends else reader.bounds([own], committed=False)[own][1]
     if planned.labels is not None and planned.position < end:
         letters = _letter_ranges(reader, source, planned.position, settings.dead_letter_topic)
@@ -115,7 +118,6 @@ def _ranges(
     labels: LabelsToRead | None,
     own: TopicPartition,
     outputs: int,
-    skew_ms: int,
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return from where and up to where to read partitions of the output."""
     if labels is None:
@@ -133,7 +135,7 @@ def _ranges(
     timestamp = reader.time_of(source, labels.since_offset)
     if timestamp is None:  # there is no record yet, so no label of one
         return {}, {}
-    found = reader.offsets_at(partitions, timestamp - skew_ms)
+    found = reader.offsets_at(partitions, timestamp - LABEL_SKEW_MS)
     return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
 
 

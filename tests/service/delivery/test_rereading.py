@@ -15,7 +15,7 @@ from ingest.connection import IngestError
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
 from service.delivery import rereading
-from service.delivery.looking_up import LETTER_SKEW_MS, Request
+from service.delivery.looking_up import LABEL_SKEW_MS, LETTER_SKEW_MS, Request
 from service.delivery.rereading import Found, Rereading
 from service.kind import Kind
 from service.settings import TextSettings
@@ -89,7 +89,7 @@ class FakeReader:
         return 7000
 
     def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
-        since = {7000: self.since, 7000 - LETTER_SKEW_MS: 0}.get(timestamp_ms)
+        since = {7000 - LABEL_SKEW_MS: self.since, 7000 - LETTER_SKEW_MS: 0}.get(timestamp_ms)
         return dict.fromkeys(partitions, since)
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:
