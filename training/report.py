@@ -22,7 +22,7 @@ import numpy as np
 
 from training.calibration import UNFAMILIAR
 from training.evaluate import Evaluation, class_rows
-from training.familiarity import Separation, area_under_curve, below, curve
+from training.familiarity import Separation, area_under_curve, curve, unfamiliar_share
 from training.fit import Epoch, FitError
 from training.markdown import code, plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
@@ -157,14 +157,14 @@ def separation_figures(separation: Separation) -> dict[str, Any]:
     known = separation.known
     return {
         "windows": len(known),
-        "below_half": below(known),
+        "below_half": unfamiliar_share(known),
         "strangers": [
             {
                 "name": some.name,
                 "origin": some.origin,
                 "windows": len(some.familiarity),
                 "area_under_curve": area_under_curve(known, some.familiarity),
-                "below_half": below(some.familiarity),
+                "below_half": unfamiliar_share(some.familiarity),
             }
             for some in separation.strangers
         ],
@@ -243,9 +243,9 @@ def separation_section(separation: Separation) -> str:
     """The figures of each kind of strangers, as Markdown."""
     known = separation.known
     lines = [
-        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {below(known):.1%} of the {len(known):,} windows above. Of "
-        "strangers, with the area under the curve: how often one of those windows is more familiar than a stranger. "
-        "Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
+        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {unfamiliar_share(known):.1%} of the {len(known):,} windows "
+        "above. Of strangers, with the area under the curve: how often one of those windows is more familiar than a "
+        "stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
     ]
     rows = [
         (
@@ -253,7 +253,7 @@ def separation_section(separation: Separation) -> str:
             some.origin,
             f"{len(some.familiarity):,}",
             f"{area_under_curve(known, some.familiarity):.3f}",
-            f"{below(some.familiarity):.1%}",
+            f"{unfamiliar_share(some.familiarity):.1%}",
         )
         for some in separation.strangers
     ]

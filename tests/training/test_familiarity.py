@@ -16,9 +16,9 @@ from training.familiarity import (
     Separation,
     Strangers,
     area_under_curve,
-    below,
     curve,
     kinds_of_strangers,
+    unfamiliar_share,
 )
 from training.frames import served_frames, windows_of_others
 from training.recordings import OTHER_ACTIVITY, DataFile
@@ -46,7 +46,7 @@ def test_the_area_is_that_under_the_curve(known: np.ndarray, strange: np.ndarray
 
 
 def test_half_is_not_below_half() -> None:
-    assert below(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
+    assert unfamiliar_share(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
 
 
 # -- of a bundle
