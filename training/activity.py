@@ -29,7 +29,7 @@ from training.calibration import probabilities_at
 from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
 from training.evaluate import Evaluation, evaluate, table
-from training.fit import FitSettings, Precision
+from training.fit import FitPrecision, FitSettings
 from training.frames import served_frames
 from training.learn_activity import (
     ARCHITECTURE,
@@ -77,7 +77,7 @@ def train_activity(
     epochs: int | None = None,
     seed: int = 0,
     resume: bool = False,
-    precision: Precision = "float32",
+    precision: FitPrecision = "float32",
     version: str | None = None,
     console: Console | None = None,
 ) -> Trained:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from training.goals import STRANGER, Splices, may_be_or_strange, smoothed, splice, spliced_goals
 from training.scores import score
 
-Precision = Literal["float32", "bfloat16"]
+FitPrecision = Literal["float32", "bfloat16"]
 
 Weights = dict[str, Tensor]
 
@@ -64,7 +64,7 @@ class FitSettings:
     patience: int = 0  # stop after so many epochs without a better one on validation, keep the best; 0 never stops
     best_by: Literal["loss", "accuracy"] = "loss"  # which epoch is the better one: less loss, or more accuracy
     seed: int = 0
-    precision: Precision = "float32"  # of the matrix products; weights stay in float32
+    precision: FitPrecision = "float32"  # of the matrix products; weights stay in float32
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""

@@ -23,7 +23,7 @@ from training.bundles import new_network
 from training.calibration import familiarity_border, fit_temperature
 from training.evaluate import labels_of
 from training.files import DataError
-from training.fit import Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, logits_of
+from training.fit import Epoch, FitError, FitPrecision, FitSettings, Fixed, Task, fit, logits_of
 from training.frames import rows_cut_straight, served_frames
 from training.goals import STRANGER
 from training.parts import People, parts_of
@@ -183,7 +183,7 @@ def labels_to_learn(start: Bundle | None) -> Labels:
     return SIX if start is None else labels_of(start)
 
 
-def fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: Precision) -> FitSettings:
+def fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: FitPrecision) -> FitSettings:
     """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
     settings = dataclasses.replace(
         recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs

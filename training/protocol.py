@@ -27,7 +27,7 @@ from training.calibration import probabilities_at
 from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitError, FitSettings, Precision, best_epoch
+from training.fit import FitError, FitPrecision, FitSettings, best_epoch
 from training.folds import FoldResult, kept_fold, save_fold
 from training.learn_activity import (
     SURE_ENOUGH,
@@ -42,21 +42,21 @@ from training.minutes import write_minutes
 from training.protocol_report import note_scoring, rounds_folder, write_judged
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import DataFile, Labels
-from training.rounds import Protocol, Round, rounds
+from training.rounds import ProtocolName, Round, rounds
 from training.scores import score
 
 
 def judge(
     data: Sequence[Path],
     report: Path,
-    protocol: Protocol,
+    protocol: ProtocolName,
     *,
     recipe: RecipeName = "default",
     labels: Labels | None = None,
     start: Path | None = None,
     epochs: int | None = None,
     seed: int = 0,
-    precision: Precision = "float32",
+    precision: FitPrecision = "float32",
     only: Sequence[str] = (),
     resume: bool = False,
     console: Console | None = None,
@@ -113,7 +113,12 @@ def judge(
 
 
 def _plan(
-    files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int, begun: Bundle | None, only: Sequence[str]
+    files: Sequence[DataFile],
+    recipe: Recipe,
+    protocol: ProtocolName,
+    seed: int,
+    begun: Bundle | None,
+    only: Sequence[str],
 ) -> list[Round]:
     """All rounds, before the first is run: what can't be done is said before hours are spent."""
     planned = list(rounds(files, recipe, protocol, seed))

@@ -19,7 +19,7 @@ from training.protocol import judge
 from training.protocol_report import note_scoring
 from training.recipes import RECIPES, held_out
 from training.recordings import ACTIVITIES, SIX, DataFile, Labels
-from training.rounds import Protocol, Round, rounds
+from training.rounds import ProtocolName, Round, rounds
 from training.scores import score
 
 DEFAULT = RECIPES["default"]
@@ -45,7 +45,7 @@ def people_of(each: Round) -> tuple[set[tuple[str, str]], set[tuple[str, str]], 
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "people", "seeds"])
-def test_nobody_is_in_two_parts_of_a_round(protocol: Protocol) -> None:
+def test_nobody_is_in_two_parts_of_a_round(protocol: ProtocolName) -> None:
     for each in rounds(FILES, DEFAULT, protocol, seed=3):
         train, validation, test = people_of(each)
         assert train
@@ -68,7 +68,7 @@ def test_a_data_set_left_out_is_scored_whole_and_taught_nothing() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "seeds"])
-def test_who_is_in_two_files_is_in_one_part(protocol: Protocol) -> None:
+def test_who_is_in_two_files_is_in_one_part(protocol: ProtocolName) -> None:
     monday, tuesday = data_set("monday", 9), data_set("tuesday", 11, first=6)
     for each in rounds([monday, tuesday], DEFAULT, protocol, seed=0):
         train, validation, test = ({person for _, person in part} for part in people_of(each))
