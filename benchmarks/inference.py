@@ -32,20 +32,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.architectures import build
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    Description,
-    Input,
-    Precision,
-    Training,
-    find_bundle,
-    load_bundle,
-)
-from inference.core import Core, Lane, Result
+from inference.bundle import Bundle, find_bundle, load_bundle
+from inference.core import Core, Result
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceError, Engine, EngineName, answer, cpu
 from inference.engine_choice import cpu_title
+from inference.lanes import Lane
+from inference.manifest import ArchitectureChoice, Description, Input, Precision, Training
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import served_module

@@ -23,33 +23,8 @@ from inference.batching import Piece
 from inference.bundle import Bundle
 from inference.devices import Device
 from inference.failures import Calls, Rescue, checked
-from inference.lanes import (
-    OUTCOMES,
-    REASONS,
-    CoreClosedError,
-    CoreError,
-    CoreFailedError,
-    CoreTimeoutError,
-    Lane,
-    Reason,
-    Shared,
-    Trouble,
-)
+from inference.lanes import CoreError, CoreTimeoutError, Lane, Reason, Shared, Trouble
 from inference.models import Model
-
-__all__ = [
-    "OUTCOMES",
-    "REASONS",
-    "Core",
-    "CoreClosedError",
-    "CoreError",
-    "CoreFailedError",
-    "CoreTimeoutError",
-    "Lane",
-    "Reason",
-    "Result",
-    "Trouble",
-]
 
 # An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
 IDLE_WAIT_S = 1.0

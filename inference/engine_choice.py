@@ -29,8 +29,9 @@ import llvmlite.binding
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from inference.bundle import Bundle, GoldenError, Precision, load_bundle
+from inference.bundle import Bundle, load_bundle
 from inference.devices import Device, DeviceError, Engine, answer, load_checked
+from inference.manifest import GoldenError, Precision
 
 SECONDS = 1.0
 """What the turns of all ways may take together; `ROUNDS` of them take place in any case."""

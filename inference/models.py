@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, GoldenError, ManifestError, Precision
+from inference.bundle import Bundle
 from inference.devices import Device, Engine, load_checked
 from inference.engine_choice import Choice, Choosing, Way
+from inference.manifest import GoldenError, ManifestError, Precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)

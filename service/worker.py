@@ -23,7 +23,7 @@ import time
 from kafka.errors import KafkaError, LogTruncationError
 from kafka.structs import MemberState, TopicPartition
 
-from inference.core import Lane
+from inference.lanes import Lane
 from ingest.access import remedy
 from ingest.consumer import Handover, Hearing
 from ingest.lease import Lease

@@ -13,15 +13,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    DataSet,
-    Description,
-    Input,
-    Normalisation,
-    Training,
-)
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
 from inference.served import answer_plainly, serve
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from inference.architectures import build
-from inference.bundle import MANIFEST_NAME, Bundle, BundleError, Description, load_bundle
+from inference.bundle import MANIFEST_NAME, Bundle, load_bundle
+from inference.manifest import BundleError, Description
 from training.evaluate import Evaluation
 from training.files import reason
 from training.fit import FitError

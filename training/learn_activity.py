@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import Bundle, Normalisation, load_bundle
+from inference.bundle import Bundle, load_bundle
+from inference.manifest import Normalisation
 from inference.served import served_module
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 
 from inference.architectures import count_parameters
-from inference.bundle import ArchitectureChoice, Bundle, DataSet, Description, Input, Training
+from inference.bundle import Bundle
 from inference.devices.cpu import CpuDevice
+from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Training
 from inference.saving import save_bundle
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, Precision, check_golden
+from inference.bundle import Bundle, check_golden
+from inference.manifest import Precision
 
 EngineName = Literal["winograd", "amx", "avx512", "openvino", "pytorch"]
 """What a CPU can compute with; see `cpu`."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Normalisation, Training
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds

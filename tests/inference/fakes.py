@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.core import Core, Result
+from inference.manifest import Precision
 
 PATIENCE_S = 10.0
 """How long a test waits for what must come; only a failing test waits so long."""

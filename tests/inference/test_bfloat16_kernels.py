@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inference.bundle import ArchitectureChoice, Input
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, EngineName, amx, avx512, dot_kernels, dots, tile_kernels, tiles
 from inference.devices.har_engine import Shared
 from inference.devices.packing import to_bfloat16
+from inference.manifest import ArchitectureChoice, Input
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import infer_plainly

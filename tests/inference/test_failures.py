@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from inference.batching import GROW_AFTER_BATCHES, BatchLimit
-from inference.bundle import Bundle, GoldenError
-from inference.core import Core, CoreFailedError, CoreTimeoutError, Lane, Trouble
+from inference.bundle import Bundle
+from inference.core import Core
 from inference.devices import DeviceLostError, DeviceMemoryError
-from inference.lanes import CoreError, DeviceGivenUpError
+from inference.lanes import CoreError, CoreFailedError, CoreTimeoutError, DeviceGivenUpError, Lane, Trouble
+from inference.manifest import GoldenError
 from tests.inference.fakes import (
     PATIENCE_S,
     Clock,

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.bundle import Bundle, ManifestError
-from inference.core import Core, CoreClosedError, CoreFailedError, CoreTimeoutError, Lane, Result
+from inference.bundle import Bundle
+from inference.core import Core, Result
+from inference.lanes import CoreClosedError, CoreFailedError, CoreTimeoutError, Lane
+from inference.manifest import ManifestError
 from tests.inference.bundles import text_bundle
 from tests.inference.fakes import (
     PATIENCE_S,

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from inference.core import CoreFailedError
+from inference.lanes import CoreFailedError
 from service.cli import COMMANDS, main
 from service.settings import POSITIONAL
 from tests.inference.bundles import text_bundle

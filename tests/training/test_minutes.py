@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inference.bundle import DataSet, load_bundle
+from inference.bundle import load_bundle
+from inference.manifest import DataSet
 from service.cli import main
 from tests.inference.bundles import har_bundle
 from tests.training.files import write_csv
