@@ -22,6 +22,7 @@ from training.calibration import probabilities_at
 from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
 from training.datasets import read_files
 from training.evaluate import Evaluation, evaluate, table
+from training.figures import article_figures
 from training.fit import FitPrecision, FitSettings
 from training.frames import served_frames
 from training.learn_activity import (
@@ -41,7 +42,8 @@ from training.population import population
 from training.quantisation import activation_ranges
 from training.recipes import RECIPES, Recipe, RecipeName
 from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Labels, Recording
-from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
+from training.report import TrainingReport, write_training_report
+from training.report_tables import beside_the_article
 from training.scores import Scores, score
 from training.transitions import transitions
 from windowing import SLOT_MS, WINDOW_SLOTS

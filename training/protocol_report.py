@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.figures import write_json
 from training.folds import FoldResult, kept_folds, spread
 from training.markdown import code, table
+from training.pictures import draw_ranges
 from training.recipes import RECIPES, RecipeName
-from training.report import draw_ranges, write_json
 from training.rounds import ProtocolName
 
 Identity = Mapping[str, Any]

@@ -20,9 +20,11 @@ from training.familiarity import (
     kinds_of_strangers,
     unfamiliar_share,
 )
+from training.figures import separation_figures
 from training.frames import served_frames, windows_of_others
 from training.recordings import OTHER_ACTIVITY, DataFile
-from training.report import separation_figures, separation_section, write_evaluations
+from training.report import write_evaluations
+from training.report_tables import separation_section
 
 MADE_UP_KINDS = len(strangers.KINDS) + len(unseen_strangers.KINDS)
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12).map(np.array)
