@@ -8,6 +8,7 @@ from rich.console import Console
 from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
+from training.asked import Asked
 from training.fit import FitError, FitPrecision
 from training.protocol import judge
 from training.recipes import RecipeName
@@ -74,36 +75,12 @@ def run(options: Options) -> None:
     start = None if options.start is None else find_bundle(options.start)
     about = "report" if options.protocol is None else "judged"
     report = options.report or options.output.with_name(f"{options.output.name}-{about}")
+    asked = Asked(options.data, options.recipe, labels, start, options.epochs, options.seed, options.precision)
+    resume, console = options.resume, Console()
     if options.protocol is not None:
-        judge(
-            options.data,
-            report,
-            options.protocol,
-            recipe=options.recipe,
-            labels=labels,
-            start=start,
-            epochs=options.epochs,
-            seed=options.seed,
-            precision=options.precision,
-            only=options.only,
-            resume=options.resume,
-            console=Console(),
-        )
-        return
-    train_activity(
-        options.data,
-        options.output,
-        report,
-        recipe=options.recipe,
-        labels=labels,
-        start=start,
-        epochs=options.epochs,
-        seed=options.seed,
-        resume=options.resume,
-        precision=options.precision,
-        version=options.version,
-        console=Console(),
-    )
+        judge(asked, report, options.protocol, only=options.only, resume=resume, console=console)
+    else:
+        train_activity(asked, options.output, report, version=options.version, resume=resume, console=console)
 
 
 def _refuse_ignored(options: Options) -> None:

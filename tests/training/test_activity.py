@@ -12,6 +12,7 @@ from inference.bundle import check_golden, load_bundle
 from inference.served import answer_plainly, served_module
 from tests.training.files import write_wisdm
 from training.activity import Trained, train_activity
+from training.asked import Asked
 from training.augment import draw
 from training.bundles import metric_name
 from training.datasets import read_files
@@ -39,7 +40,7 @@ def train(
     data: Path, folder: Path, recipe: RecipeName = "default", *, epochs: int = 2, resume: bool = False
 ) -> Trained:
     return train_activity(
-        [data], folder / "walker", folder / "report", recipe=recipe, epochs=epochs, seed=5, resume=resume
+        Asked([data], recipe=recipe, epochs=epochs, seed=5), folder / "walker", folder / "report", resume=resume
     )
 
 
@@ -246,7 +247,7 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
 
 def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
-    train_activity([two], tmp_path / "walker", tmp_path / "report", epochs=1, console=Console())
+    train_activity(Asked([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
     assert "Nobody of WISDM v1.1 tests" in capsys.readouterr().out
 
 
@@ -258,14 +259,14 @@ def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_no_bundle_can_be_named_like_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="no bundle can have the name 'My Model'"):
-        train_activity([data], tmp_path / "My Model", tmp_path / "report")
+        train_activity(Asked([data]), tmp_path / "My Model", tmp_path / "report")
     assert not (tmp_path / "report" / "checkpoint.safetensors").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FitError, match="cannot write to"):
-        train_activity([data], tmp_path / "file" / "walker", tmp_path / "report")
+        train_activity(Asked([data]), tmp_path / "file" / "walker", tmp_path / "report")
 
 
 def test_no_epochs_are_refused(data: Path, tmp_path: Path) -> None:
