@@ -15,7 +15,7 @@ from training.embeddings import Variant
 from training.fit import FitError, FitPrecision
 from training.learn_text import read_material
 from training.recipes import RecipeName
-from training.text import PAPERS_VARIANTS, train_text
+from training.text import PAPERS_VARIANTS, AskedText, train_text
 from training.text_recipes import ArchitectureName, TextRecipe, recipe_for, usual_variant
 from training.texts import Dataset, Part
 
@@ -97,19 +97,10 @@ def run(options: Options) -> None:
             console=console,
         )
         return
-    train_text(
-        material,
-        recipe,
-        output,
-        report,
-        command=command(options),
-        seed=options.seed,
-        test_share=options.test_share,
-        baselines=options.baselines,
-        resume=options.resume,
-        version=options.version,
-        console=console,
+    asked = AskedText(
+        material, recipe, command(options), seed=options.seed, test_share=options.test_share, version=options.version
     )
+    train_text(asked, output, report, baselines=options.baselines, resume=options.resume, console=console)
 
 
 def _recipes(options: Options) -> list[TextRecipe]:
