@@ -20,7 +20,7 @@ from training.bundles import described, make_room, replaced_bundle, told, with_m
 from training.comparison import Comparison, compare, comparison_section, comparison_table, nothing_to_compare
 from training.evaluate import Evaluation, evaluate, table
 from training.figures import article_figures
-from training.fit import FitSettings
+from training.fit_settings import FitSettings
 from training.frames import served_frames
 from training.golden import golden_frames, half_familiar
 from training.learn_activity import ARCHITECTURE, Learned, Material, arguments_of, identity_of, learn, material_of

@@ -10,7 +10,7 @@ from rich.console import Console
 from inference.bundle import Bundle, load_bundle
 from training.datasets import read_files
 from training.evaluate import labels_of
-from training.fit import FitError, FitPrecision, FitSettings
+from training.fit_settings import FitError, FitPrecision, FitSettings
 from training.learn_activity import ARCHITECTURE
 from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
 from training.recordings import SIX, DataFile, Labels

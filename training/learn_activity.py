@@ -22,14 +22,18 @@ from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.calibration import familiarity_border, fit_temperature, probabilities_at
 from training.files import DataError
-from training.fit import Epoch, FitSettings, Fixed, Task, fit, logits_of
+from training.fit import fit
+from training.fit_settings import FitSettings
 from training.frames import rows_cut_straight, served_frames
 from training.goals import STRANGER
+from training.history import Epoch
+from training.logits import logits_of
 from training.parts import People, parts_of
 from training.recipes import Recipe
 from training.recordings import SIX, DataFile, Labels, Recording
 from training.scores import Scores, score
 from training.strangers import strangers
+from training.task import Fixed, Task
 
 ARCHITECTURE = "har-cnn"
 LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"

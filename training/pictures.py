@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from training.familiarity import Separation, area_under_curve, curve
-from training.fit import Epoch, FitError
+from training.fit_settings import FitError
+from training.history import Epoch
 from training.scores import Scores
 
 try:

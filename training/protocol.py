@@ -27,8 +27,9 @@ from training.bundles import make_room
 from training.calibration import probabilities_at
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitError, best_epoch
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
+from training.history import best_epoch
 from training.learn_activity import SURE_ENOUGH, identity_of, learn, material_of
 from training.minutes import write_minutes
 from training.protocol_report import note_scoring, rounds_folder, write_judged

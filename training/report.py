@@ -20,7 +20,7 @@ from typing import Any
 
 from training.evaluate import Evaluation
 from training.figures import evaluation_figures, figures, write_json
-from training.fit import Epoch
+from training.history import Epoch
 from training.markdown import code
 from training.pictures import draw_confusion, draw_curves, draw_reliability, draw_separation
 from training.report_tables import evaluation_section, markdown

@@ -17,7 +17,7 @@ from inference.saving import save_bundle
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.embeddings import Variant
 from training.evaluate import Evaluation, evaluate_texts, table
-from training.fit import FitSettings
+from training.fit_settings import FitSettings
 from training.learn_text import (
     RANDOM_DIMENSIONS,
     Learned,

@@ -9,7 +9,7 @@ from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
 from training.asked import Asked
-from training.fit import FitError, FitPrecision
+from training.fit_settings import FitError, FitPrecision
 from training.protocol import judge
 from training.recipes import RecipeName
 from training.recordings import Labels

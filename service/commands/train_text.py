@@ -12,7 +12,7 @@ from rich.console import Console
 from service.settings import Command
 from training.cross_validation import cross_validate
 from training.embeddings import Variant
-from training.fit import FitError, FitPrecision
+from training.fit_settings import FitError, FitPrecision
 from training.learn_text import read_material
 from training.recipes import RecipeName
 from training.text import PAPERS_VARIANTS, AskedText, train_text

@@ -18,7 +18,7 @@ from training.bundles import metric_name
 from training.datasets import read_files
 from training.evaluate import evaluate_bundle
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.frames import served_frames
 from training.goals import STRANGER
 from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of

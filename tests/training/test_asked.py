@@ -6,7 +6,7 @@ import pytest
 
 from tests.inference.bundles import har_bundle
 from training.asked import Asked
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.recipes import FINE_TUNING, RECIPES
 from training.recordings import SIX, Labels
 

@@ -12,8 +12,9 @@ from training.activity import train_activity
 from training.asked import Asked
 from training.calibration import RARELY, UNFAMILIAR, familiarity_border, fit_temperature, probabilities_at
 from training.datasets import read_files
-from training.fit import FitSettings, logits_of
+from training.fit_settings import FitSettings
 from training.learn_activity import ENOUGH_PEOPLE, Learned, learn, material_of
+from training.logits import logits_of
 from training.parts import split
 from training.recipes import RECIPES, Recipe
 from training.recordings import SIX

@@ -10,7 +10,7 @@ from training.asked import Asked
 from training.comparison import _differences, compare_bundles, comparison_section
 from training.datasets import read_files
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.recordings import ACTIVITIES
 
 SITTING, WALKING = ACTIVITIES.index("Sitting"), ACTIVITIES.index("Walking")

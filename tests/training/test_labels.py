@@ -22,7 +22,7 @@ from training.comparison import compare_bundles
 from training.datasets import read_file, read_files
 from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.learn_activity import _taken_over, identity_of
 from training.protocol import judge
 from training.recipes import RECIPES

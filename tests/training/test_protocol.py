@@ -13,7 +13,7 @@ from tests.training.signals import swinging
 from training.asked import Asked
 from training.datasets import read_files
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
 from training.frames import served_frames
 from training.protocol import judge

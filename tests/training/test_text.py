@@ -19,10 +19,11 @@ from training.cross_validation import cross_validate
 from training.embeddings import Variant
 from training.evaluate import evaluate_texts
 from training.files import DataError
-from training.fit import FitError, Fixed
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
 from training.learn_text import Hidden, Material, Split, Trimmed, learn, read_material, score_on
 from training.scores import Scores
+from training.task import Fixed
 from training.text import AskedText, Trained, single_split, train_text
 from training.text_comparison import texts_a_second
 from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
