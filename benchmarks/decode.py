@@ -32,6 +32,7 @@ from ingest.record_places import COLUMNS, find_records
 
 NOW_MS = 1_700_000_000_000
 MESSAGES = 10_000
+WINDOWS = 500  # whose labels are encoded in one call
 
 
 def record(k: int, value: bytes, content_type: str | None = None) -> Any:
@@ -161,9 +162,9 @@ def rates_of_pairs(contenders: Sequence[tuple[Callable[[Any], object], Any]], op
     return best
 
 
-def label_rate(options: Any, windows: int = 500) -> float:
-    columns = predictions(windows)
-    return rates([lambda _: encode_activities(**columns)], [None] * windows, options)[0]
+def label_rate(options: Any) -> float:
+    columns = predictions(WINDOWS)
+    return rates([lambda _: encode_activities(**columns)], [None] * WINDOWS, options)[0]
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from benchmarks.delivery import PARTITIONS, make_topics, send_backlog
 from benchmarks.latency import OUTPUT, cpu_seconds, start_loop, start_worker
 from benchmarks.record import Record, machine
 from inference.architectures import build
-from inference.bundle import ArchitectureChoice, Description, Input, Training, find_bundle, load_bundle
+from inference.bundle import find_bundle, load_bundle
+from inference.manifest import ArchitectureChoice, Description, Input, Training
 from inference.saving import save_bundle
 from service.broker.node import Broker
 from service.processes import resident_bytes

@@ -32,20 +32,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference.architectures import build
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    Description,
-    Input,
-    Precision,
-    Training,
-    find_bundle,
-    load_bundle,
-)
-from inference.core import Core, Lane, Result
+from inference.bundle import Bundle, find_bundle, load_bundle
+from inference.core import Core, Result
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceError, Engine, EngineName, answer, cpu
 from inference.engine_choice import cpu_title
+from inference.lanes import Lane
+from inference.manifest import ArchitectureChoice, Description, Input, Precision, Training
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import served_module
@@ -54,6 +47,7 @@ Call = Callable[[int], object]
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 WORDS = 20_000
+RETRY_S = 1e-3  # until a block is submitted again for which there was no room
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "text-cnn": ("text-cnn", {}),
     "text-cnn-300": ("text-cnn", {"dimensions": 300}),
@@ -261,7 +255,7 @@ def saturate(lane: Lane, frames: np.ndarray, seconds: float) -> tuple[float, flo
         if lane.submit(frames, None):
             submitted += len(frames)
         else:
-            lane.wait_for_room(len(frames), 1.0)
+            time.sleep(RETRY_S)
     lane.drain(60.0)
     took = time.perf_counter() - begun
     return submitted / took, (time.process_time() - cpu) / took

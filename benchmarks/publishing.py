@@ -35,6 +35,7 @@ from service.topics import TopicSpec, ensure_topics
 TOPIC, PARTITIONS, DEVICES, TURNS = "activities", 8, 500, 3
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
 WAIT_S = 120.0
+ENCODING_S = 2.0
 
 Columns = dict[str, Any]
 
@@ -129,10 +130,10 @@ def one_by_one(**columns: Any) -> list[tuple[bytes, bytes, list[tuple[str, bytes
     return encoded
 
 
-def encoding(columns: Columns, encode: Callable[..., Any], seconds: float = 2.0) -> float:
-    """Return labels encoded a second of this thread's CPU: the best call of two seconds."""
+def encoding(columns: Columns, encode: Callable[..., Any]) -> float:
+    """Return labels encoded a second of this thread's CPU: the best call of `ENCODING_S`."""
     encode(**columns)
-    best, until = float("inf"), time.perf_counter() + seconds
+    best, until = float("inf"), time.perf_counter() + ENCODING_S
     while time.perf_counter() < until:
         started = time.thread_time()
         encode(**columns)

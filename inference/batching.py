@@ -47,14 +47,10 @@ class FrameQueue:
         self._blocks: deque[Block] = deque()
         self._taken = 0  # rows of the first block that have left
 
-    def has_room(self, frames: int) -> bool:
-        """Tell whether a block of so many frames would be taken."""
-        return self.frames == 0 or self.frames + frames <= self.capacity
-
     def offer(self, block: Block) -> bool:
         """Append `block`, or return False if it has no room."""
         frames = len(block.frames)
-        if not self.has_room(frames):
+        if self.frames and self.frames + frames > self.capacity:
             return False
         if frames:
             self._blocks.append(block)

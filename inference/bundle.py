@@ -8,7 +8,7 @@ A bundle is not trusted: it names one of our own architectures, its arguments ar
 allocated, tensors must have exactly the architecture's names and shapes and hold finite numbers, and nothing
 in it is ever executed or used as a path.
 
-Errors: see `inference.manifest`; their names, and the manifest's parts, can be had from here too.
+Errors: see `inference.manifest`.
 """
 
 from __future__ import annotations
@@ -30,48 +30,15 @@ from safetensors import SafetensorError
 from inference import vocabulary
 from inference.architectures.arguments import TensorSpec
 from inference.manifest import (
-    ArchitectureChoice,
     BundleError,
     BundleNotFoundError,
-    DataSet,
-    Description,
     GoldenError,
-    Input,
     Manifest,
     ManifestError,
-    Normalisation,
     Precision,
-    Tolerance,
-    Training,
     VocabularyError,
     WeightsError,
 )
-
-__all__ = [
-    "SHIPPED",
-    "ArchitectureChoice",
-    "Bundle",
-    "BundleError",
-    "BundleNotFoundError",
-    "BundleSummary",
-    "DataSet",
-    "Description",
-    "GoldenError",
-    "Input",
-    "Manifest",
-    "ManifestError",
-    "Normalisation",
-    "Precision",
-    "Tolerance",
-    "Training",
-    "VocabularyError",
-    "WeightsError",
-    "check_golden",
-    "describe_bundles",
-    "find_bundle",
-    "load_bundle",
-    "shipped_bundles",
-]
 
 MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"

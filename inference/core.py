@@ -23,33 +23,8 @@ from inference.batching import Piece
 from inference.bundle import Bundle
 from inference.devices import Device
 from inference.failures import Calls, Rescue, checked
-from inference.lanes import (
-    OUTCOMES,
-    REASONS,
-    CoreClosedError,
-    CoreError,
-    CoreFailedError,
-    CoreTimeoutError,
-    Lane,
-    Reason,
-    Shared,
-    Trouble,
-)
+from inference.lanes import CoreError, CoreTimeoutError, Lane, Reason, Shared, Trouble
 from inference.models import Model
-
-__all__ = [
-    "OUTCOMES",
-    "REASONS",
-    "Core",
-    "CoreClosedError",
-    "CoreError",
-    "CoreFailedError",
-    "CoreTimeoutError",
-    "Lane",
-    "Reason",
-    "Result",
-    "Trouble",
-]
 
 # An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
 IDLE_WAIT_S = 1.0
@@ -143,16 +118,6 @@ class Core:
         return self._device.name
 
     @property
-    def error(self) -> BaseException | None:
-        """What the core died of."""
-        return self._shared.error
-
-    @property
-    def alive(self) -> bool:
-        """Whether frames that are submitted will be answered."""
-        return self._thread.is_alive() and not self._shared.stopped
-
-    @property
     def call_under_way(self) -> int | None:
         """The number of the device's call that is under way; None while there is none."""
         return self._calls.under_way
@@ -208,7 +173,7 @@ class Core:
     def _forget_waiting(self) -> None:
         for lane in self._lanes:
             lane.clear()
-        self._shared.batch_left.notify_all()
+        self._shared.answers_came.notify_all()
 
     # -- the core's thread
 
@@ -251,7 +216,6 @@ class Core:
             self._lanes.append(lane)
             model = lane.model
             pieces, reason = lane.take()
-            self._shared.batch_left.notify_all()
         return self._launch(lane, model, pieces, reason)
 
     def _launch(self, lane: Lane, model: Model, pieces: list[Piece], reason: Reason) -> _Batch:
@@ -317,4 +281,4 @@ class Core:
             row += len(piece)
         with self._shared.lock:
             batch.lane.count_answered(batch.frames)
-            self._shared.batch_left.notify_all()
+            self._shared.answers_came.notify_all()

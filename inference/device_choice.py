@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from inference.bundle import Precision
 from inference.devices import Device, EngineName, cpu
 from inference.engine_choice import Measurement
+from inference.manifest import Precision
 
 # What a driver of NVIDIA's puts there (in Windows' Linux too, and on its small boards), what makes its devices when
 # they are first asked for, and what AMD's puts there.

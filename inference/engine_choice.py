@@ -29,8 +29,9 @@ import llvmlite.binding
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from inference.bundle import Bundle, GoldenError, Precision, check_golden, load_bundle
-from inference.devices import Device, DeviceError, Engine, answer
+from inference.bundle import Bundle, load_bundle
+from inference.devices import Device, DeviceError, Engine, answer, load_checked
+from inference.manifest import GoldenError, Precision
 
 SECONDS = 1.0
 """What the turns of all ways may take together; `ROUNDS` of them take place in any case."""
@@ -163,7 +164,7 @@ def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable
     engines: dict[int, Engine] = {}
     for index, way in enumerate(ways):
         try:
-            engines[index] = _load(bundle, way, max_batch)
+            engines[index] = load_checked(bundle, way, way.precision, max_batch)
         except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
             told = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
             found[index] = Measured(engine=way.engine, precision=way.precision, refusal=told or type(error).__name__)
@@ -241,12 +242,6 @@ def remember(path: Path, memory: Memory) -> str:
     except OSError as error:
         return f"{path.parent} can't be written ({error.strerror or error}), so each start measures again"
     return ""
-
-
-def _load(bundle: Bundle, way: Way, max_batch: int) -> Engine:
-    engine = way.load(bundle, way.precision, max_batch)
-    check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), way.precision)
-    return engine
 
 
 def _duration(engine: Engine, frames: Any, clock: Callable[[], float]) -> float:

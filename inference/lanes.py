@@ -77,7 +77,7 @@ class Shared:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.frames_came = threading.Condition(self.lock)
-        self.batch_left = threading.Condition(self.lock)
+        self.answers_came = threading.Condition(self.lock)
         self.started = False
         self.closing = False
         self.error: BaseException | None = None
@@ -182,17 +182,6 @@ class Lane:
                 if self.queued:
                     self._shared.frames_came.notify()
 
-    def wait_for_room(self, frames: int, timeout_s: float) -> bool:
-        """Wait until a block of so many frames would have room; False if it has none by then.
-
-        Raises `CoreClosedError` and `CoreFailedError`.
-        """
-        shared = self._shared
-        with shared.lock:
-            shared.batch_left.wait_for(lambda: shared.stopped or self._queue.has_room(frames), timeout_s)
-            shared.raise_unless_serving()
-            return self._queue.has_room(frames)
-
     def drain(self, timeout_s: float) -> None:
         """Wait until all that has been submitted here so far is answered and delivered.
 
@@ -203,7 +192,7 @@ class Lane:
             target = self._accepted
             self._drainers += 1
             try:
-                shared.batch_left.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
+                shared.answers_came.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
             finally:
                 self._drainers -= 1
             if self._answered >= target:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, GoldenError, ManifestError, Precision, check_golden
-from inference.devices import Device, Engine, answer
+from inference.bundle import Bundle
+from inference.devices import Device, Engine, load_checked
 from inference.engine_choice import Choice, Choosing, Way
+from inference.manifest import GoldenError, ManifestError, Precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
     refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
     for precision in device.precisions:
         try:
-            engine = _load(bundle, device, precision, max_batch)
+            engine = load_checked(bundle, device, precision, max_batch)
         except GoldenError as error:
             refusal = error
         else:
@@ -64,19 +64,13 @@ def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
     refusals: list[tuple[Way, Exception]] = []
     for way in choice.ways:
         try:
-            engine = _load(bundle, way, way.precision, max_batch)
+            engine = load_checked(bundle, way, way.precision, max_batch)
         except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
             refusals.append((way, error))
         else:
             passed_over = tuple(f"{refused.engine} at {refused.precision}: {error}" for refused, error in refusals)
             return Model(bundle, way.precision, engine, way.name, max_batch, choice, way.engine, passed_over)
     raise refusals[-1][1]
-
-
-def _load(bundle: Bundle, device: Device, precision: Precision, max_batch: int) -> Engine:
-    engine = device.load(bundle, precision, max_batch)
-    check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), precision)
-    return engine
 
 
 def refuse_other_frames(old: Bundle, new: Bundle) -> None:

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from inference.core import Core, CoreError
+from inference.core import Core
+from inference.lanes import CoreError
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from inference.core import CoreError, Lane, Result
+from inference.core import Result
+from inference.lanes import CoreError, Lane
 from ingest.record_columns import Records
 from service.delivery.assignment import Assignment
 from service.delivery.partition import Partition

@@ -4,9 +4,10 @@ import logging
 import threading
 from pathlib import Path
 
-from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, BundleError, load_bundle
+from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, load_bundle
 from inference.devices import DeviceError
 from inference.lanes import CoreError, Lane
+from inference.manifest import BundleError
 from service import engines
 from service.metrics import WorkerMetrics
 

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inference.core import OUTCOMES as FAILURE_OUTCOMES
-from inference.core import REASONS
+from inference.lanes import OUTCOMES as FAILURE_OUTCOMES
+from inference.lanes import REASONS
 from inference.manifest import Population
 from inference.models import Model
 

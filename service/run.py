@@ -19,9 +19,10 @@ from prometheus_client import (
 )
 
 from inference.bundle import SHIPPED, find_bundle, load_bundle
-from inference.core import Core, Trouble
+from inference.core import Core
 from inference.device_choice import choose_device
 from inference.devices import Device, gpu_memory, winograd
+from inference.lanes import Trouble
 from ingest.rejections import Reason
 from service import engines, http, logs
 from service.device_watch import watched

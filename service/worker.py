@@ -25,7 +25,7 @@ from collections.abc import Callable
 from kafka.errors import KafkaError, LogTruncationError
 from kafka.structs import MemberState, TopicPartition
 
-from inference.core import Lane
+from inference.lanes import Lane
 from ingest.access import remedy
 from ingest.handover import Handover
 from ingest.hearing import Hearing

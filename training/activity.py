@@ -11,51 +11,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
 
-from inference.bundle import (
-    ArchitectureChoice,
-    Bundle,
-    DataSet,
-    Description,
-    Input,
-    Normalisation,
-    Training,
-)
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
-from inference.served import answer_plainly, serve
+from training.asked import Asked, Plan, labels_to_learn
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
-from training.calibration import probabilities_at
-from training.comparison import compare, comparison_section, comparison_table, nothing_to_compare
-from training.datasets import read_files
+from training.comparison import Comparison, compare, comparison_section, comparison_table, nothing_to_compare
 from training.evaluate import Evaluation, evaluate, table
-from training.fit import FitSettings, Precision
+from training.figures import article_figures
+from training.fit_settings import FitSettings
 from training.frames import served_frames
-from training.learn_activity import (
-    ARCHITECTURE,
-    Material,
-    arguments_of,
-    fit_settings,
-    identity_of,
-    labels_to_learn,
-    learn,
-    material_of,
-    startable,
-)
+from training.golden import golden_frames, half_familiar
+from training.learn_activity import ARCHITECTURE, Learned, Material, arguments_of, identity_of, learn, material_of
 from training.markdown import plain
 from training.parts import People, split
 from training.population import population
 from training.quantisation import activation_ranges
-from training.recipes import RECIPES, Recipe, RecipeName
-from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Labels, Recording
-from training.report import TrainingReport, article_figures, beside_the_article, write_training_report
-from training.scores import Scores, score
+from training.recordings import SIX, DataFile, Recording
+from training.report import TrainingReport, write_training_report
+from training.report_tables import beside_the_article
 from training.transitions import transitions
-from windowing import SLOT_MS, WINDOW_SLOTS
-
-# Of 20 m/s²: of 32 frames at four fitted networks, int8 moved the familiarity of one in five by more than the 0.05 that
-# a bundle allows, and of none that took 0.05 to 0.3 to be half familiar.
-MODERATE_SHAKING = 0.15
+from windowing import WINDOW_SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,109 +43,68 @@ class Trained:
     tests: tuple[Evaluation, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """What was planned, the files that were read, and what their people teach; `settings` have the run's seed."""
+
+    plan: Plan
+    settings: FitSettings
+    files: list[DataFile]
+    people: People
+    material: Material
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a bundle is beside the one that it began with, on each test data set; or why that can't be said."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    incomparable: str | None = None
+
+
 def train_activity(
-    data: Sequence[Path],
+    asked: Asked,
     output: Path,
     report: Path,
     *,
-    recipe: RecipeName = "default",
-    labels: Labels | None = None,
-    start: Path | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    precision: Precision = "float32",
     version: str | None = None,
+    resume: bool = False,
     console: Console | None = None,
 ) -> Trained:
-    """Fit the activity model by `recipe`; write its bundle to the folder `output` and the account to `report`.
+    """Fit the activity model; write its bundle to the folder `output` and the account to `report`.
 
-    `training.recipes.held_out` says who of `data` tests. They are scored once, at the end. The bundle is named like
-    its folder. `report` also keeps the checkpoint from which `resume` continues. `bfloat16` is faster on CPUs
-    with AMX, and AMD's since Zen 4. `start` is the folder of a bundle whose weights to go on from, and to be compared
-    with where its labels are the same. `labels` are those of `start` unless given, or the six.
-    Raises `DataError`, `FitError` or `BundleError`.
+    `training.recipes.held_out` says who of the data tests. They are scored once, at the end. The bundle is named like
+    its folder. `report` also keeps the checkpoint from which `resume` continues. A bundle that was gone on from is
+    compared with, where its labels are the same. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
-    chosen = RECIPES[recipe]
-    begun = startable(start, chosen)
-    settings = dataclasses.replace(fit_settings(chosen, begun, epochs, precision), seed=seed)
-    labels = labels or labels_to_learn(begun)
+    plan = asked.plan()
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
-    files = read_files(data, console, labels)
-    people = _with_windows(split(files, chosen), console)
+    lesson = _lesson(plan, console)
+    # What cannot be a bundle is refused before the fit, not after it.
+    description = _describe(output.name, version or _next_version(plan.start), lesson)
+    learned = _learn(lesson, report / "checkpoint.safetensors", resume, console)
+    trained = _save_and_test(output, learned, description, lesson.people.test)
+    beside = _compare(plan.start, trained.bundle, lesson.people.test)
+    write_training_report(report, _account(lesson, learned, trained, beside, time.monotonic() - began))
+    if console is not None:
+        _show(console, trained, beside)
+        console.print(told(trained.bundle, output, report, replaced), soft_wrap=True, markup=False)
+    return trained
+
+
+# --- before the fit ------------------------------------------------------------------------------
+
+
+def _lesson(plan: Plan, console: Console | None) -> _Lesson:
+    """Read the files, and lay out what they teach."""
+    files = plan.read(console)
+    people = _with_windows(split(files, plan.recipe), console)
     if console is not None and (untaught := _untaught(people)):
         console.print(f"Nobody who trains shows {', '.join(untaught)}", soft_wrap=True, markup=False)
-    material = material_of(people, chosen, seed, begun)
-    description = _describe(
-        output.name,
-        version or _next_version(begun),
-        files,
-        chosen,
-        settings,
-        material,
-        people,
-        begun,
-    )
-    learned = learn(
-        material,
-        settings,
-        start=begun,
-        checkpoint=report / "checkpoint.safetensors",
-        resume=resume,
-        identity=identity_of(files, chosen) | ({"start": begun.digest} if begun else {}),
-        console=console,
-    )
-    network = learned.network
-    known = material.task.validation
-    validation = score(labels.names, known.targets, probabilities_at(1.0, learned.logits))
-    ranges = activation_ranges(network, known.inputs, description.architecture.checked().quantised)
-    description = description.model_copy(
-        update={"temperature": round(learned.temperature, 4), "activation_ranges": ranges}
-    )
-    bundle, tests = _save_and_test(output, network, description, validation, people.test)
-    incomparable = None if begun is None else nothing_to_compare(begun, bundle)
-    comparable = [] if begun is None or incomparable else people.test
-    comparisons = [compare(begun, bundle, file, some) for file, some in comparable if begun is not None]
-    article = recipe == "article" and labels == SIX
-    account = TrainingReport(
-        title=f"recipe `{recipe}`",
-        command=description.training.command,
-        seed=seed,
-        seconds=time.monotonic() - began,
-        threads=torch.get_num_threads(),
-        settings=dataclasses.asdict(settings),
-        data=[
-            {"name": file.name, "sha256": file.sha256, "rows": file.readings, "rows_left_out": dict(file.dropped)}
-            for file in files
-        ],
-        examples={"training, an epoch": len(material.task.train), "validation": len(known)},
-        temperature=learned.temperature,
-        history=tuple(learned.history),
-        validation=validation,
-        tests=tests,
-        details={
-            "recipe": recipe,
-            "article": article_figures() if article else None,
-            "familiarity_shift": learned.familiarity_shift,
-        },
-        sections=[
-            *map(comparison_section, comparisons),
-            *([f"## Nothing to compare\n\n{plain(incomparable)}.\n"] if incomparable else []),
-            *(beside_the_article(test) for test in tests if article),
-        ],
-    )
-    write_training_report(report, account)
-    if console is not None:
-        for test in tests:
-            console.print(table(test))
-        for comparison in comparisons:
-            console.print(comparison_table(comparison))
-        if incomparable:
-            console.print(incomparable, soft_wrap=True, markup=False)
-        console.print(told(bundle, output, report, replaced), soft_wrap=True, markup=False)
-    return Trained(bundle, tests)
+    material = material_of(people, plan.recipe, plan.seed, plan.start)
+    return _Lesson(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, people, material)
 
 
 def _with_windows(people: People, console: Console | None) -> People:
@@ -200,50 +136,105 @@ def _next_version(start: Bundle | None) -> str:
     return str(int(version) + 1) if version.isdecimal() else "1"
 
 
+# --- the fit, and what it is worth ----------------------------------------------------------------
+
+
+def _learn(lesson: _Lesson, checkpoint: Path, resume: bool, console: Console | None) -> Learned:
+    plan = lesson.plan
+    return learn(
+        lesson.material,
+        lesson.settings,
+        start=plan.start,
+        checkpoint=checkpoint,
+        resume=resume,
+        identity=identity_of(lesson.files, plan.recipe) | ({"start": plan.start.digest} if plan.start else {}),
+        console=console,
+    )
+
+
 def _save_and_test(
-    output: Path,
-    network: nn.Module,
-    description: Description,
-    validation: Scores,
-    test_people: Sequence[tuple[DataFile, list[Recording]]],
-) -> tuple[Bundle, tuple[Evaluation, ...]]:
+    output: Path, learned: Learned, description: Description, test_people: Sequence[tuple[DataFile, list[Recording]]]
+) -> Trained:
     """Save the bundle, score it as it will be served, and save it again with its scores."""
+    network, validating = learned.network, learned.material.task.validation
+    ranges = activation_ranges(network, validating.inputs, description.architecture.checked().quantised)
+    description = description.model_copy(
+        update={"temperature": round(learned.temperature, 4), "activation_ranges": ranges}
+    )
     golden = golden_frames()
     if description.tells_strangers:
         golden = np.concatenate([golden, half_familiar(network, description, golden)])
     bundle = save_bundle(output, network, description, golden)
     tests = [evaluate(bundle, file, held_out) for file, held_out in test_people]
-    bundle = save_bundle(output, network, with_metrics(description, validation, tests), golden)
-    return bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests)
+    bundle = save_bundle(output, network, with_metrics(description, learned.validation, tests), golden)
+    return Trained(bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests))
+
+
+def _compare(start: Bundle | None, bundle: Bundle, test_people: Sequence[tuple[DataFile, list[Recording]]]) -> _Beside:
+    if start is None:
+        return _Beside()
+    if incomparable := nothing_to_compare(start, bundle):
+        return _Beside(incomparable=incomparable)
+    return _Beside(tuple(compare(start, bundle, file, held_out) for file, held_out in test_people))
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+def _account(lesson: _Lesson, learned: Learned, trained: Trained, beside: _Beside, seconds: float) -> TrainingReport:
+    plan = lesson.plan
+    article = plan.recipe.name == "article" and plan.labels == SIX
+    return TrainingReport(
+        title=f"recipe `{plan.recipe.name}`",
+        command=trained.bundle.manifest.training.command,
+        seed=plan.seed,
+        seconds=seconds,
+        threads=torch.get_num_threads(),
+        settings=dataclasses.asdict(lesson.settings),
+        data=[
+            {"name": file.name, "sha256": file.sha256, "rows": file.readings, "rows_left_out": dict(file.dropped)}
+            for file in lesson.files
+        ],
+        examples={
+            "training, an epoch": len(lesson.material.task.train),
+            "validation": len(lesson.material.task.validation),
+        },
+        temperature=learned.temperature,
+        history=tuple(learned.history),
+        validation=learned.validation,
+        tests=trained.tests,
+        details={
+            "recipe": plan.recipe.name,
+            "article": article_figures() if article else None,
+            "familiarity_shift": learned.familiarity_shift,
+        },
+        sections=[
+            *map(comparison_section, beside.comparisons),
+            *([f"## Nothing to compare\n\n{plain(beside.incomparable)}.\n"] if beside.incomparable else []),
+            *(beside_the_article(test) for test in trained.tests if article),
+        ],
+    )
+
+
+def _show(console: Console, trained: Trained, beside: _Beside) -> None:
+    for test in trained.tests:
+        console.print(table(test))
+    for comparison in beside.comparisons:
+        console.print(comparison_table(comparison))
+    if beside.incomparable:
+        console.print(beside.incomparable, soft_wrap=True, markup=False)
 
 
 # --- the bundle ----------------------------------------------------------------------------------
 
 
-def _describe(
-    name: str,
-    version: str,
-    files: Sequence[DataFile],
-    recipe: Recipe,
-    settings: FitSettings,
-    material: Material,
-    people: People,
-    start: Bundle | None,
-) -> Description:
+def _describe(name: str, version: str, lesson: _Lesson) -> Description:
     """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
-    command = ["stridecast", "train", "activity", "--data", *(file.name for file in files)]
-    command += ["--recipe", recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
-    command += ["--precision", settings.precision]
-    if people.labels != labels_to_learn(start):
-        command += ["--labels", *people.labels.names]
-    seen = [DataSet(name=file.name, sha256=file.sha256) for file in files]
-    if start is not None:
-        command += ["--start", start.manifest.name]
-        seen.append(DataSet(name=f"bundle {start.title}", sha256=start.digest))
+    people, material = lesson.people, lesson.material
     training = Training(
-        data=tuple(seen),
-        command=shlex.join(command),
-        seed=settings.seed,
+        data=_learned_from(lesson),
+        command=_command(lesson),
+        seed=lesson.settings.seed,
         date=datetime.datetime.now(datetime.UTC).date(),
     )
     return described(
@@ -259,7 +250,7 @@ def _describe(
             ),
             tells_strangers=material.task.strangers,
             transitions=transitions(people.train, people.labels),
-            population=population(_usual(people.train, files), people.labels),
+            population=population(_usual(people.train, lesson.files), people.labels),
             training=training,
         ),
         name,
@@ -267,49 +258,26 @@ def _describe(
     )
 
 
+def _command(lesson: _Lesson) -> str:
+    """The command line that makes the bundle again, with files by their names alone."""
+    plan, settings = lesson.plan, lesson.settings
+    command = ["stridecast", "train", "activity", "--data", *(file.name for file in lesson.files)]
+    command += ["--recipe", plan.recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
+    command += ["--precision", settings.precision]
+    if plan.labels != labels_to_learn(plan.start):
+        command += ["--labels", *plan.labels.names]
+    if plan.start is not None:
+        command += ["--start", plan.start.manifest.name]
+    return shlex.join(command)
+
+
+def _learned_from(lesson: _Lesson) -> tuple[DataSet, ...]:
+    start = lesson.plan.start
+    files = [DataSet(name=file.name, sha256=file.sha256) for file in lesson.files]
+    return (*files, *([DataSet(name=f"bundle {start.title}", sha256=start.digest)] if start else []))
+
+
 def _usual(recordings: Sequence[Recording], files: Sequence[DataFile]) -> list[Recording]:
     """Without what a worker kept, where there is more: it kept the odd ones alone."""
     kept = {file.dataset for file in files if file.kind == "kept"}
     return [recording for recording in recordings if recording.dataset not in kept] or list(recordings)
-
-
-def golden_frames() -> np.ndarray:
-    """Eight made-up frames, float32[8, 80, 3], m/s²: nobody's recording goes into a bundle.
-
-    Two phones at rest and six that swing about gravity at a walker's to a runner's pace.
-    """
-    t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
-    postures = np.array(
-        [(0, 1, 0), (0, 0.1, 1), (0, 1, 0.1), (0.2, 1, 0), (1, 0, 0.1), (0, -1, 0), (0, 1, 0), (0.7, 0.7, 0)]
-    )
-    hertz = np.array([0, 0, 0.9, 1.0, 0.8, 0.95, 1.35, 1.4])
-    strength = np.array([0, 0, 2.0, 3.5, 3.0, 4.0, 9.0, 12.0])
-    swing = np.sin(2 * np.pi * hertz[:, None, None] * t * np.array([1, 2, 2]) + np.array([0, 1, 2]))
-    impact = np.sin(2 * np.pi * hertz[:, None, None] * t * np.array([3, 4, 4]) + np.array([2, 0, 1]))
-    frames = STANDARD_GRAVITY * postures[:, None, :] + strength[:, None, None] * (swing + 0.5 * impact)
-    return np.asarray(frames.round(2).astype(np.float32))
-
-
-def half_familiar(network: nn.Module, description: Description, known: np.ndarray) -> np.ndarray:
-    """Four of the frames `known` shaken until their familiarity is middling, float32[4, 80, 3], m/s².
-
-    Nearly all frames have one of 0 or 1, at which another temperature, say, would go unnoticed. Where no shaking makes
-    a stranger of a frame, or it is one already, it is shaken most, or hardly at all. The four are those that take most
-    nearly a moderate shaking: whether a phone that all but lies still is familiar hangs on single steps of int8, and
-    what is shaken wildly is beyond its ranges.
-    """
-    module = serve(network, description)
-    t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
-    shaking = 20 * np.sin(2 * np.pi * np.array([7.1, 8.3, 9.7]) * t)
-    least, most = np.zeros((len(known), 1, 1)), np.ones((len(known), 1, 1))
-
-    def shaken(share: np.ndarray) -> np.ndarray:
-        return np.asarray((known + share * shaking).round(2), np.float32)
-
-    for _ in range(12):
-        share = (least + most) / 2
-        familiar = answer_plainly(module, shaken(share))[:, -1, None, None] > 0.5
-        least, most = np.where(familiar, share, least), np.where(familiar, most, share)
-    share = (least + most) / 2
-    chosen = np.sort(np.argsort(np.abs(np.log(share / MODERATE_SHAKING)).ravel(), kind="stable")[:4])
-    return shaken(share)[chosen]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from training.fit import FitError
+from training.fit_settings import FitError
 
 Baseline = Literal["tfidf-logistic", "tfidf-svm"]
 BASELINES: Mapping[Baseline, str] = {

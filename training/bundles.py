@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from inference.architectures import build
-from inference.bundle import MANIFEST_NAME, Bundle, BundleError, Description, load_bundle
+from inference.bundle import MANIFEST_NAME, Bundle, load_bundle
+from inference.manifest import BundleError, Description
 from training.evaluate import Evaluation
 from training.files import reason
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.scores import Scores
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.

@@ -20,6 +20,7 @@ from training.markdown import plain, table
 from training.recordings import DataFile, Recording
 
 DRAWS = 4000
+SEED = 0  # of what is drawn
 BLOCK_MS = 60_000
 # Of fewer a bootstrap's interval is far too narrow: of 3 it is wrong one time in six, of 10 one in eleven.
 TELLING_CLUSTERS = 10
@@ -61,7 +62,7 @@ class Comparison:
     drawn: str
 
 
-def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recording], seed: int = 0) -> Comparison:
+def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Comparison:
     """Compare two bundles on some recordings of `file`.
 
     The interval is a percentile interval of a cluster bootstrap (Efron and Tibshirani, "An Introduction to the
@@ -76,7 +77,7 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
         raise DataError(f"{file.name} holds no complete window of the people asked for")
     clusters, drawn = _clusters(frames, apart=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     differences = _differences(file.labels.names, frames.activity, before, after, clusters, rng)
     return Comparison(old.title, new.title, file.dataset, differences, drawn)
 

@@ -20,11 +20,12 @@ from rich.console import Console
 
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import make_room
-from training.fit import FitError, best_epoch
+from training.figures import write_json
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
+from training.history import best_epoch
 from training.learn_text import Material, Split, describe, identity_of, learn, score_on, split_off
 from training.markdown import code, plain
-from training.report import write_json
 from training.scores import score
 from training.text_recipes import TextRecipe
 

@@ -59,9 +59,9 @@ def _name(kind: strangers.Make | unseen_strangers.Make) -> str:
     return kind.__name__.replace("_", " ")
 
 
-def below(familiarity: np.ndarray, threshold: float = UNFAMILIAR) -> float:
-    """The share of windows whose familiarity is below the threshold."""
-    return float((familiarity < threshold).mean())
+def unfamiliar_share(familiarity: np.ndarray) -> float:
+    """The share of windows that a bundle takes for strangers."""
+    return float((familiarity < UNFAMILIAR).mean())
 
 
 def area_under_curve(known: np.ndarray, strange: np.ndarray) -> float:

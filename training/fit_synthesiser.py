@@ -47,6 +47,7 @@ STRIDE_HZ = {
 STILL = ("Sitting", "Standing")
 BETWEEN = 6
 WITHIN = 4
+COMMON_PIECES = 6.0  # of a person: the common template weighs as much as so many
 ROUNDS = 4  # of matching; nothing moves after that
 TRIMMED = 0.1  # of each person's strides, those furthest from the person's median: steps missed by the matching
 LOG_HZ_WEIGHT = 10.0  # brings the logarithm of the cadence to the size of the coefficients
@@ -261,9 +262,9 @@ def _poses(spectra: np.ndarray, person: np.ndarray, template: np.ndarray) -> np.
     return np.asarray(np.argmax(scores, axis=0))
 
 
-def _shrunk(aligned: np.ndarray, template: np.ndarray, weight: float = 6.0) -> np.ndarray:
+def _shrunk(aligned: np.ndarray, template: np.ndarray) -> np.ndarray:
     """A person's own template, drawn to the common one where there is little to go by."""
-    return np.asarray((aligned.sum(axis=0) + weight * template) / (len(aligned) + weight))
+    return np.asarray((aligned.sum(axis=0) + COMMON_PIECES * template) / (len(aligned) + COMMON_PIECES))
 
 
 def _strides(xyz: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

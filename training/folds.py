@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from training.fit import FitError
-from training.report import write_json
+from training.figures import write_json
+from training.fit_settings import FitError
 from training.scores import Scores
 
 # Kim (2014), table 2, on SUBJ with word2vec vectors of 300 dimensions.

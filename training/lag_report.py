@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.files import reason
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.lag_series import CASES, MODELS, Case, Fitted, Which, study, targets
 
 try:

@@ -27,7 +27,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from training.fit import epochs_progress
+from training.progress import epochs_progress
 
 FIRST, LAST = 4, 103
 STEPS = 5

@@ -3,7 +3,6 @@
 All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
 """
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -16,21 +15,25 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from inference.bundle import Bundle, Normalisation, load_bundle
+from inference.bundle import Bundle
+from inference.manifest import Normalisation
 from inference.served import served_module
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
-from training.calibration import familiarity_border, fit_temperature
-from training.evaluate import labels_of
+from training.calibration import familiarity_border, fit_temperature, probabilities_at
 from training.files import DataError
-from training.fit import Epoch, FitError, FitSettings, Fixed, Precision, Task, fit, logits_of
+from training.fit import fit
+from training.fit_settings import FitSettings
 from training.frames import rows_cut_straight, served_frames
 from training.goals import STRANGER
+from training.history import Epoch
+from training.logits import logits_of
 from training.parts import People, parts_of
-from training.recipes import FINE_TUNING, Recipe
+from training.recipes import Recipe
 from training.recordings import SIX, DataFile, Labels, Recording
+from training.scores import Scores, score
 from training.strangers import strangers
-from windowing import WINDOW_SLOTS
+from training.task import Fixed, Task
 
 ARCHITECTURE = "har-cnn"
 LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"
@@ -161,38 +164,6 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
     return np.where(occurs, weights * len(activity) / (weights * counts).sum(), 1.0)
 
 
-# --- what to go on from, and how -----------------------------------------------------------------
-
-
-def startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
-    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
-    if folder is None:
-        return None
-    bundle = load_bundle(folder)
-    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
-        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
-    if recipe.augmentation is None:
-        raise FitError(
-            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
-        )
-    return bundle
-
-
-def labels_to_learn(start: Bundle | None) -> Labels:
-    """Those of the bundle to go on from, or the six, where none are asked for."""
-    return SIX if start is None else labels_of(start)
-
-
-def fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: Precision) -> FitSettings:
-    """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
-    settings = dataclasses.replace(
-        recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs
-    )
-    if start is None:
-        return settings
-    return dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
-
-
 # --- the network ---------------------------------------------------------------------------------
 
 
@@ -206,6 +177,12 @@ class Learned:
     logits: np.ndarray  # of what validates, float32[m, k]
     temperature: float  # fitted to them, and no lower than is believed
     familiarity_shift: float  # what was added to all labels' logits when it had learned
+
+    @property
+    def validation(self) -> Scores:
+        """The scores of what validates, at a temperature of 1."""
+        task = self.material.task
+        return score(task.labels, task.validation.targets, probabilities_at(1.0, self.logits))
 
     def logits_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
         """Activities int64[m] of windows as the service cuts them, and this network's logits float32[m, k]."""

@@ -19,8 +19,12 @@ from training.bundles import new_network
 from training.calibration import fit_temperature, probabilities_at
 from training.embeddings import VARIANTS
 from training.files import DataError
-from training.fit import Epoch, FitSettings, Fixed, Task, fit, logits_of, predict
+from training.fit import fit
+from training.fit_settings import FitSettings
+from training.history import Epoch
+from training.logits import logits_of, predict
 from training.scores import Scores, score
+from training.task import Fixed, Task
 from training.text_recipes import TextRecipe
 from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
 from training.words import (

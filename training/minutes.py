@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.augment import MAX_GAP_MS
+from training.figures import write_json
 from training.folds import FoldResult, spread
 from training.markdown import plain, table
 from training.recordings import FIRST_MIXED, MIXED_ACTIVITIES, OTHER_ACTIVITY, Labels, Recording
-from training.report import write_json
 from training.rounds import Round
 
 MEANING = (

@@ -22,102 +22,94 @@ from rich.console import Console
 from rich.markup import escape
 
 from inference.bundle import Bundle
+from training.asked import Asked, Plan
 from training.bundles import make_room
 from training.calibration import probabilities_at
-from training.datasets import read_files
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit import FitError, FitSettings, Precision, best_epoch
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
-from training.learn_activity import (
-    SURE_ENOUGH,
-    fit_settings,
-    identity_of,
-    labels_to_learn,
-    learn,
-    material_of,
-    startable,
-)
+from training.history import best_epoch
+from training.learn_activity import SURE_ENOUGH, identity_of, learn, material_of
 from training.minutes import write_minutes
 from training.protocol_report import note_scoring, rounds_folder, write_judged
-from training.recipes import RECIPES, Recipe, RecipeName
-from training.recordings import DataFile, Labels
-from training.rounds import Protocol, Round, rounds
+from training.recordings import DataFile
+from training.rounds import ProtocolName, Round, rounds
 from training.scores import score
 
 
 def judge(
-    data: Sequence[Path],
+    asked: Asked,
     report: Path,
-    protocol: Protocol,
+    protocol: ProtocolName,
     *,
-    recipe: RecipeName = "default",
-    labels: Labels | None = None,
-    start: Path | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    precision: Precision = "float32",
     only: Sequence[str] = (),
     resume: bool = False,
     console: Console | None = None,
 ) -> dict[str, list[FoldResult]]:
     """Run the protocol's rounds and write their table to `report`.
 
-    `labels` are the six unless given, or those of `start`, the folder of the bundle that `minutes` goes on from.
-    `only` names the data sets, as the table does, to run rounds for; the table shows all that are in the folder.
-    `resume` keeps those. Returns the results by data set. Raises `DataError`, `FitError` or `BundleError`.
+    `minutes` alone goes on from a bundle. `only` names the data sets, as the table does, to run rounds for; the table
+    shows all that are in the folder. `resume` keeps those. Returns the results by data set. Raises `DataError`,
+    `FitError` or `BundleError`.
     """
-    if protocol == "minutes" and start is None:
+    if protocol == "minutes" and asked.start is None:
         raise FitError("--protocol minutes goes on from a bundle: name it with --start, such as har-cnn")
-    if protocol != "minutes" and start is not None:
+    if protocol != "minutes" and asked.start is not None:
         raise FitError(f"--protocol {protocol} fits new networks: leave out --start")
-    chosen = RECIPES[recipe]
-    begun = startable(start, chosen)
+    plan = asked.plan()
     make_room(report)
-    files = read_files(data, console, labels or labels_to_learn(begun))
-    names = [file.dataset for file in files]
-    if wrong := [name for name in only if name not in names]:
-        raise DataError(f"there is no data set {wrong[0]!r} among {', '.join(names)}")
-    settings = fit_settings(chosen, begun, epochs, precision)
-    who = {**identity_of(files, chosen), "protocol": protocol, "settings": repr(settings), "seed": str(seed)}
-    who["temperature"] = f"of people who validate, {SURE_ENOUGH} at least"
-    if begun is not None:
-        who["start"] = begun.digest
-        if console is not None and (taught := _taught(begun, files)):
-            console.print(
-                f"{begun.title} has learned from people of {taught}: more of them buy it less",
-                markup=False,
-                soft_wrap=True,
-            )
-    planned = _plan(files, chosen, protocol, seed, begun, only)
-    kept = rounds_folder(report, protocol, recipe)
+    files = plan.read(console)
+    _check_names(only, files)
+    who = _identity(plan, files, protocol)
+    if console is not None and plan.start is not None:
+        _tell_what_was_taught(console, plan.start, files)
+    planned = _planned(plan, files, protocol, only)
+    kept = rounds_folder(report, protocol, plan.recipe.name)
     for each in planned:
         scored = _scored(each, only)
-        if not scored or (resume and all(kept_fold(kept, name, each.number, who) for name in scored)):
-            continue
-        if console is not None:
-            console.rule(escape(each.name))
-        for result in run_round(each, chosen, settings, begun, console):
-            note_scoring(report, who, result)
-            save_fold(kept, result, who)
-            if console is not None:
-                console.print(_line(result), markup=False, soft_wrap=True)
+        if scored and not (resume and all(kept_fold(kept, name, each.number, who) for name in scored)):
+            _run_and_keep(each, plan, report, who, console)
     found = _found(kept, planned, who)
-    if protocol == "minutes" and begun is not None:
-        write_minutes(report, begun.title, planned, found, who)
+    if plan.start is not None:
+        write_minutes(report, plan.start.title, planned, found, who)
     else:
-        write_judged(report, who, names)
+        write_judged(report, who, [file.dataset for file in files])
     if console is not None:
         console.print(f"Report in {report}", markup=False, soft_wrap=True)
     return found
 
 
-def _plan(
-    files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int, begun: Bundle | None, only: Sequence[str]
-) -> list[Round]:
+def _check_names(only: Sequence[str], files: Sequence[DataFile]) -> None:
+    names = [file.dataset for file in files]
+    if wrong := [name for name in only if name not in names]:
+        raise DataError(f"there is no data set {wrong[0]!r} among {', '.join(names)}")
+
+
+def _identity(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName) -> dict[str, str]:
+    """What a round's result belongs to."""
+    return {
+        **identity_of(files, plan.recipe),
+        "protocol": protocol,
+        "settings": repr(plan.settings),
+        "seed": str(plan.seed),
+        "temperature": f"of people who validate, {SURE_ENOUGH} at least",
+        **({"start": plan.start.digest} if plan.start else {}),
+    }
+
+
+def _tell_what_was_taught(console: Console, start: Bundle, files: Sequence[DataFile]) -> None:
+    learned = {data.sha256 for data in start.manifest.training.data}
+    if taught := ", ".join(file.name for file in files if file.sha256 in learned):
+        console.print(
+            f"{start.title} has learned from people of {taught}: more of them buy it less", markup=False, soft_wrap=True
+        )
+
+
+def _planned(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName, only: Sequence[str]) -> list[Round]:
     """All rounds, before the first is run: what can't be done is said before hours are spent."""
-    planned = list(rounds(files, recipe, protocol, seed))
-    if begun is not None and begun.manifest.labels != files[0].labels.names:
+    planned = list(rounds(files, plan.recipe, protocol, plan.seed))
+    if plan.start is not None and plan.start.manifest.labels != plan.labels.names:
         planned = [each for each in planned if each.people.train]  # a bundle of other labels has no score of its own
     if not any(_scored(each, only) for each in planned):
         raise DataError(f"no round of `{protocol}` scores {', '.join(only) or 'anybody'}: nobody tests there")
@@ -133,22 +125,27 @@ def _scored(each: Round, only: Sequence[str]) -> list[str]:
 # --- one round -----------------------------------------------------------------------------------
 
 
-def run_round(
-    each: Round,
-    recipe: Recipe,
-    settings: FitSettings,
-    start: Bundle | None = None,
-    console: Console | None = None,
-) -> Iterator[FoldResult]:
+def _run_and_keep(each: Round, plan: Plan, report: Path, who: Mapping[str, str], console: Console | None) -> None:
+    if console is not None:
+        console.rule(escape(each.name))
+    for result in _run(each, plan, console):
+        note_scoring(report, who, result)
+        save_fold(rounds_folder(report, who["protocol"], plan.recipe.name), result, who)
+        if console is not None:
+            console.print(_line(result), markup=False, soft_wrap=True)
+
+
+def _run(each: Round, plan: Plan, console: Console | None) -> Iterator[FoldResult]:
     """Fit one network, or take that of `start` as it is, and yield what it scores on each data set to be tested on."""
     began = time.monotonic()
-    settings = dataclasses.replace(settings, seed=each.seed)
-    if not each.people.train and start is not None:
+    settings = dataclasses.replace(plan.settings, seed=each.seed)
+    if not each.people.train and plan.start is not None:
         for file, recordings in each.people.test:
-            scores = evaluate(start, file, recordings).scores
+            scores = evaluate(plan.start, file, recordings).scores
             yield FoldResult(file.dataset, each.number, scores, 0, 0, time.monotonic() - began)
         return
-    learned = learn(material_of(each.people, recipe, each.seed, start), settings, start=start, console=console)
+    material = material_of(each.people, plan.recipe, each.seed, plan.start)
+    learned = learn(material, settings, start=plan.start, console=console)
     seconds = time.monotonic() - began
     best = best_epoch(learned.history, settings.best_by)
     for file, recordings in each.people.test:
@@ -162,12 +159,6 @@ def run_round(
             seconds=seconds,
             untempered=score(file.labels.names, activity, probabilities_at(1.0, logits)).calibration_error,
         )
-
-
-def _taught(start: Bundle, files: Sequence[DataFile]) -> str:
-    """The files that a bundle has learned from, as text."""
-    learned = {data.sha256 for data in start.manifest.training.data}
-    return ", ".join(file.name for file in files if file.sha256 in learned)
 
 
 def _found(folder: Path, planned: Sequence[Round], who: Mapping[str, Any]) -> dict[str, list[FoldResult]]:

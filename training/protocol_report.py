@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.figures import write_json
 from training.folds import FoldResult, kept_folds, spread
 from training.markdown import code, table
+from training.pictures import draw_ranges
 from training.recipes import RECIPES, RecipeName
-from training.report import draw_ranges, write_json
-from training.rounds import Protocol
+from training.rounds import ProtocolName
 
 Identity = Mapping[str, Any]
 
-MEANING: Mapping[Protocol, str] = {
+MEANING: Mapping[ProtocolName, str] = {
     "data-sets": "each data set whole, by a network that learned from the training people of all the others",
     "people": "each data set by itself, in folds by person: nobody is in two of them",
     "seeds": "the recipe's test people, by networks that differ in nothing but the seed",
@@ -35,7 +36,7 @@ LOG = "judged.jsonl"
 class Judged:
     """What a recipe has scored by a protocol so far: results by data set, and the settings of all of them."""
 
-    protocol: Protocol
+    protocol: ProtocolName
     recipe: RecipeName
     settings: str
     results: Mapping[str, Sequence[FoldResult]]
@@ -89,7 +90,7 @@ def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
     write_json(report / "judged.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
 
 
-def _kept(report: Path, protocol: Protocol, recipe: RecipeName, who: Identity) -> Judged | None:
+def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, who: Identity) -> Judged | None:
     """What the folder keeps of a protocol and a recipe: of `who` itself, else of whichever run was the last."""
     kept = [
         (result, identity)

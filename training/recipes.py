@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.augment import Augmentation
-from training.fit import FitSettings
+from training.fit_settings import FitSettings
 from training.recordings import DataFile
 
 RecipeName = Literal["default", "article"]

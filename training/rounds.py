@@ -18,7 +18,7 @@ from training.parts import Part, People, parts_of, recordings_of, split
 from training.recipes import Recipe, are_numbers, hashed
 from training.recordings import DataFile, Recording, by_number
 
-Protocol = Literal["data-sets", "people", "seeds", "minutes"]
+ProtocolName = Literal["data-sets", "people", "seeds", "minutes"]
 
 FOLDS = 5
 SEEDS = 5
@@ -44,7 +44,7 @@ class Round:
         return {recording.person for recording in (*self.people.train, *self.people.validation)}
 
 
-def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Round]:
+def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: ProtocolName, seed: int) -> Iterator[Round]:
     """The protocol's rounds, in order; raises `DataError` where one of them could not be fitted or scored."""
     found = list(_planned(files, recipe, protocol, seed))
     for each in found:
@@ -52,7 +52,7 @@ def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: 
     return iter(found)
 
 
-def _planned(files: Sequence[DataFile], recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Round]:
+def _planned(files: Sequence[DataFile], recipe: Recipe, protocol: ProtocolName, seed: int) -> Iterator[Round]:
     if protocol == "data-sets":
         yield from _without_each(files, recipe, seed)
     elif protocol == "people":
@@ -94,7 +94,7 @@ def _people_of(recordings: Sequence[Recording]) -> str:
     return f"{some} and {len(people) - MANY} more" if len(people) > MANY else some or "there is nobody"
 
 
-def _ordinary(files: Sequence[DataFile], protocol: Protocol) -> Sequence[DataFile]:
+def _ordinary(files: Sequence[DataFile], protocol: ProtocolName) -> Sequence[DataFile]:
     """Refuse windows that a worker kept, which could be scored alone here; they only train."""
     if kept := [file.name for file in files if file.kind == "kept"]:
         raise DataError(f"{kept[0]} holds windows that a worker kept, which only train: leave it out of `{protocol}`")

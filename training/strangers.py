@@ -4,7 +4,7 @@ A network that has only ever been shown six activities is sure of anything. Show
 that it was never shown: Hendrycks, Mazeika and Dietterich, "Deep Anomaly Detection with Outlier Exposure", ICLR 2019.
 They are taught as a class of their own, as by Thulasidasan, Thapa, Dhaubhadel, Chennupati, Bhattacharya and Bilmes, "An
 Effective Baseline for Robustness to Distributional Shift", 2021 (arXiv 2105.07107); here it is one that takes no
-parameter (`Task.strangers` in `training.fit`).
+parameter (`Task.strangers`).
 
 Of those of `training.unseen_strangers` nothing is learned: they are to judge by.
 """

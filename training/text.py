@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import torch
 from rich.console import Console
 
 from inference.architectures import count_parameters
-from inference.bundle import ArchitectureChoice, Bundle, DataSet, Description, Input, Training
-from inference.devices.cpu import CpuDevice
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Training
 from inference.saving import save_bundle
-from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import described, make_room, replaced_bundle, told, with_metrics
 from training.embeddings import Variant
 from training.evaluate import Evaluation, evaluate_texts, table
+from training.fit_settings import FitSettings
 from training.learn_text import (
     RANDOM_DIMENSIONS,
     Learned,
@@ -31,15 +30,13 @@ from training.learn_text import (
 )
 from training.markdown import plain
 from training.report import TrainingReport, write_training_report
-from training.scores import Scores, score
+from training.text_comparison import Beside, comparison_section, measure
 from training.text_recipes import TextRecipe
 from training.texts import Corpus
 from training.words import FIRST_WORD
-from windowing.text import Framer, parse_rules
+from windowing.text import Framer
 
 PAPERS_VARIANTS: tuple[Variant, ...] = ("rand", "static", "non-static", "multichannel")
-SPEED_BATCHES = (1, 256)
-SPEED_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,64 +47,86 @@ class Trained:
     tests: tuple[Evaluation, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AskedText:
+    """What to fit a text model to, and how; its bundle carries `command` and `version`.
+
+    The texts that the data set holds back test, or where it has no split `test_share` of all.
+    """
+
+    material: Material
+    recipe: TextRecipe
+    command: str
+    seed: int = 0
+    test_share: float = 0.1
+    version: str = "1"
+
+    @property
+    def settings(self) -> FitSettings:
+        """The recipe's, with this seed."""
+        return dataclasses.replace(self.recipe.fit, seed=self.seed)
+
+
 def train_text(
-    material: Material,
-    recipe: TextRecipe,
+    asked: AskedText,
     output: Path,
     report: Path,
     *,
-    command: str,
-    seed: int = 0,
-    test_share: float = 0.1,
     baselines: bool = False,
     resume: bool = False,
-    version: str = "1",
     console: Console | None = None,
 ) -> Trained:
-    """Fit a text model by `recipe`; write its bundle to the folder `output` and the account to `report`.
+    """Fit a text model; write its bundle to the folder `output` and the account to `report`.
 
-    The texts that the data set holds back, or where it has no split `test_share` of all, are scored once, at the
-    end, as they will be served. The bundle is named like its folder, and its manifest carries `command`. `report`
+    The test texts are scored once, at the end, as they will be served. The bundle is named like its folder. `report`
     also keeps the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
     make_room(output.parent, report)
     replaced = replaced_bundle(output)
-    corpus = material.corpus
-    settings = dataclasses.replace(recipe.fit, seed=seed)
-    split = single_split(corpus, recipe.validation_share, test_share, seed)
-    training = Training(
-        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in material.files),
-        command=command,
-        seed=seed,
-        date=datetime.datetime.now(datetime.UTC).date(),
-    )
+    split = single_split(asked.material.corpus, asked.recipe.validation_share, asked.test_share, asked.seed)
+    training = _training(asked)
     # What cannot be a bundle is refused before the fit, not after it.
-    _describe(output.name, version, corpus, recipe, *_largest_table(material, recipe), training)
-    learned = learn(
-        material,
+    _describe(output.name, asked, training, *_largest_table(asked.material, asked.recipe))
+    learned = _learn(asked, split, report / "checkpoint.safetensors", resume, console)
+    description = _describe(output.name, asked, training, *learned.table_shape)
+    trained = _save_and_test(output, learned, description, asked, split.test)
+    beside = measure(asked.material.corpus, split, trained.bundle, baselines)
+    write_training_report(report, _account(asked, split, learned, trained, beside, time.monotonic() - began))
+    if console is not None:
+        for test in trained.tests:
+            console.print(table(test))
+        console.print(told(trained.bundle, output, report, replaced), soft_wrap=True, markup=False)
+    return trained
+
+
+def _learn(asked: AskedText, split: Split, checkpoint: Path, resume: bool, console: Console | None) -> Learned:
+    # What shares leave for each part, the seed draws: a checkpoint of other parts has seen this run's test.
+    parts = [len(split.train), len(split.validation), len(split.test)]
+    return learn(
+        asked.material,
         split,
-        recipe,
-        settings,
+        asked.recipe,
+        asked.settings,
         everything=True,
-        checkpoint=report / "checkpoint.safetensors",
+        checkpoint=checkpoint,
         resume=resume,
-        # What shares leave for each part, the seed draws: a checkpoint of other parts has seen this run's test.
-        identity=identity_of(material, recipe) | {"parts": [len(split.train), len(split.validation), len(split.test)]},
+        identity=identity_of(asked.material, asked.recipe) | {"parts": parts},
         console=console,
     )
-    tokens, dimensions = learned.table_shape
-    description = _describe(output.name, version, corpus, recipe, tokens, dimensions, training)
-    bundle, tests = _save_and_test(output, learned, description, recipe, corpus, split.test)
-    references = _baseline_scores(corpus, split) if baselines and len(split.test) else {}
-    speed = texts_a_second(bundle, [corpus.texts[i] for i in split.validation[: max(SPEED_BATCHES)]])
-    account = TrainingReport(
-        title=f"{plain(corpus.name)}, {recipe.network.name}, {recipe.variant}",
-        command=command,
-        seed=seed,
-        seconds=time.monotonic() - began,
+
+
+def _account(
+    asked: AskedText, split: Split, learned: Learned, trained: Trained, beside: Beside, seconds: float
+) -> TrainingReport:
+    recipe, material = asked.recipe, asked.material
+    return TrainingReport(
+        title=f"{plain(material.corpus.name)}, {recipe.network.name}, {recipe.variant}",
+        command=asked.command,
+        seed=asked.seed,
+        seconds=seconds,
         threads=torch.get_num_threads(),
-        settings=dataclasses.asdict(settings),
+        settings=dataclasses.asdict(asked.settings),
         data=[dataclasses.asdict(file) for file in material.files],
         examples={
             "training, an epoch": len(split.train),
@@ -117,25 +136,20 @@ def train_text(
         temperature=learned.temperature,
         history=tuple(learned.history),
         validation=learned.validation,
-        tests=tests,
+        tests=trained.tests,
         unit="texts",
         details={
             "recipe": describe(recipe),
             "words": len(learned.vocabulary),
             "parameters": count_parameters(learned.network),
-            "texts_a_second": {str(batch): rate for batch, rate in speed.items()},
+            "texts_a_second": {str(batch): rate for batch, rate in beside.speed.items()},
             "baselines": {
-                name: {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1} for name, scores in references.items()
+                name: {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
+                for name, scores in beside.baselines.items()
             },
         },
-        sections=[_comparison(recipe, learned, tests, references, speed)],
+        sections=[comparison_section(recipe, learned, trained.tests, beside)],
     )
-    write_training_report(report, account)
-    if console is not None:
-        for test in tests:
-            console.print(table(test))
-        console.print(told(bundle, output, report, replaced), soft_wrap=True, markup=False)
-    return Trained(bundle, tests)
 
 
 def single_split(corpus: Corpus, validation_share: float, test_share: float, seed: int) -> Split:
@@ -156,116 +170,54 @@ def _largest_table(material: Material, recipe: TextRecipe) -> tuple[int, int]:
     return min(words, recipe.max_words) + FIRST_WORD, vectors.dimensions if vectors else RANDOM_DIMENSIONS
 
 
-def _describe(
-    name: str, version: str, corpus: Corpus, recipe: TextRecipe, tokens: int, dimensions: int, training: Training
-) -> Description:
+def _training(asked: AskedText) -> Training:
+    return Training(
+        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in asked.material.files),
+        command=asked.command,
+        seed=asked.seed,
+        date=datetime.datetime.now(datetime.UTC).date(),
+    )
+
+
+def _describe(name: str, asked: AskedText, training: Training, tokens: int, dimensions: int) -> Description:
     """What the bundle will say of itself; raises `FitError`."""
+    recipe, labels = asked.recipe, asked.material.corpus.labels
     arguments = recipe.network.sized(
-        tokens=tokens, dimensions=dimensions, length=recipe.rules.length, classes=len(corpus.labels)
+        tokens=tokens, dimensions=dimensions, length=recipe.rules.length, classes=len(labels)
     )
     return described(
         lambda: Description(
             name=name,
-            version=version,
+            version=asked.version,
             architecture=ArchitectureChoice(name=recipe.network.architecture, arguments=arguments),
             input=Input(shape=(recipe.rules.length,), dtype="int32"),
             framing=recipe.rules.model_dump(),
-            labels=corpus.labels,
+            labels=labels,
             training=training,
         ),
         name,
-        version,
+        asked.version,
     )
 
 
 def _save_and_test(
-    output: Path, learned: Learned, description: Description, recipe: TextRecipe, corpus: Corpus, test: np.ndarray
-) -> tuple[Bundle, tuple[Evaluation, ...]]:
+    output: Path, learned: Learned, description: Description, asked: AskedText, test: np.ndarray
+) -> Trained:
     """Save the bundle, score it as it will be served, and save it again with its scores."""
 
     def save(told: Description) -> Bundle:
         # Texts in another language would all be unknown words: its first words are known ones.
         known = " ".join(learned.vocabulary[:GOLDEN_WORDS])
-        golden = Framer(recipe.rules, learned.vocabulary).frame((*GOLDEN_TEXTS, known))
+        golden = Framer(asked.recipe.rules, learned.vocabulary).frame((*GOLDEN_TEXTS, known))
         return save_bundle(
             output, learned.network, told, golden, vocabulary=learned.vocabulary, half=("embedding.weight",)
         )
 
     calibrated = description.model_copy(update={"temperature": round(learned.temperature, 4)})
     bundle = save(calibrated)
-    tests = [evaluate_texts(bundle, corpus, test)] if len(test) else []
+    tests = [evaluate_texts(bundle, asked.material.corpus, test)] if len(test) else []
     bundle = save(with_metrics(calibrated, learned.validation, tests))
-    return bundle, tuple(dataclasses.replace(one, bundle_digest=bundle.digest) for one in tests)
-
-
-def _baseline_scores(corpus: Corpus, split: Split) -> dict[Baseline, Scores]:
-    """The baselines learn from the validation part too: they choose nothing by it."""
-    learned = np.concatenate([split.train, split.validation])
-    found: dict[Baseline, Scores] = {}
-    for baseline in BASELINES:
-        guesses = fit_baseline(
-            baseline,
-            [corpus.texts[i] for i in learned],
-            corpus.targets[learned],
-            [corpus.texts[i] for i in split.test],
-            len(corpus.labels),
-        )
-        found[baseline] = score(corpus.labels, corpus.targets[split.test], guesses)
-    return found
-
-
-def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
-    """How many of `texts` the core's CPU engine answers a second, on one thread, by the size of the batch.
-
-    They should be as long as those to come: the engine leaves out the padding that a batch has in common.
-    """
-    threads = torch.get_num_threads()
-    frames = Framer(parse_rules(bundle.manifest.framing), bundle.vocabulary).frame(texts)
-    rates = {}
-    try:
-        for batch in SPEED_BATCHES:
-            engine = CpuDevice().load(bundle, "float32", batch)
-            began, rounds = time.monotonic(), 0
-            while rounds < 2 or time.monotonic() - began < SPEED_SECONDS:
-                engine.staging(0)[:] = frames[np.arange(rounds * batch, (rounds + 1) * batch) % len(frames)]
-                engine.launch(0, batch)
-                engine.collect(0)
-                rounds += 1
-            rates[batch] = round(rounds * batch / (time.monotonic() - began), 1)
-    finally:
-        torch.set_num_threads(threads)
-    return rates
-
-
-def _comparison(
-    recipe: TextRecipe,
-    learned: Learned,
-    tests: Sequence[Evaluation],
-    references: dict[Baseline, Scores],
-    speed: dict[int, float],
-) -> str:
-    """The model beside the baselines, as Markdown."""
-    heads = " | ".join(f"texts/s at batch {batch}" for batch in speed)
-    lines = [
-        "## Comparison\n",
-        f"| model | accuracy | macro F1 | parameters | fitting, s | {heads} |",
-        f"|---|---:|---:|---:|---:|{'---:|' * len(speed)}",
-    ]
-    rates = " | ".join(f"{rate:,.0f}" for rate in speed.values())
-    fitting = sum(epoch.seconds for epoch in learned.history)
-    on, found = ("test", tests[0].scores) if tests else ("validation", learned.validation)
-    lines.append(
-        f"| {recipe.network.name} {recipe.variant}, on {on} | {found.accuracy:.4f} | {found.macro_f1:.4f} | "
-        f"{count_parameters(learned.network):,} | {fitting:.0f} | {rates} |"
-    )
-    lines += [
-        f"| {BASELINES[name]} | {scores.accuracy:.4f} | {scores.macro_f1:.4f} |{' |' * (2 + len(speed))}"
-        for name, scores in references.items()
-    ]
-    lines.append("\nTexts/s by the core's CPU engine on one thread, on texts of the validation part.\n")
-    if references:
-        lines.append(f"{SETTINGS}\n")
-    return "\n".join(lines)
+    return Trained(bundle, tuple(dataclasses.replace(one, bundle_digest=bundle.digest) for one in tests))
 
 
 GOLDEN_WORDS = 50

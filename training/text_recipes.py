@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from training.embeddings import Variant
-from training.fit import FitError, FitSettings
+from training.fit_settings import FitError, FitSettings
+from training.recipes import RecipeName
 from training.texts import Dataset
 from windowing.text import TextRules
 
 ArchitectureName = Literal["text-cnn", "glove-cnn", "conv1d", "lstm", "gru", "bilstm"]
-RecipeName = Literal["default", "article"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 WIDTH = 24
+GRAPHS_A_ROW = 3
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 SAME_VIEW = "${__url_time_range}&${datasource:queryparam}&${worker:queryparam}&${instance:queryparam}"
 
@@ -70,7 +71,7 @@ class Board:
         queries: Queries,
         limits: Limits = NO_LIMITS,
         *,
-        columns: int = 3,
+        columns: int = GRAPHS_A_ROW,
         stacking: common.StackingMode = common.StackingMode.NONE,
     ) -> None:
         """Add lines over time, as one of so many panels beside each other."""
@@ -113,11 +114,11 @@ class Board:
             panel.with_target(_query(number, expression, legend).instant())
         self._add(panel, title, description, unit, limits, columns, 4)
 
-    def heat(self, title: str, description: str, unit: str, expression: str, *, columns: int = 3) -> None:
+    def heat(self, title: str, description: str, unit: str, expression: str) -> None:
         """Add the buckets of a histogram over time; the expression is summed by `le`."""
         panel = heatmap.Panel().calculate(False).y_axis(heatmap.YAxisConfig().unit(unit)).show_legend()
         panel.with_target(_query(0, expression, "{{le}}").range().format(PromQueryFormat.HEATMAP))
-        self._add(panel, title, description, unit, NO_LIMITS, columns, 8)
+        self._add(panel, title, description, unit, NO_LIMITS, GRAPHS_A_ROW, 8)
 
     def _add(
         self, panel: Panel, title: str, description: str, unit: str, limits: Limits, columns: int, height: int

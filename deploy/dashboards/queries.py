@@ -40,9 +40,9 @@ def quantile(share: float, histogram: str, by: str = "worker", **labels: str) ->
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', f'{by}, le', **labels)})"
 
 
-def quantile_ever(share: float, histogram: str, by: str = "worker") -> str:
-    """Return the quantile of all that a histogram has observed; for what is rare."""
-    return f"histogram_quantile({share:g}, {total(f'{histogram}_bucket', f'{by}, le')})"
+def quantile_ever(share: float, histogram: str) -> str:
+    """Return the quantile of all that a worker's histogram has observed; for what is rare."""
+    return f"histogram_quantile({share:g}, {total(f'{histogram}_bucket', 'worker, le')})"
 
 
 LEAST_SHARE = 0.001

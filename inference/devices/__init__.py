@@ -9,13 +9,15 @@ Errors:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle, check_golden
+from inference.manifest import Precision
 
 EngineName = Literal["winograd", "amx", "avx512", "openvino", "pytorch"]
 """What a CPU can compute with; see `cpu`."""
@@ -84,3 +86,10 @@ def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.f
         engine.launch(0, len(part))
         answers.append(engine.collect(0))
     return np.concatenate(answers)
+
+
+def load_checked(bundle: Bundle, device: Device, precision: Precision, max_batch: int) -> Engine:
+    """Load an engine and hold it against the bundle's golden answers. Raises `GoldenError`."""
+    engine = device.load(bundle, precision, max_batch)
+    check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), precision)
+    return engine

@@ -24,9 +24,10 @@ from typing import Literal
 import llvmlite.binding
 
 from inference.architectures.har_arguments import HarCnnArguments
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine, EngineName, amx, avx512, openvino
 from inference.engine_choice import Choice, Measurement, choose
+from inference.manifest import Precision
 
 OURS: Mapping[EngineName, str] = {
     "winograd": "inference.devices.winograd",

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.architectures.layers import ConvRelu
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.devices import SLOTS, DeviceError, DeviceLostError, DeviceMemoryError, Engine
 from inference.devices.replace import replace_layers
+from inference.manifest import Precision
 from inference.served import PRECISIONS, served_module
 
 # A process may capture only one graph at a time, whichever core it is for.

@@ -5,15 +5,9 @@ The last layer is NumPy's, in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.architectures.har_arguments import HarCnnArguments
-from inference.bundle import Bundle
-from inference.compiled import first_call
-from inference.devices import DeviceError
 from inference.devices.dot_kernels import (
     AXES,
     CHANNELS,
@@ -34,33 +28,8 @@ from inference.devices.dot_kernels import (
     Room,
     convolve,
 )
-from inference.devices.har_engine import Convolved, HarEngine, Shared
+from inference.devices.har_engine import Convolutions, Weights
 from inference.devices.packing import aligned, padded, to_bfloat16
-
-Weights = Mapping[str, NDArray[np.float32]]
-
-
-def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
-    """Prepare the network of a bundle of `har-cnn`; raises `DeviceError` for frames that are not (80, 3)."""
-    if bundle.manifest.input.shape != (SLOTS, AXES):
-        raise DeviceError(f"the engine avx512 serves frames of ({SLOTS}, {AXES}) alone: choose engine auto")
-    return HarEngine(bundle, DotsHarCnn(bundle.weights, threads), max_batch)
-
-
-class DotsHarCnn(Shared):
-    """The network of `har-cnn`, with `weights` by name, for frames of (80, 3); `threads` share a batch."""
-
-    def __init__(self, weights: Weights, threads: int) -> None:
-        layers, last = pack_layers(weights), (weights["output.weight"], weights["output.bias"])
-        parts = [Convolved(convolve, layers, new_room(), last).answer for _ in range(threads)]
-        super().__init__(parts, ROWS, "dots")
-        first_call(lambda: self(np.zeros((1, SLOTS, AXES), np.float32)), entries=len(ENTRIES))
-
-
-def warm_up() -> None:
-    """Compile, or load what has been compiled and cached; for a CPU that has the instructions."""
-    tensors = HarCnnArguments().tensors
-    DotsHarCnn({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
 
 
 def pack_layers(weights: Weights) -> Layers:
@@ -90,3 +59,7 @@ def new_room() -> Room:
         third=np.zeros(ROWS * FRAME, np.uint16),
         fourth=np.zeros(FOURTH * ROWS * FEATURES, np.float32),
     )
+
+
+ENGINE = Convolutions("avx512", convolve, len(ENTRIES), (SLOTS, AXES), ROWS, pack_layers, new_room)
+load, warm_up = ENGINE.load, ENGINE.warm_up

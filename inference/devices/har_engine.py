@@ -5,16 +5,21 @@ For one frame, PyTorch's modules took half as long again as the layers themselve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
+from inference.compiled import first_call
+from inference.devices import DeviceError, EngineName
 from inference.devices.staging import Staging
 
 Floats = NDArray[np.float32]
+Weights = Mapping[str, Floats]
 Answer = Callable[[Floats], Floats]
 """From standardised frames float32 (n, slots, axes) to logits float32 (n, classes)."""
 
@@ -66,30 +71,6 @@ def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> ND
     return total
 
 
-class Convolved:
-    """The network for one thread: compiled convolutions, with room between them, and the last layer, in float32.
-
-    `convolve` takes standardised frames, flat, how many they are, `layers` and `room`, and fills in their features,
-    float32 (n, features). `last` is the weights (classes, features) and biases (classes,) of the last layer.
-    """
-
-    def __init__(
-        self, convolve: Callable[..., None], layers: object, room: object, last: tuple[Floats, Floats]
-    ) -> None:
-        self._convolve = convolve
-        self._layers = layers
-        self._room = room
-        self._weight, self._bias = np.ascontiguousarray(last[0].T), last[1]
-
-    def answer(self, frames: Floats) -> Floats:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
-        features = np.empty((len(frames), len(self._weight)), np.float32)
-        self._convolve(frames.reshape(-1), len(frames), self._layers, self._room, features.reshape(-1))
-        logits: Floats = features @ self._weight
-        logits += self._bias
-        return logits
-
-
 class Shared:
     """A network whose `parts` share a batch, a thread each, if it has more than `together` frames; else one does it.
 
@@ -112,3 +93,60 @@ class Shared:
 
 def _answer(part: Answer, frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return part(frames)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Convolutions:
+    """An engine by compiled convolutions for frames of one shape; the layer behind them is NumPy's, in float32.
+
+    `convolve` takes standardised frames, flat, how many they are, what `pack_layers` made of a bundle's weights, and
+    what `new_room` gave for what is between the layers; it fills in their features, float32 (n, features). It is so
+    many compiled `entries`. Threads share a batch of more than `together` frames.
+    """
+
+    engine: EngineName
+    convolve: Callable[..., None]
+    entries: int
+    frame: tuple[int, int]
+    together: int
+    pack_layers: Callable[[Weights], object]
+    new_room: Callable[[], object]
+
+    def load(self, bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
+        """Prepare the network of a bundle of `har-cnn`; raises `DeviceError` for frames of another shape."""
+        if bundle.manifest.input.shape != self.frame:
+            raise DeviceError(f"the engine {self.engine} serves frames of {self.frame} alone: choose engine auto")
+        return HarEngine(bundle, self.network(bundle.weights, threads), max_batch)
+
+    def network(self, weights: Weights, threads: int) -> Shared:
+        """Return the network of `har-cnn`, with `weights` by name, compiled; `threads` share a batch."""
+        layers, last = self.pack_layers(weights), (weights["output.weight"], weights["output.bias"])
+        parts = [_Convolved(self.convolve, layers, self.new_room(), last).answer for _ in range(threads)]
+        network = Shared(parts, self.together, self.engine)
+        first_call(lambda: network(np.zeros((1, *self.frame), np.float32)), entries=self.entries)
+        return network
+
+    def warm_up(self) -> None:
+        """Compile, or load what has been compiled and cached; for a CPU that has the instructions."""
+        tensors = HarCnnArguments().tensors
+        self.network({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
+
+
+class _Convolved:
+    """The network for one thread, with room of its own; `last` is the last layer's weights and biases."""
+
+    def __init__(
+        self, convolve: Callable[..., None], layers: object, room: object, last: tuple[Floats, Floats]
+    ) -> None:
+        self._convolve = convolve
+        self._layers = layers
+        self._room = room
+        self._weight, self._bias = np.ascontiguousarray(last[0].T), last[1]
+
+    def answer(self, frames: Floats) -> Floats:
+        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        features = np.empty((len(frames), len(self._weight)), np.float32)
+        self._convolve(frames.reshape(-1), len(frames), self._layers, self._room, features.reshape(-1))
+        logits: Floats = features @ self._weight
+        logits += self._bias
+        return logits

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine
 from inference.devices.staging import Staging
+from inference.manifest import Precision
 
 REPORTER = "openvino_telemetry"
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}

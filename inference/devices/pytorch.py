@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.architectures.layers import ConvRelu
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine
 from inference.devices.replace import replace_layers
 from inference.devices.staging import Staging
 from inference.devices.texts import speed_up_texts
+from inference.manifest import Precision
 from inference.served import PRECISIONS, served_module
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.devices.har_engine import Weights
 from inference.devices.packing import aligned, padded, to_bfloat16
 from inference.devices.tile_kernels import (
     AT_ONCE,
@@ -26,7 +25,7 @@ from inference.devices.tile_kernels import (
 )
 
 
-def pack_layers(weights: Mapping[str, NDArray[np.float32]]) -> Layers:
+def pack_layers(weights: Weights) -> Layers:
     """Pack the weights of a bundle of `har-cnn`, by name."""
     tiles = [pack_tiles(weights[f"conv{number}.weight"]) for number in range(1, 5)]
     biases: list[Floats] = [aligned(padded(weights[f"conv{number}.bias"], SIDE)) for number in range(1, 5)]

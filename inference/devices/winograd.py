@@ -5,21 +5,18 @@ A handful of frames is taken through all layers at once, so that what they hand 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
 from inference.compiled import first_call
-from inference.devices.har_engine import HarEngine, Shared
+from inference.devices.har_engine import HarEngine, Shared, Weights
 from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
 
 # A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
 FRAMES = 12
 POOL = 3
-Weights = Mapping[str, NDArray[np.float32]]
 REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
 
 

@@ -8,11 +8,12 @@ from rich.console import Console
 from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
-from training.fit import FitError, Precision
+from training.asked import Asked
+from training.fit_settings import FitError, FitPrecision
 from training.protocol import judge
 from training.recipes import RecipeName
 from training.recordings import Labels
-from training.rounds import Protocol
+from training.rounds import ProtocolName
 
 
 class Options(Command):
@@ -29,7 +30,7 @@ class Options(Command):
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")
-    protocol: Protocol | None = Field(
+    protocol: ProtocolName | None = Field(
         None,
         description="data-sets: leave out one data set after the other; people: five folds by person inside each; "
         "seeds: the recipe's split, five times; minutes: go on from --start with more and more people of each data "
@@ -58,7 +59,9 @@ class Options(Command):
     )
     epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    precision: Precision = Field("float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4")
+    precision: FitPrecision = Field(
+        "float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4"
+    )
     version: str | None = Field(
         None, description="version that the bundle carries; 1 without it, or one more than the version of --start"
     )
@@ -72,36 +75,12 @@ def run(options: Options) -> None:
     start = None if options.start is None else find_bundle(options.start)
     about = "report" if options.protocol is None else "judged"
     report = options.report or options.output.with_name(f"{options.output.name}-{about}")
+    asked = Asked(options.data, options.recipe, labels, start, options.epochs, options.seed, options.precision)
+    resume, console = options.resume, Console()
     if options.protocol is not None:
-        judge(
-            options.data,
-            report,
-            options.protocol,
-            recipe=options.recipe,
-            labels=labels,
-            start=start,
-            epochs=options.epochs,
-            seed=options.seed,
-            precision=options.precision,
-            only=options.only,
-            resume=options.resume,
-            console=Console(),
-        )
-        return
-    train_activity(
-        options.data,
-        options.output,
-        report,
-        recipe=options.recipe,
-        labels=labels,
-        start=start,
-        epochs=options.epochs,
-        seed=options.seed,
-        resume=options.resume,
-        precision=options.precision,
-        version=options.version,
-        console=Console(),
-    )
+        judge(asked, report, options.protocol, only=options.only, resume=resume, console=console)
+    else:
+        train_activity(asked, options.output, report, version=options.version, resume=resume, console=console)
 
 
 def _refuse_ignored(options: Options) -> None:

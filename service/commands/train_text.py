@@ -12,10 +12,11 @@ from rich.console import Console
 from service.settings import Command
 from training.cross_validation import cross_validate
 from training.embeddings import Variant
-from training.fit import FitError
+from training.fit_settings import FitError, FitPrecision
 from training.learn_text import read_material
-from training.text import PAPERS_VARIANTS, train_text
-from training.text_recipes import ArchitectureName, RecipeName, TextRecipe, recipe_for, usual_variant
+from training.recipes import RecipeName
+from training.text import PAPERS_VARIANTS, AskedText, train_text
+from training.text_recipes import ArchitectureName, TextRecipe, recipe_for, usual_variant
 from training.texts import Dataset, Part
 
 
@@ -62,7 +63,7 @@ class Options(Command):
     dropout: float | None = Field(None, ge=0, lt=1, description="before the last layer")
     maps: int | None = Field(None, ge=1, le=512, description="filters of each width, of text-cnn and conv1d")
     seed: int = Field(0, ge=0, description="of splits, weights and order")
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: FitPrecision = Field(
         "float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     threads: int | None = Field(None, ge=1, le=256, description="CPU threads; as many as there are cores without it")
@@ -97,19 +98,10 @@ def run(options: Options) -> None:
             console=console,
         )
         return
-    train_text(
-        material,
-        recipe,
-        output,
-        report,
-        command=command(options),
-        seed=options.seed,
-        test_share=options.test_share,
-        baselines=options.baselines,
-        resume=options.resume,
-        version=options.version,
-        console=console,
+    asked = AskedText(
+        material, recipe, command(options), seed=options.seed, test_share=options.test_share, version=options.version
     )
+    train_text(asked, output, report, baselines=options.baselines, resume=options.resume, console=console)
 
 
 def _refuse_ignored(options: Options) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import service.run
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceLostError, DeviceMemoryError, Engine
+from inference.manifest import Precision
 from service.cli import main
 
 NEVER = 1 << 60

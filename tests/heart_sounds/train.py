@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Normalisation, Training
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds
 from training.bundles import new_network
-from training.fit import FitSettings, Fixed, Task, fit
+from training.fit import fit
+from training.fit_settings import FitSettings
+from training.task import Fixed, Task
 
 SETTINGS = FitSettings(epochs=10, batch=32, learning_rate=5e-3)
 SOUNDS = 1_500

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from inference.architectures import build
-from inference.bundle import ArchitectureChoice, Bundle, Description, Input, Normalisation, Training, load_bundle
-from inference.manifest import Population
+from inference.bundle import Bundle, load_bundle
+from inference.manifest import ArchitectureChoice, Description, Input, Normalisation, Population, Training
 from inference.saving import save_bundle
 from tests.inference.texts import decide, texts_of
 

@@ -1,14 +1,16 @@
 """A device whose duration the test sets: batches run until the test lets them finish."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import Bundle, Precision
+from inference.bundle import Bundle
 from inference.core import Core, Result
+from inference.manifest import Precision
 
 PATIENCE_S = 10.0
 """How long a test waits for what must come; only a failing test waits so long."""
@@ -17,6 +19,14 @@ PATIENCE_S = 10.0
 def numbered(*numbers: int) -> NDArray[np.float32]:
     """Frames (n, 2), each with its number in it."""
     return np.array([(number, -number) for number in numbers], np.float32).reshape(-1, 2)
+
+
+def persist(submit: Callable[[], bool]) -> None:
+    """Submit again until there is room, as a worker does each time that it polls."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not submit():
+        assert time.monotonic() < deadline, "there never was room"
+        time.sleep(1e-4)
 
 
 def id_frames(*numbers: int) -> NDArray[np.int32]:

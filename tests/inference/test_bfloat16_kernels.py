@@ -1,6 +1,6 @@
 """The kernels that compute in bfloat16: what they answer to any number of frames, and in what company."""
 
-import pkgutil
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inference.bundle import ArchitectureChoice, Input
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, EngineName, amx, avx512, dot_kernels, dots, tile_kernels, tiles
 from inference.devices.har_engine import Shared
 from inference.devices.packing import to_bfloat16
+from inference.manifest import ArchitectureChoice, Input
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import infer_plainly
@@ -36,14 +36,14 @@ def network() -> nn.Module:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("inference.devices.tiles.TilesHarCnn", marks=needs_amx),
-        pytest.param("inference.devices.dots.DotsHarCnn", marks=needs_avx512),
+        pytest.param(tiles.ENGINE, marks=needs_amx),
+        pytest.param(dots.ENGINE, marks=needs_avx512),
     ],
 )
 def fast_of(request: pytest.FixtureRequest, network: nn.Module) -> Callable[[int], Shared]:
     """Make the network by one kind of kernels, for so many threads."""
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    return lambda threads: pkgutil.resolve_name(request.param)(weights, threads)
+    return lambda threads: request.param.network(weights, threads)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,31 @@ def test_kernels_for_another_cpu_are_no_kernels_for_them(
     monkeypatch.setattr(f"numba.core.config.{setting}", value)
 
     assert "Numba's settings ask for others" in needed.missing.__wrapped__()
+
+
+@UNITS
+@pytest.mark.parametrize(("frames", "threads"), [(1, 1), (50, 1), (50, 3)])
+def test_what_is_around_the_kernels_is_the_network(network: nn.Module, unit: Unit, frames: int, threads: int) -> None:
+    """On a processor that lacks them, too: PyTorch's convolutions stand in for the compiled ones."""
+    kernels = unit[2]
+
+    def convolve(values: np.ndarray, count: int, layers: object, room: object, features: np.ndarray) -> None:
+        assert isinstance(layers, dot_kernels.Layers | tile_kernels.Layers)
+        assert isinstance(room, dot_kernels.Room | tile_kernels.Room)
+        x = torch.from_numpy(values.reshape(count, 80, 3)).mT
+        for number in range(1, 5):
+            weight, bias = (network.get_parameter(f"conv{number}.{name}") for name in ("weight", "bias"))
+            x = F.relu(F.conv1d(x, weight, bias))
+            x = F.max_pool1d(x, 3) if number == 2 else x
+        features[:] = x.mean(dim=2).reshape(-1).numpy()
+
+    engine = dataclasses.replace(kernels.ENGINE, convolve=convolve)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    engine.warm_up()
+
+    values = standard(frames)
+    answers = engine.network(weights, threads)(values)
+    np.testing.assert_allclose(answers, infer_plainly(network, values), rtol=0, atol=1e-4)
 
 
 @UNITS

@@ -12,18 +12,8 @@ import safetensors.torch
 import torch
 
 from inference.architectures import build
-from inference.bundle import (
-    Bundle,
-    BundleNotFoundError,
-    GoldenError,
-    ManifestError,
-    VocabularyError,
-    WeightsError,
-    check_golden,
-    describe_bundles,
-    find_bundle,
-    load_bundle,
-)
+from inference.bundle import Bundle, check_golden, describe_bundles, find_bundle, load_bundle
+from inference.manifest import BundleNotFoundError, GoldenError, ManifestError, VocabularyError, WeightsError
 from inference.saving import save_bundle
 from inference.served import answer_plainly, served_module
 from tests.inference.bundles import (

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.bundle import Bundle, GoldenError, ManifestError, load_bundle
-from inference.core import Core, CoreClosedError, CoreFailedError, CoreTimeoutError, Lane, Result
+from inference.bundle import Bundle, load_bundle
+from inference.core import Core, Result
+from inference.lanes import CoreClosedError, CoreFailedError, CoreTimeoutError, Lane
+from inference.manifest import GoldenError, ManifestError
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import (
     PATIENCE_S,
@@ -22,6 +25,7 @@ from tests.inference.fakes import (
     end,
     numbered,
     numbers_in,
+    persist,
 )
 
 
@@ -244,7 +248,6 @@ def test_a_block_without_room_is_refused_whole_and_taken_once_there_is_room(rig:
 
     rig.device.finish(1)
     rig.device.wait_for_launches(2)
-    assert rig.lane.wait_for_room(3, PATIENCE_S)
     assert rig.submit(22, 23, 24)
 
 
@@ -255,14 +258,6 @@ def test_a_block_larger_than_the_queue_is_taken_when_nothing_waits(rig: Rig) -> 
     rig.device.finish(5)
 
     assert [number for result in rig.received.wait_for(13) for number in numbers_in(result)] == list(range(13))
-
-
-def test_waiting_for_room_ends_at_its_deadline(rig: Rig) -> None:
-    rig.submit(*range(12))
-    rig.device.wait_for_launches(2)
-
-    assert not rig.lane.wait_for_room(9, 0.01)
-    assert rig.lane.wait_for_room(8, 0.01)
 
 
 # -- failure
@@ -285,14 +280,13 @@ def test_a_device_that_fails_while_it_runs_wakes_everybody_with_its_error(rig: R
     rig.submit(*range(2, 14))
     outcomes: list[BaseException] = []
 
-    def wait(call: Callable[[], object]) -> None:
+    def wait() -> None:
         try:
-            call()
+            rig.lane.drain(PATIENCE_S)
         except CoreFailedError as error:
             outcomes.append(error)
 
-    waits = (lambda: rig.lane.drain(PATIENCE_S), lambda: rig.lane.wait_for_room(12, PATIENCE_S))
-    threads = [threading.Thread(target=wait, args=(call,)) for call in waits]
+    threads = [threading.Thread(target=wait) for _ in range(2)]
     for thread in threads:
         thread.start()
     rig.device.answer = fail("the GPU fell off the bus")
@@ -306,8 +300,7 @@ def test_a_device_that_fails_while_it_runs_wakes_everybody_with_its_error(rig: R
     )
     assert [str(error) for error in outcomes] == [f"inference failed: {told}"] * 2
     assert rig.received.results == []
-    assert str(rig.core.error) == told
-    assert not rig.core.alive
+    assert str(rig.lane.error) == told
     assert rig.lane.queued == 0
     with pytest.raises(CoreFailedError, match="fell off the bus"):
         rig.submit(99)
@@ -369,7 +362,7 @@ def test_a_receiver_that_fails_stops_the_core(pairs: Bundle) -> None:
 
     with pytest.raises(CoreFailedError, match="the publisher is gone"):
         lane.drain(PATIENCE_S)
-    assert not core.alive
+    assert str(lane.error) == "the publisher is gone"
     end(core, device)
 
 
@@ -382,7 +375,7 @@ def test_draining_answers_all_that_was_submitted(rig: Rig) -> None:
     rig.lane.drain(PATIENCE_S)
 
     assert rig.received.frames == 11
-    assert rig.core.alive
+    assert rig.lane.error is None
     assert rig.submit(12)
 
 
@@ -407,7 +400,7 @@ def test_closing_delivers_what_runs_and_drops_what_waits(rig: Rig) -> None:
     rig.core.close(PATIENCE_S)
 
     assert [number for result in rig.received.results for number in numbers_in(result)] == [1, 2]
-    assert not rig.core.alive
+    assert rig.core.ended_cleanly
     with pytest.raises(CoreClosedError):
         rig.submit(4)
     with pytest.raises(CoreClosedError):
@@ -496,7 +489,7 @@ def test_a_bundle_that_fails_its_golden_check_leaves_the_old_one_serving(pairs: 
 
     rig.submit(5)
     assert [numbers_in(result) for result in rig.received.wait_for(1)] == [[5]]
-    assert rig.core.alive
+    assert rig.lane.error is None
     end(rig.core, rig.device)
 
 
@@ -537,8 +530,7 @@ def test_any_sequence_of_blocks_comes_back_complete_in_order_each_frame_with_its
     for ticket, size in enumerate(sizes):
         numbers = list(range(number, number + size))
         number += size
-        while not rig.submit(*numbers, ticket=ticket):
-            assert rig.lane.wait_for_room(size, PATIENCE_S)
+        persist(functools.partial(rig.submit, *numbers, ticket=ticket))
         submitted += [(ticket, numbers)] if numbers else []
     rig.lane.drain(PATIENCE_S)
     end(rig.core, rig.device)
@@ -560,8 +552,7 @@ def test_threads_that_submit_at_once_each_get_their_own_answers_in_their_own_ord
 
     def send(sender: int) -> None:
         for number in range(100):
-            while not rig.submit(1000 * sender + number, ticket=sender):
-                rig.lane.wait_for_room(1, PATIENCE_S)
+            persist(functools.partial(rig.submit, 1000 * sender + number, ticket=sender))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import engine_choice
-from inference.bundle import Bundle, GoldenError, Precision
+from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine
 from inference.engine_choice import Choice, Measurement, choose, measure, memories
+from inference.manifest import GoldenError, Precision
 from inference.models import load_model
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import Clock

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.bundle import ArchitectureChoice, Bundle, Input
+from inference.bundle import Bundle
 from inference.core import Core
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, Engine, EngineName, amx, answer, avx512, cpu, openvino, pytorch
 from inference.engine_choice import Measurement
+from inference.manifest import ArchitectureChoice, Input
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import infer_plainly, served_module

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from inference.bundle import Bundle
-from inference.core import Core, CoreFailedError, Result
+from inference.core import Core, Result
 from inference.device_choice import choose_device
 from inference.devices import Engine, answer
+from inference.lanes import CoreFailedError
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import answer_plainly, infer_plainly, served_module

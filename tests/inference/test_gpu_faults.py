@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from inference.bundle import Bundle, Precision
-from inference.core import Core, Trouble
+from inference.bundle import Bundle
+from inference.core import Core
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, DeviceMemoryError, Engine, cuda
+from inference.lanes import Trouble
+from inference.manifest import Precision
 from inference.models import load_model
 from inference.served import infer_plainly, served_module
 from tests.inference.bundles import people

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.bundle import Bundle, GoldenError, find_bundle, load_bundle
+from inference.bundle import Bundle, find_bundle, load_bundle
 from inference.core import Core
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, EngineName, answer, cpu, openvino
 from inference.engine_choice import Measurement
+from inference.manifest import GoldenError
 from inference.models import load_model
 from inference.saving import save_bundle
 from inference.served import answer_plainly, infer_plainly, served_module

@@ -1,8 +1,9 @@
 """Several models on one core: whose turn it is, and what one lane's trouble does to another."""
 
 import dataclasses
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.bundle import Bundle, ManifestError
-from inference.core import Core, CoreClosedError, CoreFailedError, CoreTimeoutError, Lane, Result
+from inference.bundle import Bundle
+from inference.core import Core, Result
+from inference.lanes import CoreClosedError, CoreFailedError, CoreTimeoutError, Lane
+from inference.manifest import ManifestError
 from tests.inference.bundles import text_bundle
 from tests.inference.fakes import (
     PATIENCE_S,
@@ -22,6 +25,7 @@ from tests.inference.fakes import (
     id_frames,
     numbered,
     numbers_in,
+    persist,
 )
 
 
@@ -176,7 +180,6 @@ def test_each_lane_has_a_capacity_of_its_own(rig: Rig) -> None:
     assert rig.submit_triples(*range(12))
     assert not rig.submit_triples(13)
     assert (rig.pairs.queued, rig.triples.queued) == (12, 12)
-    assert not rig.pairs.wait_for_room(1, 0.01)
 
 
 def test_frames_of_another_lanes_kind_are_refused(rig: Rig) -> None:
@@ -284,18 +287,13 @@ def test_a_device_that_fails_fails_the_callers_of_every_lane(rig: Rig) -> None:
     rig.submit_triples(*range(12))
     outcomes: list[str] = []
 
-    def wait(call: Callable[[], object]) -> None:
+    def wait(lane: Lane) -> None:
         try:
-            call()
+            lane.drain(PATIENCE_S)
         except CoreFailedError as error:
             outcomes.append(str(error))
 
-    calls = [
-        lambda: rig.pairs.drain(PATIENCE_S),
-        lambda: rig.triples.drain(PATIENCE_S),
-        lambda: rig.triples.wait_for_room(12, PATIENCE_S),
-    ]
-    threads = [threading.Thread(target=wait, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=wait, args=(lane,)) for lane in (rig.pairs, rig.triples)]
     for thread in threads:
         thread.start()
 
@@ -307,7 +305,7 @@ def test_a_device_that_fails_fails_the_callers_of_every_lane(rig: Rig) -> None:
     for thread in threads:
         thread.join(PATIENCE_S)
 
-    assert len(outcomes) == 3
+    assert len(outcomes) == 2
     assert all("fake any more: the GPU fell off the bus" in outcome for outcome in outcomes)
     assert (rig.pairs.queued, rig.triples.queued) == (0, 0)
     for submit in (rig.submit_pairs, rig.submit_triples):
@@ -350,9 +348,7 @@ def test_any_mixture_of_blocks_comes_back_complete_each_lane_in_its_order(
     for is_pair, size in blocks:
         numbers = list(range(number, number + size))
         number += size
-        lane, submit = (rig.pairs, rig.submit_pairs) if is_pair else (rig.triples, rig.submit_triples)
-        while not submit(*numbers):
-            assert lane.wait_for_room(size, PATIENCE_S)
+        persist(functools.partial(rig.submit_pairs if is_pair else rig.submit_triples, *numbers))
         wanted["pairs" if is_pair else "triples"] += numbers
     rig.pairs.drain(PATIENCE_S)
     rig.triples.drain(PATIENCE_S)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from inference.architectures import build
-from inference.bundle import ArchitectureChoice, Description, Input, Normalisation, Training
+from inference.manifest import ArchitectureChoice, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
 from ingest.contract import ActivityLabel
 from service.broker.node import Broker

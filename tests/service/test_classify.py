@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.bundle import ArchitectureChoice, Bundle
+from inference.bundle import Bundle
+from inference.manifest import ArchitectureChoice
 from inference.saving import save_bundle
 from inference.served import infer_plainly, served_module
 from ingest.bodies import unpack

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from inference.core import CoreFailedError
+from inference.lanes import CoreFailedError
 from ingest.rejections import Reason
 from service.cli import COMMANDS, EXPECTED, main
 from service.commands import demo
@@ -183,7 +183,7 @@ def test_the_report_of_a_training_goes_beside_its_bundle(
     folders = []
     monkeypatch.setattr(
         "service.commands.train_activity.train_activity",
-        lambda data, output, report, **_: folders.append(report),
+        lambda asked, output, report, **_: folders.append(report),
     )
     assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0
     assert folders == [Path(report)]

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from inference.bundle import Bundle
-from inference.core import Core, CoreFailedError
+from inference.core import Core
+from inference.lanes import CoreFailedError
 from service import device_watch
 from service.device_watch import Patience, Watchdog, watched
 from tests.inference.bundles import constant_bundle

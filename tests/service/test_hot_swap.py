@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from inference.bundle import load_bundle
-from inference.core import Core, Lane
+from inference.core import Core
+from inference.lanes import Lane
 from ingest.bodies import unpack
 from service.each_record import Rows, say
 from service.hot_swap import HotSwap

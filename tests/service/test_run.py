@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inference.core import Core, Trouble
+from inference.core import Core
 from inference.devices import Device, DeviceMemoryError
+from inference.lanes import Trouble
 from inference.models import Model
 from ingest.bodies import pack
 from service import engines

@@ -5,22 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
-from torch import nn
 
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
-from inference.served import answer_plainly, serve, served_module
-from tests.inference.bundles import har_description
+from inference.served import answer_plainly, served_module
 from tests.training.files import write_wisdm
-from training.activity import Trained, golden_frames, half_familiar, train_activity
+from training.activity import Trained, train_activity
+from training.asked import Asked
 from training.augment import draw
 from training.bundles import metric_name
 from training.datasets import read_files
 from training.evaluate import evaluate_bundle
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.frames import served_frames
 from training.goals import STRANGER
 from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of
@@ -42,7 +40,7 @@ def train(
     data: Path, folder: Path, recipe: RecipeName = "default", *, epochs: int = 2, resume: bool = False
 ) -> Trained:
     return train_activity(
-        [data], folder / "walker", folder / "report", recipe=recipe, epochs=epochs, seed=5, resume=resume
+        Asked([data], recipe=recipe, epochs=epochs, seed=5), folder / "walker", folder / "report", resume=resume
     )
 
 
@@ -183,33 +181,6 @@ def test_the_default_recipes_bundle_tells_strangers(trained: tuple[Trained, Path
     assert len(test.familiarity.known) == test.scores.support.sum()
 
 
-class Calm(nn.Module):
-    """Knows what hardly moves: the more a frame varies, the lower all logits."""
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return (8 * (2.5 - frames.std(dim=1).mean(dim=1, keepdim=True))).expand(-1, 6)
-
-
-def test_some_golden_frames_are_shaken_until_they_are_half_familiar() -> None:
-    description = har_description(tells_strangers=True)
-    frames = half_familiar(Calm(), description, golden_frames())
-    familiarity = answer_plainly(serve(Calm(), description), frames)[:, -1]
-
-    assert frames.shape == (4, 80, 3)
-    assert frames.dtype == np.float32
-    np.testing.assert_allclose(familiarity, 0.5, rtol=0, atol=0.05)
-    np.testing.assert_array_equal(frames, frames.round(2))
-
-
-def test_frames_that_take_a_moderate_shaking_are_taken_for_it() -> None:
-    """Of four networks two were refused at int8, for a phone that all but lay still: there it hangs on single steps."""
-    swing = np.array([0, 0, 14.4, 14.4, 14.4, 14.4, 14.78, 14.78])[:, None, None]  # from 14.8 on it is strange
-    known = np.arange(8)[:, None, None] + swing * np.sin(np.arange(80))[:, None] * np.ones(3)
-    frames = half_familiar(Calm(), har_description(tells_strangers=True), known.astype(np.float32))
-
-    np.testing.assert_array_equal(frames.mean(axis=(1, 2)).round(), [2, 3, 4, 5])
-
-
 def drawn(data: Path, share: float) -> _Drawn:
     recipe = dataclasses.replace(RECIPES["default"], stranger_share=share)
     task = material_of(split(read_files([data]), recipe), recipe, seed=3).task
@@ -276,7 +247,7 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
 
 def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
-    train_activity([two], tmp_path / "walker", tmp_path / "report", epochs=1, console=Console())
+    train_activity(Asked([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
     assert "Nobody of WISDM v1.1 tests" in capsys.readouterr().out
 
 
@@ -288,14 +259,14 @@ def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_no_bundle_can_be_named_like_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="no bundle can have the name 'My Model'"):
-        train_activity([data], tmp_path / "My Model", tmp_path / "report")
+        train_activity(Asked([data]), tmp_path / "My Model", tmp_path / "report")
     assert not (tmp_path / "report" / "checkpoint.safetensors").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FitError, match="cannot write to"):
-        train_activity([data], tmp_path / "file" / "walker", tmp_path / "report")
+        train_activity(Asked([data]), tmp_path / "file" / "walker", tmp_path / "report")
 
 
 def test_no_epochs_are_refused(data: Path, tmp_path: Path) -> None:
@@ -307,14 +278,6 @@ def test_people_whom_a_file_does_not_hold_are_refused(trained: tuple[Trained, Pa
     _, folder = trained
     with pytest.raises(DataError, match="no complete window of the people asked for"):
         evaluate_bundle(load_bundle(folder / "walker"), read_files([data]), people=["99"])
-
-
-def test_golden_frames_are_made_up_and_always_the_same() -> None:
-    frames = golden_frames()
-    assert frames.shape == (8, 80, 3)
-    assert frames.dtype == np.float32
-    np.testing.assert_array_equal(frames, golden_frames())
-    assert frames[0, 0].tolist() == pytest.approx([0.0, 9.81, 0.0])
 
 
 def test_a_data_sets_name_in_the_metrics() -> None:

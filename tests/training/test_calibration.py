@@ -9,10 +9,12 @@ from inference.bundle import Bundle
 from inference.served import served_module
 from tests.training.files import write_wisdm
 from training.activity import train_activity
+from training.asked import Asked
 from training.calibration import RARELY, UNFAMILIAR, familiarity_border, fit_temperature, probabilities_at
 from training.datasets import read_files
-from training.fit import FitSettings, logits_of
+from training.fit_settings import FitSettings
 from training.learn_activity import ENOUGH_PEOPLE, Learned, learn, material_of
+from training.logits import logits_of
 from training.parts import split
 from training.recipes import RECIPES, Recipe
 from training.recordings import SIX
@@ -77,7 +79,7 @@ def test_familiarity_is_levelled_where_enough_people_validate(data: Path, monkey
 
 
 def test_what_goes_on_from_a_bundle_finds_as_many_strange_as_that_did(data: Path, tmp_path: Path) -> None:
-    start = train_activity([data], tmp_path / "first", tmp_path / "report", epochs=1).bundle
+    start = train_activity(Asked([data], epochs=1), tmp_path / "first", tmp_path / "report").bundle
     further = learned(data, start)
     known = further.material.task.validation.inputs
     before = familiarity_border(logits_of(served_module(start).network, known))

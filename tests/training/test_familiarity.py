@@ -16,13 +16,15 @@ from training.familiarity import (
     Separation,
     Strangers,
     area_under_curve,
-    below,
     curve,
     kinds_of_strangers,
+    unfamiliar_share,
 )
+from training.figures import separation_figures
 from training.frames import served_frames, windows_of_others
 from training.recordings import OTHER_ACTIVITY, DataFile
-from training.report import separation_figures, separation_section, write_evaluations
+from training.report import write_evaluations
+from training.report_tables import separation_section
 
 MADE_UP_KINDS = len(strangers.KINDS) + len(unseen_strangers.KINDS)
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12).map(np.array)
@@ -46,7 +48,7 @@ def test_the_area_is_that_under_the_curve(known: np.ndarray, strange: np.ndarray
 
 
 def test_half_is_not_below_half() -> None:
-    assert below(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
+    assert unfamiliar_share(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
 
 
 # -- of a bundle

@@ -9,21 +9,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from training.fit import (
-    Epoch,
-    FitError,
-    FitSettings,
-    Fixed,
-    Task,
-    _batches,
-    _hits,
-    best_epoch,
-    fit,
-    learning_rate,
-    predict,
-)
+from training.fit import _batches, _hits, fit, learning_rate
+from training.fit_settings import FitError, FitSettings
 from training.goals import STRANGER, Splices
+from training.history import Epoch, best_epoch
+from training.logits import predict
 from training.scores import score
+from training.task import Fixed, Task
 
 LABELS = ("left", "right", "far right")
 OUTCOMES = ((0.5, 0.8), (0.45, 0.8), (0.4, 0.75), (0.6, 0.8))  # validation loss and accuracy of some epochs

@@ -29,7 +29,7 @@ from training.learn_activity import material_of
 from training.parts import split
 from training.recipes import RECIPES
 from training.recordings import ACTIVITIES, SIX, DataFile, Defect
-from training.rounds import Protocol, rounds
+from training.rounds import ProtocolName, rounds
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -373,7 +373,7 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
 
 @pytest.mark.parametrize("protocol", ["people", "minutes"])
 def test_kept_windows_are_not_judged_by_themselves(
-    protocol: Protocol, kept: Callable[..., Any], written: Callable[[Any], Path]
+    protocol: ProtocolName, kept: Callable[..., Any], written: Callable[[Any], Path]
 ) -> None:
     odd = read_file(written(kept(["Walking"] * 4)))
     with pytest.raises(DataError, match=rf"kept.parquet holds .* only train: leave it out of `{protocol}`"):

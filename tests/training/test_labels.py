@@ -4,7 +4,6 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +16,13 @@ from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
 from training.activity import train_activity
+from training.asked import Asked
 from training.bundles import new_network
 from training.comparison import compare_bundles
 from training.datasets import read_file, read_files
 from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.learn_activity import _taken_over, identity_of
 from training.protocol import judge
 from training.recipes import RECIPES
@@ -181,7 +181,9 @@ def test_a_model_of_other_frames_or_labels_is_not_scored_on_recordings(tmp_path:
 def test_what_nobody_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
     labels = Labels(("Walking", "Cycling", "Laying [down], $_$"))
-    train_activity([data], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1, console=Console(width=200))
+    train_activity(
+        Asked([data], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report", console=Console(width=200)
+    )
     shown = capsys.readouterr().out
     assert "Nobody who trains shows Laying [down], $_$\n" in shown
     assert re.search(r"Laying \[down\], \$_\$ +│ +-", shown)  # no markup, and none that stops the pictures
@@ -191,9 +193,9 @@ def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_pictur
     """A bar in a label, as in "up|down", made a cell of its own, and a formula in a file's name ended the report."""
     data = write_csv(tmp_path / "our|own $_$.csv", ["up|down", "Cycling", "a [bus](x)"])
     labels = Labels(("Up|down", "Cycling"))
-    trained = train_activity([data], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1)
-    train_activity([data], tmp_path / "next", tmp_path / "report-2", start=tmp_path / "own", epochs=1)
-    judge([data], tmp_path / "judged", "seeds", labels=labels, epochs=1)
+    trained = train_activity(Asked([data], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report")
+    train_activity(Asked([data], start=tmp_path / "own", epochs=1), tmp_path / "next", tmp_path / "report-2")
+    judge(Asked([data], labels=labels, epochs=1), tmp_path / "judged", "seeds")
     text = (tmp_path / "report-2" / "report.md").read_text()
     assert trained.bundle.manifest.labels == labels.names
     assert "## our\\|own \\$\\_\\$, people 1\n" in text
@@ -212,11 +214,11 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
     written, output, report = ["walking", "Cycling"], tmp_path / "[bold]" / "own", tmp_path / "[red]report"
     data = [write_csv(tmp_path / "my [bold] days.csv", written), write_csv(tmp_path / "few [b].csv", written, ["9"])]
 
-    def train(output: Path, **more: Any) -> str:
-        train_activity(data, output, report, epochs=1, console=console, **more)
+    def train(asked: Asked, output: Path, *, resume: bool = False) -> str:
+        train_activity(asked, output, report, resume=resume, console=console)
         return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
-    shown = train(output, labels=Labels(("Walking", "Cycling")), resume=True)
+    shown = train(Asked(data, labels=Labels(("Walking", "Cycling")), epochs=1), output, resume=True)
     for line in (
         f"No checkpoint at {report}/checkpoint.safetensors: starting",
         "Nobody of few [b] tests",
@@ -224,21 +226,23 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
         f"Bundle own@1 in {output}; report in {report}",
     ):
         assert line in shown
-    shown = train(tmp_path / "next", start=output)
+    shown = train(Asked(data, start=output, epochs=1), tmp_path / "next")
     assert "next@2, beside own@1, on my [bold] days" in shown
     evaluate_bundle(load_bundle(output), [read_file(data[0], labels=Labels(("Walking", "Cycling")))], console=console)
     assert "own@1 has learned from people of my [bold] days.csv: name" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:
-    found = judge([folder / "mine.csv"], tmp_path, "people", labels=Labels(OWN), epochs=1)
+    found = judge(Asked([folder / "mine.csv"], labels=Labels(OWN), epochs=1), tmp_path, "people")
     assert [result.scores.labels for result in found["mine"]] == [OWN] * 3
     assert all(result.scores.support.sum() > 10 for result in found["mine"])
 
 
 def test_the_articles_recipe_takes_own_labels_but_has_no_figures_to_stand_beside(folder: Path, tmp_path: Path) -> None:
     train_activity(
-        [folder / "mine.csv"], tmp_path / "own", tmp_path / "report", recipe="article", labels=Labels(OWN), epochs=1
+        Asked([folder / "mine.csv"], recipe="article", labels=Labels(OWN), epochs=1),
+        tmp_path / "own",
+        tmp_path / "report",
     )
     assert load_bundle(tmp_path / "own").manifest.labels == OWN
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["article"] is None
@@ -254,7 +258,7 @@ def test_a_checkpoint_of_other_labels_is_of_another_run(folder: Path, tmp_path: 
     (tmp_path / "report" / kept.name).write_bytes(kept.read_bytes())
     with pytest.raises(FitError, match=r"another run \(its labels is \('Walking', 'Cycling', 'Lying down'\)"):
         train_activity(
-            [folder / "mine.csv"], tmp_path / "own", tmp_path / "report", labels=labels, epochs=1, resume=True
+            Asked([folder / "mine.csv"], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report", resume=True
         )
 
 
@@ -267,7 +271,7 @@ def test_a_checkpoint_says_its_labels_be_they_the_six_or_others(tmp_path: Path) 
 
 def test_without_labels_those_of_the_start_are_learned_and_it_is_compared_with(folder: Path, tmp_path: Path) -> None:
     trained = train_activity(
-        [folder / "mine.csv"], tmp_path / "next", tmp_path / "report", start=folder / "own", epochs=1
+        Asked([folder / "mine.csv"], start=folder / "own", epochs=1), tmp_path / "next", tmp_path / "report"
     )
     assert trained.bundle.manifest.labels == OWN
     assert "--labels" not in trained.bundle.manifest.training.command
@@ -280,12 +284,9 @@ def test_going_on_with_other_labels_says_that_there_is_nothing_to_compare(
     har_bundle(tmp_path / "six")
     report = tmp_path / "report"
     trained = train_activity(
-        [folder / "mine.csv"],
+        Asked([folder / "mine.csv"], labels=Labels(OWN), start=tmp_path / "six", epochs=1),
         tmp_path / "next",
         report,
-        labels=Labels(OWN),
-        start=tmp_path / "six",
-        epochs=1,
         console=Console(width=300),
     )
     assert trained.bundle.manifest.labels == OWN

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inference.bundle import DataSet, load_bundle
+from inference.bundle import load_bundle
+from inference.manifest import DataSet
 from service.cli import main
 from tests.inference.bundles import har_bundle
 from tests.training.files import write_csv
 from tests.training.signals import swinging
+from training.asked import Asked
 from training.datasets import read_file
 from training.evaluate import evaluate
 from training.files import DataError, sha256
@@ -197,7 +199,9 @@ def test_the_report_has_the_bundles_own_score_and_what_more_people_buy(folder: P
 
 def test_rounds_that_are_there_are_kept_unless_they_are_of_another_bundle(folder: Path, tmp_path: Path) -> None:
     def seconds(start: Path, *, resume: bool) -> list[float]:
-        found = judge([folder / "mi|ne.csv"], tmp_path / "report", "minutes", start=start, epochs=1, resume=resume)
+        found = judge(
+            Asked([folder / "mi|ne.csv"], start=start, epochs=1), tmp_path / "report", "minutes", resume=resume
+        )
         return [one.seconds for one in found["mi|ne"]]
 
     har_bundle(tmp_path / "other", seed=1)
@@ -209,7 +213,7 @@ def test_rounds_that_are_there_are_kept_unless_they_are_of_another_bundle(folder
 
 def test_a_bundle_of_other_labels_has_no_score_of_its_own(folder: Path, tmp_path: Path) -> None:
     labels = Labels(("Walking", "Sitting"))
-    found = judge([folder / "mi|ne.csv"], tmp_path, "minutes", labels=labels, start=folder / "start", epochs=1)
+    found = judge(Asked([folder / "mi|ne.csv"], labels=labels, start=folder / "start", epochs=1), tmp_path, "minutes")
     assert len(found["mi|ne"]) == 3 * 2
     assert "| 0 |" not in (tmp_path / "minutes.md").read_text()
 
@@ -221,11 +225,9 @@ def test_that_the_bundle_has_learned_from_them_already_is_said(
     seen = DataSet(name="mine", sha256=sha256(folder / "mi|ne.csv"))
     har_bundle(tmp_path / "taught", training=training.model_copy(update={"data": (seen,)}))
     judge(
-        [folder / "mi|ne.csv"],
+        Asked([folder / "mi|ne.csv"], start=tmp_path / "taught", epochs=1),
         tmp_path / "report",
         "minutes",
-        start=tmp_path / "taught",
-        epochs=1,
         console=Console(width=200),
     )
     assert "tiny-har@1.0 has learned from people of mi|ne.csv" in capsys.readouterr().out

@@ -10,16 +10,17 @@ import pytest
 
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
+from training.asked import Asked
 from training.datasets import read_files
 from training.files import DataError
-from training.fit import FitError
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
 from training.frames import served_frames
 from training.protocol import judge
 from training.protocol_report import note_scoring
 from training.recipes import RECIPES, held_out
 from training.recordings import ACTIVITIES, SIX, DataFile, Labels
-from training.rounds import Protocol, Round, rounds
+from training.rounds import ProtocolName, Round, rounds
 from training.scores import score
 
 DEFAULT = RECIPES["default"]
@@ -45,7 +46,7 @@ def people_of(each: Round) -> tuple[set[tuple[str, str]], set[tuple[str, str]], 
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "people", "seeds"])
-def test_nobody_is_in_two_parts_of_a_round(protocol: Protocol) -> None:
+def test_nobody_is_in_two_parts_of_a_round(protocol: ProtocolName) -> None:
     for each in rounds(FILES, DEFAULT, protocol, seed=3):
         train, validation, test = people_of(each)
         assert train
@@ -68,7 +69,7 @@ def test_a_data_set_left_out_is_scored_whole_and_taught_nothing() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "seeds"])
-def test_who_is_in_two_files_is_in_one_part(protocol: Protocol) -> None:
+def test_who_is_in_two_files_is_in_one_part(protocol: ProtocolName) -> None:
     monday, tuesday = data_set("monday", 9), data_set("tuesday", 11, first=6)
     for each in rounds([monday, tuesday], DEFAULT, protocol, seed=0):
         train, validation, test = ({person for _, person in part} for part in people_of(each))
@@ -82,7 +83,7 @@ def test_rounds_that_cannot_be_are_found_before_the_first_is_run(tmp_path: Path)
     few = tmp_path / "few.csv"
     few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
     with pytest.raises(DataError, match="few has 1 people"):
-        judge([many, few], tmp_path / "report", "people", epochs=1)
+        judge(Asked([many, few], epochs=1), tmp_path / "report", "people")
     assert not list((tmp_path / "report").rglob("*.json"))
 
 
@@ -107,7 +108,7 @@ def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
     report = tmp_path / "report"
 
     def run(*, resume: bool) -> list[float]:
-        return [one.seconds for one in judge([data], report, "people", epochs=1, resume=resume)["WISDM v1.1"]]
+        return [one.seconds for one in judge(Asked([data], epochs=1), report, "people", resume=resume)["WISDM v1.1"]]
 
     first, resumed = run(resume=False), run(resume=True)
     assert len(first) == 3
@@ -122,11 +123,11 @@ def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
 def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7", "30"))
     report = tmp_path / "report"
-    judge([data], report, "people", epochs=1)
-    judge([data], report, "people", recipe="article", epochs=1)
-    judge([data], report, "people", recipe="article", epochs=1, resume=True)
-    judge([data], report, "seeds", epochs=1)
-    judge([data], report, "seeds", epochs=1)
+    judge(Asked([data], epochs=1), report, "people")
+    judge(Asked([data], recipe="article", epochs=1), report, "people")
+    judge(Asked([data], recipe="article", epochs=1), report, "people", resume=True)
+    judge(Asked([data], epochs=1), report, "seeds")
+    judge(Asked([data], epochs=1), report, "seeds")
 
     rows = [line.split(" | ") for line in (report / "judged.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
     scored = {row[0].strip("| "): [cell.strip("| ") for cell in row[3:]] for row in rows if len(row) > 5}
@@ -151,7 +152,7 @@ def test_each_round_is_scored_with_the_temperature_of_its_own_validating_people(
             return temperature
 
         monkeypatch.setattr("training.learn_activity.fit_temperature", fit_temperature)
-        found[temperature] = judge([data], tmp_path / str(temperature), "people", epochs=2)["WISDM v1.1"]
+        found[temperature] = judge(Asked([data], epochs=2), tmp_path / str(temperature), "people")["WISDM v1.1"]
     for as_it_is, cooler in zip(found[1.0], found[4.0], strict=True):
         assert as_it_is.untempered == cooler.untempered == pytest.approx(as_it_is.scores.calibration_error)
         assert (as_it_is.scores.confusion == cooler.scores.confusion).all()
@@ -178,15 +179,15 @@ def test_rounds_of_other_data_labels_or_seed_stay_out_of_the_table_and_the_last_
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
     other = write_wisdm(tmp_path / "other.txt", people=("1", "2", "3", "7"))
     report = tmp_path / "report"
-    judge([data], report, "people", recipe="article", epochs=2)
-    judge([data], report, "people", recipe="article", epochs=1)
-    judge([data], report, "people", epochs=1)
+    judge(Asked([data], recipe="article", epochs=2), report, "people")
+    judge(Asked([data], recipe="article", epochs=1), report, "people")
+    judge(Asked([data], epochs=1), report, "people")
     same = judged_in(report)
-    judge([data], report, "people", epochs=1, seed=1)
+    judge(Asked([data], epochs=1, seed=1), report, "people")
     seeded = judged_in(report)
-    judge([data], report, "people", epochs=1, labels=Labels(ACTIVITIES[::-1]))
+    judge(Asked([data], epochs=1, labels=Labels(ACTIVITIES[::-1])), report, "people")
     named = judged_in(report)
-    judge([other], report, "people", epochs=1)
+    judge(Asked([other], epochs=1), report, "people")
 
     assert [each["recipe"] for each in same] == ["default", "article"]
     assert "epochs=1" in same[1]["settings"]
@@ -199,8 +200,8 @@ def test_rounds_of_other_data_labels_or_seed_stay_out_of_the_table_and_the_last_
 
 def test_the_order_of_the_files_makes_no_difference_to_the_table(tmp_path: Path) -> None:
     first, second = csv_of(tmp_path / "first.csv"), csv_of(tmp_path / "second.csv")
-    judge([first, second], tmp_path / "report", "people", epochs=1)
-    judge([second, first], tmp_path / "report", "data-sets", epochs=1)
+    judge(Asked([first, second], epochs=1), tmp_path / "report", "people")
+    judge(Asked([second, first], epochs=1), tmp_path / "report", "data-sets")
     assert [each["protocol"] for each in judged_in(tmp_path / "report")] == ["data-sets", "people"]
 
 
@@ -223,9 +224,9 @@ def cut_short(log: Path) -> None:
 @pytest.mark.parametrize("spoil", [Path.unlink, cut_short])
 def test_a_log_that_is_gone_or_cut_short_costs_no_round(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
-    judge([data], tmp_path / "report", "people", epochs=1)
+    judge(Asked([data], epochs=1), tmp_path / "report", "people")
     spoil(tmp_path / "report" / "judged.jsonl")
-    found = judge([data], tmp_path / "report", "people", epochs=1, resume=True)
+    found = judge(Asked([data], epochs=1), tmp_path / "report", "people", resume=True)
     assert len(found["WISDM v1.1"]) == 3
     assert "| people | WISDM v1.1 |" in (tmp_path / "report" / "judged.md").read_text()
 
@@ -243,7 +244,7 @@ def test_a_folder_that_a_training_run_reported_to_serves_too(tmp_path: Path) -> 
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
     (tmp_path / "scorings.jsonl").write_text('{"at": "2026-01-01", "dataset": "WISDM v1.1"}\n')
     (tmp_path / "report.md").write_text("of a training run")
-    judge([data], tmp_path, "people", epochs=1)
+    judge(Asked([data], epochs=1), tmp_path, "people")
     assert (tmp_path / "report.md").read_text() == "of a training run"
 
 
@@ -259,15 +260,15 @@ def test_two_at_once_keep_what_they_found_in_one_folder(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "7"))
     with pytest.raises(DataError, match="takes two at least"):
-        judge([data], tmp_path / "report", "data-sets")
+        judge(Asked([data]), tmp_path / "report", "data-sets")
     with pytest.raises(DataError, match="has 2 people: folds by person take three at least"):
-        judge([data], tmp_path / "report", "people")
+        judge(Asked([data]), tmp_path / "report", "people")
     with pytest.raises(DataError, match="no data set 'others'"):
-        judge([data], tmp_path / "report", "seeds", only=["others"])
+        judge(Asked([data]), tmp_path / "report", "seeds", only=["others"])
     with pytest.raises(FitError, match="name it with --start"):
-        judge([data], tmp_path / "report", "minutes")
+        judge(Asked([data]), tmp_path / "report", "minutes")
     with pytest.raises(FitError, match="leave out --start"):
-        judge([data], tmp_path / "report", "people", start=tmp_path)
+        judge(Asked([data], start=tmp_path), tmp_path / "report", "people")
 
 
 def test_a_data_set_in_which_nobody_tests_is_no_round_s(tmp_path: Path) -> None:
@@ -275,4 +276,4 @@ def test_a_data_set_in_which_nobody_tests_is_no_round_s(tmp_path: Path) -> None:
     few = tmp_path / "few.csv"
     few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
     with pytest.raises(DataError, match="no round of `seeds` scores few: nobody tests there"):
-        judge([many, few], tmp_path / "report", "seeds", only=["few"])
+        judge(Asked([many, few]), tmp_path / "report", "seeds", only=["few"])

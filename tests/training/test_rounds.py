@@ -10,7 +10,7 @@ from training.files import DataError
 from training.parts import split
 from training.recipes import RECIPES, RecipeName
 from training.recordings import DataFile, Kind, Recording
-from training.rounds import Protocol, Round, rounds
+from training.rounds import ProtocolName, Round, rounds
 
 DEFAULT = RECIPES["default"]
 UMA = [f"u{number:02d}" for number in range(1, 17)]
@@ -138,7 +138,7 @@ def test_who_validates_without_a_window_is_said_before_hours_are_spent() -> None
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "people", "seeds"])
-def test_one_who_shows_nothing_beside_others_is_no_obstacle(protocol: Protocol) -> None:
+def test_one_who_shows_nothing_beside_others_is_no_obstacle(protocol: ProtocolName) -> None:
     files = [file_of(numbers(30), "ours", without_windows=("1", "2", "5")), file_of("abc", "theirs")]
     assert len(list(rounds(files, DEFAULT, protocol, seed=0))) == {"data-sets": 2, "people": 8, "seeds": 5}[protocol]
 

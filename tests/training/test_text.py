@@ -19,11 +19,13 @@ from training.cross_validation import cross_validate
 from training.embeddings import Variant
 from training.evaluate import evaluate_texts
 from training.files import DataError
-from training.fit import FitError, Fixed
+from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
 from training.learn_text import Hidden, Material, Split, Trimmed, learn, read_material, score_on
 from training.scores import Scores
-from training.text import Trained, single_split, texts_a_second, train_text
+from training.task import Fixed
+from training.text import AskedText, Trained, single_split, train_text
+from training.text_comparison import texts_a_second
 from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
 from training.words import UNKNOWN
 
@@ -67,9 +69,8 @@ def test_an_article_s_recipe_is_refused_for_a_network_that_no_article_has() -> N
 
 
 def train(material: Material, folder: Path, *, resume: bool = False) -> Trained:
-    return train_text(
-        material, small_recipe(), folder / "reviews", folder / "report", command="made by a test", seed=3, resume=resume
-    )
+    asked = AskedText(material, small_recipe(), "made by a test", seed=3)
+    return train_text(asked, folder / "reviews", folder / "report", resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +146,9 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list
 
 def test_a_run_is_not_resumed_with_other_parts(trained: Trained, material: Material, folder: Path) -> None:
     """With `--test-share 0.3` a run of 0.1 went on from its weights, which had learned from texts of the new test."""
+    asked = AskedText(material, small_recipe(), "made by a test", seed=3, test_share=0.3)
     with pytest.raises(FitError, match="its parts is"):
-        train_text(
-            material,
-            small_recipe(),
-            folder / "other",
-            folder / "report",
-            command="made by a test",
-            seed=3,
-            test_share=0.3,
-            resume=True,
-        )
+        train_text(asked, folder / "other", folder / "report", resume=True)
 
 
 def test_what_no_bundle_can_hold_is_refused_before_the_fit(material: Material, tmp_path: Path) -> None:
@@ -166,7 +159,7 @@ def test_what_no_bundle_can_hold_is_refused_before_the_fit(material: Material, t
     recipe = small_recipe()
     recipe = dataclasses.replace(recipe, rules=recipe.rules.model_copy(update={"length": 8000}))
     with pytest.raises(FitError, match="cut texts shorter"):
-        train_text(wide, recipe, tmp_path / "wide", tmp_path / "report", command="made by a test")
+        train_text(AskedText(wide, recipe, "made by a test"), tmp_path / "wide", tmp_path / "report")
     with pytest.raises(FitError, match=r"no network text-cnn can be built so.*cut texts shorter"):
         cross_validate(wide, [recipe], tmp_path / "folds", folds=2, command="")
 
@@ -180,7 +173,7 @@ def test_the_speed_told_is_that_of_the_texts_given(trained: Trained, monkeypatch
         at_once(engine, slot, frames)
 
     at_once = PyTorchEngine.launch
-    monkeypatch.setattr("training.text.SPEED_SECONDS", 0.0)
+    monkeypatch.setattr("training.text_comparison.SPEED_SECONDS", 0.0)
     monkeypatch.setattr(PyTorchEngine, "launch", launch)
     texts_a_second(trained.bundle, ["film " * 20, "story"])
 

@@ -1,0 +1,89 @@
+"""What a run of `stridecast train activity` is asked to do, and what that comes to before a file has been read."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from inference.bundle import Bundle, load_bundle
+from training.datasets import read_files
+from training.evaluate import labels_of
+from training.fit_settings import FitError, FitPrecision, FitSettings
+from training.learn_activity import ARCHITECTURE
+from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
+from training.recordings import SIX, DataFile, Labels
+from windowing import WINDOW_SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is learned from which files, and how; going on from `start`, where there is one.
+
+    `seed` is yet to be put into `settings`: each round of a protocol has one of its own, made of it.
+    """
+
+    data: Sequence[Path]
+    recipe: Recipe
+    labels: Labels
+    start: Bundle | None
+    settings: FitSettings
+    seed: int
+
+    def read(self, console: Console | None = None) -> list[DataFile]:
+        """Read the files by the labels; raises `DataError`."""
+        return read_files(self.data, console, self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to learn from, and how, as the command line has it.
+
+    `labels` are those of `start`, the folder of a bundle whose weights to go on from, unless given, or the six.
+    `bfloat16` is faster on CPUs with AMX, and AMD's since Zen 4.
+    """
+
+    data: Sequence[Path]
+    recipe: RecipeName = "default"
+    labels: Labels | None = None
+    start: Path | None = None
+    epochs: int | None = None
+    seed: int = 0
+    precision: FitPrecision = "float32"
+
+    def plan(self) -> Plan:
+        """Look up what is named, and refuse what can't be; raises `DataError`, `FitError` or `BundleError`."""
+        recipe = RECIPES[self.recipe]
+        start = _startable(self.start, recipe)
+        settings = _fit_settings(recipe, start, self.epochs, self.precision)
+        return Plan(self.data, recipe, self.labels or labels_to_learn(start), start, settings, self.seed)
+
+
+def labels_to_learn(start: Bundle | None) -> Labels:
+    """Those of the bundle to go on from, or the six, where none are asked for."""
+    return SIX if start is None else labels_of(start)
+
+
+def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
+    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
+    if folder is None:
+        return None
+    bundle = load_bundle(folder)
+    if bundle.manifest.architecture.name != ARCHITECTURE or bundle.manifest.input.shape != (WINDOW_SLOTS, 3):
+        raise FitError(f"{bundle.title} is no {ARCHITECTURE} of windows of activities: it can't be gone on from")
+    if recipe.augmentation is None:
+        raise FitError(
+            f"the recipe {recipe.name!r} has a normalisation of its own: a bundle can't be gone on from with it"
+        )
+    return bundle
+
+
+def _fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: FitPrecision) -> FitSettings:
+    """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
+    settings = dataclasses.replace(
+        recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs
+    )
+    if start is None:
+        return settings
+    return dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)

@@ -1,0 +1,81 @@
+"""Figures as JSON has them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from training.evaluate import Evaluation
+from training.familiarity import Separation, area_under_curve, unfamiliar_share
+from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
+from training.scores import Scores
+
+
+def figures(scores: Scores, unit: str = "windows") -> dict[str, Any]:
+    """All figures of `scores`, as JSON has them."""
+    return {
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        "loss": scores.loss,
+        "calibration_error": scores.calibration_error,
+        unit: int(scores.support.sum()),
+        "labels": list(scores.labels),
+        "precision": scores.precision.tolist(),
+        "recall": scores.recall.tolist(),
+        "f1": scores.f1.tolist(),
+        "support": scores.support.tolist(),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
+    """All figures of `evaluation`, with what was scored on what."""
+    return {
+        "bundle": evaluation.bundle,
+        "bundle_digest": evaluation.bundle_digest,
+        "dataset": evaluation.dataset,
+        "file": evaluation.file,
+        "sha256": evaluation.sha256,
+        **(_people_figures(evaluation) if evaluation.people else {}),
+        **figures(evaluation.scores, evaluation.unit),
+        **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
+        **({} if evaluation.steadiness is None else {"smoothed": dataclasses.asdict(evaluation.steadiness)}),
+        **({} if evaluation.spanning is None else {"spanning": dataclasses.asdict(evaluation.spanning)}),
+    }
+
+
+def separation_figures(separation: Separation) -> dict[str, Any]:
+    """How well familiarity tells known windows from each kind of strangers, as JSON has it."""
+    known = separation.known
+    return {
+        "windows": len(known),
+        "below_half": unfamiliar_share(known),
+        "strangers": [
+            {
+                "name": some.name,
+                "origin": some.origin,
+                "windows": len(some.familiarity),
+                "area_under_curve": area_under_curve(known, some.familiarity),
+                "below_half": unfamiliar_share(some.familiarity),
+            }
+            for some in separation.strangers
+        ],
+    }
+
+
+def _people_figures(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "people": list(evaluation.people),
+        "windows_of_two_activities_left_out": evaluation.mixed,
+        "windows_of_other_activities_left_out": evaluation.other,
+    }
+
+
+def article_figures() -> dict[str, Any]:
+    """What the article published of its test, as JSON has it."""
+    return {"accuracy": ARTICLE_ACCURACY, "loss": ARTICLE_LOSS, **{k: list(v) for k, v in ARTICLE_FIGURES.items()}}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content`, which must be finite."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

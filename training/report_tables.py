@@ -1,0 +1,104 @@
+"""A report's figures as Markdown, mostly in tables."""
+
+from training.calibration import UNFAMILIAR
+from training.evaluate import Evaluation, class_rows
+from training.familiarity import Separation, area_under_curve, unfamiliar_share
+from training.markdown import plain, table
+from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
+from training.scores import Scores
+from training.spanning import Said
+from training.steadiness import Steadiness
+
+
+def markdown(scores: Scores, unit: str = "windows") -> str:
+    """The figures of each class, and of all of them."""
+    lines = list(table(("label", "precision", "recall", "F1", unit), class_rows(scores)))
+    lines.append(
+        f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, expected "
+        f"calibration error {scores.calibration_error:.3f}\n"
+    )
+    return "\n".join(lines)
+
+
+def evaluation_section(evaluation: Evaluation) -> str:
+    """All figures of an evaluation, under a heading."""
+    if not evaluation.people:
+        return f"## {plain(evaluation.dataset)}\n\n{markdown(evaluation.scores, evaluation.unit)}"
+    people = ", ".join(map(plain, evaluation.people))
+    return (
+        f"## {plain(evaluation.dataset)}, people {people}\n\n{markdown(evaluation.scores)}\n"
+        f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
+        f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
+        f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
+        f"{'' if evaluation.spanning is None else spanning_section(evaluation.spanning)}"
+    )
+
+
+def steadiness_section(found: Steadiness) -> str:
+    """What smoothing does, as Markdown; nothing where there was nothing to smooth."""
+    if not found.windows or not found.pairs:
+        return ""
+    raw, smoothed = found.right / found.windows, found.smoothed_right / found.windows
+    changes, fewer = found.changes / found.pairs, found.smoothed_changes / found.pairs
+    return (
+        f"\n### Smoothed labels\n\nOf the {found.windows:,} windows with three others of their activity before them: "
+        "what smoothing costs where the activity changes, a label that comes late, is not among them, for windows that "
+        "span a change are not scored.\n\n"
+        "| | raw | smoothed |\n|---|---:|---:|\n"
+        f"| accuracy | {raw:.3f} | {smoothed:.3f} |\n"
+        f"| another label than the window before, of the same activity | {changes:.1%} | {fewer:.1%} |\n"
+    )
+
+
+def spanning_section(found: Said) -> str:
+    """What is said of windows that span two activities, as Markdown."""
+    return (
+        f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "
+        f"activities {found}; expected calibration error {found.calibration_error:.3f}.\n"
+    )
+
+
+def separation_section(separation: Separation) -> str:
+    """The figures of each kind of strangers, as Markdown."""
+    known = separation.known
+    lines = [
+        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {unfamiliar_share(known):.1%} of the {len(known):,} windows "
+        "above. Of strangers, with the area under the curve: how often one of those windows is more familiar than a "
+        "stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
+    ]
+    rows = [
+        (
+            some.name,
+            some.origin,
+            f"{len(some.familiarity):,}",
+            f"{area_under_curve(known, some.familiarity):.3f}",
+            f"{unfamiliar_share(some.familiarity):.1%}",
+        )
+        for some in separation.strangers
+    ]
+    columns = ("strangers", "origin", "windows", "area under curve", f"below {UNFAMILIAR:g}")
+    lines += table(columns, rows, left=(0, 1))
+    return "\n".join(lines) + "\n"
+
+
+def beside_the_article(test: Evaluation) -> str:
+    """A test's figures beside those that were published, as Markdown."""
+    ours = test.scores
+    lines = [
+        f"## Beside the article: {plain(test.dataset)}\n",
+        "The article's figures are of users 29 to 36 of the original file, windows cut straight over the "
+        f"rows; ours are of {plain(test.dataset)}, windows as the service cuts them.\n",
+        "| | article P | ours P | article R | ours R | article F1 | ours F1 | article n | ours n |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for i, label in enumerate(ours.labels):
+        pairs = [
+            f"{ARTICLE_FIGURES[name][i]:.2f} | {value[i]:.2f}"
+            for name, value in (("precision", ours.precision), ("recall", ours.recall), ("f1", ours.f1))
+        ]
+        n = f"{ARTICLE_FIGURES['support'][i]:.0f} | {ours.support[i]}"
+        lines.append(f"| {label} | {' | '.join(pairs)} | {n} |")
+    lines.append(
+        f"\naccuracy {ARTICLE_ACCURACY:.2f} | {ours.accuracy:.2f}, loss {ARTICLE_LOSS:.2f} | {ours.loss:.2f}\n"
+    )
+    return "\n".join(lines)
