@@ -126,16 +126,21 @@ class PlainTextCnn:
         self._convolutions = list(zip(kernels, biases, strict=True))
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32[n, labels], one text at a time."""
+        """Return float32[n, labels]; texts of as many words are answered together, for none is padded."""
+        ids = [[self._ids.get(word, 1) for word in text.split()][: self._length] for text in texts]
+        lengths = np.array([len(each) for each in ids])
+        found = np.empty((len(texts), len(self._output[1])), np.float32)
         with torch.inference_mode():
-            return np.stack([self._answer(text) for text in texts])
+            for length in np.unique(lengths):
+                rows = np.flatnonzero(lengths == length)
+                found[rows] = self._answers(torch.tensor([ids[row] for row in rows]))
+        return found
 
-    def _answer(self, text: str) -> np.ndarray:
-        ids = [self._ids.get(word, 1) for word in text.split()][: self._length]
-        vectors = self._vectors[ids].T[None]  # no padding at all: it must change nothing
+    def _answers(self, ids: torch.Tensor) -> np.ndarray:
+        vectors = self._vectors[ids].mT  # no padding at all: it must change nothing
         features = [
             torch.relu(F.conv1d(F.pad(vectors, (len(kernel[0, 0]),) * 2), kernel, bias)).amax(dim=2)
             for kernel, bias in self._convolutions
         ]
         logits = F.linear(torch.cat(features, dim=1), *self._output)
-        return np.asarray(torch.softmax(logits / self._temperature, dim=1)[0])
+        return np.asarray(torch.softmax(logits / self._temperature, dim=1))
