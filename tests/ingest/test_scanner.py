@@ -126,7 +126,7 @@ def test_thousands_of_mutated_messages_are_read_and_refused_as_one_by_one() -> N
     for _ in range(10):
         good, readings = compare(rng)
         assert PIECE / 10 < good < PIECE
-        assert readings > good
+        assert readings >= good  # equal where all chunks of a piece are refused
 
 
 def fuzz(messages: int, **environment: str) -> str:
