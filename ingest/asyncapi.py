@@ -24,9 +24,12 @@ from ingest.contract import (
     JSON_CONTENT_TYPE,
     MAX_ACCELERATION,
     MAX_DEVICE_ID_BYTES,
+    MAX_HEADERS,
+    MAX_JSON_BYTES,
     MAX_NESTING,
     MAX_RATE_HZ,
     MAX_READINGS,
+    MAX_TEXT_BYTES,
     SOURCE_OFFSET_HEADER,
     SOURCE_PARTITION_HEADER,
     SOURCE_TOPIC_HEADER,
@@ -39,10 +42,11 @@ from ingest.contract import (
     Sample,
     Text,
     TextLabel,
+    max_text_value,
 )
 from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason
 
-CONTRACT_VERSION: Final = "1.2.0"
+CONTRACT_VERSION: Final = "1.3.0"
 
 Schema = dict[str, Any]
 
@@ -51,8 +55,10 @@ What Stridecast reads from Kafka and what it writes. Topic names are settings; t
 
 JSON is UTF-8 as RFC 8259 has it, nested at most {MAX_NESTING} levels deep. Of a field that is given twice the last
 counts; unknown fields are ignored. On the topic of readings a JSON value with a field `samples` is a chunk, any other
-a sample. Of several headers of one name the last counts. A record that breaks any of this goes whole to the dead
-letters of its topic.
+a sample, and it has at most {MAX_JSON_BYTES:,} bytes. On the topic of texts a value has at most
+{max_text_value(MAX_TEXT_BYTES):,}: six for each of the longest text, which is a setting, and a megabyte for all else.
+A record has at most {MAX_HEADERS} headers; of several of one name the last counts. A record that breaks any of this
+goes whole to the dead letters of its topic.
 """
 
 _BINARY_CHUNK: Final = f"""\
@@ -179,8 +185,9 @@ def _dead_letter() -> Schema:
     return {
         "name": "DeadLetter",
         "title": "DeadLetter",
-        "description": "A rejected record: its value, key and timestamp as they came, its headers, and these after "
-        "them. Where a record was rejected more than once, the last header of each name counts.",
+        "description": "A rejected record: its value, key and timestamp as they came, its headers (of more than "
+        f"{MAX_HEADERS} the first {MAX_HEADERS}), and these after them. Where a record was rejected more than once, "
+        "the last header of each name counts.",
         "contentType": "application/octet-stream",
         "headers": _headers(
             {

@@ -63,6 +63,13 @@ MAX_AHEAD_MS: Final = 3_600_000
 MAX_TIMESTAMP_MS: Final = 2**53
 # The format sets no limit, but every parser has one; ours must not depend on how deep the caller's stack is.
 MAX_NESTING: Final = 100
+# What a parser makes of JSON is larger by up to thirty times, and other threads wait for it; and a request of kilobytes
+# may stand for a value of 100 MB, if it is compressed. So a value's length is looked at before anything else is.
+# A chunk of MAX_READINGS has 104 bytes for each: 17 digits an axis, and each axis on a line of its own.
+MAX_JSON_BYTES: Final = 2 << 20  # of a sample or a chunk; a binary chunk is as long as it says
+MAX_ESCAPED: Final = 6  # bytes of JSON for one of a text: \u0041
+MAX_BESIDE_TEXT: Final = 1 << 20  # bytes of JSON; what a broker takes, by default, that isn't compressed
+MAX_HEADERS: Final = 100  # of a record: each takes two bytes or more, and a hundred as an object
 
 WINDOW_SLOTS: Final = 80
 
@@ -132,6 +139,17 @@ def check_text(text: str, max_bytes: int) -> str:
     if size > max_bytes:
         raise Refused(Reason.TOO_LARGE, f"the text has {size} bytes; {max_bytes} is the limit")
     return text
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise `Refused` if a value is longer than it may be."""
+    if size > limit:
+        raise Refused(Reason.TOO_LARGE, f"the value has {size} bytes; {limit} is the limit")
+
+
+def max_text_value(max_bytes: int) -> int:
+    """Return how many bytes a record's value may have whose text may have `max_bytes`."""
+    return MAX_ESCAPED * max_bytes + MAX_BESIDE_TEXT
 
 
 def check_rate(rate_hz: float) -> float:

@@ -1,8 +1,9 @@
 """Rejected records, ready to be sent to the dead-letter topic as they came, with the reason in headers.
 
-A dead letter keeps the record's key, value, headers and timestamp. Its own headers come after the original ones,
-so where a record is rejected for a second time, having been replayed from a dead-letter topic, it carries both
-sets: the last header of a name counts, as in Kafka's own `lastHeader`, and the earlier ones tell its history.
+A dead letter keeps the record's key, value, headers and timestamp; where there are more headers than a record may
+have, the first `MAX_HEADERS` of them. Its own headers come after the original ones, so where a record is rejected for a
+second time, having been replayed from a dead-letter topic, it carries both sets: the last header of a name counts, as
+in Kafka's own `lastHeader`, and the earlier ones tell its history.
 
 Kafka allows two things that kafka-python's `send` (3.0.12) refuses with an exception, and any producer can write
 them. A null header value is sent as an empty one. A record without key and value passes as the value `NULL`, by a
@@ -19,12 +20,16 @@ from kafka.serializer import Serializer
 from ingest.contract import (
     ERROR_DETAIL_HEADER,
     ERROR_REASON_HEADER,
+    MAX_HEADERS,
     SOURCE_OFFSET_HEADER,
     SOURCE_PARTITION_HEADER,
     SOURCE_TOPIC_HEADER,
 )
 from ingest.records import Record
 from ingest.rejections import Rejection
+
+MOST_HEADERS: Final = MAX_HEADERS + 5
+"""Of a dead letter; so many are read of any record, of which more is not to be taken anyway."""
 
 
 class ConsumedRecord(Record, Protocol):
@@ -53,7 +58,7 @@ def dead_letter(record: ConsumedRecord, rejection: Rejection, topic: str, partit
         key=record.key,
         value=record.value,
         headers=[
-            *((name, value or b"") for name, value in record.headers),
+            *((name, value or b"") for name, value in record.headers[:MAX_HEADERS]),
             (ERROR_REASON_HEADER, rejection.reason.encode()),
             (ERROR_DETAIL_HEADER, rejection.detail.encode()),
             (SOURCE_TOPIC_HEADER, topic.encode()),

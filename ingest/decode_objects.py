@@ -25,6 +25,7 @@ from ingest.contract import (
     BINARY_VERSION,
     JSON_CONTENT_TYPE,
     MAX_ACCELERATION,
+    MAX_JSON_BYTES,
     MAX_TIMESTAMP_MS,
     Chunk,
     Sample,
@@ -32,6 +33,7 @@ from ingest.contract import (
     check_device_id,
     check_rate,
     check_readings,
+    check_size,
     check_timestamp,
     epoch_ms,
 )
@@ -103,6 +105,7 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
             if (
                 value is None
                 or (record.headers and not content_kind(record.headers, _IS_JSON))
+                or len(value) > MAX_JSON_BYTES
                 or (len(value) > SHALLOW_BYTES and may_be_deep(value))
             ):
                 rest.append(index)
@@ -193,6 +196,7 @@ def _read(index: int, record: Record, max_ahead_ms: int, scale: float) -> _Part:
 
 
 def _read_json(value: bytes, scale: float) -> Sample | _Chunk:
+    check_size(len(value), MAX_JSON_BYTES)
     try:
         return _read_plain_chunk(value, scale)
     except DOUBT:

@@ -20,6 +20,7 @@ LARGEST: Final = 128 << 20
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEAD: Final = 16
 _GZIP: Final = b"\x1f\x8b"
+_GZIP_PIECE: Final = 8192  # what follows a member's end in it is copied, and members may be tiny
 
 
 class Undecompressable(Exception):
@@ -47,16 +48,18 @@ def decompress(codec_number: int, content: bytes) -> bytes:
 
 def _gunzip(content: bytes) -> bytes:
     """Read gzip's members one after the other (RFC 1952), and leave alone what follows them."""
-    found, size, rest = list[bytes](), 0, content
-    while rest.startswith(_GZIP) or not found:
+    found, size, at = list[bytes](), 0, 0
+    while content[at : at + 2] == _GZIP or not found:
         member = zlib.decompressobj(wbits=31)
-        found.append(member.decompress(rest, LARGEST + 1 - size))
-        size += len(found[-1])
+        while not member.eof and size <= LARGEST:
+            some = content[at : at + _GZIP_PIECE]
+            if not some:
+                raise Undecompressable("a gzip member has no end")
+            found.append(member.decompress(some, LARGEST + 1 - size))
+            size += len(found[-1])
+            at += len(some) - len(member.unused_data)
         if size > LARGEST:
             break
-        if not member.eof:
-            raise Undecompressable("a gzip member has no end")
-        rest = member.unused_data
     return b"".join(found)
 
 

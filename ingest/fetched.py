@@ -31,6 +31,7 @@ from kafka.record.util import calc_crc32c, decode_varint
 from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
+from ingest.dead_letters import MOST_HEADERS
 from ingest.decompression import Undecompressable, decompress
 from ingest.record_columns import Records, as_long
 from ingest.record_places import (
@@ -63,7 +64,10 @@ _ALL = 2**31
 
 
 class Taken:
-    """What one `take` gave: pieces, whose records kafka-python counts by `len`; as many as `wanted` once it is full."""
+    """What one `take` gave: pieces, whose records kafka-python counts by `len`; as many as `wanted` once it is full.
+
+    So that a poll of many partitions ends, too, each take counts as its share of `TAKE_BYTES`, if that is more.
+    """
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
@@ -92,7 +96,9 @@ class Taken:
         return self._count >= self._wanted or self._bytes >= TAKE_BYTES
 
     def __len__(self) -> int:
-        return self._wanted if self.full and self._wanted < _ALL else self._count
+        if self._wanted == _ALL:
+            return self._count
+        return self._wanted if self.full else max(self._count, self._wanted * self._bytes // TAKE_BYTES)
 
     def __iter__(self) -> Iterator[Records]:
         return iter(self._pieces)
@@ -316,12 +322,14 @@ class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
         if count < 0:
             raise ValueError(f"{count} headers")
         headers = []
-        for _ in range(count):
+        for _ in range(min(count, MOST_HEADERS)):
             name, at = _nullable(raw, at)
             if name is None:
                 raise ValueError("a header without a name")
             content, at = _nullable(raw, at)
             headers.append((name.decode(errors="backslashreplace"), content))
+        if count > MOST_HEADERS and 0 <= at - start <= size <= len(raw) - start:
+            at = start + size
         if at - start != size:
             raise ValueError(f"a record of {size} bytes has {at - start}")
         self._pos: int = at  # type: ignore[misc]

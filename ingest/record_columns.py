@@ -15,7 +15,7 @@ import numpy as np
 from kafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
-from ingest.dead_letters import ConsumedRecord
+from ingest.dead_letters import MOST_HEADERS, ConsumedRecord
 from ingest.record_places import COLUMNS, END, KEY, KEY_END, OFFSET, TIMESTAMP
 from ingest.records import Headers
 
@@ -24,7 +24,7 @@ _PARTS = slice(KEY, END + 1)
 
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as it was consumed; `timestamp` is Kafka's, in epoch ms."""
+    """A record as it was consumed, but for headers beyond `MOST_HEADERS`; `timestamp` is Kafka's, in epoch ms."""
 
     value: bytes | None
     key: bytes | None
@@ -152,7 +152,7 @@ def _read_headers(block: bytes) -> Headers:
     """Read headers that `find_records` has looked through; a name that is not UTF-8 keeps its odd bytes escaped."""
     count, at = decode_varint(block)
     headers = []
-    for _ in range(count):
+    for _ in range(min(count, MOST_HEADERS)):  # a batch of kilobytes may have sixty million
         size, at = decode_varint(block, at)
         name = block[at : at + size].decode(errors="backslashreplace")
         size, at = decode_varint(block, at + size)

@@ -40,7 +40,7 @@ class Reason(enum.StrEnum):
     TOO_FAR_AHEAD = "too_far_ahead", "a reading lies too far after the Kafka timestamp of its record"
     OUT_OF_RANGE = "out_of_range", "a number is not finite or beyond its limit"
     BAD_SHAPE = "bad_shape", "a chunk has no readings, too many, or a row that is not three numbers"
-    TOO_LARGE = "too_large", "the text has more bytes than the topic's limit"
+    TOO_LARGE = "too_large", "the value, or the text in it, has too many bytes, or the record too many headers"
     BAD_BINARY = "bad_binary", "a binary value has an unknown version or is not as long as it says"
 
 

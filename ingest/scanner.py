@@ -30,6 +30,8 @@ from ingest.contract import (
     JSON_CONTENT_TYPE,
     MAX_ACCELERATION,
     MAX_DEVICE_ID_BYTES,
+    MAX_HEADERS,
+    MAX_JSON_BYTES,
     MAX_RATE_HZ,
     MAX_READINGS,
     MAX_TIMESTAMP_MS,
@@ -163,9 +165,9 @@ def _content(raw: Bytes, at: int, end: int) -> int:
     """Return what the record's headers say that its value is: `_JSON`, `_BINARY` or `_UNSURE`."""
     kind = _JSON
     count, at = _varint(raw, at, end)
-    if at < 0 or count < 0:
+    if at < 0 or not 0 <= count <= MAX_HEADERS:
         return _UNSURE
-    for _ in range(count):  # each takes two bytes at least, so a wild number meets the end soon
+    for _ in range(count):
         size, at = _varint(raw, at, end)
         if at < 0 or size < 0 or size > end - at:
             return _UNSURE
@@ -772,6 +774,8 @@ def _read_json(
     row: int,
 ) -> tuple[int, bool]:
     """Return how many readings a message has, `_UNSURE` or `_NO_ROOM`, and whether the next sample may be like it."""
+    if end - at > MAX_JSON_BYTES:
+        return _UNSURE, False
     fits = end <= len(raw) - _WORD
     if like and fits and _read_like(raw, at, end, scale, gaps, whole, real):
         seen = _OF_A_SAMPLE

@@ -15,7 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.contract import JSON_CONTENT_TYPE, MAX_TEXT_BYTES, Text, check_text, check_text_id
+from ingest.contract import (
+    JSON_CONTENT_TYPE,
+    MAX_TEXT_BYTES,
+    Text,
+    check_size,
+    check_text,
+    check_text_id,
+    max_text_value,
+)
 from ingest.records import DOUBT, Record, content_kind, is_deep, judge, read_object
 from ingest.rejections import Reason, Refused, Rejection
 
@@ -78,6 +86,7 @@ def _read(record: Record, max_bytes: int) -> tuple[bytes, str]:
         raise Refused(Reason.NULL_VALUE, "the record has no value")
     if record.headers:
         content_kind(record.headers, _ONLY_JSON)
+    check_size(len(value), max_text_value(max_bytes))
     try:
         return _read_plain(value, max_bytes)
     except DOUBT:

@@ -56,11 +56,12 @@ def record(
     padding: int = 0,
 ) -> bytes:
     """A record `offset` and `timestamp` ms after its batch's first."""
-    body = b"\0" + varint(timestamp, padding) + varint(offset, padding) + nullable(key, padding) + nullable(value)
+    body = bytearray(b"\0" + varint(timestamp, padding) + varint(offset, padding))
+    body += nullable(key, padding) + nullable(value)
     body += varint(len(headers))
     for name, content in headers:
         body += nullable(name) + nullable(content, padding)
-    return varint(len(body)) + body
+    return varint(len(body)) + bytes(body)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ingest.contract import MAX_JSON_BYTES
 from ingest.decode import decode
 from tests.ingest.both_ways import assert_same, columns_of
 from tests.ingest.records import KAFKA_MS, HandMade
@@ -202,6 +203,12 @@ def damaged(record: HandMade, rng: random.Random) -> HandMade:
         record = replace(record, key=rng.choice([None, b"", b"a" * 129, b"\xff", b"a"]))
     elif kind < 0.083:
         record = replace(record, value=None)
+    elif kind < 0.0835:
+        size = MAX_JSON_BYTES + rng.choice([-1, 0, 1, 9])
+        record = replace(record, value=bytes(value.ljust(size) if rng.random() < 0.5 else value.rjust(size)))
+    elif kind < 0.085:
+        more = [("trace", b"%d" % k) for k in range(rng.choice([99, 100, 101, 104, 105, 200]))]
+        record = replace(record, headers=rng.choice([[*more, *record.headers], [*record.headers, *more]]))
     return record
 
 

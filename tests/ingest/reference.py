@@ -47,6 +47,7 @@ def _decode(
 ) -> list[Reading]:
     if value is None:
         raise Wrong
+    need(len(headers) <= 100)
     content_type = "application/json"
     for name, text in headers:
         if name == "content-type":
@@ -54,6 +55,7 @@ def _decode(
     if content_type == "application/vnd.stridecast.chunk":
         return _binary(key, value, scale)
     need(content_type == "application/json")
+    need(len(value) <= 2 * 1024 * 1024)
     message = _object(value)
     device_id = _device_id(message)
     if "samples" in message:
@@ -173,6 +175,7 @@ def reference_decode_text(value: bytes | None, max_bytes: int) -> tuple[bytes, s
     if value is None:
         return None
     try:
+        need(len(value) <= 6 * max_bytes + 1024 * 1024)
         message = _object(value)
         text_id, text = message.get("id"), message.get("text")
         need(isinstance(text_id, str) and isinstance(text, str))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from ingest import fetched
@@ -298,3 +299,41 @@ def test_one_take_gives_no_more_bytes_than_a_worker_has_room_for(monkeypatch: py
             assert len(some) in (100, sum(map(len, some)))  # kafka-python is told that a full one has all it asked for
             taken.append([each.offset for each in one_by_one(some)])
         assert taken == [[0, 1, 2], [3], [4], [5]]
+
+
+def test_a_take_of_many_bytes_counts_as_its_share_so_that_a_poll_of_many_partitions_ends_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred partitions gave almost 32 MB each, of compressed chunks, in one poll."""
+    monkeypatch.setattr(fetched, "TAKE_BYTES", 100_000)
+    part = open_records(PartitionRecords, Batch([record(n, b"x" * 24_990) for n in range(3)], attributes=1).written)
+    some = part.take(1000)
+    assert len(one_by_one(some)) == 3
+    assert 740 < len(some) < 760
+    assert len(open_records(PartitionRecords, Batch([record(0, b"x" * 90_000)]).written).take()) == 1
+
+
+@pytest.mark.parametrize("first_timestamp", [0, -(2**63)])  # the latter is read one by one
+@pytest.mark.parametrize("attributes", [0, 1])
+def test_of_a_record_with_very_many_headers_few_are_read_and_the_next_record_is_found(
+    first_timestamp: int, attributes: int
+) -> None:
+    """Sixty million headers of two bytes each, which are kilobytes when compressed, became as many objects."""
+    many = [(b"%d" % n, b"") for n in range(5000)]
+    records = [record(0, b"a", headers=many), record(1, b"b", headers=many[:105]), record(2, b"c")]
+    content = Batch(records, attributes=attributes, first_timestamp=first_timestamp).written
+    found = one_by_one(open_records(PartitionRecords, content).take(10))
+    assert [(each.offset, each.value, len(each.headers)) for each in found] == [
+        (0, b"a", 105),
+        (1, b"b", 105),
+        (2, b"c", 0),
+    ]
+    assert list(found[0].headers) == [(f"{n}", b"") for n in range(105)]
+
+
+def test_a_record_that_says_it_has_more_headers_than_bytes_is_refused() -> None:
+    """Of a record that is read one by one no more headers are read than count; what follows them is passed."""
+    short = bytearray(record(0, b"a", headers=[(b"x", b"")] * 200))
+    whole = Batch([bytes(short[:-400])], attributes=1, first_timestamp=-(2**63), count=1).written
+    with pytest.raises(CorruptRecordError):
+        open_records(PartitionRecords, whole).take(10)

@@ -226,6 +226,14 @@ BAD = {
         "no binary rows": binary(binary_chunk([])),
         "a binary row too many": binary(binary_chunk([(0, 0, 0)] * 20_001, start=0)),
     },
+    Reason.TOO_LARGE: {
+        "a sample": HandMade(sample().ljust(2_097_153)),
+        "a chunk": HandMade(chunk(samples=[[0.25, 0.5, 0.75]] * 120_000)),
+        "brackets": HandMade(b"[" * 2_097_153),
+        "an unknown field": HandMade(sample(u="x" * 2_097_152)),
+        "headers": HandMade(sample(), None, [("a", b"")] * 101),
+        "headers, and no JSON": HandMade(b"{", None, [("a", None)] * 200),
+    },
     Reason.BAD_BINARY: {
         "empty": binary(b""),
         "cut off in the head": binary(WHOLE[:15]),
@@ -268,8 +276,8 @@ def test_a_bad_record_is_refused_whole_and_its_neighbours_are_not(bad: HandMade,
     detail.encode()
 
 
-def test_the_table_covers_every_reason_but_the_one_that_texts_alone_have() -> None:
-    assert set(BAD) == set(Reason) - {Reason.TOO_LARGE}
+def test_the_table_covers_every_reason() -> None:
+    assert set(BAD) == set(Reason)
 
 
 def test_all_the_bad_records_of_the_table_among_as_many_good_ones() -> None:

@@ -199,6 +199,9 @@ BAD = {
         "a byte, escaped": HandMade(b'{"id": "a", "text": "' + b"\\u0041" * 65_537 + b'"}'),
         "a megabyte": HandMade(text(text="word " * 200_000)),
         "a megabyte of brackets": HandMade(text(text="[" * 1_000_000)),
+        "the value": HandMade(text().ljust(1_441_793)),
+        "the value, which is no JSON": HandMade(b"[" * 1_441_793),
+        "headers": HandMade(text(), None, [("a", b"")] * 101),
     },
 }  # fmt: skip
 CASES = [

@@ -159,6 +159,34 @@ def test_a_dead_letter_too_large_for_its_topic_harms_no_other_record(stage: Call
         assert worker.terminate() == 0
 
 
+def test_what_stands_for_many_megabytes_is_a_dead_letter_and_keeps_nobody_waiting(stage: Callable[..., Stage]) -> None:
+    """The parser held the worker for so long that its session expired, whoever came next was given the record again."""
+    here = stage(dead_letters={"max_message_bytes": str(64 << 20)})
+    readings = walk("good", 16, seed=12)
+    records = [[reading] for reading in readings]
+    windows = expected_windows([*records[:200], [], [], [], *records[200:]])
+    lists = b'{"a":[' + b"[]," * (50_000_000 // 3) + b"[]]}"
+    good = sample(readings[0])[1]
+    bombs = [record(0, lists, b"lists"), record(0, good, b"headers", [(b"", b"")] * 1_000_000)]
+    bombs.append(record(0, 2 * lists, b"more than a producer sends"))
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in readings[:200]])
+        for bomb in bombs:
+            batch = Batch([bomb], attributes=4, first_timestamp=START_MS + 60_000, max_timestamp=START_MS + 60_000)
+            assert len(batch.written) < 15_000
+            produce_raw(here.broker.bootstrap_servers, here.input, batch.written)
+        here.send([sample(reading) for reading in readings[200:]])
+        check_labels(here, here.labels(len(windows)), windows)
+        assert worker.get("/readyz")[0] == worker.get("/livez")[0] == 200
+        assert worker.metric("stridecast_records_rejected_total", reason="too_large") == 3
+        letters = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= 2)
+        assert worker.metric("stridecast_dead_letter_failures_total") == 1
+        assert worker.terminate() == 0
+    assert [(letter.key(), letter.value()) for letter in letters] == [(b"lists", lists), (b"headers", good)]
+    assert [dict(letter.headers() or [])["error-reason"] for letter in letters] == [b"too_large"] * 2
+    assert len(letters[1].headers() or []) == 105
+
+
 def odd_batches(value: bytes) -> Iterator[Batch]:
     """What Kafka takes of any client, and what ended a worker once, again at each start."""
     yield Batch([record(0, value, headers=[(b"\xff\xfe", b"")])])
