@@ -298,6 +298,7 @@ def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
         (producer, "_ensure_valid_record_size"),
         (producer, "_partition"),
         (producer, "_wait_on_metadata"),
+        (producer._sender, "_record_exceptions_fn"),
         (producer._accumulator, "_appends_in_progress"),
         (producer._accumulator, "_batches"),
         (producer._accumulator, "_closed"),

@@ -10,6 +10,7 @@ from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, fetch_position
 from ingest.hearing import Hearing
+from service.delivery.given_up import GivenUp
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
@@ -41,6 +42,7 @@ class Assignment:
     ) -> None:
         self.held: dict[TopicPartition, Partition] = {}
         self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
+        self.given_up = GivenUp()
         self._open_stream = open_stream
         self._rules = rules
         self._hearing = hearing
@@ -100,7 +102,7 @@ class Assignment:
             live_from=plan.position,
             end=plan.end,
             said=Said(found.said),
-            reported=found.reported,
+            reported=found.reported.union(self.given_up.of(source)),
             committed_before=found.committed,
             rules=self._rules,
             aloud=plan.aloud,
@@ -116,6 +118,7 @@ class Assignment:
         self._metrics.rebalances.inc()
         log.info("handed back %s", names(sources))
         self._drop(sources)
+        self.given_up.forget(sources)
         for source in sources:
             self._newcomers.pop(source, None)
             self._failures.pop(source, None)
@@ -142,6 +145,7 @@ class Assignment:
     def committed(self, partition: Partition, point: Point) -> None:
         """Take note of a commit; called on any thread."""
         partition.ledger.commit(point)
+        self.given_up.committed(partition.source, point.position)
         self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:

@@ -17,7 +17,7 @@ from kafka.structs import MemberState, TopicPartition
 
 from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
-from ingest.producer import REFUSED_FOR_GOOD, close_producer, has_failed
+from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
@@ -61,6 +61,7 @@ class AtLeastOnce:
         # Of the dead letters on their way; the worker's own thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
         self._letter_bytes = 0
+        self._unharmed: collections.deque[tuple[Letter, Partition, Segment]] = collections.deque()  # any thread adds
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
         self._reopen_at = 0.0
         self._lock = threading.Lock()
@@ -129,18 +130,29 @@ class AtLeastOnce:
         """Send dead letters."""
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
-            try:
-                fields = letter.fields(stamped_anew=self._stamp_letters)
-                future = self._letter_producer.send(letter.topic, **fields)
-            except (KafkaError, ValueError) as error:
-                self._letter_refused(letter, partition, segment, error)
-                if isinstance(error, REFUSED_FOR_GOOD):
-                    continue
+            if not self._send_letter(letter, partition, segment):
                 return  # the partition is recovered; each of the others might wait as long as this one for its topic
-            future.add_callback(lambda _: partition.ledger.acknowledge(segment))
-            future.add_errback(functools.partial(self._letter_refused, letter, partition, segment))
-            self._letters.append((future, letter.size))
-            self._letter_bytes += letter.size
+
+    def _send_letter(self, letter: Letter, partition: Partition, segment: Segment) -> bool:
+        """Send a dead letter; False if it failed, and may succeed another time."""
+        stamped_anew = self._stamp_letters
+        try:
+            future = self._letter_producer.send(letter.topic, **letter.fields(stamped_anew=stamped_anew))
+        except (KafkaError, ValueError) as error:
+            self._letter_refused(letter, partition, segment, stamped_anew, error)
+            return isinstance(error, REFUSED_FOR_GOOD)
+        future.add_callback(lambda _: partition.ledger.acknowledge(segment))
+        future.add_errback(functools.partial(self._letter_refused, letter, partition, segment, stamped_anew))
+        self._letters.append((future, letter.size))
+        self._letter_bytes += letter.size
+        return True
+
+    def _send_unharmed(self) -> None:
+        """Send again what is certainly not in its topic: one that refused others of the batch, or the timestamp."""
+        while self._unharmed:
+            letter, partition, segment = self._unharmed.popleft()
+            if partition.alive:
+                self._send_letter(letter, partition, segment)
 
     def letter_bytes_waiting(self) -> int:
         """Return how much of the dead letters Kafka has not answered for."""
@@ -148,11 +160,17 @@ class AtLeastOnce:
             self._letter_bytes -= self._letters.popleft()[1]
         return self._letter_bytes
 
-    def _letter_refused(self, letter: Letter, partition: Partition, segment: Segment, error: Exception) -> None:
+    def _letter_refused(
+        self, letter: Letter, partition: Partition, segment: Segment, stamped_anew: bool, error: Exception
+    ) -> None:
         """Have the partition recovered; but what would be refused for ever is given up."""
-        self._stamp_letters |= isinstance(error, InvalidTimestampError)
-        if isinstance(error, REFUSED_FOR_GOOD):
+        is_stale = isinstance(error, InvalidTimestampError)
+        self._stamp_letters |= is_stale
+        if isinstance(error, UnharmedError) or (is_stale and not stamped_anew):
+            self._unharmed.append((letter, partition, segment))
+        elif isinstance(error, REFUSED_FOR_GOOD):
             give_up(letter, error, self._metrics)
+            self._assignment.given_up.note(partition.source, [letter.offset])
             partition.ledger.acknowledge(segment)
         else:
             self._metrics.dead_letter_failures.inc()
@@ -162,6 +180,7 @@ class AtLeastOnce:
 
     def commit(self) -> None:
         """Commit what may be, if it is time."""
+        self._send_unharmed()
         now = time.monotonic()
         if now < self._due_at:
             return
@@ -195,6 +214,7 @@ class AtLeastOnce:
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """Tell whether nothing of these partitions is owed."""
+        self._send_unharmed()
         return all(partition.ledger.owed == 0 for partition in partitions)
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:

@@ -8,14 +8,22 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError, Transactions
+from ingest.transactions import (
+    AbortableError,
+    FencedError,
+    RefusedError,
+    SpoiltError,
+    StaleError,
+    TooLargeError,
+    Transactions,
+)
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
 from service.delivery.letter import Letter
@@ -77,6 +85,7 @@ class ExactlyOnce:
         self._hurried = threading.Event()
         self._had_letters: dict[Partition, int] = {}
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
+        self._refused = False  # the last transaction's letters: they keep out of the next one if it has labels
         self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
 
     # -- the publisher's thread
@@ -153,7 +162,7 @@ class ExactlyOnce:
         try:
             self._transactions.await_sends(attempt.futures)
         except RefusedError as error:
-            raise FencedError(f"a label is too large for its topic: {error}") from error
+            raise FencedError(f"a label is refused by its topic: {error}") from error
         for piece, future in zip(attempt.labels, attempt.futures, strict=True):
             piece.owner.output.reached(future.value)
             piece.acknowledged()
@@ -167,10 +176,11 @@ class ExactlyOnce:
 
     def _commit(self, attempt: _Attempt) -> bool:
         assert self._transactions is not None
-        due = self._due()
+        due = self._due(0 if self._refused and attempt.labels else MOST_LETTERS)
+        self._refused = False
         self._had_letters = {partition: len(letters) for partition, (_, letters) in due.items()}
         points = {partition: point for partition, (point, _) in due.items()}
-        self._send_letters([letter for _, letters in due.values() for letter in letters])
+        self._send_letters({partition: letters for partition, (_, letters) in due.items()})
         writing = {piece.owner for piece in attempt.labels}
         if not all(partition.alive for partition in writing | points.keys()):
             raise AbortableError("a partition has gone to another worker")
@@ -192,12 +202,12 @@ class ExactlyOnce:
             piece.arrived(self._metrics)
         return True
 
-    def _due(self) -> dict[Partition, tuple[Point, list[Letter]]]:
+    def _due(self, room: int = MOST_LETTERS) -> dict[Partition, tuple[Point, list[Letter]]]:
         """Return what may be committed of each partition, and the letters that go with it, not too many at once.
 
         Whose letters were many in the last transaction come last in the next.
         """
-        found, room = dict[Partition, tuple[Point, list[Letter]]](), MOST_LETTERS
+        found = dict[Partition, tuple[Point, list[Letter]]]()
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
             due = partition.ledger.due(room) if partition.alive else None
             if due is not None:
@@ -205,34 +215,54 @@ class ExactlyOnce:
                 room = max(0, room - len(due[1]))
         return found
 
-    def _send_letters(self, letters: Sequence[Letter]) -> None:
+    def _send_letters(self, due: Mapping[Partition, Sequence[Letter]]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
 
         One that is refused ends the transaction, for Kafka tells only then: the others are sent again without it; or
         all of them with other timestamps, if that is why.
         """
         assert self._transactions is not None
-        futures = []
-        for letter in letters:
+        sent = list[tuple[Partition, Letter, Any]]()
+        for partition, letter in ((partition, letter) for partition, letters in due.items() for letter in letters):
             try:
                 fields = letter.fields(stamped_anew=self._stamp_letters)
-                futures.append((letter, self._transactions.send(letter.topic, **fields)))
+                sent.append((partition, letter, self._transactions.send(letter.topic, **fields)))
+            except SpoiltError:
+                break  # one of those before tells why
             except RefusedError as error:
-                self._give_up(letter, error)
-        for letter, future in futures:
+                self._give_up(partition, [(letter, error)])
+        refusals = dict[Letter, RefusedError]()
+        for _, letter, future in sent:
             try:
                 self._transactions.await_sends([future])
-            except StaleError:
-                self._stamp_letters = True
-                raise
             except RefusedError as error:
-                self._give_up(letter, error)
-                raise
+                refusals[letter] = error
+            except FencedError:
+                if not refusals:
+                    raise
+        if refusals:
+            self._take_in_refusals(refusals, due)
 
-    def _give_up(self, letter: Letter, error: Exception) -> None:
-        give_up(letter, error, self._metrics)
-        for partition in self._assignment:
-            partition.ledger.drop_letters([letter])
+    def _take_in_refusals(
+        self, refusals: Mapping[Letter, RefusedError], due: Mapping[Partition, Sequence[Letter]]
+    ) -> None:
+        """Give up what was refused, and what would be for the same reason; raise what ends the transaction."""
+        self._refused = True
+        own = {letter: error for letter, error in refusals.items() if not isinstance(error, SpoiltError)}
+        if not own:
+            raise FencedError(f"a dead letter was refused, and none knows which: {next(iter(refusals.values()))}")
+        self._stamp_letters |= any(isinstance(error, StaleError) for error in own.values())
+        lasting = [(letter, error) for letter, error in own.items() if not isinstance(error, StaleError)]
+        for partition, letters in due.items():
+            whys = [(letter, _why(letter, lasting)) for letter in letters]
+            self._give_up(partition, [(letter, error) for letter, error in whys if error is not None])
+        raise next(iter(own.values()))
+
+    def _give_up(self, partition: Partition, letters: Sequence[tuple[Letter, RefusedError]]) -> None:
+        for letter, error in letters:
+            give_up(letter, error, self._metrics)
+        partition.ledger.drop_letters([letter for letter, _ in letters])
+        self._assignment.given_up.note(partition.source, [letter.offset for letter, _ in letters])
 
     def _abort(self, error: AbortableError) -> None:
         """Take back what the transaction held; those who still hold their partitions say it again."""
@@ -318,3 +348,19 @@ class ExactlyOnce:
         """Close the producer; what it had begun has been ended, or is left to its timeout."""
         if self._transactions is not None:
             self._transactions.close(timeout_s)
+
+
+def _why(letter: Letter, refusals: Sequence[tuple[Letter, RefusedError]]) -> RefusedError | None:
+    """Return for what a letter is refused, now or when its turn comes; None where that isn't known."""
+    return next((error for refused, error in refusals if _likewise(letter, refused, error)), None)
+
+
+def _likewise(letter: Letter, refused: Letter, error: RefusedError) -> bool:
+    """Tell whether a letter will be refused as another one was: it is as large, or has no key either."""
+    if letter is refused:
+        return True
+    if letter.topic != refused.topic:
+        return False
+    if isinstance(error, TooLargeError):
+        return letter.record_bytes >= refused.record_bytes
+    return letter.key is None and refused.key is None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.dead_letters import NULL
+from ingest.producer import record_bytes
 
 OBJECTS = 500
 """Bytes of the objects that a letter is made of, about."""
@@ -18,12 +19,18 @@ class Letter:
     value: bytes | None
     headers: list[tuple[str, bytes]]
     timestamp_ms: int | None = None
+    offset: int = -1  # of its record, in the partition that it was read from
 
     @property
     def size(self) -> int:
         """Bytes of it in memory, about."""
         headers = sum(len(name) + len(content) for name, content in self.headers)
         return len(self.key or b"") + len(self.value or b"") + headers + OBJECTS
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of it in its topic, but for what is the same for each."""
+        return record_bytes(self.key, self.value, self.headers)
 
     def fields(self, *, stamped_anew: bool) -> dict[str, Any]:
         """Return all but the topic as a producer's ``send`` takes it; without a timestamp of its own if so asked."""

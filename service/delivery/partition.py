@@ -35,7 +35,7 @@ class Partition:
 
     Records before ``live_from`` only rebuild what was open; before it nothing is committed, and ``aloud`` tells
     whether what closes there is said all the same, unless it has been. ``reported`` are records, by offset, whose dead
-    letters are there already. Records from ``end`` on are somebody else's, or nobody's.
+    letters are there already, or have been given up. Records from ``end`` on are somebody else's, or nobody's.
     """
 
     source: TopicPartition

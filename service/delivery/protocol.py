@@ -133,7 +133,7 @@ def seal_all(partitions: Iterable[Partition]) -> None:
 def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartition, topic: str) -> Letter:
     """Return the dead letter of a rejected record, for ``topic``."""
     letter = dead_letter(record, rejection, source.topic, source.partition)
-    return Letter(topic, letter.key, letter.value, letter.headers, letter.timestamp)
+    return Letter(topic, letter.key, letter.value, letter.headers, letter.timestamp, record.offset)
 
 
 def give_up(letter: Letter, error: Exception, metrics: WorkerMetrics) -> None:

@@ -128,6 +128,21 @@ def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -
     assert asked[-1].not_before - clock.now == 1
 
 
+def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_until_their_partition_is_gone() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[-1]))
+    assignment.given_up.note(SOURCE, [52, 55])
+    assignment.start_over(assignment.held[SOURCE], "its output failed")
+    assignment.begin(found(asked[-1]))
+    assert {52, 55} <= set(assignment.held[SOURCE].reported)
+    assignment.committed(assignment.held[SOURCE], Point(53, 50, 100))
+    assert assignment.given_up.of(SOURCE) == {55}
+    assignment.released({SOURCE})
+    assert not assignment.given_up.of(SOURCE)
+
+
 def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its_place_is_found() -> None:
     asked: list[Request] = []
     assignment = make(asked)

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.future import Future
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
+from ingest.producer import UnharmedError
 from service.delivery import at_least_once
 from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
 from tests.clock import Clock
@@ -253,9 +254,35 @@ def test_dead_letters_whose_topic_refuses_old_timestamps_are_sent_again_with_new
     delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
     delivery.reject([make_letter(timestamp_ms=7)], partition)
     letters.refuse(InvalidTimestampError())
-    assert len(delivery.failed) == 1  # its partition is recovered, and the record rejected again
-    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    assert partition.ledger.owed == 1
+    delivery.commit()
     assert letters.stamps == [7, None]
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_a_dead_letter_that_its_topic_refuses_with_a_new_timestamp_too_has_its_partition_recovered() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    for _ in range(2):
+        letters.refuse(InvalidTimestampError())
+        delivery.commit()
+    assert (partition.ledger.owed, len(delivery.failed)) == (1, 1)
+
+
+def test_dead_letters_in_a_batch_with_one_that_is_refused_are_sent_again() -> None:
+    """Their partition was recovered, met the same record, sent the same batch, and so on for ever."""
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(b"1"), make_letter(b"2")], partition)
+    for (_, future), error in zip(letters.sent, (InvalidRecordError("no key"), UnharmedError()), strict=True):
+        future.failure(error)
+    letters.sent.clear()
+    delivery.commit()
+    assert [values for values, _ in letters.sent] == [[b"2"]]
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
 
 
 def test_of_many_dead_letters_whose_topic_is_gone_one_is_waited_for() -> None:
