@@ -9,6 +9,7 @@ Errors:
 
     TransactionError
     ├── AbortableError     the transaction must be aborted; another may succeed, with the group's metadata taken anew
+    │   ├── UnwritableError  likewise, and by another producer: a topic is gone, or may not be written
     │   └── RefusedError   likewise, and by another producer: a topic takes no such record
     │       ├── StaleError    of a timestamp so far from its own clock
     │       ├── TooLargeError of its size
@@ -17,6 +18,7 @@ Errors:
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +28,7 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
 )
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
@@ -37,6 +40,11 @@ from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, ope
 
 # Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
 RETRY_BACKOFF_MS = 5
+# How long a send may be unanswered before it is looked whether its topic is still there.
+LOOK_S = 0.5
+
+
+_KEEP_OTHERS_OUT = (*REFUSED_FOR_GOOD, InvalidTimestampError, TopicAuthorizationFailedError)
 
 
 class TransactionError(Exception):
@@ -45,6 +53,14 @@ class TransactionError(Exception):
 
 class AbortableError(TransactionError):
     """It must be aborted, and all of it can be sent again."""
+
+
+class UnwritableError(AbortableError):
+    """A topic is gone, or may not be written.
+
+    The producer is to be closed as it is: its abort would wait for what it can't send, and the next one's beginning
+    aborts as well.
+    """
 
 
 class RefusedError(AbortableError):
@@ -111,12 +127,14 @@ class Transactions:
         """Send one record within it; returns its future.
 
         Raises RefusedError for what is too large for any broker, SpoiltError where a send before has been refused,
-        FencedError for all else.
+        UnwritableError where topics may not be written, FencedError for all else.
         """
         with _translated(topic):
             try:
                 return self._producer.send(topic, **message)
             except KafkaError as error:
+                if isinstance(self._refusal, TopicAuthorizationFailedError):
+                    raise UnwritableError(str(self._refusal)) from error
                 if self._refusal is None or isinstance(error, REFUSED_FOR_GOOD):
                     raise
                 raise SpoiltError(f"{topic}: {self._refusal}") from error
@@ -129,8 +147,8 @@ class Transactions:
     def await_sends(self, futures: Sequence[Any]) -> None:
         """Wait until all of these sends are acknowledged.
 
-        Raises RefusedError where a topic takes no such record, FencedError for all else: the fate of a send is unknown
-        then.
+        Raises RefusedError where a topic takes no such record, UnwritableError where it may not be written,
+        FencedError for all else: the fate of a send is unknown then.
         """
         for future in futures:
             try:
@@ -138,11 +156,27 @@ class Transactions:
             except KafkaError as error:
                 raise _ended_badly(error) from error
 
+    def await_send(self, future: Any, topic: str) -> None:
+        """Wait until a send is acknowledged; raise as `await_sends`, and UnwritableError where its topic has gone."""
+        for _ in range(math.ceil(self._deadline_s / LOOK_S)):
+            with contextlib.suppress(KafkaError):  # how it ended is told below
+                future.get(timeout=LOOK_S)
+            if future.is_done:
+                break
+            if not self.knows(topic):
+                raise UnwritableError(f"there is no topic {topic} any more")
+            self._producer.look_for(topic)
+        self.await_sends([future])
+
+    def knows(self, topic: str) -> bool:
+        """Tell whether a topic is there, as far as is known, and if not have it looked for; wait for nothing."""
+        return bool(self._producer.knows(topic))
+
     @property
     def _refusal(self) -> Exception | None:
-        """What a topic has refused a record for, since when kafka-python sends nothing more."""
+        """What a topic has refused a record for, or a transaction, since when kafka-python sends nothing more."""
         error = self._producer._transaction_manager.last_error
-        return error if isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError)) else None
+        return error if isinstance(error, _KEEP_OTHERS_OUT) else None
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: ConsumerGroupMetadata) -> None:
         """Commit the transaction with these offsets, if the group still has this member in this generation.
@@ -193,6 +227,8 @@ def _ended_badly(error: KafkaError) -> TransactionError:
     refused = isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError))
     if isinstance(error, UnharmedError) or (refused and not was_refused(error)):
         return SpoiltError(str(error))
+    if isinstance(error, TopicAuthorizationFailedError):
+        return UnwritableError(str(error))
     if isinstance(error, InvalidTimestampError):
         return StaleError(str(error))
     if isinstance(error, MessageSizeTooLargeError):

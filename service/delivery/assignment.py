@@ -49,7 +49,9 @@ class Assignment:
         self._ask = ask
         self._metrics = metrics
         self._newcomers: dict[TopicPartition, Request] = {}
-        self._failures: dict[TopicPartition, int] = {}  # of output, in a row
+        # Of output, in a row: how many, and where the partition stood at the last. Until that is committed, what
+        # failed may fail again.
+        self._failures: dict[TopicPartition, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self.held.values()))
@@ -126,7 +128,8 @@ class Assignment:
     def start_over(self, partition: Partition, why: str) -> None:
         """Recover a partition from the log, as if it had just been assigned; later and later if that doesn't help."""
         source = partition.source
-        failures = self._failures[source] = self._failures.get(source, 0) + 1
+        failures = self._failures.get(source, (0, 0))[0] + 1
+        self._failures[source] = failures, partition.position
         wait_s = min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S)
         log.error("%s: %s; recovering from what was committed in %.0f s", names({source}), why, wait_s)
         self._metrics.restarts.inc()
@@ -146,7 +149,8 @@ class Assignment:
         """Take note of a commit; called on any thread."""
         partition.ledger.commit(point)
         self.given_up.committed(partition.source, point.position)
-        self._failures.pop(partition.source, None)
+        if point.position >= self._failures.get(partition.source, (0, 0))[1]:
+            self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
         """Tell whether the consumer still has it; it may be on its way out."""

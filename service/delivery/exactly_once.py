@@ -8,7 +8,7 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +23,14 @@ from ingest.transactions import (
     StaleError,
     TooLargeError,
     Transactions,
+    UnwritableError,
 )
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
 from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
+from service.delivery.withheld import Withheld
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class ExactlyOnce:
         self._hurried = threading.Event()
         self._had_letters: dict[Partition, int] = {}
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
+        self._letter_topics: set[str] = set()  # replaced whole, never changed
+        self._withheld = Withheld()
         self._refused = False  # the last transaction's letters: they keep out of the next one if it has labels
         self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
 
@@ -161,7 +165,7 @@ class ExactlyOnce:
         assert self._transactions is not None
         try:
             self._transactions.await_sends(attempt.futures)
-        except RefusedError as error:
+        except (RefusedError, UnwritableError) as error:
             raise FencedError(f"a label is refused by its topic: {error}") from error
         for piece, future in zip(attempt.labels, attempt.futures, strict=True):
             piece.owner.output.reached(future.value)
@@ -210,10 +214,15 @@ class ExactlyOnce:
         found = dict[Partition, tuple[Point, list[Letter]]]()
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
             due = partition.ledger.due(room) if partition.alive else None
+            if due is not None and any(map(self._is_withheld, {letter.topic for letter in due[1]})):
+                due = partition.ledger.due(0)  # up to the first of them: nobody else waits for such a topic
             if due is not None:
                 found[partition] = due
                 room = max(0, room - len(due[1]))
         return found
+
+    def _is_withheld(self, topic: str) -> bool:
+        return self._transactions is not None and self._withheld.holds(topic, self._transactions.knows)
 
     def _send_letters(self, due: Mapping[Partition, Sequence[Letter]]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
@@ -229,19 +238,27 @@ class ExactlyOnce:
                 sent.append((partition, letter, self._transactions.send(letter.topic, **fields)))
             except SpoiltError:
                 break  # one of those before tells why
+            except UnwritableError as error:
+                self._withheld.failed(letter.topic, error)
+                raise
             except RefusedError as error:
                 self._give_up(partition, [(letter, error)])
         refusals = dict[Letter, RefusedError]()
         for _, letter, future in sent:
             try:
-                self._transactions.await_sends([future])
+                self._transactions.await_send(future, letter.topic)
             except RefusedError as error:
                 refusals[letter] = error
+            except UnwritableError as error:
+                self._withheld.failed(letter.topic, error)
+                raise
             except FencedError:
                 if not refusals:
                     raise
         if refusals:
             self._take_in_refusals(refusals, due)
+        for topic in {letter.topic for _, letter, _ in sent}:
+            self._withheld.written(topic)
 
     def _take_in_refusals(
         self, refusals: Mapping[Letter, RefusedError], due: Mapping[Partition, Sequence[Letter]]
@@ -270,11 +287,12 @@ class ExactlyOnce:
         log.info("a transaction is aborted, and what is still ours is said again: %s", error)
         attempt = self._attempt
         try:
-            self._transactions.abort()
+            if not isinstance(error, UnwritableError):
+                self._transactions.abort()
         except FencedError as fence:
             self._fence(fence)
             return
-        if isinstance(error, RefusedError):
+        if isinstance(error, (RefusedError, UnwritableError)):
             self._transactions.close(0.0)
             self._transactions, self._reopen_at = None, 0.0
         self._metrics.transactions["aborted"].inc()
@@ -306,6 +324,7 @@ class ExactlyOnce:
         self._reopen_at = time.monotonic() + REOPEN_S
         try:
             self._transactions = self._open_transactions()
+            self._look_for(self._letter_topics)
         except IngestError as error:
             log.warning("%s; trying on", error)
         return self._transactions is not None
@@ -315,10 +334,20 @@ class ExactlyOnce:
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Keep dead letters until a transaction commits the position after their records."""
         partition.ledger.keep_back(list(letters))
+        new = {letter.topic for letter in letters} - self._letter_topics
+        self._letter_topics = self._letter_topics | new
+        self._look_for(new)
 
-    def letter_bytes_waiting(self) -> int:
-        """Return how much of the dead letters is kept back."""
-        return sum(partition.ledger.letter_bytes for partition in self._assignment)
+    def _look_for(self, topics: Iterable[str]) -> None:
+        """Have topics looked up, so that they are known when they are to be written; wait for nothing."""
+        transactions = self._transactions
+        if transactions is not None:
+            for topic in topics:
+                transactions.knows(topic)
+
+    def letter_bytes_waiting(self, partition: Partition) -> int:
+        """Return how much of the dead letters is kept back; nothing to a partition that has none."""
+        return sum(other.ledger.letter_bytes for other in self._assignment) if partition.ledger.letter_bytes else 0
 
     def commit(self) -> None:
         """Take snapshots; the publisher's thread commits them."""

@@ -54,6 +54,7 @@ class Partition:
     work: Iterator[Block] | None = None
     block: Block | None = None  # cut, but the core had no room for it yet
     paused: bool = False
+    withheld: int = 0  # of the dead letters that are owed, which wait for their topic: nothing else waits for them
     behind: bool = False  # more records wait than a poll gives: its labels may wait, too
     silence_checked_at: float = float("-inf")
     rewind: int = 0

@@ -11,10 +11,11 @@ import pytest
 from ingest.dead_letters import NULL, NullableValues, dead_letter
 from ingest.decode import decode
 from service.broker.node import Broker
+from service.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.outside_client import read_topic
 from tests.kafka.raw_client import produce_raw
-from tests.kafka.stage import Stage, sample, walk
+from tests.kafka.stage import Message, Stage, sample, walk
 from tests.kafka.worker_process import running_worker
 
 GOOD = b'{"device_id":"a","timestamp":1700000000000,"x":1,"y":2,"z":3}'
@@ -134,5 +135,43 @@ def test_many_dead_letters_that_their_topic_takes_at_no_time_hold_nothing_else_u
         letters = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= 2)
         assert {letter.key() for letter in letters} == {b"first", b"last"}
         worker.wait_for("stridecast_dead_letter_failures_total", count, at_most=count)
+        assert worker.metric("stridecast_partition_restarts_total") == 0
+        assert worker.terminate() == 0
+
+
+@both_deliveries
+@pytest.mark.parametrize("known", [False, True])
+def test_dead_letters_whose_topic_is_gone_wait_for_it_and_nothing_else_does(
+    stage: Callable[..., Stage], delivery: str, known: bool
+) -> None:
+    """Exactly once fenced itself every ten seconds, and said no label; at least once stood still for as long a record.
+
+    The worker finds out by itself or by a send, as it has written to the topic before or hasn't.
+    """
+    here = stage(2, delivery=delivery)
+    address = here.broker.bootstrap_servers
+    bad: Message = (b"bad", b"not JSON", [])
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in walk("before", 12, seed=6)])
+        here.labels(4)
+        if known:
+            here.send([bad], partition=1)
+            read_topic(address, here.dead_letters, until=lambda seen: len(seen) >= 1)
+        with admin_client(address) as admin:
+            admin.delete_topics([here.dead_letters])
+        here.send([bad], partition=1)
+        time.sleep(1.0)
+        here.send([sample(reading) for reading in walk("beside", 12, seed=7)])
+        here.send([sample(reading) for reading in walk("behind", 12, seed=8)], partition=1)
+        devices = {label.identity[0] for label in here.labels(12)}
+        assert devices == {b"before", b"beside", b"behind"}
+        if delivery == "exactly_once" or not known:  # else Kafka is asked again and again for a minute
+            worker.wait_to_say(f"dead letters can't go to {here.dead_letters}")
+        assert worker.get("/livez")[0] == 200
+        with admin_client(address) as admin:
+            admin.create_topics({here.dead_letters: {"num_partitions": 1, "replication_factor": 1}})
+        (letter,) = read_topic(address, here.dead_letters, until=lambda seen: len(seen) >= 1)
+        assert letter.key() == b"bad"
+        assert worker.metric("stridecast_transactions_total", outcome="fenced") == 0
         assert worker.metric("stridecast_partition_restarts_total") == 0
         assert worker.terminate() == 0

@@ -9,8 +9,16 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartiti
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError, SpoiltError, StaleError, TooLargeError
-from service.delivery import exactly_once
+from ingest.transactions import (
+    AbortableError,
+    FencedError,
+    RefusedError,
+    SpoiltError,
+    StaleError,
+    TooLargeError,
+    UnwritableError,
+)
+from service.delivery import exactly_once, withheld
 from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
 from service.delivery.partition import Partition
 from tests.clock import Clock
@@ -43,6 +51,8 @@ class FakeTransactions:
         self.open: list[bytes] | None = None  # values sent
         self.commits: list[tuple[list[bytes], dict[int, OffsetAndMetadata], ConsumerGroupMetadata]] = []
         self.aborted: list[list[bytes]] = []
+        self.unknown: set[str] = set()
+        self.unwritable: set[str] = set()
         self.hurries = False  # Kafka refuses while others are still being sent
         self.closed = False
         self.meanwhile: Callable[[], None] = lambda: None
@@ -75,6 +85,14 @@ class FakeTransactions:
         is_too_large = not set(values).isdisjoint(self.too_large)
         return SimpleNamespace(value=self._end - 1, is_too_large=is_too_large, is_old=False, fate=None)
 
+    def knows(self, topic: str) -> bool:
+        return topic not in self.unknown
+
+    def await_send(self, future: Any, topic: str) -> None:
+        if topic in self.unwritable:
+            raise UnwritableError("it is gone")
+        self.await_sends([future])
+
     def await_sends(self, futures: Sequence[Any]) -> None:
         for future in futures:
             if future.fate is not None:
@@ -106,6 +124,7 @@ class FakeTransactions:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(exactly_once, "time", clock)
+    monkeypatch.setattr(withheld, "time", clock)
     return clock
 
 
@@ -262,7 +281,7 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     delivery.reject([make_letter()], partition)
     partition.position = 20
     partition.seal()
-    assert delivery.letter_bytes_waiting() == make_letter().size
+    assert delivery.letter_bytes_waiting(partition) == make_letter().size
     delivery.say([first])
     gather(delivery, clock)
     assert [sent for sent, _, _ in transactions.commits] == [[b"0"]]
@@ -270,7 +289,7 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     gather(delivery, clock)
     assert transactions.commits[1][0] == [b"1", b"bad"]
     assert transactions.commits[1][1][0].offset == 20
-    assert delivery.letter_bytes_waiting() == 0
+    assert delivery.letter_bytes_waiting(partition) == 0
 
 
 def test_dead_letters_of_an_aborted_transaction_are_sent_again(clock: Clock) -> None:
@@ -353,6 +372,36 @@ def test_labels_do_not_wait_for_all_dead_letters_that_are_refused_one_after_anot
     delivery.turn()
     [(sent, offsets, _)] = producers[1].commits
     assert (sent, set(offsets)) == ([b"0"], {1})
+
+
+@pytest.mark.parametrize("how", ["unknown", "unwritable"])
+def test_dead_letters_whose_topic_is_gone_keep_out_of_transactions_and_their_positions_with_them(
+    how: str, clock: Clock
+) -> None:
+    """Every transaction waited ten seconds for the topic, and had all partitions recovered."""
+    first, second = FakeTransactions(), FakeTransactions()
+    partitions = [make_partition(0), make_partition(1)]
+    setattr(first, how, {"dead"})
+    delivery = make(FakeAssignment(*partitions), first, second)
+    delivery.reject([make_letter()], partitions[0])
+    partitions[0].position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert ([set(offsets) for _, offsets, _ in first.commits], list(delivery.failed)) in (([], []), ([{1}], []))
+    now = second if how == "unwritable" else first
+    assert first.closed == (how == "unwritable")
+    second.unknown = {"dead"}
+    delivery.say(owe(partitions[1], 1, position=20))
+    clock.now += 0.2  # it is still waited for
+    gather(delivery, clock)
+    sent, offsets, _ = now.commits[-1]
+    assert (sent, set(offsets)) == ([b"0"], {1})
+    now.unknown = set()
+    clock.now += 40 * INTERVAL_S
+    delivery.turn()
+    sent, offsets, _ = now.commits[-1]
+    assert (sent, offsets[0].offset) == ([b"bad"], 10)
 
 
 def test_dead_letters_whose_topic_refuses_old_timestamps_get_new_ones(clock: Clock) -> None:
