@@ -8,6 +8,7 @@ from ingest.producer import record_bytes
 
 OBJECTS = 500
 """Bytes of the objects that a letter is made of, about."""
+FAR_OFF_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +33,16 @@ class Letter:
         """Bytes of it in its topic, but for what is the same for each."""
         return record_bytes(self.key, self.value, self.headers)
 
+    @property
+    def _is_far_off(self) -> bool:
+        """Whether its timestamp is so far from others' that a batch, which holds differences, can't hold both."""
+        return self.timestamp_ms is not None and not -FAR_OFF_MS <= self.timestamp_ms < FAR_OFF_MS
+
     def fields(self, *, stamped_anew: bool) -> dict[str, Any]:
         """Return all but the topic as a producer's ``send`` takes it; without a timestamp of its own if so asked."""
         return {
             "key": self.key,
             "value": NULL if self.value is None else self.value,
             "headers": self.headers,
-            "timestamp_ms": None if stamped_anew else self.timestamp_ms,
+            "timestamp_ms": None if stamped_anew or self._is_far_off else self.timestamp_ms,
         }
