@@ -92,6 +92,18 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
             self._wakes = True
             self._sender.wakeup()
 
+    def knows(self, topic: str) -> bool:
+        """Tell whether a topic is there, as far as is known, and if not have it looked for; wait for nothing."""
+        if self._metadata.partitions_for_topic(topic):
+            return True
+        self.look_for(topic)
+        return False
+
+    def look_for(self, topic: str) -> None:
+        """Have Kafka asked for a topic; wait for nothing."""
+        self._sender.add_topic(topic)
+        self._metadata.request_update()
+
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
         """Send records to a partition, in their order and behind all that was sent to it before; wait for nothing.
 
@@ -298,6 +310,7 @@ def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
         (producer, "_ensure_valid_record_size"),
         (producer, "_partition"),
         (producer, "_wait_on_metadata"),
+        (producer._sender, "_record_exceptions_fn"),
         (producer._accumulator, "_appends_in_progress"),
         (producer._accumulator, "_batches"),
         (producer._accumulator, "_closed"),

@@ -7,10 +7,12 @@ tell.
 """
 
 import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import kafka
-from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError
+from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
+from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from ingest.access import Servers
 from ingest.bulk import BulkProducer, refuse_without_parts
@@ -22,6 +24,11 @@ log = logging.getLogger(__name__)
 
 REFUSED_FOR_GOOD = (MessageSizeTooLargeError, InvalidRecordError)
 """What Kafka says of a record that its topic will never take: too large, or without a key where that compacts."""
+
+
+class UnharmedError(KafkaError):  # type: ignore[misc]
+    """Kafka took nothing of a batch, as it refused other records of it: this one may be sent again."""
+
 
 DELIVERY_TIMEOUT_MS = 60_000
 # The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.
@@ -75,4 +82,39 @@ def open_producer(
     except IngestError:
         close_producer(producer, 0.0)
         raise
+    producer._sender._record_exceptions_fn = error_of_each
     return producer
+
+
+def error_of_each(
+    error: KafkaError, refused: Iterable[tuple[int, str | None]] | None, message: str | None
+) -> Callable[[int], KafkaError]:
+    """Return what to tell each record of a refused batch, by its number in it.
+
+    In kafka-python's place (3.0.12), which calls several records with timestamps that their topic takes at no time
+    invalid, as if it took them with no other either, and tells the rest of the batch nothing that can be told apart.
+    What was refused itself is marked (``was_refused``): kafka-python tells the same error those that it hasn't sent
+    since.
+    """
+    if not isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError)):
+        return lambda _: error
+    why = dict(refused or ())
+
+    def error_of(record: int) -> KafkaError:
+        if why and record not in why:
+            return UnharmedError(f"it was in a batch with others that were refused: {error}")
+        refusal = type(error)(why.get(record) or message or error.description)
+        refusal.was_refused = True
+        return refusal
+
+    return error_of
+
+
+def was_refused(error: KafkaError) -> bool:
+    """Return whether a send failed for the record itself, rather than for one that was sent before it."""
+    return bool(getattr(error, "was_refused", False))
+
+
+def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    """Return how large a record is in a batch of its own, but for what all such have in common."""
+    return int(DefaultRecordBatchBuilder.size_of(key, value, headers))

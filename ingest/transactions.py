@@ -9,26 +9,42 @@ Errors:
 
     TransactionError
     ├── AbortableError     the transaction must be aborted; another may succeed, with the group's metadata taken anew
+    │   ├── UnwritableError  likewise, and by another producer: a topic is gone, or may not be written
     │   └── RefusedError   likewise, and by another producer: a topic takes no such record
-    │       └── StaleError of a timestamp so far from its own clock
+    │       ├── StaleError    of a timestamp so far from its own clock
+    │       ├── TooLargeError of its size
+    │       └── SpoiltError   of another one, sent before or along with it: this one may be sent again
     └── FencedError        nobody knows how it ended, or another has taken over: this producer is of no use any more
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka.errors import CommitFailedError, InvalidTimestampError, KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    CommitFailedError,
+    InvalidTimestampError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from ingest.access import Servers, remedy
 from ingest.bodies import Bodies
 from ingest.bulk import Sending
 from ingest.connection import IngestError
-from ingest.producer import REFUSED_FOR_GOOD, close_producer, open_producer
+from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, open_producer, was_refused
 
 # Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
 RETRY_BACKOFF_MS = 5
+# How long a send may be unanswered before it is looked whether its topic is still there.
+LOOK_S = 0.5
+
+
+_KEEP_OTHERS_OUT = (*REFUSED_FOR_GOOD, InvalidTimestampError, TopicAuthorizationFailedError)
 
 
 class TransactionError(Exception):
@@ -37,6 +53,14 @@ class TransactionError(Exception):
 
 class AbortableError(TransactionError):
     """It must be aborted, and all of it can be sent again."""
+
+
+class UnwritableError(AbortableError):
+    """A topic is gone, or may not be written.
+
+    The producer is to be closed as it is: its abort would wait for what it can't send, and the next one's beginning
+    aborts as well.
+    """
 
 
 class RefusedError(AbortableError):
@@ -48,6 +72,14 @@ class RefusedError(AbortableError):
 
 class StaleError(RefusedError):
     """A topic takes no record whose timestamp is so far from its own clock (``message.timestamp.before.max.ms``)."""
+
+
+class TooLargeError(RefusedError):
+    """A topic takes no record of this size, or of a greater one."""
+
+
+class SpoiltError(RefusedError):
+    """A topic has refused another record of this transaction, and so this one wasn't written."""
 
 
 class FencedError(TransactionError):
@@ -94,10 +126,18 @@ class Transactions:
     def send(self, topic: str, **message: Any) -> Any:
         """Send one record within it; returns its future.
 
-        Raises RefusedError for what is too large for any broker, FencedError for all else.
+        Raises RefusedError for what is too large for any broker, SpoiltError where a send before has been refused,
+        UnwritableError where topics may not be written, FencedError for all else.
         """
         with _translated(topic):
-            return self._producer.send(topic, **message)
+            try:
+                return self._producer.send(topic, **message)
+            except KafkaError as error:
+                if isinstance(self._refusal, TopicAuthorizationFailedError):
+                    raise UnwritableError(str(self._refusal)) from error
+                if self._refusal is None or isinstance(error, REFUSED_FOR_GOOD):
+                    raise
+                raise SpoiltError(f"{topic}: {self._refusal}") from error
 
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
         """Send records to a partition within it, in their order; return their common future. Raises as `send`."""
@@ -107,18 +147,36 @@ class Transactions:
     def await_sends(self, futures: Sequence[Any]) -> None:
         """Wait until all of these sends are acknowledged.
 
-        Raises RefusedError where a topic takes no such record, FencedError for all else: the fate of a send is unknown
-        then.
+        Raises RefusedError where a topic takes no such record, UnwritableError where it may not be written,
+        FencedError for all else: the fate of a send is unknown then.
         """
         for future in futures:
             try:
                 future.get(timeout=self._deadline_s)
-            except InvalidTimestampError as error:
-                raise StaleError(str(error)) from error
-            except REFUSED_FOR_GOOD as error:
-                raise RefusedError(str(error)) from error
             except KafkaError as error:
-                raise FencedError(f"a send failed: {error}") from error
+                raise _ended_badly(error) from error
+
+    def await_send(self, future: Any, topic: str) -> None:
+        """Wait until a send is acknowledged; raise as `await_sends`, and UnwritableError where its topic has gone."""
+        for _ in range(math.ceil(self._deadline_s / LOOK_S)):
+            with contextlib.suppress(KafkaError):  # how it ended is told below
+                future.get(timeout=LOOK_S)
+            if future.is_done:
+                break
+            if not self.knows(topic):
+                raise UnwritableError(f"there is no topic {topic} any more")
+            self._producer.look_for(topic)
+        self.await_sends([future])
+
+    def knows(self, topic: str) -> bool:
+        """Tell whether a topic is there, as far as is known, and if not have it looked for; wait for nothing."""
+        return bool(self._producer.knows(topic))
+
+    @property
+    def _refusal(self) -> Exception | None:
+        """What a topic has refused a record for, or a transaction, since when kafka-python sends nothing more."""
+        error = self._producer._transaction_manager.last_error
+        return error if isinstance(error, _KEEP_OTHERS_OUT) else None
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: ConsumerGroupMetadata) -> None:
         """Commit the transaction with these offsets, if the group still has this member in this generation.
@@ -163,3 +221,18 @@ def _translated(topic: str) -> Iterator[None]:
         raise RefusedError(f"{topic}: {error}") from error
     except (KafkaError, ValueError) as error:  # ValueError: a partition that the topic no longer has
         raise FencedError(f"can't send to {topic}: {error}") from error
+
+
+def _ended_badly(error: KafkaError) -> TransactionError:
+    refused = isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError))
+    if isinstance(error, UnharmedError) or (refused and not was_refused(error)):
+        return SpoiltError(str(error))
+    if isinstance(error, TopicAuthorizationFailedError):
+        return UnwritableError(str(error))
+    if isinstance(error, InvalidTimestampError):
+        return StaleError(str(error))
+    if isinstance(error, MessageSizeTooLargeError):
+        return TooLargeError(str(error))
+    if isinstance(error, REFUSED_FOR_GOOD):
+        return RefusedError(str(error))
+    return FencedError(f"a send failed: {error}")

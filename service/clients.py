@@ -59,7 +59,7 @@ class Clients:
         """Open the idempotent producer."""
         return open_producer(bootstrap_servers=self._access, client_id=self._name)
 
-    def open_letters(self) -> kafka.KafkaProducer:
+    def open_letters(self) -> BulkProducer:
         """Open the producer of dead letters that are in no transaction."""
         return open_producer(bootstrap_servers=self._access, client_id=f"{self._name}-dead-letters", idempotent=False)
 

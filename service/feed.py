@@ -124,12 +124,12 @@ class Feed:
             else:
                 self._assignment.pause(partition, True)
                 return False
-        full = self._owes_much()  # dead letters alone may pile up too
+        full = self._owes_much(partition)  # dead letters alone may pile up too
         self._assignment.pause(partition, full or partition.ended)
         return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
-        if self._owes_much():
+        if self._owes_much(partition):
             return False
         rows = len(block.frames)
         segment = partition.ledger.promise(rows)
@@ -139,10 +139,11 @@ class Feed:
         partition.ledger.acknowledge(segment, rows)
         return False
 
-    def _owes_much(self) -> bool:
+    def _owes_much(self, partition: Partition) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
-        owed = sum(partition.ledger.owed for partition in self._assignment)
-        return owed >= OWED_QUEUES * self._lane.capacity or self._delivery.letter_bytes_waiting() >= MAX_LETTER_BYTES
+        owed = sum(other.ledger.owed - other.withheld for other in self._assignment)
+        letter_bytes = self._delivery.letter_bytes_waiting(partition)
+        return owed >= OWED_QUEUES * self._lane.capacity or letter_bytes >= MAX_LETTER_BYTES
 
     def notice_silence(self, partition: Partition, heard_until: float) -> None:
         """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then."""

@@ -10,6 +10,7 @@ from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, fetch_position
 from ingest.hearing import Hearing
+from service.delivery.given_up import GivenUp
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
@@ -41,13 +42,16 @@ class Assignment:
     ) -> None:
         self.held: dict[TopicPartition, Partition] = {}
         self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
+        self.given_up = GivenUp()
         self._open_stream = open_stream
         self._rules = rules
         self._hearing = hearing
         self._ask = ask
         self._metrics = metrics
         self._newcomers: dict[TopicPartition, Request] = {}
-        self._failures: dict[TopicPartition, int] = {}  # of output, in a row
+        # Of output, in a row: how many, and where the partition stood at the last. Until that is committed, what
+        # failed may fail again.
+        self._failures: dict[TopicPartition, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self.held.values()))
@@ -100,7 +104,7 @@ class Assignment:
             live_from=plan.position,
             end=plan.end,
             said=Said(found.said),
-            reported=found.reported,
+            reported=found.reported.union(self.given_up.of(source)),
             committed_before=found.committed,
             rules=self._rules,
             aloud=plan.aloud,
@@ -116,6 +120,7 @@ class Assignment:
         self._metrics.rebalances.inc()
         log.info("handed back %s", names(sources))
         self._drop(sources)
+        self.given_up.forget(sources)
         for source in sources:
             self._newcomers.pop(source, None)
             self._failures.pop(source, None)
@@ -123,7 +128,8 @@ class Assignment:
     def start_over(self, partition: Partition, why: str) -> None:
         """Recover a partition from the log, as if it had just been assigned; later and later if that doesn't help."""
         source = partition.source
-        failures = self._failures[source] = self._failures.get(source, 0) + 1
+        failures = self._failures.get(source, (0, 0))[0] + 1
+        self._failures[source] = failures, partition.position
         wait_s = min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S)
         log.error("%s: %s; recovering from what was committed in %.0f s", names({source}), why, wait_s)
         self._metrics.restarts.inc()
@@ -142,7 +148,9 @@ class Assignment:
     def committed(self, partition: Partition, point: Point) -> None:
         """Take note of a commit; called on any thread."""
         partition.ledger.commit(point)
-        self._failures.pop(partition.source, None)
+        self.given_up.committed(partition.source, point.position)
+        if point.position >= self._failures.get(partition.source, (0, 0))[1]:
+            self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
         """Tell whether the consumer still has it; it may be on its way out."""

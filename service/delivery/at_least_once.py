@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import kafka
-from kafka.errors import InvalidTimestampError, KafkaError
+from kafka.errors import InvalidTimestampError, KafkaError, TopicAuthorizationFailedError
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
-from ingest.producer import REFUSED_FOR_GOOD, close_producer, has_failed
+from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
 from service.delivery.assignment import Assignment, names
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
+from service.delivery.withheld import Withheld
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class AtLeastOnce:
         metrics: WorkerMetrics,
         *,
         open_labels: Callable[[], BulkProducer],
-        open_letters: Callable[[], kafka.KafkaProducer],
+        open_letters: Callable[[], BulkProducer],
         commit_interval_s: float,
         may_write: Callable[[], bool],
     ) -> None:
@@ -61,6 +61,11 @@ class AtLeastOnce:
         # Of the dead letters on their way; the worker's own thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
         self._letter_bytes = 0
+        # Of those that are to be sent again, or when their topic can be written: certainly not there.
+        self._withheld = Withheld()
+        self._came_back: collections.deque[tuple[Letter, Partition, Segment]] = collections.deque()  # any thread adds
+        self._waiting: dict[str, list[tuple[Letter, Partition, Segment]]] = {}
+        self._waiting_bytes: collections.Counter[Partition] = collections.Counter()
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
         self._reopen_at = 0.0
         self._lock = threading.Lock()
@@ -129,30 +134,71 @@ class AtLeastOnce:
         """Send dead letters."""
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
-            try:
-                fields = letter.fields(stamped_anew=self._stamp_letters)
-                future = self._letter_producer.send(letter.topic, **fields)
-            except (KafkaError, ValueError) as error:
-                self._letter_refused(letter, partition, segment, error)
-                if isinstance(error, REFUSED_FOR_GOOD):
-                    continue
+            if not self._send_letter(letter, partition, segment):
                 return  # the partition is recovered; each of the others might wait as long as this one for its topic
-            future.add_callback(lambda _: partition.ledger.acknowledge(segment))
-            future.add_errback(functools.partial(self._letter_refused, letter, partition, segment))
-            self._letters.append((future, letter.size))
-            self._letter_bytes += letter.size
 
-    def letter_bytes_waiting(self) -> int:
-        """Return how much of the dead letters Kafka has not answered for."""
+    def _send_letter(self, letter: Letter, partition: Partition, segment: Segment) -> bool:
+        """Send a dead letter, or have it wait for its topic; False if it failed, and may succeed another time."""
+        if self._withheld.holds(letter.topic, self._letter_producer.knows):  # `send` would wait ten seconds for it
+            self._keep(letter, partition, segment)
+            return True
+        stamped_anew = self._stamp_letters
+        try:
+            future = self._letter_producer.send(letter.topic, **letter.fields(stamped_anew=stamped_anew))
+        except (KafkaError, ValueError) as error:
+            self._letter_refused(letter, partition, segment, stamped_anew, error)
+            return isinstance(error, REFUSED_FOR_GOOD)
+        future.add_callback(lambda _: self._letter_arrived(letter, partition, segment))
+        future.add_errback(functools.partial(self._letter_refused, letter, partition, segment, stamped_anew))
+        self._letters.append((future, letter.size))
+        self._letter_bytes += letter.size
+        return True
+
+    def _keep(self, letter: Letter, partition: Partition, segment: Segment) -> None:
+        self._waiting.setdefault(letter.topic, []).append((letter, partition, segment))
+        self._waiting_bytes[partition] += letter.size
+        partition.withheld += 1
+
+    def _letter_arrived(self, letter: Letter, partition: Partition, segment: Segment) -> None:
+        self._withheld.written(letter.topic)
+        partition.ledger.acknowledge(segment)
+
+    def _send_waiting(self) -> None:
+        """Send again what is certainly not in its topic, where that can be written."""
+        while self._came_back:
+            self._keep(*self._came_back.popleft())
+        gone = {partition for partition in self._waiting_bytes if not partition.alive}
+        for topic in list(self._waiting):
+            if gone or not self._withheld.holds(topic, self._letter_producer.knows):
+                for letter, partition, segment in self._waiting.pop(topic):
+                    self._waiting_bytes[partition] -= letter.size
+                    partition.withheld -= 1
+                    if partition.alive:
+                        self._send_letter(letter, partition, segment)
+        for partition in gone:
+            del self._waiting_bytes[partition]
+
+    def letter_bytes_waiting(self, partition: Partition) -> int:
+        """Return how much of the dead letters Kafka has not answered for, and of those withheld if it has some."""
         while self._letters and self._letters[0][0].is_done:
             self._letter_bytes -= self._letters.popleft()[1]
-        return self._letter_bytes
+        withheld = self._waiting_bytes.total() if self._waiting_bytes[partition] else 0
+        return self._letter_bytes + withheld
 
-    def _letter_refused(self, letter: Letter, partition: Partition, segment: Segment, error: Exception) -> None:
+    def _letter_refused(
+        self, letter: Letter, partition: Partition, segment: Segment, stamped_anew: bool, error: Exception
+    ) -> None:
         """Have the partition recovered; but what would be refused for ever is given up."""
-        self._stamp_letters |= isinstance(error, InvalidTimestampError)
-        if isinstance(error, REFUSED_FOR_GOOD):
+        is_stale = isinstance(error, InvalidTimestampError)
+        self._stamp_letters |= is_stale
+        may_not = isinstance(error, TopicAuthorizationFailedError)
+        if may_not:
+            self._withheld.failed(letter.topic, error)
+        if may_not or isinstance(error, UnharmedError) or (is_stale and not stamped_anew):
+            self._came_back.append((letter, partition, segment))
+        elif isinstance(error, REFUSED_FOR_GOOD):
             give_up(letter, error, self._metrics)
+            self._assignment.given_up.note(partition.source, [letter.offset])
             partition.ledger.acknowledge(segment)
         else:
             self._metrics.dead_letter_failures.inc()
@@ -162,6 +208,7 @@ class AtLeastOnce:
 
     def commit(self) -> None:
         """Commit what may be, if it is time."""
+        self._send_waiting()
         now = time.monotonic()
         if now < self._due_at:
             return
@@ -195,6 +242,7 @@ class AtLeastOnce:
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """Tell whether nothing of these partitions is owed."""
+        self._send_waiting()
         return all(partition.ledger.owed == 0 for partition in partitions)
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:

@@ -8,19 +8,29 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError, Transactions
+from ingest.transactions import (
+    AbortableError,
+    FencedError,
+    RefusedError,
+    SpoiltError,
+    StaleError,
+    TooLargeError,
+    Transactions,
+    UnwritableError,
+)
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point
 from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
+from service.delivery.withheld import Withheld
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -77,6 +87,9 @@ class ExactlyOnce:
         self._hurried = threading.Event()
         self._had_letters: dict[Partition, int] = {}
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
+        self._letter_topics: set[str] = set()  # replaced whole, never changed
+        self._withheld = Withheld()
+        self._refused = False  # the last transaction's letters: they keep out of the next one if it has labels
         self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
 
     # -- the publisher's thread
@@ -152,8 +165,8 @@ class ExactlyOnce:
         assert self._transactions is not None
         try:
             self._transactions.await_sends(attempt.futures)
-        except RefusedError as error:
-            raise FencedError(f"a label is too large for its topic: {error}") from error
+        except (RefusedError, UnwritableError) as error:
+            raise FencedError(f"a label is refused by its topic: {error}") from error
         for piece, future in zip(attempt.labels, attempt.futures, strict=True):
             piece.owner.output.reached(future.value)
             piece.acknowledged()
@@ -167,10 +180,11 @@ class ExactlyOnce:
 
     def _commit(self, attempt: _Attempt) -> bool:
         assert self._transactions is not None
-        due = self._due()
+        due = self._due(0 if self._refused and attempt.labels else MOST_LETTERS)
+        self._refused = False
         self._had_letters = {partition: len(letters) for partition, (_, letters) in due.items()}
         points = {partition: point for partition, (point, _) in due.items()}
-        self._send_letters([letter for _, letters in due.values() for letter in letters])
+        self._send_letters({partition: letters for partition, (_, letters) in due.items()})
         writing = {piece.owner for piece in attempt.labels}
         if not all(partition.alive for partition in writing | points.keys()):
             raise AbortableError("a partition has gone to another worker")
@@ -192,47 +206,80 @@ class ExactlyOnce:
             piece.arrived(self._metrics)
         return True
 
-    def _due(self) -> dict[Partition, tuple[Point, list[Letter]]]:
+    def _due(self, room: int = MOST_LETTERS) -> dict[Partition, tuple[Point, list[Letter]]]:
         """Return what may be committed of each partition, and the letters that go with it, not too many at once.
 
         Whose letters were many in the last transaction come last in the next.
         """
-        found, room = dict[Partition, tuple[Point, list[Letter]]](), MOST_LETTERS
+        found = dict[Partition, tuple[Point, list[Letter]]]()
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
             due = partition.ledger.due(room) if partition.alive else None
+            if due is not None and any(map(self._is_withheld, {letter.topic for letter in due[1]})):
+                due = partition.ledger.due(0)  # up to the first of them: nobody else waits for such a topic
             if due is not None:
                 found[partition] = due
                 room = max(0, room - len(due[1]))
         return found
 
-    def _send_letters(self, letters: Sequence[Letter]) -> None:
+    def _is_withheld(self, topic: str) -> bool:
+        return self._transactions is not None and self._withheld.holds(topic, self._transactions.knows)
+
+    def _send_letters(self, due: Mapping[Partition, Sequence[Letter]]) -> None:
         """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
 
         One that is refused ends the transaction, for Kafka tells only then: the others are sent again without it; or
         all of them with other timestamps, if that is why.
         """
         assert self._transactions is not None
-        futures = []
-        for letter in letters:
+        sent = list[tuple[Partition, Letter, Any]]()
+        for partition, letter in ((partition, letter) for partition, letters in due.items() for letter in letters):
             try:
                 fields = letter.fields(stamped_anew=self._stamp_letters)
-                futures.append((letter, self._transactions.send(letter.topic, **fields)))
+                sent.append((partition, letter, self._transactions.send(letter.topic, **fields)))
+            except SpoiltError:
+                break  # one of those before tells why
+            except UnwritableError as error:
+                self._withheld.failed(letter.topic, error)
+                raise
             except RefusedError as error:
-                self._give_up(letter, error)
-        for letter, future in futures:
+                self._give_up(partition, [(letter, error)])
+        refusals = dict[Letter, RefusedError]()
+        for _, letter, future in sent:
             try:
-                self._transactions.await_sends([future])
-            except StaleError:
-                self._stamp_letters = True
-                raise
+                self._transactions.await_send(future, letter.topic)
             except RefusedError as error:
-                self._give_up(letter, error)
+                refusals[letter] = error
+            except UnwritableError as error:
+                self._withheld.failed(letter.topic, error)
                 raise
+            except FencedError:
+                if not refusals:
+                    raise
+        if refusals:
+            self._take_in_refusals(refusals, due)
+        for topic in {letter.topic for _, letter, _ in sent}:
+            self._withheld.written(topic)
 
-    def _give_up(self, letter: Letter, error: Exception) -> None:
-        give_up(letter, error, self._metrics)
-        for partition in self._assignment:
-            partition.ledger.drop_letters([letter])
+    def _take_in_refusals(
+        self, refusals: Mapping[Letter, RefusedError], due: Mapping[Partition, Sequence[Letter]]
+    ) -> None:
+        """Give up what was refused, and what would be for the same reason; raise what ends the transaction."""
+        self._refused = True
+        own = {letter: error for letter, error in refusals.items() if not isinstance(error, SpoiltError)}
+        if not own:
+            raise FencedError(f"a dead letter was refused, and none knows which: {next(iter(refusals.values()))}")
+        self._stamp_letters |= any(isinstance(error, StaleError) for error in own.values())
+        lasting = [(letter, error) for letter, error in own.items() if not isinstance(error, StaleError)]
+        for partition, letters in due.items():
+            whys = [(letter, _why(letter, lasting)) for letter in letters]
+            self._give_up(partition, [(letter, error) for letter, error in whys if error is not None])
+        raise next(iter(own.values()))
+
+    def _give_up(self, partition: Partition, letters: Sequence[tuple[Letter, RefusedError]]) -> None:
+        for letter, error in letters:
+            give_up(letter, error, self._metrics)
+        partition.ledger.drop_letters([letter for letter, _ in letters])
+        self._assignment.given_up.note(partition.source, [letter.offset for letter, _ in letters])
 
     def _abort(self, error: AbortableError) -> None:
         """Take back what the transaction held; those who still hold their partitions say it again."""
@@ -240,11 +287,12 @@ class ExactlyOnce:
         log.info("a transaction is aborted, and what is still ours is said again: %s", error)
         attempt = self._attempt
         try:
-            self._transactions.abort()
+            if not isinstance(error, UnwritableError):
+                self._transactions.abort()
         except FencedError as fence:
             self._fence(fence)
             return
-        if isinstance(error, RefusedError):
+        if isinstance(error, (RefusedError, UnwritableError)):
             self._transactions.close(0.0)
             self._transactions, self._reopen_at = None, 0.0
         self._metrics.transactions["aborted"].inc()
@@ -276,6 +324,7 @@ class ExactlyOnce:
         self._reopen_at = time.monotonic() + REOPEN_S
         try:
             self._transactions = self._open_transactions()
+            self._look_for(self._letter_topics)
         except IngestError as error:
             log.warning("%s; trying on", error)
         return self._transactions is not None
@@ -285,10 +334,20 @@ class ExactlyOnce:
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Keep dead letters until a transaction commits the position after their records."""
         partition.ledger.keep_back(list(letters))
+        new = {letter.topic for letter in letters} - self._letter_topics
+        self._letter_topics = self._letter_topics | new
+        self._look_for(new)
 
-    def letter_bytes_waiting(self) -> int:
-        """Return how much of the dead letters is kept back."""
-        return sum(partition.ledger.letter_bytes for partition in self._assignment)
+    def _look_for(self, topics: Iterable[str]) -> None:
+        """Have topics looked up, so that they are known when they are to be written; wait for nothing."""
+        transactions = self._transactions
+        if transactions is not None:
+            for topic in topics:
+                transactions.knows(topic)
+
+    def letter_bytes_waiting(self, partition: Partition) -> int:
+        """Return how much of the dead letters is kept back; nothing to a partition that has none."""
+        return sum(other.ledger.letter_bytes for other in self._assignment) if partition.ledger.letter_bytes else 0
 
     def commit(self) -> None:
         """Take snapshots; the publisher's thread commits them."""
@@ -318,3 +377,19 @@ class ExactlyOnce:
         """Close the producer; what it had begun has been ended, or is left to its timeout."""
         if self._transactions is not None:
             self._transactions.close(timeout_s)
+
+
+def _why(letter: Letter, refusals: Sequence[tuple[Letter, RefusedError]]) -> RefusedError | None:
+    """Return for what a letter is refused, now or when its turn comes; None where that isn't known."""
+    return next((error for refused, error in refusals if _likewise(letter, refused, error)), None)
+
+
+def _likewise(letter: Letter, refused: Letter, error: RefusedError) -> bool:
+    """Tell whether a letter will be refused as another one was: it is as large, or has no key either."""
+    if letter is refused:
+        return True
+    if letter.topic != refused.topic:
+        return False
+    if isinstance(error, TooLargeError):
+        return letter.record_bytes >= refused.record_bytes
+    return letter.key is None and refused.key is None

@@ -35,7 +35,7 @@ class Partition:
 
     Records before ``live_from`` only rebuild what was open; before it nothing is committed, and ``aloud`` tells
     whether what closes there is said all the same, unless it has been. ``reported`` are records, by offset, whose dead
-    letters are there already. Records from ``end`` on are somebody else's, or nobody's.
+    letters are there already, or have been given up. Records from ``end`` on are somebody else's, or nobody's.
     """
 
     source: TopicPartition
@@ -54,6 +54,7 @@ class Partition:
     work: Iterator[Block] | None = None
     block: Block | None = None  # cut, but the core had no room for it yet
     paused: bool = False
+    withheld: int = 0  # of the dead letters that are owed, which wait for their topic: nothing else waits for them
     behind: bool = False  # more records wait than a poll gives: its labels may wait, too
     silence_checked_at: float = float("-inf")
     rewind: int = 0

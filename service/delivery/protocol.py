@@ -101,8 +101,11 @@ class Delivery(Protocol):
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Take the dead letters of records before the partition's next snapshot; called on the worker's thread."""
 
-    def letter_bytes_waiting(self) -> int:
-        """Return how much of the dead letters Kafka has not answered for; called on the worker's thread."""
+    def letter_bytes_waiting(self, partition: Partition) -> int:
+        """Return how much of the dead letters a partition must see answered before it has more.
+
+        Called on the worker's thread.
+        """
 
     def commit(self) -> None:
         """Commit what may be, or have it done, if it is time; called on the worker's thread."""
@@ -133,7 +136,7 @@ def seal_all(partitions: Iterable[Partition]) -> None:
 def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartition, topic: str) -> Letter:
     """Return the dead letter of a rejected record, for ``topic``."""
     letter = dead_letter(record, rejection, source.topic, source.partition)
-    return Letter(topic, letter.key, letter.value, letter.headers, letter.timestamp)
+    return Letter(topic, letter.key, letter.value, letter.headers, letter.timestamp, record.offset)
 
 
 def give_up(letter: Letter, error: Exception, metrics: WorkerMetrics) -> None:

@@ -1,14 +1,22 @@
 """Dead letters through Apache Kafka itself: what another client wrote is kept as it was."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import confluent_kafka
 import kafka
+import pytest
 
 from ingest.dead_letters import NULL, NullableValues, dead_letter
 from ingest.decode import decode
 from service.broker.node import Broker
+from service.topics import admin_client
+from tests.ingest.batches import Batch, record
+from tests.kafka.outside_client import read_topic
+from tests.kafka.raw_client import produce_raw
+from tests.kafka.stage import Message, Stage, sample, walk
+from tests.kafka.worker_process import running_worker
 
 GOOD = b'{"device_id":"a","timestamp":1700000000000,"x":1,"y":2,"z":3}'
 WRITTEN: list[tuple[bytes | None, bytes | None, list[tuple[str, Any]]]] = [
@@ -79,3 +87,91 @@ def test_rejected_records_arrive_as_they_came_with_the_reason(broker: Broker, to
             "source-partition": b"0",
             "source-offset": b"%d" % offset,
         }
+
+
+both_deliveries = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+
+
+@both_deliveries
+def test_many_records_older_than_the_dead_letters_topic_takes_arrive_there_with_new_timestamps(
+    stage: Callable[..., Stage], delivery: str
+) -> None:
+    """At least once lost each batch of them; exactly once recovered every partition again and again, and said no more.
+
+    Kafka refused the first batch while others were being sent, and kafka-python then only said that something had
+    failed; and of several records whose timestamps are refused it says nothing of timestamps.
+    """
+    here = stage(2, dead_letters={"message_timestamp_before_max_ms": "3600000"}, delivery=delivery)
+    day_ago, count = int(1000 * time.time()) - 86_400_000, 1500
+    old = Batch([record(at, b"x" * 300) for at in range(count)], first_timestamp=day_ago, max_timestamp=day_ago)
+    with running_worker(here.log, *here.flags) as worker:
+        produce_raw(here.broker.bootstrap_servers, here.input, old.written)
+        here.send([sample(reading) for reading in walk("phone", 12, seed=6)], partition=1)
+        here.labels(2)
+        letters = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= count)
+        assert len(letters) == count
+        assert min(letter.timestamp()[1] for letter in letters) > day_ago + 80_000_000
+        assert worker.metric("stridecast_dead_letter_failures_total") == 0
+        assert worker.metric("stridecast_partition_restarts_total") == 0
+
+
+@both_deliveries
+@pytest.mark.parametrize("why", ["too large", "no key"])
+def test_many_dead_letters_that_their_topic_takes_at_no_time_hold_nothing_else_up(
+    stage: Callable[..., Stage], delivery: str, why: str
+) -> None:
+    """Exactly once gave up one at most, recovered every partition, which forgot that, and so on."""
+    config = {"max_message_bytes": "2000"} if why == "too large" else {"cleanup_policy": "compact"}
+    here = stage(2, dead_letters=config, delivery=delivery)
+    now, count = int(1000 * time.time()), 64
+    value, key = (b"x" * 5000, b"key") if why == "too large" else (b"x" * 300, None)
+    refused = Batch([record(at, value, key) for at in range(count)], first_timestamp=now, max_timestamp=now)
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([(b"first", b"not JSON", [])])
+        produce_raw(here.broker.bootstrap_servers, here.input, refused.written)
+        here.send([(b"last", b"not JSON", [])])
+        here.send([sample(reading) for reading in walk("phone", 12, seed=6)], partition=1)
+        here.labels(2)
+        letters = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= 2)
+        assert {letter.key() for letter in letters} == {b"first", b"last"}
+        worker.wait_for("stridecast_dead_letter_failures_total", count, at_most=count)
+        assert worker.metric("stridecast_partition_restarts_total") == 0
+        assert worker.terminate() == 0
+
+
+@both_deliveries
+@pytest.mark.parametrize("known", [False, True])
+def test_dead_letters_whose_topic_is_gone_wait_for_it_and_nothing_else_does(
+    stage: Callable[..., Stage], delivery: str, known: bool
+) -> None:
+    """Exactly once fenced itself every ten seconds, and said no label; at least once stood still for as long a record.
+
+    The worker finds out by itself or by a send, as it has written to the topic before or hasn't.
+    """
+    here = stage(2, delivery=delivery)
+    address = here.broker.bootstrap_servers
+    bad: Message = (b"bad", b"not JSON", [])
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in walk("before", 12, seed=6)])
+        here.labels(4)
+        if known:
+            here.send([bad], partition=1)
+            read_topic(address, here.dead_letters, until=lambda seen: len(seen) >= 1)
+        with admin_client(address) as admin:
+            admin.delete_topics([here.dead_letters])
+        here.send([bad], partition=1)
+        time.sleep(1.0)
+        here.send([sample(reading) for reading in walk("beside", 12, seed=7)])
+        here.send([sample(reading) for reading in walk("behind", 12, seed=8)], partition=1)
+        devices = {label.identity[0] for label in here.labels(12)}
+        assert devices == {b"before", b"beside", b"behind"}
+        if delivery == "exactly_once" or not known:  # else Kafka is asked again and again for a minute
+            worker.wait_to_say(f"dead letters can't go to {here.dead_letters}")
+        assert worker.get("/livez")[0] == 200
+        with admin_client(address) as admin:
+            admin.create_topics({here.dead_letters: {"num_partitions": 1, "replication_factor": 1}})
+        (letter,) = read_topic(address, here.dead_letters, until=lambda seen: len(seen) >= 1)
+        assert letter.key() == b"bad"
+        assert worker.metric("stridecast_transactions_total", outcome="fenced") == 0
+        assert worker.metric("stridecast_partition_restarts_total") == 0
+        assert worker.terminate() == 0

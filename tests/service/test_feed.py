@@ -54,7 +54,7 @@ class FakeDelivery:
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         self.letters += letters
 
-    def letter_bytes_waiting(self) -> int:
+    def letter_bytes_waiting(self, partition: Partition) -> int:
         return sum(letter.size for letter in self.letters)
 
 

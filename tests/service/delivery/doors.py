@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.bodies import Bodies, pack, unpack
 from ingest.rejections import Reason
+from service.delivery.given_up import GivenUp
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
 from service.delivery.partition import Output, Partition
@@ -28,6 +29,7 @@ class FakeAssignment(list[Partition]):
     def __init__(self, *partitions: Partition) -> None:
         super().__init__(partitions)
         self.group = MEMBER
+        self.given_up = GivenUp()
         self.committing: list[tuple[dict[TopicPartition, Any], Callable[..., None]]] = []
         self.consumer = SimpleNamespace(
             group_metadata=lambda: self.group,
@@ -48,8 +50,8 @@ def make_metrics() -> WorkerMetrics:
     return WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
 
 
-def make_letter(value: bytes = b"bad", timestamp_ms: int | None = None) -> Letter:
-    return Letter("dead", b"", value, [], timestamp_ms)
+def make_letter(value: bytes = b"bad", timestamp_ms: int | None = None, offset: int = -1) -> Letter:
+    return Letter("dead", b"", value, [], timestamp_ms, offset)
 
 
 def owe(partition: Partition, count: int, position: int) -> list[Labels]:

@@ -109,6 +109,22 @@ def test_a_partition_whose_output_fails_again_and_again_is_recovered_later_and_l
     assert waits == [1, 2, 4, 8, 16, LONGEST_RETRY_S, LONGEST_RETRY_S, LONGEST_RETRY_S]
 
 
+def test_a_commit_of_less_than_what_had_been_read_does_not_have_the_next_recovery_come_soon(clock: Clock) -> None:
+    """What failed lies behind it, and will fail again: the partition was recovered each second."""
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    waits = []
+    for _ in range(3):
+        assignment.begin(found(asked[-1]))
+        partition = assignment.held[SOURCE]
+        assignment.committed(partition, Point(50, 50, 100))
+        partition.position = 60
+        assignment.start_over(partition, "its topic is gone")
+        waits.append(asked[-1].not_before - clock.now)
+    assert waits == [1, 2, 4]
+
+
 @pytest.mark.parametrize("helped", ["commit", "another assignment"])
 def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -> None:
     asked: list[Request] = []
@@ -126,6 +142,21 @@ def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -
         assignment.begin(found(asked[-1]))
     assignment.start_over(assignment.held[SOURCE], "its topic is gone")
     assert asked[-1].not_before - clock.now == 1
+
+
+def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_until_their_partition_is_gone() -> None:
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(asked[-1]))
+    assignment.given_up.note(SOURCE, [52, 55])
+    assignment.start_over(assignment.held[SOURCE], "its output failed")
+    assignment.begin(found(asked[-1]))
+    assert {52, 55} <= set(assignment.held[SOURCE].reported)
+    assignment.committed(assignment.held[SOURCE], Point(53, 50, 100))
+    assert assignment.given_up.of(SOURCE) == {55}
+    assignment.released({SOURCE})
+    assert not assignment.given_up.of(SOURCE)
 
 
 def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its_place_is_found() -> None:

@@ -7,13 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import (
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 from kafka.future import Future
 from kafka.structs import MemberState, TopicPartition
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
-from service.delivery import at_least_once
+from ingest.producer import UnharmedError
+from service.delivery import at_least_once, withheld
 from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
 from tests.clock import Clock
 from tests.service.delivery.doors import (
@@ -37,6 +44,7 @@ class FakeProducer:
     def __init__(self) -> None:
         self.sent: list[tuple[list[bytes], Any]] = []
         self.refuses: Exception | None = None
+        self.unknown: set[str] = set()
         self.stamps: list[int | None] = []  # of the dead letters
         self.failed = self.closed = False
         self._transaction_manager = SimpleNamespace(has_fatal_error=lambda: self.failed)
@@ -51,6 +59,9 @@ class FakeProducer:
         if self.refuses:
             raise self.refuses
         return self._keep(values_in(bodies))
+
+    def knows(self, topic: str) -> bool:
+        return topic not in self.unknown
 
     def together(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -77,6 +88,7 @@ class FakeProducer:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(at_least_once, "time", clock)
+    monkeypatch.setattr(withheld, "time", clock)
     return clock
 
 
@@ -97,7 +109,7 @@ def make(
         assignment,  # type: ignore[arg-type]
         make_metrics(),
         open_labels=open_labels,  # type: ignore[arg-type]
-        open_letters=lambda: letters or FakeProducer(),
+        open_letters=lambda: letters or FakeProducer(),  # type: ignore[arg-type,return-value]
         commit_interval_s=INTERVAL_S,
         may_write=may_write,
     )
@@ -233,11 +245,11 @@ def test_a_dead_letter_delays_the_position_behind_its_record_until_it_is_acknowl
     delivery.reject([make_letter()], partition)
     partition.position = 10
     partition.seal()
-    assert (partition.ledger.committable(), delivery.letter_bytes_waiting()) == (None, make_letter().size)
+    assert (partition.ledger.committable(), delivery.letter_bytes_waiting(partition)) == (None, make_letter().size)
     letters.acknowledge()
     point = partition.ledger.committable()
     assert point is not None
-    assert (point.position, delivery.letter_bytes_waiting()) == (10, 0)
+    assert (point.position, delivery.letter_bytes_waiting(partition)) == (10, 0)
 
 
 def test_a_dead_letter_that_is_too_large_is_given_up() -> None:
@@ -253,9 +265,81 @@ def test_dead_letters_whose_topic_refuses_old_timestamps_are_sent_again_with_new
     delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
     delivery.reject([make_letter(timestamp_ms=7)], partition)
     letters.refuse(InvalidTimestampError())
-    assert len(delivery.failed) == 1  # its partition is recovered, and the record rejected again
-    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    assert partition.ledger.owed == 1
+    delivery.commit()
     assert letters.stamps == [7, None]
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_a_dead_letter_that_its_topic_refuses_with_a_new_timestamp_too_has_its_partition_recovered() -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(timestamp_ms=7)], partition)
+    for _ in range(2):
+        letters.refuse(InvalidTimestampError())
+        delivery.commit()
+    assert (partition.ledger.owed, len(delivery.failed)) == (1, 1)
+
+
+def test_dead_letters_in_a_batch_with_one_that_is_refused_are_sent_again() -> None:
+    """Their partition was recovered, met the same record, sent the same batch, and so on for ever."""
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(b"1"), make_letter(b"2")], partition)
+    for (_, future), error in zip(letters.sent, (InvalidRecordError("no key"), UnharmedError()), strict=True):
+        future.failure(error)
+    letters.sent.clear()
+    delivery.commit()
+    assert [values for values, _ in letters.sent] == [[b"2"]]
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_dead_letters_whose_topic_is_not_known_wait_for_it_and_their_position_with_them(clock: Clock) -> None:
+    """Each record stood still for ten seconds, and its partition was recovered."""
+    partition, letters = make_partition(), FakeProducer()
+    letters.unknown = {"dead"}
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter(b"1"), make_letter(b"2")], partition)
+    partition.position = 10
+    delivery.commit()
+    size = 2 * make_letter(b"1").size
+    assert (letters.sent, partition.withheld, delivery.letter_bytes_waiting(partition)) == ([], 2, size)
+    assert delivery.letter_bytes_waiting(make_partition(1)) == 0
+    letters.unknown = set()
+    clock.now += 1.0
+    delivery.commit()
+    assert [values for values, _ in letters.sent] == [[b"1"], [b"2"]]
+    assert partition.withheld == 0
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
+
+
+def test_dead_letters_that_wait_are_dropped_with_their_partition(clock: Clock) -> None:
+    partition, letters = make_partition(), FakeProducer()
+    letters.unknown = {"dead"}
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()], partition)
+    partition.alive = False
+    delivery.commit()
+    letters.unknown = set()
+    clock.now += 1.0
+    delivery.commit()
+    assert (letters.sent, delivery.letter_bytes_waiting(partition)) == ([], 0)
+
+
+def test_dead_letters_whose_topic_may_not_be_written_wait_until_it_may(clock: Clock) -> None:
+    partition, letters = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), FakeProducer(), letters=letters)
+    delivery.reject([make_letter()], partition)
+    letters.refuse(TopicAuthorizationFailedError("dead"))
+    delivery.commit()
+    assert letters.sent == []
+    clock.now += 2.0
+    delivery.commit()
+    letters.acknowledge()
+    assert (partition.ledger.owed, list(delivery.failed)) == (0, [])
 
 
 def test_of_many_dead_letters_whose_topic_is_gone_one_is_waited_for() -> None:

@@ -9,8 +9,16 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartiti
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
-from ingest.transactions import AbortableError, FencedError, RefusedError, StaleError
-from service.delivery import exactly_once
+from ingest.transactions import (
+    AbortableError,
+    FencedError,
+    RefusedError,
+    SpoiltError,
+    StaleError,
+    TooLargeError,
+    UnwritableError,
+)
+from service.delivery import exactly_once, withheld
 from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
 from service.delivery.partition import Partition
 from tests.clock import Clock
@@ -36,11 +44,16 @@ class FakeTransactions:
     def __init__(self, *fates: Exception) -> None:
         self.fates = list(fates)
         self.too_large: list[bytes] = []
+        self.refuses_from: int | None = None  # bytes of a value; after one, nothing else is written
+        self.spoilt = False
         self.refuses_old = False
         self.stamps: list[int | None] = []
         self.open: list[bytes] | None = None  # values sent
         self.commits: list[tuple[list[bytes], dict[int, OffsetAndMetadata], ConsumerGroupMetadata]] = []
         self.aborted: list[list[bytes]] = []
+        self.unknown: set[str] = set()
+        self.unwritable: set[str] = set()
+        self.hurries = False  # Kafka refuses while others are still being sent
         self.closed = False
         self.meanwhile: Callable[[], None] = lambda: None
         self._end = 200
@@ -51,7 +64,14 @@ class FakeTransactions:
 
     def send(self, topic: str, *, value: bytes, timestamp_ms: int | None, **message: Any) -> Any:
         self.stamps.append(timestamp_ms)
+        if self.spoilt and self.hurries:
+            raise SpoiltError("of another")
         future = self._keep([value])
+        future.fate = None
+        if self.spoilt:
+            future.fate = SpoiltError("of another")
+        elif self.refuses_from is not None and len(value) >= self.refuses_from:
+            future.fate, self.spoilt = TooLargeError("too large"), True
         future.is_old = self.refuses_old and timestamp_ms is not None
         return future
 
@@ -63,9 +83,20 @@ class FakeTransactions:
         self.open += values
         self._end += len(values)
         is_too_large = not set(values).isdisjoint(self.too_large)
-        return SimpleNamespace(value=self._end - 1, is_too_large=is_too_large, is_old=False)
+        return SimpleNamespace(value=self._end - 1, is_too_large=is_too_large, is_old=False, fate=None)
+
+    def knows(self, topic: str) -> bool:
+        return topic not in self.unknown
+
+    def await_send(self, future: Any, topic: str) -> None:
+        if topic in self.unwritable:
+            raise UnwritableError("it is gone")
+        self.await_sends([future])
 
     def await_sends(self, futures: Sequence[Any]) -> None:
+        for future in futures:
+            if future.fate is not None:
+                raise future.fate
         if any(future.is_too_large for future in futures):
             raise RefusedError("too large")
         if any(future.is_old for future in futures):
@@ -93,6 +124,7 @@ class FakeTransactions:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(exactly_once, "time", clock)
+    monkeypatch.setattr(withheld, "time", clock)
     return clock
 
 
@@ -249,7 +281,7 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     delivery.reject([make_letter()], partition)
     partition.position = 20
     partition.seal()
-    assert delivery.letter_bytes_waiting() == make_letter().size
+    assert delivery.letter_bytes_waiting(partition) == make_letter().size
     delivery.say([first])
     gather(delivery, clock)
     assert [sent for sent, _, _ in transactions.commits] == [[b"0"]]
@@ -257,7 +289,7 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     gather(delivery, clock)
     assert transactions.commits[1][0] == [b"1", b"bad"]
     assert transactions.commits[1][1][0].offset == 20
-    assert delivery.letter_bytes_waiting() == 0
+    assert delivery.letter_bytes_waiting(partition) == 0
 
 
 def test_dead_letters_of_an_aborted_transaction_are_sent_again(clock: Clock) -> None:
@@ -290,6 +322,86 @@ def test_a_dead_letter_that_is_too_large_is_given_up_and_the_others_go_by_anothe
     [(sent, offsets, _)] = second.commits
     assert (sent, offsets[0].offset) == ([b"bad"], 10)
     assert not delivery.failed
+
+
+@pytest.mark.parametrize("hurries", [False, True])
+def test_of_many_dead_letters_that_are_too_large_all_are_given_up_at_once(hurries: bool, clock: Clock) -> None:
+    """One was, or none where Kafka refused it while the others were being sent, and every partition recovered."""
+    first, second, partition = FakeTransactions(), FakeTransactions(), make_partition()
+    first.refuses_from, first.hurries = 4, hurries
+    delivery = make(FakeAssignment(partition), first, second)
+    letters = [make_letter(value, offset=offset) for offset, value in enumerate((b"bad", b"huge", b"larger", b"bad"))]
+    delivery.reject(letters, partition)
+    partition.position = 10
+    delivery.commit()
+    for _ in range(2):
+        clock.now += 2 * INTERVAL_S
+        delivery.turn()
+    assert [sent for sent, _, _ in second.commits] == [[b"bad", b"bad"]]
+    assert not delivery.failed
+
+
+def test_what_was_given_up_is_remembered_for_a_recovery(clock: Clock) -> None:
+    """It was forgotten when the partition was recovered, refused again, and so on."""
+    first, partition = FakeTransactions(), make_partition()
+    first.refuses_from = 4
+    assignment = FakeAssignment(partition)
+    delivery = make(assignment, first)
+    delivery.reject([make_letter(b"huge", offset=7), make_letter(b"bad", offset=8)], partition)
+    partition.position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert assignment.given_up.of(partition.source) == {7}
+
+
+def test_labels_do_not_wait_for_all_dead_letters_that_are_refused_one_after_another(clock: Clock) -> None:
+    producers = [FakeTransactions() for _ in range(3)]
+    partitions = [make_partition(0), make_partition(1)]
+    for producer in producers:
+        producer.refuses_from = 4
+    delivery = make(FakeAssignment(*partitions), *producers)
+    delivery.reject([make_letter(b"x" * size, offset=size) for size in (6, 5, 4)], partitions[0])
+    partitions[0].position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert producers[0].closed
+    delivery.say(owe(partitions[1], 1, position=20))
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    [(sent, offsets, _)] = producers[1].commits
+    assert (sent, set(offsets)) == ([b"0"], {1})
+
+
+@pytest.mark.parametrize("how", ["unknown", "unwritable"])
+def test_dead_letters_whose_topic_is_gone_keep_out_of_transactions_and_their_positions_with_them(
+    how: str, clock: Clock
+) -> None:
+    """Every transaction waited ten seconds for the topic, and had all partitions recovered."""
+    first, second = FakeTransactions(), FakeTransactions()
+    partitions = [make_partition(0), make_partition(1)]
+    setattr(first, how, {"dead"})
+    delivery = make(FakeAssignment(*partitions), first, second)
+    delivery.reject([make_letter()], partitions[0])
+    partitions[0].position = 10
+    delivery.commit()
+    clock.now += 2 * INTERVAL_S
+    delivery.turn()
+    assert ([set(offsets) for _, offsets, _ in first.commits], list(delivery.failed)) in (([], []), ([{1}], []))
+    now = second if how == "unwritable" else first
+    assert first.closed == (how == "unwritable")
+    second.unknown = {"dead"}
+    delivery.say(owe(partitions[1], 1, position=20))
+    clock.now += 0.2  # it is still waited for
+    gather(delivery, clock)
+    sent, offsets, _ = now.commits[-1]
+    assert (sent, set(offsets)) == ([b"0"], {1})
+    now.unknown = set()
+    clock.now += 40 * INTERVAL_S
+    delivery.turn()
+    sent, offsets, _ = now.commits[-1]
+    assert (sent, offsets[0].offset) == ([b"bad"], 10)
 
 
 def test_dead_letters_whose_topic_refuses_old_timestamps_get_new_ones(clock: Clock) -> None:
