@@ -80,7 +80,7 @@ class EachWindow(Stream):
             if not step.forgotten:
                 return
             self._graves.bury(
-                step.forgotten, step.first_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
+                step.forgotten, step.newest_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
             )
             self._count(step)
             if len(step.frames):
@@ -138,9 +138,6 @@ class EachWindow(Stream):
         self._metrics.windows["labelled"].inc(len(ages))
         observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
-    def __contains__(self, device_id: bytes) -> bool:
-        return device_id in self._windower
-
     def _of_the_living(self, records: Records, readings: Readings) -> Readings:
         """Leave out what devices sent before they were buried."""
         devices = readings.device_ids()
@@ -191,11 +188,11 @@ class EachWindow(Stream):
         if len(step.late):
             metrics.dropped["late"].inc(len(step.late))
             observe_all(metrics.lateness, step.late / 1000)
-        self._graves.came_back(step.new_devices)
-        for device_id in step.new_devices:
+        if len(step.new_rows):
+            self._graves.came_back(self._windower.device_ids(step.new_rows))
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
-            if any(device_id in other for other in self._others if other._source != self._source):
-                metrics.split_devices.inc()
+            others = (other._windower for other in self._others if other._source != self._source)
+            metrics.split_devices.inc(self._windower.count_shared(step.new_rows, others))
 
 
 class _Start(msgspec.Struct):
