@@ -80,7 +80,11 @@ class EachWindow(Stream):
             if not step.forgotten:
                 return
             self._graves.bury(
-                step.forgotten, step.newest_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
+                step.forgotten,
+                step.numbers.tolist(),
+                step.newest_records.tolist(),
+                step.last_records.tolist(),
+                step.strayed.tolist(),
             )
             self._count(step)
             if len(step.frames):
@@ -93,14 +97,16 @@ class EachWindow(Stream):
 
         It may be older: see ``Graves.hold``.
         """
-        return self._graves.hold(self._windower.rewind_to(position))
+        held = self._graves.hold(self._windower.rewind_to(position))
+        self._metrics.unburied.inc(self._graves.unburied())
+        return held
 
-    def restore(self, buried: Mapping[str, int]) -> None:
+    def restore(self, buried: Mapping[bytes, int]) -> None:
         """Take over whom the last owner's commit buried."""
         self._graves = Graves(buried)
         self._buried_until = max(buried.values(), default=-1)
 
-    def buried(self) -> Mapping[str, int]:
+    def buried(self) -> Mapping[bytes, int]:
         """Return whom a replay must take for dead."""
         return self._graves.buried()
 
@@ -189,7 +195,7 @@ class EachWindow(Stream):
             metrics.dropped["late"].inc(len(step.late))
             observe_all(metrics.lateness, step.late / 1000)
         if len(step.new_rows):
-            self._graves.came_back(self._windower.device_ids(step.new_rows))
+            self._graves.came_back(self._windower.numbers(step.new_rows))
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
             others = (other._windower for other in self._others if other._source != self._source)
             metrics.split_devices.inc(self._windower.count_shared(step.new_rows, others))
