@@ -80,7 +80,11 @@ class EachWindow(Stream):
             if not step.forgotten:
                 return
             self._graves.bury(
-                step.forgotten, step.first_records.tolist(), step.last_records.tolist(), step.strayed.tolist()
+                step.forgotten,
+                step.numbers.tolist(),
+                step.newest_records.tolist(),
+                step.last_records.tolist(),
+                step.strayed.tolist(),
             )
             self._count(step)
             if len(step.frames):
@@ -93,14 +97,16 @@ class EachWindow(Stream):
 
         It may be older: see ``Graves.hold``.
         """
-        return self._graves.hold(self._windower.rewind_to(position))
+        held = self._graves.hold(self._windower.rewind_to(position))
+        self._metrics.unburied.inc(self._graves.unburied())
+        return held
 
-    def restore(self, buried: Mapping[str, int]) -> None:
+    def restore(self, buried: Mapping[bytes, int]) -> None:
         """Take over whom the last owner's commit buried."""
         self._graves = Graves(buried)
         self._buried_until = max(buried.values(), default=-1)
 
-    def buried(self) -> Mapping[str, int]:
+    def buried(self) -> Mapping[bytes, int]:
         """Return whom a replay must take for dead."""
         return self._graves.buried()
 
@@ -137,9 +143,6 @@ class EachWindow(Stream):
         ages = at - (block.columns.frames.start_ms[rows] + WINDOW_MS) / 1000
         self._metrics.windows["labelled"].inc(len(ages))
         observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
-
-    def __contains__(self, device_id: bytes) -> bool:
-        return device_id in self._windower
 
     def _of_the_living(self, records: Records, readings: Readings) -> Readings:
         """Leave out what devices sent before they were buried."""
@@ -191,11 +194,11 @@ class EachWindow(Stream):
         if len(step.late):
             metrics.dropped["late"].inc(len(step.late))
             observe_all(metrics.lateness, step.late / 1000)
-        self._graves.came_back(step.new_devices)
-        for device_id in step.new_devices:
+        if len(step.new_rows):
+            self._graves.came_back(self._windower.numbers(step.new_rows))
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
-            if any(device_id in other for other in self._others if other._source != self._source):
-                metrics.split_devices.inc()
+            others = (other._windower for other in self._others if other._source != self._source)
+            metrics.split_devices.inc(self._windower.count_shared(step.new_rows, others))
 
 
 class _Start(msgspec.Struct):

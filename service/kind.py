@@ -66,10 +66,10 @@ class Stream:
         """Return the offset of the oldest record that something open holds; ``position`` where nothing is open."""
         return position
 
-    def restore(self, buried: Mapping[str, int]) -> None:
+    def restore(self, buried: Mapping[bytes, int]) -> None:
         """Take over whom the last owner's commit buried, before anything is pushed: see ``delivery/graves.py``."""
 
-    def buried(self) -> Mapping[str, int]:
+    def buried(self) -> Mapping[bytes, int]:
         """Return whom a replay from the rewind point must take for dead, and up to which record."""
         return {}
 

@@ -253,6 +253,21 @@ def find_row(table: Table, key: UInt64s, raw: Bytes) -> int:
 
 
 @entry
+def keep_absent(table: Table, rows: Int64s, other: Table) -> int:
+    """Move those of the rows to the front, in their order, whose devices `other` has not; return how many they are.
+
+    Both tables' hashes are under one key.
+    """
+    absent = 0
+    for row in rows:
+        found, _ = _find(other, table.id[row], 0, int(table.size[row]), table.hash[row])
+        if found == FREE:
+            rows[absent] = row
+            absent += 1
+    return absent
+
+
+@entry
 def fill_places(table: Table) -> None:
     """Give each device its place in a table whose places are empty."""
     mask = np.uint64(len(table.place) - 1)

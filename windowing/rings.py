@@ -1,6 +1,7 @@
 """The windows of one partition's devices: readings in, frames out."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy.typing as npt
 from windowing import device_table, kernels
 from windowing.ages import Ages
 from windowing.compiled import first_call
-from windowing.device_table import Bytes
+from windowing.device_table import Bytes, UInt64s
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
 
 _MOST_LATENESS_SLOTS = 1200
 _SMALLEST_CAPACITY = 64
 _NO_ROWS = np.empty(0, dtype=np.int64)
+_NO_NUMBERS = np.empty(0, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Frames:
     source_offset: Int64s
     reading: Int64s
     row: Int64s
-    device: npt.NDArray[np.uint64]
+    device: UInt64s
 
     def __len__(self) -> int:
         return len(self.start_ms)
@@ -66,11 +68,13 @@ class Step:
     incomplete: number of windows that closed with too long a hole.
     late: int64, for each reading dropped because its windows have closed, ms behind its device's newest.
     superseded: number of readings that lost their slot: duplicates, and the surplus of fast producers.
-    new_devices: ids that became active.
+    new_rows: int64, the rows of devices that became active; theirs until they fall silent.
     forgotten: ids that fell silent.
-    first_records, last_records: int64[forgotten], offsets of the oldest record that each one held, and of its last one.
-    strayed: bool[forgotten], whether one of the readings since was further behind the newest than the lateness: a
-        replay that begins after the record of the newest would take such a device for younger than it was.
+    numbers: uint64[forgotten], see `Windower.numbers`.
+    newest_records, last_records: int64[forgotten], offsets of the record that holds each one's newest slot, and of its
+        last one.
+    strayed: bool[forgotten], whether one of the records after the newest slot's had a reading further behind the newest
+        than the lateness: a replay that begins between them would take such a device for younger than it was.
     """
 
     frames: Frames
@@ -79,9 +83,10 @@ class Step:
     incomplete: int = 0
     late: Int64s = field(default_factory=lambda: _NO_ROWS)
     superseded: int = 0
-    new_devices: list[bytes] = field(default_factory=list)
+    new_rows: Int64s = field(default_factory=lambda: _NO_ROWS)
     forgotten: list[bytes] = field(default_factory=list)
-    first_records: Int64s = field(default_factory=lambda: _NO_ROWS)
+    numbers: UInt64s = field(default_factory=lambda: _NO_NUMBERS)
+    newest_records: Int64s = field(default_factory=lambda: _NO_ROWS)
     last_records: Int64s = field(default_factory=lambda: _NO_ROWS)
     strayed: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
 
@@ -224,7 +229,7 @@ class Windower:
             incomplete=incomplete,
             late=late_ms[:late].copy() if late else _NO_ROWS,
             superseded=superseded,
-            new_devices=self._ids(joined),
+            new_rows=joined,
         )
 
     def fall_silent(self, heard_until: float) -> Step:
@@ -243,19 +248,35 @@ class Windower:
             return _NOBODY_SILENT
         done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
         rows = silent[:done]
-        forgotten = self._ids(rows)
+        newest = self._newest_records(rows)
         step = Step(
             self._frames(cut, by_silence=True),
             more=done < len(silent),
             incomplete=incomplete,
-            forgotten=forgotten,
-            first_records=self._rings.oldest[rows],
+            forgotten=self.device_ids(rows),
+            numbers=self.numbers(rows),
+            newest_records=newest,
             last_records=self._rings.last[rows],
-            strayed=self._rings.strayed[rows] >= self._rings.oldest[rows],
+            strayed=self._rings.strayed[rows] > newest,
         )
         self._release(rows)
         self._ages.forget_until(moment)
         return step
+
+    def device_ids(self, rows: Int64s) -> list[bytes]:
+        """Return the ids of the devices in these rows, as objects: not for the hot path."""
+        return [] if len(rows) == 0 else _as_objects(self._table.id[rows], self._table.size[rows])
+
+    def numbers(self, rows: Int64s) -> UInt64s:
+        """Return the numbers by which the devices in these rows are told from each other in this process."""
+        return self._table.hash[rows]
+
+    def count_shared(self, rows: Int64s, others: Iterable["Windower"]) -> int:
+        """Return how many of the devices in these rows one of the others has, too."""
+        absent = rows.copy()
+        for other in others:
+            absent = absent[: device_table.keep_absent(self._table, absent, other._table)]
+        return len(rows) - len(absent)
 
     def rewind_to(self, position: int) -> int:
         """Return the offset of the oldest record whose reading an open window holds, or `position` if there is none."""
@@ -355,8 +376,10 @@ class Windower:
             return device_table.FREE
         return device_table.find_row(self._table, device_table.KEY, np.frombuffer(device_id, np.uint8))
 
-    def _ids(self, rows: Int64s) -> list[bytes]:
-        return [] if len(rows) == 0 else _as_objects(self._table.id[rows], self._table.size[rows])
+    def _newest_records(self, rows: Int64s) -> Int64s:
+        newest = (self._rings.newest_ms[rows] + SLOT_MS // 2) // SLOT_MS
+        held: Int64s = self._rings.held[rows, newest % self._rings.rank.shape[1]]
+        return held
 
     def _frames(self, cut: int, by_silence: bool) -> Frames:
         """Copy the frames out of the sheet, which the next call writes over."""
@@ -380,7 +403,7 @@ class Windower:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it."""
-    first_call(_call_each_kernel, entries=7)
+    first_call(_call_each_kernel, entries=8)
 
 
 def _call_each_kernel() -> None:
@@ -388,6 +411,7 @@ def _call_each_kernel() -> None:
     one = np.zeros(1, dtype=np.int64)
     windower.push(np.empty(0, np.uint8), one, one, one, np.zeros((1, 3), dtype=np.float32), one, 0.0)
     windower.is_open(b"", 0)
+    windower.count_shared(one, [windower])
     windower._grow()
     windower.fall_silent(np.inf)
 

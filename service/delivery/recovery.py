@@ -52,7 +52,7 @@ class Plan:
     rewind_to: int
     labels: LabelsToRead | None
     aloud: bool = False
-    buried: Mapping[str, int] = field(default_factory=dict)
+    buried: Mapping[bytes, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     end: int = NO_END
 
@@ -108,7 +108,7 @@ def _from_snapshot(place: Place, position: int, found: snapshot.Snapshot | snaps
             f"records from {rewind_to} to {place.log_start - 1} have expired; windows that they began may be incomplete"
         )
         rewind_to = place.log_start
-    aloud, buried = False, dict[str, int]()
+    aloud, buried = False, dict[bytes, int]()
     if isinstance(found, snapshot.Foreign):
         labels = LabelsToRead(since_offset=rewind_to)
         warnings.append("another version of the worker made the commit; labels since its rewind point are read back")

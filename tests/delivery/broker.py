@@ -75,6 +75,7 @@ class Broker:
         self.committed: dict[int, Snapshot] = {}
         self.transactions: list[Transaction] = []
         self.reread: dict[int, int] = {}
+        self.given_up: set[str] = set()  # devices that found no room in a snapshot
         self._order = 0
         self._committed_order: dict[int, int] = {}
 

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from tests.delivery.broker import Label, Letter, Place, Snapshot, Transaction
-from tests.delivery.windows import Device, Window, Windower
+from tests.delivery.windows import Window, Windower
 
 
 class Segment:
@@ -43,11 +43,15 @@ class Remembered(NamedTuple):
     label_from: int
 
 
-class Hold(NamedTuple):
-    """A silent device that found no room among the tombstones: a replay must not begin within what it held."""
+class Grave(NamedTuple):
+    """A silent device that was heard late: a replay that begins between the two records must be told of it."""
 
+    name: str
+    newest: int
     last: int
-    oldest: int
+
+    def is_needed(self, rewind_to: int) -> bool:
+        return self.newest < rewind_to <= self.last
 
 
 class Holding:
@@ -64,8 +68,10 @@ class Holding:
         self.windower = Windower()
         self.said: dict[tuple[str, int], tuple[int, int]] = {}  # reread labels: their offset, their source record
         self.remembered: list[Remembered] = []
-        self.tombstones: dict[str, int] = {}
-        self.holds: list[Hold] = []
+        self.tombstones: dict[str, int] = {}  # that the commit told of
+        self.graves: list[Grave] = []
+        self.held = 0
+        self.given_up: set[str] = set()  # devices that found no room, of all workers
         self.known_end = 0
         self.origin: Snapshot | None = None  # where this assignment began
         self.committed: Snapshot | None = None
@@ -135,14 +141,18 @@ class Holding:
         rewind_to = self.windower.rewind_to(self.next)
         if "rewind to the oldest record held" in without:
             rewind_to = self.next
-        rewind_to = self._keep_holds(rewind_to)
-        self.tombstones = {name: last for name, last in self.tombstones.items() if last >= rewind_to}
+        if "holds where tombstones have no room" not in without:
+            rewind_to = self._place(rewind_to)
+        self.held = rewind_to
+        self.graves = [grave for grave in self.graves if grave.last >= rewind_to]
+        needed = [grave for grave in self.graves if grave.is_needed(rewind_to)][: self.room]
+        tombstones = tuple({grave.name: grave.last for grave in sorted(needed, key=lambda one: one.last)}.items())
         self.remembered = [one for one in self.remembered if one.last >= rewind_to]
-        remembered, tombstones = self.remembered, tuple(self.tombstones.items())
+        remembered = self.remembered
         if "remembered until the rewind has passed" in without:
             self.remembered = []
         if "tombstones until the rewind has passed" in without:
-            self.tombstones = {}
+            self.graves = []
         self._drop_reread(rewind_to)
         froms = [self.known_end]
         if "silent devices hold labels_from" not in without:
@@ -151,14 +161,22 @@ class Holding:
             froms += [offset for offset, _ in self.said.values()]
         return Snapshot(self.next, rewind_to, min(froms), tombstones)
 
-    def _keep_holds(self, rewind_to: int) -> int:
-        """Return the record to rewind to that no hold forbids; forget the holds that have been passed."""
-        kept: list[Hold] = []
-        for hold in sorted(self.holds, key=lambda hold: -hold.last):
-            if hold.last >= rewind_to:
-                kept.append(hold)
-                rewind_to = min(rewind_to, hold.oldest)
-        self.holds = kept
+    def _place(self, rewind_to: int) -> int:
+        """Return the newest record to rewind to from where all find room that need it, if there is one.
+
+        Not before the newest readings of those that need it at ``rewind_to``. If there is none, give up the rest.
+        """
+        needed = [grave for grave in self.graves if grave.is_needed(rewind_to)]
+        if len(needed) <= self.room:
+            return rewind_to
+        lowest = min([grave.newest for grave in needed if grave.newest >= self.held], default=rewind_to)
+        places = {grave.newest for grave in self.graves if lowest <= grave.newest < rewind_to}
+        for place in sorted(places, reverse=True):
+            if sum(grave.is_needed(place) for grave in self.graves) <= self.room:
+                return place
+        for grave in sorted(needed, key=lambda one: (one.newest >= self.held, one.last))[self.room :]:
+            self.graves.remove(grave)
+            self.given_up.add(grave.name)
         return rewind_to
 
     def _drop_reread(self, rewind_to: int) -> None:
@@ -188,14 +206,6 @@ class Holding:
                 unsaid.append(window)
             label_from = self.known_end if found is None else found[0]
             self.remembered.append(Remembered(device.last, name, window.start, label_from))
-        if device.hazardous:
-            self._bury(name, device)
+        if device.hazardous and "tombstones for devices heard late" not in self.without:
+            self.graves.append(Grave(name, device.newest_record, device.last))
         return unsaid
-
-    def _bury(self, name: str, device: Device) -> None:
-        if "tombstones for devices heard late" in self.without:
-            return
-        if name in self.tombstones or len(self.tombstones) < self.room:
-            self.tombstones[name] = device.last
-        elif "holds where tombstones have no room" not in self.without:
-            self.holds.append(Hold(device.last, device.oldest))

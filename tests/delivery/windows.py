@@ -62,9 +62,14 @@ class Device:
         return min(kept[1] for kept in self.held.values())
 
     @property
+    def newest_record(self) -> int:
+        """Return the record whose reading is held in the newest slot."""
+        return self.held[self.newest][1]
+
+    @property
     def hazardous(self) -> bool:
-        """Tell whether a replay of a part of what is held might take a late reading for the newest."""
-        return self.behind >= self.oldest
+        """Tell whether a replay that begins after that record might take a late reading for the newest."""
+        return self.behind > self.newest_record
 
 
 class Windower:

@@ -2,7 +2,7 @@
 
 from tests.delivery.broker import DEAD, Broker, Label, Letter, Snapshot, Transaction
 from tests.delivery.group import Group
-from tests.delivery.holding import Holding, Segment, Send
+from tests.delivery.holding import Grave, Holding, Segment, Send
 from tests.delivery.windows import Window
 
 
@@ -112,6 +112,7 @@ class Worker:
         holding.next = max(snapshot.rewind_to, start)
         holding.labels_from = snapshot.labels_from
         holding.tombstones = dict(snapshot.tombstones)
+        holding.graves = [Grave(name, -1, last) for name, last in snapshot.tombstones]
         holding.origin = snapshot
         holding.state = "end"
 
@@ -276,7 +277,9 @@ class Worker:
         self.held[holding.partition] = self._holding(holding.partition, holding.assignment, now)
 
     def _holding(self, partition: int, assignment: int, now: int) -> Holding:
-        return Holding(partition, assignment, self.room, self.without, now)
+        holding = Holding(partition, assignment, self.room, self.without, now)
+        holding.given_up = self.broker.given_up
+        return holding
 
     # -- commits
 

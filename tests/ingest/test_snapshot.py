@@ -1,22 +1,72 @@
+import base64
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.snapshot import Foreign, Snapshot, SnapshotError, decode, encode
+from ingest.snapshot import MOST_CHARACTERS, NAME_SIZE, VERSION, Foreign, Snapshot, SnapshotError, decode, encode
+
+RULES = "lateness_slots=1200 unit=m/s2 max_ahead_s=1000000000"
+NAMES = [number.to_bytes(NAME_SIZE, "big") for number in range(320)]
+PLAIN = {"rewind_to": 40, "topic": "a", "partition": 0, "partitions": 1, "labels_from": 0}
 
 
-def test_a_snapshot_comes_back_as_it_was_and_fits_a_commits_metadata() -> None:
-    """Brokers allow 4096 bytes."""
-    buried = {f"{number:011}": 10**12 for number in range(128)}
-    snapshot = Snapshot(2**62, "a" * 249, 9999, 10_000, labels_from=2**62, buried=buried, rules="lateness_slots=1200")
+@given(
+    st.dictionaries(
+        st.binary(min_size=NAME_SIZE, max_size=NAME_SIZE),
+        st.one_of(st.integers(0, 300), st.integers(0, 2**40), st.just(2**62)),
+        max_size=30,
+    )
+)
+def test_a_snapshot_comes_back_as_it_was(buried: dict[bytes, int]) -> None:
+    snapshot = Snapshot(40, "activities", 2, 8, labels_from=17, buried=buried, rules=RULES, end=70)
+    assert decode(encode(snapshot), 50) == snapshot
+
+
+def test_a_snapshot_of_all_who_may_be_buried_fits_a_commits_metadata() -> None:
+    """Brokers allow 4096 characters; a topic's name has 249 at most."""
+    buried = {name: 2**20 * (number + 1) for number, name in enumerate(NAMES)}  # of 335 million records
+    snapshot = Snapshot(2**40, "a" * 249, 9999, 10_000, labels_from=2**40, buried=buried, rules=RULES, end=2**40)
     assert decode(encode(snapshot), 2**62) == snapshot
-    assert len(encode(snapshot)) < 4096
+    assert len(encode(snapshot)) <= MOST_CHARACTERS
+
+
+def test_what_does_not_fit_a_commits_metadata_is_left_out_lest_no_commit_be_taken_any_more() -> None:
+    buried = {name: 2**50 * number for number, name in enumerate(NAMES)}
+    snapshot = Snapshot(0, "a" * 249, 9999, 10_000, labels_from=0, buried=buried)
+    found = decode(encode(snapshot), 0)
+    assert isinstance(found, Snapshot)
+    assert len(encode(snapshot)) <= MOST_CHARACTERS
+    assert len(found.buried) > 200
+    assert found.buried.items() <= buried.items()
+
+
+def test_a_snapshot_of_the_version_before_is_understood_with_its_dead() -> None:
+    """It named them by 64 bits in base64, of which the first 48 are the same."""
+    names = [bytes(range(8)), b"\xff" * 8]
+    dead = {
+        base64.urlsafe_b64encode(name).rstrip(b"=").decode(): record for name, record in zip(names, [7, 0], strict=True)
+    }
+    metadata = json.dumps({**PLAIN, "buried": dead, "rules": RULES, "v": 2})
+    assert decode(metadata, 100) == Snapshot(
+        40, "a", 0, 1, labels_from=0, buried={names[0][:6]: 7, names[1][:6]: 0}, rules=RULES
+    )
 
 
 @pytest.mark.parametrize(
     "metadata",
     [
         '{"v":1,"rewind_to":40,"topic":"a","partition":0}',
-        '{"v":3,"rewind_to":40,"topic":"a","partition":0,"partitions":1,"labels_from":0}',
-        '{"v":3,"rewind_to":40,"more":1}',
+        json.dumps({**PLAIN, "v": VERSION + 1}),
+        '{"v":4,"rewind_to":40,"more":1}',
+        json.dumps({**PLAIN, "v": 2, "buried": {"abc": 1}}),
+        json.dumps({**PLAIN, "v": 2, "buried": {"0aG8kZxq1Lw": 2**63}}),
+        json.dumps({**PLAIN, "v": 3, "buried": "\\"}),
+        json.dumps({**PLAIN, "v": 3, "buried": "~~~~~"}),
+        json.dumps({**PLAIN, "v": 3, "buried": base64.b85encode(b"\x01short").decode()}),
+        json.dumps({**PLAIN, "v": 3, "buried": base64.b85encode(b"\x80" * 9).decode()}),
+        json.dumps({**PLAIN, "v": 3, "buried": base64.b85encode(b"\xff" * 900 + b"\x01longer").decode()}),
     ],
 )
 def test_of_another_versions_snapshot_the_rewind_point_is_known(metadata: str) -> None:

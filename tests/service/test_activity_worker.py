@@ -14,6 +14,7 @@ from ingest.bodies import unpack
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
+from service.delivery import graves
 from service.each_window import identify, say
 from service.kind import OpenStream, Stream, WorkerError
 from service.metrics import Families, WorkerMetrics
@@ -231,3 +232,27 @@ def test_what_is_only_rebuilt_of_history_hears_no_silence(by_log_time: Stream) -
     closed = own(starts(by_log_time, [*before, *crowd(120, first_offset=10)], mute=True))
     assert not any(closed.values())
     assert by_log_time.rewind_to(10_000) < 5
+
+
+def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
+    open_stream: OpenStream, counted: Callable[..., float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each second one begins, and one sends a reading that is long past, fifty seconds after its newest."""
+    monkeypatch.setattr(graves, "MOST", 20)
+    stream = open_stream(FIRST)
+    position = 0
+    for second in range(400):
+        sent = [(second, 0)] + ([(second - 50, -5)] if second >= 50 else [])
+        records = [
+            HandMade(
+                chunk(device_id=f"phone-{begun}", start=START_MS + 1000 * (begun + late), samples=ROWS[:1]),
+                offset=position + row,
+            )
+            for row, (begun, late) in enumerate(sent)
+        ]
+        position += len(sent)
+        list(stream.push(Records.of(records), float(second), mute=False)[1])
+        list(stream.fall_silent(float(second)))
+        assert position - stream.rewind_to(position) <= 2 * 2 * 60
+        assert len(stream.buried()) <= 20
+    assert 0 < counted("unburied_devices_total") < 200

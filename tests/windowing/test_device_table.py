@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.windowing.streams import spell
 from windowing import device_table
-from windowing.device_table import FREE, KEY, Table, find_row, new_table, release, siphash, take_rows
+from windowing.device_table import FREE, KEY, Table, find_row, keep_absent, new_table, release, siphash, take_rows
 from windowing.grid import phase
 
 
@@ -77,6 +77,17 @@ def test_devices_come_and_go_as_in_a_dictionary(turns: list[tuple[list[bytes], l
         assert devices.left == 128 - len(expected)
         for device_id in [*expected, *going, *coming]:
             assert row_of(devices.table, device_id) == expected.get(device_id, FREE)
+
+
+@given(st.lists(ids, max_size=30, unique=True), st.lists(ids, max_size=30, unique=True))
+def test_of_some_rows_those_stay_whose_devices_another_table_has_not(here: list[bytes], there: list[bytes]) -> None:
+    devices, other = Devices(64), Devices(64)
+    _, rows = devices.take(here)
+    other.take(there)
+    some = np.array(rows[1:], np.int64)
+    absent = keep_absent(devices.table, some, other.table)
+    expected = [row for row, device_id in list(zip(rows, here, strict=True))[1:] if device_id not in there]
+    assert some[:absent].tolist() == expected
 
 
 def test_a_full_table_says_where_to_go_on_and_keeps_its_devices_when_it_grows() -> None:

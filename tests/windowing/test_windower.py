@@ -168,7 +168,7 @@ def test_a_device_whose_clock_was_set_back_is_late_until_it_falls_silent_and_the
     (silence,) = hear(windower, 60.0)
     assert silence.forgotten == [PHASE_0]
     step = send(windower, steady(4250, 10_200), offset=200, processed_at=61.0)
-    assert step.new_devices == [PHASE_0]
+    assert windower.device_ids(step.new_rows) == [PHASE_0]
     assert step.late.tolist() == []
     assert starts(step) == [6000]
 
@@ -337,7 +337,7 @@ def test_devices_that_an_early_stop_did_not_reach_join_later() -> None:
     windower = Windower(max_frames=3)
     record = Record(0, [*steady(0, 4200), at(0, device_id=b"b")])
     steps = push(windower, [record], 0.0)
-    assert [step.new_devices for step in steps] == [[PHASE_0], [b"b"]]
+    assert [windower.device_ids(step.new_rows) for step in steps] == [[PHASE_0], [b"b"]]
     assert [step.consumed for step in steps] == [85, 86]
     assert len(windower) == 2
 
@@ -345,7 +345,7 @@ def test_devices_that_an_early_stop_did_not_reach_join_later() -> None:
 def test_an_empty_batch_does_nothing() -> None:
     windower = Windower()
     (step,) = push(windower, [], 0.0)
-    assert (step.consumed, step.more, len(step.frames), step.new_devices) == (0, False, 0, [])
+    assert (step.consumed, step.more, len(step.frames), len(step.new_rows)) == (0, False, 0, 0)
     assert windower.rewind_to(17) == 17
 
 
@@ -476,3 +476,31 @@ def test_offsets_that_go_back_are_refused() -> None:
     with pytest.raises(ValueError, match=r"row 0 .* after 11, offset 10: .* take a new Windower"):
         send(windower, [at(100)], offset=10)
     send(windower, [at(100)], offset=11)
+
+
+def test_a_device_that_several_others_have_too_is_counted_once() -> None:
+    windower, *others = (Windower() for _ in range(4))
+    step = send(windower, [at(0, device_id=device_id) for device_id in (b"a", b"b", b"c")])
+    send(others[0], [at(0, device_id=b"a")])
+    send(others[1], [at(0, device_id=device_id) for device_id in (b"a", b"b", b"d")])
+    assert windower.count_shared(step.new_rows, others) == 2
+    assert windower.count_shared(step.new_rows, []) == 0
+    assert windower.device_ids(step.new_rows) == [b"a", b"b", b"c"]
+
+
+def test_a_device_has_strayed_if_a_record_after_its_newest_slots_has_a_reading_further_back_than_the_lateness() -> None:
+    """One before it, or beside it in the same record, is read again by whoever reads the newest."""
+
+    def fall_silent(*records: list[int]) -> tuple[int, int, bool]:
+        windower = Windower(lateness_slots=4)
+        for offset, times in enumerate(records):
+            push(windower, [Record(offset, [at(time) for time in times])], 0.0)
+        (step,) = hear(windower, math.inf)
+        return int(step.newest_records[0]), int(step.last_records[0]), bool(step.strayed[0])
+
+    assert fall_silent([1000], [500]) == (0, 1, True)
+    assert fall_silent([1000], [800]) == (0, 1, False)
+    assert fall_silent([1000], [500], [1200]) == (2, 2, False)
+    assert fall_silent([1000, 500], [1100]) == (1, 1, False)
+    assert fall_silent([1000, 500]) == (0, 0, False)
+    assert fall_silent([1020], [1000], [400], [1010]) == (1, 3, True)  # the nearest to the slot's centre is kept
