@@ -5,6 +5,7 @@ import signal
 import socket
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -182,9 +183,11 @@ def test_what_stands_for_many_megabytes_is_a_dead_letter_and_keeps_nobody_waitin
         letters = read_topic(here.broker.bootstrap_servers, here.dead_letters, until=lambda seen: len(seen) >= 2)
         assert worker.metric("stridecast_dead_letter_failures_total") == 1
         assert worker.terminate() == 0
-    assert [(letter.key(), letter.value()) for letter in letters] == [(b"lists", lists), (b"headers", good)]
+    by_key = {letter.key(): letter for letter in letters}  # one that was in a batch with a refused one comes later
+    values = {key: zlib.crc32(letter.value() or b"") for key, letter in by_key.items()}  # nobody reads a diff of 50 MB
+    assert values == {b"lists": zlib.crc32(lists), b"headers": zlib.crc32(good or b"")}
     assert [dict(letter.headers() or [])["error-reason"] for letter in letters] == [b"too_large"] * 2
-    assert len(letters[1].headers() or []) == 105
+    assert len(by_key[b"headers"].headers() or []) == 105
 
 
 def odd_batches(value: bytes) -> Iterator[Batch]:

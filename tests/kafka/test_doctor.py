@@ -247,4 +247,4 @@ def test_texts_are_looked_at_as_the_text_worker_reads_them(
     assert main(["doctor", *words, *absent, "--text.max-bytes", "100"]) == 1
     said = capsys.readouterr().out.partition("text: ")[2]
     assert "2 records of partition 0" in said
-    assert "1 too_large (the text has more bytes than the topic's limit)" in said
+    assert f"1 too_large ({Reason.TOO_LARGE.meaning})" in said
