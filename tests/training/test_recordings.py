@@ -1,5 +1,7 @@
 """What the recorded data sets hold, and that the shipped bundle does on them what its manifest says."""
 
+import lzma
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +58,29 @@ PHONES = ("difronzo_pocket", "hugadb_thigh", "mobifall_v2", "sisfall", "umafall"
 
 @pytest.mark.parametrize("name", PHONES)
 def test_of_each_public_set_the_people_are_held_out_that_the_shipped_bundle_never_saw(
-    name: str, recordings_folder: Path
+    name: str, recordings_folder: Path, tmp_path: Path
 ) -> None:
     """It was fitted when every fifth person tested by place, or the last, and the second of ten validated."""
-    file = read(recordings_folder / "phones", f"{name}.csv.xz")
+    file = read_file(of_everybody_some(recordings_folder / f"phones/{name}.csv.xz", tmp_path / f"{name}.csv"))
     people = sorted(file.people)
     found = held_out(file)
     assert list(found.test) == (people[4::5] or people[3:])
     assert list(found.validation) == people[1::10]
+
+
+def of_everybody_some(source: Path, to: Path) -> Path:
+    """Copy the first hundred readings of each person: to read all of five files takes half a minute."""
+    if not source.exists():
+        pytest.skip(f"{source.name} is not in {source.parent}")
+    read = Counter[str]()
+    with lzma.open(source, "rt") as lines, to.open("w") as some:
+        some.write(next(lines))
+        for line in lines:
+            person = line.partition(",")[0]
+            read[person] += 1
+            if read[person] <= 100:
+                some.write(line)
+    return to
 
 
 def by_class(activity: np.ndarray) -> list[int]:

@@ -10,7 +10,7 @@ from training.bundles import metric_name
 from training.evaluate import evaluate_texts
 from training.text import single_split
 from training.texts import Corpus, Part, read_corpus
-from training.words import FIRST_WORD, read_vectors
+from training.words import FIRST_WORD, Vectors, read_vectors
 
 BUNDLES = ("subjectivity", "messages")
 
@@ -36,6 +36,12 @@ def newsgroups(recordings_folder: Path) -> Corpus:
     return read_corpus("20news", existing([recordings_folder / "20news-bydate.tar.xz"]), strip=strip)
 
 
+@pytest.fixture(scope="module")
+def vectors(recordings_folder: Path) -> Vectors:
+    (file,) = existing([recordings_folder / "glove.6B.100d.subset.txt.xz"])
+    return read_vectors(file)
+
+
 def existing(files: list[Path]) -> list[Path]:
     for file in files:
         if not file.exists():
@@ -59,9 +65,8 @@ def test_a_shipped_bundle_does_on_held_out_texts_what_its_manifest_says(
 
 @pytest.mark.recordings
 @pytest.mark.parametrize("name", BUNDLES)
-def test_no_word_of_a_shipped_bundle_has_its_published_vector(name: str, recordings_folder: Path) -> None:
-    (file,) = existing([recordings_folder / "glove.6B.100d.subset.txt.xz"])
-    vectors, bundle = read_vectors(file), shipped(name)
+def test_no_word_of_a_shipped_bundle_has_its_published_vector(name: str, vectors: Vectors) -> None:
+    bundle = shipped(name)
     known = [(row, word) for row, word in enumerate(bundle.vocabulary, FIRST_WORD) if word in vectors.rows]
     ours = bundle.weights["embedding.weight"][[row for row, _ in known]]
     published = vectors.values[[vectors.rows[word] for _, word in known]]
