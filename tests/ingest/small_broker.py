@@ -58,8 +58,9 @@ class SmallBroker:
                 connection, _ = self._listening.accept()
                 self.opened.append(connection)
                 self.connections += 1
-                self._threads.append(threading.Thread(target=self._serve, args=(self.serve, connection), daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._serve, args=(self.serve, connection), daemon=True)
+                thread.start()
+                self._threads.append(thread)  # whoever waits for it may look at any time
 
     def _serve(self, serve: Serve, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError), connection:
