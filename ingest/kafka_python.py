@@ -40,8 +40,6 @@ def _parts_of(consumer: kafka.KafkaConsumer) -> list[tuple[object, str]]:
     return [
         (consumer, "_net"),
         (consumer, "_subscription"),
-        (consumer._cluster, "_topics"),
-        (consumer._cluster, "metadata_request"),
         (consumer._subscription, "assigned_partitions"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "poll"),

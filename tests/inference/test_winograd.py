@@ -1,9 +1,5 @@
 """The compiled kernels: exact tables, all sizes, all widths of vectors, and no cache to write to."""
 
-import os
-import resource
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,8 +16,8 @@ from inference.devices import kernels
 from inference.devices.winograd import FRAMES, WinogradHarCnn
 from inference.served import infer_plainly
 from tests.inference.bundles import decided_network
+from tests.interpreter import python
 
-ROOT = Path(__file__).parents[2]
 NUMBERS = st.fractions(min_value=-10, max_value=10, max_denominator=100)
 
 
@@ -118,21 +114,7 @@ def test_the_kernels_release_the_gil() -> None:
 
 
 def lanes(feature: str, *, full_disk: bool = False, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.inference.lanes", feature],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=_let_no_file_grow if full_disk else None,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def _let_no_file_grow() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return python("-m", "tests.inference.lanes", feature, full_disk=full_disk, **environment)
 
 
 def test_sixteen_floats_in_a_vector_and_no_room_for_a_cache(tmp_path: Path) -> None:
