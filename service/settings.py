@@ -184,6 +184,12 @@ class ActivitySettings(KindSettings):
     idle_timeout_s: float = Field(
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
+    max_devices: int = Field(
+        65_536,
+        ge=1,
+        le=1 << 24,
+        description="devices of one partition that may have an open window; records of further ones are dead letters",
+    )
     smoothing: bool = Field(True, description="say also what a device's last four windows say together")
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
@@ -278,6 +284,7 @@ OF_LABELLING = (
     "activity.lateness_slots",
     "activity.max_gap_ms",
     "activity.idle_timeout_s",
+    "activity.max_devices",
     "activity.smoothing",
     "activity.keep.",
     "text.bundle",
