@@ -89,7 +89,7 @@ def rebuild() -> Callable[[Records], None]:
     """Return what a worker's feed does with the records before its position."""
     registry = Families(CollectorRegistry())
     metrics = WindowMetrics(WorkerMetrics(registry, "activity", topics=[TOPIC], reasons=list(Reason), labels=[]))
-    stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet(), smoother=None)
+    stream = EachWindow(SOURCE, decode, Windower(), metrics, weakref.WeakSet(), smoother=None, max_devices=65_536)
 
     def push(records: Records) -> None:
         _, closed_before = stream.push(records, time.monotonic(), mute=True)

@@ -46,7 +46,7 @@ from ingest.contract import (
 )
 from ingest.rejections import MAX_DETAIL_CHARACTERS, Reason
 
-CONTRACT_VERSION: Final = "1.3.0"
+CONTRACT_VERSION: Final = "1.4.0"
 
 Schema = dict[str, Any]
 

@@ -41,6 +41,7 @@ class Reason(enum.StrEnum):
     OUT_OF_RANGE = "out_of_range", "a number is not finite or beyond its limit"
     BAD_SHAPE = "bad_shape", "a chunk has no readings, too many, or a row that is not three numbers"
     TOO_LARGE = "too_large", "the value, or the text in it, has too many bytes, or the record too many headers"
+    TOO_MANY_DEVICES = "too_many_devices", "as many other devices of the partition have an open window as may have one"
     BAD_BINARY = "bad_binary", "a binary value has an unknown version or is not as long as it says"
 
 

@@ -46,6 +46,7 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
             streams,
             Smoother() if settings.smoothing else None,
             None if until_s is None else LogTime(settings.idle_timeout_s / 4, until_s),
+            max_devices=settings.max_devices,
         )
 
     rules = f"lateness_slots={settings.lateness_slots} unit={settings.unit} max_ahead_s={settings.max_ahead_s:g}"

@@ -17,6 +17,7 @@ from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
+from service.crowd import refuse_the_crowd
 from service.delivery.graves import Graves
 from service.kind import Block, Stream
 from service.log_time import LogTime, Piece
@@ -49,6 +50,8 @@ class EachWindow(Stream):
         others: "weakref.WeakSet[EachWindow]",
         smoother: Smoother | None,
         log_time: LogTime | None = None,
+        *,
+        max_devices: int,
     ) -> None:
         self._source = source
         self._decode = decode
@@ -57,6 +60,7 @@ class EachWindow(Stream):
         self._others = others
         self._smoother = smoother
         self._log_time = log_time
+        self._max_devices = max_devices
         self._graves = Graves()
         self._buried_until = -1
         others.add(self)
@@ -66,6 +70,9 @@ class EachWindow(Stream):
         readings, rejections = self._decode(records)
         if records.offset[0] <= self._buried_until:
             readings = self._of_the_living(records, readings)
+        readings, crowd = refuse_the_crowd(readings, self._windower, self._max_devices)
+        if crowd:
+            rejections = sorted([*rejections, *crowd], key=lambda refused: refused.record)
         if not mute:
             self._metrics.samples.inc(len(readings.record))
         if self._log_time is None:

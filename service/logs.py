@@ -66,7 +66,9 @@ def _is_normal(record: logging.LogRecord) -> bool:
     # Its IO thread may look once more at a connection that another thread has just closed.
     error = record.exc_info[1] if record.exc_info else None
     read_after_close = isinstance(error, AttributeError) and "Error receiving network data" in text
-    return no_coordinator_yet or topics_to_learn or read_after_close
+    # It warns whenever its thread was held up for 0.1 s, as on a busy machine: nothing that an operator can act on.
+    held_up = record.name == "kafka.net.selector" and record.levelno < logging.ERROR
+    return no_coordinator_yet or topics_to_learn or read_after_close or held_up
 
 
 def set_up(log_format: str) -> None:
@@ -79,5 +81,3 @@ def set_up(log_format: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    # It warns whenever its thread was held up for 0.1 s, as on a busy machine: nothing that an operator can act on.
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)

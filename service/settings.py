@@ -192,6 +192,12 @@ class ActivitySettings(KindSettings):
     idle_timeout_s: float = Field(
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
+    max_devices: int = Field(
+        65_536,
+        ge=1,
+        le=1 << 24,
+        description="most devices of one partition with an open window; records of further ones are dead letters",
+    )
     smoothing: bool = Field(True, description="also publish smoothed_activity, from a device's last four windows")
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
@@ -292,6 +298,7 @@ OF_LABELLING = (
     "activity.lateness_slots",
     "activity.max_gap_ms",
     "activity.idle_timeout_s",
+    "activity.max_devices",
     "activity.smoothing",
     "activity.keep.",
     "text.bundle",

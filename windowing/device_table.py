@@ -253,6 +253,16 @@ def find_row(table: Table, key: UInt64s, raw: Bytes) -> int:
 
 
 @entry
+def are_absent(table: Table, key: UInt64s, raw: Bytes, id_at: Int64s, id_end: Int64s) -> npt.NDArray[np.bool_]:
+    """Tell of each of n ids, which are where `take_rows` has them, whether the table has no such device."""
+    absent = np.empty(len(id_at), np.bool_)
+    for i in range(len(id_at)):
+        row, _ = _find(table, raw, id_at[i], id_end[i], siphash(key, raw, id_at[i], id_end[i]))
+        absent[i] = row == FREE
+    return absent
+
+
+@entry
 def keep_absent(table: Table, rows: Int64s, other: Table) -> int:
     """Move those of the rows to the front, in their order, whose devices `other` has not; return how many they are.
 

@@ -232,6 +232,25 @@ class Windower:
             new_rows=joined,
         )
 
+    def are_absent(self, ids: Bytes, id_at: Int64s, id_end: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell of each of n ids, which are as `push` takes them, whether no active device has it.
+
+        Raises:
+            ValueError: an id lies outside the bytes, or is too long.
+
+        """
+        ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
+        id_at, id_end = _column(id_at, np.int64), _column(id_end, np.int64)
+        size = id_end - id_at
+        inside = (id_at >= 0) & (size >= 0) & (size <= device_table.LONGEST_ID) & (id_end <= len(ids))
+        if not inside.all():
+            row = int(np.argmin(inside))
+            raise ValueError(
+                f"row {row} has its id at {id_at[row]} to {id_end[row]}: it must lie in the {len(ids)} bytes and have "
+                f"up to {device_table.LONGEST_ID}"
+            )
+        return device_table.are_absent(self._table, device_table.KEY, ids, id_at, id_end)
+
     def fall_silent(self, heard_until: float) -> Step:
         """Close all windows of the devices that are silent, judged at `heard_until`, and forget those devices.
 
@@ -403,7 +422,7 @@ class Windower:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it."""
-    first_call(_call_each_kernel, entries=8)
+    first_call(_call_each_kernel, entries=9)
 
 
 def _call_each_kernel() -> None:
@@ -411,6 +430,7 @@ def _call_each_kernel() -> None:
     one = np.zeros(1, dtype=np.int64)
     windower.push(np.empty(0, np.uint8), one, one, one, np.zeros((1, 3), dtype=np.float32), one, 0.0)
     windower.is_open(b"", 0)
+    windower.are_absent(np.empty(0, np.uint8), one, one)
     windower.count_shared(one, [windower])
     windower._grow()
     windower.fall_silent(np.inf)

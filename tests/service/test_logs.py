@@ -2,6 +2,9 @@
 
 import logging
 
+import pytest
+
+from service import logs
 from service.logs import ClientFilter
 
 
@@ -59,3 +62,23 @@ def test_a_connection_that_is_looked_at_once_more_after_its_end_is_left_out_and_
         record = remark(text, "<transport>")
         record.exc_info = (type(error), error, None)
         assert ClientFilter(clock=lambda: 0.0).filter(record) == wanted
+
+
+def test_that_the_clients_thread_was_held_up_is_left_out_and_that_it_failed_is_not() -> None:
+    chosen = ClientFilter(clock=lambda: 0.0)
+    assert not chosen.filter(remark("Task %s blocked for 0.2 s", "fetch", logger="kafka.net.selector"))
+    failed = remark("Unhandled exception in task %s:", "fetch", logger="kafka.net.selector", line=2)
+    failed.levelno = logging.ERROR
+    assert chosen.filter(failed)
+
+
+def test_who_silences_kafka_python_silences_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo did, for what its clients say would run through its table; one logger had a level of its own."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    before = logging.getLogger("kafka").level
+    try:
+        logs.set_up("text")
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+        assert not logging.getLogger("kafka.net.selector").isEnabledFor(logging.ERROR)
+    finally:
+        logging.getLogger("kafka").setLevel(before)

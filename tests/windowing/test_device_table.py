@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from tests.windowing.streams import spell
 from windowing import device_table
-from windowing.device_table import FREE, KEY, Table, find_row, keep_absent, new_table, release, siphash, take_rows
+from windowing.device_table import (
+    FREE,
+    KEY,
+    Table,
+    are_absent,
+    find_row,
+    keep_absent,
+    new_table,
+    release,
+    siphash,
+    take_rows,
+)
 from windowing.grid import phase
 
 
@@ -77,6 +88,8 @@ def test_devices_come_and_go_as_in_a_dictionary(turns: list[tuple[list[bytes], l
         assert devices.left == 128 - len(expected)
         for device_id in [*expected, *going, *coming]:
             assert row_of(devices.table, device_id) == expected.get(device_id, FREE)
+        absent = are_absent(devices.table, KEY, *spell([*going, *coming]))
+        assert absent.tolist() == [device_id not in expected for device_id in [*going, *coming]]
 
 
 @given(st.lists(ids, max_size=30, unique=True), st.lists(ids, max_size=30, unique=True))
