@@ -20,16 +20,16 @@ COMMANDS = {
     "worker text": ("service.commands.worker_text", "read texts, publish a label for each"),
     "worker all": ("service.commands.worker_all", "both workers in one process, sharing one device"),
     "replay": ("service.commands.replay", "send devices' readings, or texts, to Kafka"),
-    "backfill": ("service.commands.backfill", "label what a topic holds already, and end"),
-    "train activity": ("service.commands.train_activity", "fit the activity model to recordings"),
+    "backfill": ("service.commands.backfill", "label what a topic already holds, then exit"),
+    "train activity": ("service.commands.train_activity", "train or fine-tune the activity model on recordings"),
     "train lag-series": ("service.commands.train_lag_series", "compare an LSTM with an MLP on a lagged series"),
-    "train text": ("service.commands.train_text", "fit a text model to labelled texts"),
+    "train text": ("service.commands.train_text", "train a text model on labelled texts"),
     "classify": ("service.commands.classify", "label texts, or a file of readings, without Kafka"),
     "evaluate": ("service.commands.evaluate", "score a bundle on recordings, or on labelled texts"),
-    "bench": ("service.commands.bench", "measure this machine, and say how many devices it carries"),
-    "models": ("service.commands.models", "list bundles and what they promise"),
+    "bench": ("service.commands.bench", "measure how many devices this machine can handle"),
+    "models": ("service.commands.models", "list bundles, what they classify and how well"),
     "dead-letters": ("service.commands.dead_letters", "show the records that could not be read, and why"),
-    "doctor": ("service.commands.doctor", "say what is wrong with topics, group, and what devices send"),
+    "doctor": ("service.commands.doctor", "check topics, consumer group and what devices send, and say what is wrong"),
 }
 
 # What people can mend: shown as a sentence, without a traceback.

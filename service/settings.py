@@ -53,37 +53,40 @@ class KafkaSettings(Group):
     )
     group_id: str = Field("stridecast", min_length=1, max_length=249, description="consumer group")
     session_timeout_s: float = Field(
-        10, ge=1, le=1800, description="seconds after which a silent worker's partitions go to others"
+        10, ge=1, le=1800, description="seconds without a heartbeat after which a worker's partitions go to others"
     )
     transaction_timeout_s: float = Field(
-        10, ge=1, le=900, description="seconds after which Kafka aborts a silent worker's transaction (exactly_once)"
+        10,
+        ge=1,
+        le=900,
+        description="seconds after which Kafka aborts a dead worker's open transaction (exactly_once)",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="SSL is TLS; what begins with SASL_ needs sasl_mechanism"
+        "PLAINTEXT", description="SSL means TLS; SASL_SSL and SASL_PLAINTEXT need sasl_mechanism"
     )
     ssl_ca_file: Path | None = Field(
         None,
-        description="PEM file of the authorities that brokers' certificates come from; the system's without it",
+        description="PEM file of the CAs that issue the brokers' certificates; by default the system's",
     )
     ssl_check_hostname: bool = Field(True, description="whether a broker's certificate must name its host")
     ssl_certificate_file: Path | None = Field(
         None, description="PEM file of this client's certificate and its chain, where brokers ask for one"
     )
-    ssl_key_file: Path | None = Field(None, description="PEM file of its key; ssl_certificate_file without it")
+    ssl_key_file: Path | None = Field(None, description="PEM file of its key; by default ssl_certificate_file")
     ssl_key_password: SecretStr | None = Field(None, description="password of the key")
     ssl_key_password_file: Path | None = Field(None, description="file with the password of the key")
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
-        None, description="how this client proves who it is"
+        None, description="how this client authenticates"
     )
     sasl_username: str | None = Field(None, min_length=1, description="user; for OAUTHBEARER, the client's id")
     sasl_password: SecretStr | None = Field(
-        None, description="password; for OAUTHBEARER, the client's secret; rather give it in a file"
+        None, description="password; for OAUTHBEARER, the client's secret; sasl_password_file is safer"
     )
     sasl_password_file: Path | None = Field(
         None, description="file with the password; read again for each connection, so it may be replaced"
     )
     sasl_oauth_token_url: str | None = Field(
-        None, description="for OAUTHBEARER, where tokens are had for id and secret (client credentials); https"
+        None, description="for OAUTHBEARER, the https URL of the token endpoint (client credentials)"
     )
     sasl_oauth_scope: str | None = Field(None, description="for OAUTHBEARER, the scope to ask for")
 
@@ -150,13 +153,16 @@ class KeepSettings(Group):
 
     folder: Path | None = Field(
         None,
-        description="folder for Parquet files of windows worth a person's label; none are kept without it",
+        description="folder for Parquet files of windows that a person should label; without it none are kept",
     )
     below_confidence: float = Field(0.6, ge=0, le=1, description="keep windows whose label is less probable than this")
-    below_familiarity: float = Field(0.5, ge=0, le=1, description="keep windows that are less familiar than this, too")
-    per_minute: int = Field(600, ge=1, le=1_000_000, description="windows that are kept a minute at the most")
+    below_familiarity: float = Field(0.5, ge=0, le=1, description="also keep windows that are less familiar than this")
+    per_minute: int = Field(600, ge=1, le=1_000_000, description="most windows to keep a minute")
     max_mb: int = Field(
-        1000, ge=10, le=10_000_000, description="megabytes that may lie there; the oldest files go for new ones"
+        1000,
+        ge=10,
+        le=10_000_000,
+        description="most megabytes in the folder; the oldest files are deleted for new ones",
     )
 
     @field_validator("folder", mode="before")
@@ -177,10 +183,12 @@ class ActivitySettings(KindSettings):
         MAX_AHEAD_MS // 1000,
         ge=0,
         le=10 * 365 * 86400,
-        description="seconds that a reading may lie after its record's Kafka timestamp",
+        description="seconds that a reading may be ahead of its record's Kafka timestamp; others are refused",
     )
-    lateness_slots: int = Field(4, ge=0, le=1200, description="50 ms slots that a window waits for stragglers")
-    max_gap_ms: int = Field(250, ge=50, le=4000, description="longest hole that a window may be labelled with")
+    lateness_slots: int = Field(4, ge=0, le=1200, description="50 ms slots that a window waits for late readings")
+    max_gap_ms: int = Field(
+        250, ge=50, le=4000, description="longest gap in a window that still gets a label, in milliseconds"
+    )
     idle_timeout_s: float = Field(
         60, gt=0, le=86400, description="seconds after which a silent device's windows are closed"
     )
@@ -188,9 +196,9 @@ class ActivitySettings(KindSettings):
         65_536,
         ge=1,
         le=1 << 24,
-        description="devices of one partition that may have an open window; records of further ones are dead letters",
+        description="most devices of one partition with an open window; records of further ones are dead letters",
     )
-    smoothing: bool = Field(True, description="say also what a device's last four windows say together")
+    smoothing: bool = Field(True, description="also publish smoothed_activity, from a device's last four windows")
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
 
@@ -201,13 +209,15 @@ class TextSettings(KindSettings):
     output_topic: Topic = Field(TEXT_LABELS_TOPIC, description="topic of labels")
     dead_letter_topic: Topic = Field(TEXTS_DEAD_LETTER_TOPIC, description="topic of rejected records")
     bundle: str = Field("subjectivity", min_length=1, description="name of a shipped bundle, or a bundle's folder")
-    max_bytes: int = Field(MAX_TEXT_BYTES, ge=1, le=16 << 20, description="bytes of UTF-8 that a text may have")
+    max_bytes: int = Field(
+        MAX_TEXT_BYTES, ge=1, le=16 << 20, description="most bytes of UTF-8 in a text; longer ones are refused"
+    )
 
 
 class InferenceSettings(Group):
     """Where and how frames are classified."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto uses a GPU if there is one")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
         description="auto takes the fastest of float32 and bfloat16 that passes the golden check; int8, for har-cnn on "
@@ -219,15 +229,19 @@ class InferenceSettings(Group):
         "models that the engine doesn't know are PyTorch's",
     )
     max_batch: int | None = Field(
-        None, ge=1, le=65536, description="most frames in one batch; 256 on a CPU and 1024 on a GPU without it"
+        None, ge=1, le=65536, description="most frames in one batch; by default 256 on a CPU and 1024 on a GPU"
     )
     queue_frames: int = Field(4096, ge=1, le=1 << 20, description="frames that may wait before reading pauses")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of one batch")
     fallback: Literal["none", "cpu"] = Field(
-        "none", description="where to go on when the device fails; none ends the process, for its supervisor to restart"
+        "none",
+        description="where to continue when the device fails; none exits, so that a supervisor restarts the process",
     )
     deadline_s: float = Field(
-        30, gt=0, le=3600, description="seconds for one batch, after which the device hangs and the process ends"
+        30,
+        gt=0,
+        le=3600,
+        description="seconds that one batch may take; after that the device counts as hung, and the process exits",
     )
 
 
@@ -311,17 +325,21 @@ class WorkerSettings(Command):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     delivery: Literal["at_least_once", "exactly_once"] = Field(
-        "at_least_once", description="exactly_once puts labels, dead letters and offsets into transactions"
+        "at_least_once", description="exactly_once writes labels, dead letters and offsets in transactions"
     )
     gather_ms: float = Field(
         8,
         ge=0,
         le=1000,
-        description="milliseconds for which records gather that come in trickles: more saves CPU, and delays labels",
+        description="milliseconds to wait for more records at light load: more saves CPU, and delays labels",
     )
     commit_interval_s: float = Field(1, gt=0, le=3600, description="seconds between commits")
-    shutdown_grace_s: float = Field(20, gt=0, le=3600, description="seconds to finish in after SIGTERM")
-    log_format: Literal["text", "json"] = Field("text", description="one line an event, for people or programs")
+    shutdown_grace_s: float = Field(
+        20, gt=0, le=3600, description="seconds that a worker may take to finish after SIGTERM"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="one line an event: text for people, json for programs"
+    )
 
 
 class ServiceSettings(WorkerSettings):

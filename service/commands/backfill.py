@@ -9,16 +9,16 @@ from service.settings import ActivitySettings, SettingsError, TextSettings, Work
 
 
 class Options(WorkerSettings):
-    """Label what a topic holds already, and end: history for a new model, or what has no label for whatever reason.
+    """Label what a topic already holds, then exit: history for a new model, or records that have no label yet.
 
       stridecast backfill --activity.bundle ./mine --activity.output-topic activities.mine
       stridecast backfill --since 2026-11-01 --until 2026-11-08T12:00:00+01:00
 
-    Labels go to activity.output_topic, which is created where it is missing; those that are there already are not said
-    again. It is refused where workers of kafka.group_id write to the same topic and have still to label some of these
-    records. Windows are cut as a worker would have cut them then; at the end of the stretch all are closed.
+    Labels go to activity.output_topic, which is created if it is missing. Labels that are already there are not
+    published again. It refuses to run while workers of kafka.group_id write to the same topic and still have to label
+    some of these records. Windows are cut as a worker would have cut them then; at the end of the range all are closed.
 
-    Stopped or killed, it goes on when called again, and several at once with the same flags share the work.
+    If it is stopped or killed, call it again to continue. Several at once with the same flags share the work.
     """
 
     since: datetime.datetime | None = Field(
@@ -27,7 +27,8 @@ class Options(WorkerSettings):
         "offset) or later",
     )
     until: datetime.datetime | None = Field(
-        None, description="end before the first record whose timestamp is this or later; with the last without it"
+        None,
+        description="end before the first record whose timestamp is this or later; by default with the last record",
     )
     texts: bool = Field(False, description="label texts, from text.input_topic, instead of readings")
     activity: ActivitySettings = Field(default_factory=ActivitySettings)

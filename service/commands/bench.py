@@ -10,10 +10,10 @@ from service.settings import Settings
 class Options(Settings):
     """Measure this machine for about a minute, and say how many devices at 20 Hz it carries, and what limits it.
 
-    It measures what one core decodes, windows, classifies and writes, and then runs Apache Kafka and a worker here and
-    has it label a backlog in each form of message. The worker has the settings that it would have otherwise, but for
-    the broker's address. Without Java the second half is skipped. Stop other programs first. Needs up to 0.5 GB in the
-    folder for temporary files, and leaves nothing there.
+    It first measures what one core decodes, windows, classifies and writes. Then it runs Apache Kafka and a worker on
+    this machine, and has the worker label a backlog in each message format. The worker has its usual settings, except
+    for the broker's address. Without Java the second half is skipped. Stop other programs first. Needs up to 0.5 GB in
+    the folder for temporary files, and leaves nothing there.
     """
 
     unused = (*OF_ITS_OWN, "text.", "shutdown_grace_s", "log_format")

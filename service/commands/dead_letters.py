@@ -40,8 +40,8 @@ def _known(reason: str) -> str:
 class Options(TopicSettings):
     """Show the dead letters: how many for which reason, and the latest of them, with what was wrong where.
 
-    A dead letter is a record of an input topic that a worker couldn't read, byte for byte. Changes nothing. Ends with
-    status 1 where a partition's letters did not come.
+    A dead letter is a copy, byte for byte, of a record that a worker couldn't read. This command changes nothing. It
+    exits with status 1 if it could not read the letters of some partition.
     """
 
     unused = (
@@ -55,10 +55,10 @@ class Options(TopicSettings):
     )
 
     reason: list[Annotated[str, AfterValidator(_known)]] = Field(
-        [], description=f"show those of these reasons alone: {', '.join(Reason)}"
+        [], description=f"show only letters with these reasons: {', '.join(Reason)}"
     )
-    records: int = Field(10_000, ge=1, le=1_000_000, description="letters to count, the latest of each topic")
-    show: int = Field(10, ge=0, le=10_000, description="of each topic, so many of the latest whole")
+    records: int = Field(10_000, ge=1, le=1_000_000, description="how many letters to count, the latest of each topic")
+    show: int = Field(10, ge=0, le=10_000, description="how many of each topic's latest letters to show in full")
 
 
 @dataclass(frozen=True, slots=True)

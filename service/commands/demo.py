@@ -14,15 +14,15 @@ from service.settings import Settings
 class Options(Settings):
     """Run Apache Kafka, the activity worker and synthetic devices on this machine, and show what is labelled.
 
-    Ends on Ctrl-C or after --seconds, leaves nothing behind, and fails if no label arrived. It has a Kafka and a
-    port of its own: settings that say how to reach yours, and http.port, make no difference.
+    Ends on Ctrl-C or after --seconds, leaves nothing behind, and fails if no label arrived. It starts its own Kafka on
+    its own port, so settings for reaching yours, and http.port, have no effect.
     """
 
     unused = (*OF_ITS_OWN, "text.")
 
     devices: int = Field(20, ge=1, le=100_000, description="synthetic devices, 20 readings a second each")
-    seconds: float | None = Field(None, gt=0, description="how long to send; until Ctrl-C without it")
-    seed: int = Field(0, ge=0, description="of the synthetic people")
+    seconds: float | None = Field(None, gt=0, description="how long to send; by default until Ctrl-C")
+    seed: int = Field(0, ge=0, description="random seed of the synthetic people")
 
 
 def run(options: Options) -> None:

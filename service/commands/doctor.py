@@ -15,9 +15,10 @@ COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red
 class Options(TopicSettings):
     """Look at Kafka, the topics, the group and what devices send, and say what is wrong; change nothing.
 
-    Reads the latest records of each input topic as a worker would: which are refused, and why; whether a device's are
-    on two partitions; whether its clock, unit and rate are such that windows get labels. A kind of worker without any
-    topic is left out. Ends with status 1 where something is wrong, and with 0 where there are only notes.
+    Reads the latest records of each input topic as a worker would. It says which records are refused, and why; whether
+    a device is on two partitions; and whether a device's clock, unit and rate let its windows get labels. If no topic
+    of a kind of worker exists, that kind is left out. Exits with status 1 if something is wrong, and with 0 if there
+    are only notes.
     """
 
     unused = (

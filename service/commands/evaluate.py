@@ -19,16 +19,18 @@ OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 class Options(Command):
     """Score a bundle on recordings, or with --dataset on texts, framed by the service's own windowing.
 
-    Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV files with the columns person,
-    activity, timestamp, x, y, z, and perhaps placement and recording; plain or compressed; and Parquet of windows that
-    a worker kept, once their column activity has been filled in: all as `train activity` does. Activities are known by
-    the bundle's own labels. With --dataset it reads texts: SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were
-    published, of which the test part is scored where there is one, and CSV files with the columns text and label.
+    Recordings are read as by `train activity`: CSV files with the columns person, activity, timestamp, x, y, z, and
+    optionally placement and recording; WISDM's v1.1 raw file; MotionSense's DeviceMotion archive; and Parquet of
+    windows that a worker kept, once their column activity has been filled in. Activities are matched to the bundle's
+    own labels.
+
+    Texts are CSV files with the columns text and label, or SUBJ, MR, TREC, 20 Newsgroups and IMDb as they were
+    published; where a set has a test part, that is scored.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
     dataset: Dataset | None = Field(None, description="which data set of texts the files are")
-    strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
+    strip: list[Part] = Field(default=[], description="parts to remove from the messages of 20news")
     bundle: str | None = Field(
         None,
         description=f"name of a shipped bundle, or a bundle's folder; {OF_RECORDINGS} without it, or {OF_TEXTS} with "

@@ -23,7 +23,7 @@ class Options(Command):
 
     bundles: list[Path] = Field(default=[], description="folders of bundles; the shipped ones without it")
     measure: bool = Field(
-        default=False, description="measure the engines now, with the settings of inference, even if they have been"
+        default=False, description="measure the engines now, with the inference settings, even if results are cached"
     )
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
 

@@ -19,9 +19,9 @@ OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 class Options(TopicSettings):
     """Send devices' readings to Kafka, each when it is due: synthetic people, or those of a file of recordings.
 
-    Files are those that `train activity` and `evaluate` read. Sends to activity.input_topic. The newest reading is
-    dated now when it is sent: at a speed other than 1 the stream begins in the past, and what the same devices sent
-    before makes older readings late. Let a second replay be of another --seed, whose devices are others.
+    Sends to activity.input_topic. Files are those that `train activity` and `evaluate` read. The newest reading is
+    dated now, so at a speed other than 1 the stream begins in the past. If the same devices have sent newer readings
+    before, those of this stream are late. Give a second replay another --seed, which has other devices.
 
     With --texts FILE it sends texts to text.input_topic instead, at --rate: one a line, with the line's number as its
     id, or a .jsonl of {"id": ..., "text": ...}.
@@ -39,16 +39,28 @@ class Options(TopicSettings):
     texts: Path | None = Field(None, description="file of texts to send instead of readings (.txt or .jsonl)")
     rate: float = Field(10.0, ge=0, le=1e6, description="texts a second; 0 is as fast as possible")
     source: str = Field(SYNTHETIC, description="'synthetic', or a file of recordings")
-    devices: int | None = Field(None, ge=1, le=1_000_000, description="devices; one a recorded person without it")
-    repeat: bool = Field(False, description="begin a recording, or the texts, again at the end")
-    seconds: float | None = Field(
-        None, gt=0, le=1e9, description="seconds of the stream to send; to its end without it"
+    devices: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="devices to send; by default 100 synthetic ones, or one for each person of a file",
     )
-    speed: float = Field(1.0, ge=0, le=1e6, description="times real time; 0 is as fast as possible; timestamps end now")
-    form: Literal["sample", "chunk", "binary"] = Field("sample", description="the contract's message form")
+    repeat: bool = Field(False, description="start the recording, or the texts, again at its end")
+    seconds: float | None = Field(None, gt=0, le=1e9, description="seconds of the stream to send; by default all of it")
+    speed: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="how many times faster than real time; 0 is as fast as possible; timestamps end now",
+    )
+    form: Literal["sample", "chunk", "binary"] = Field(
+        "sample", description="message format: single readings, or chunks in JSON or binary"
+    )
     chunk_seconds: float = Field(2.0, ge=0.05, le=60, description="seconds of readings in a chunk")
-    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(None, description="Kafka's, of batches")
-    seed: int = Field(0, ge=0, description="of the synthetic people; another seed, other device ids")
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(
+        None, description="Kafka's compression of record batches"
+    )
+    seed: int = Field(0, ge=0, description="random seed of the synthetic people; another seed gives other device ids")
 
 
 def run(options: Options) -> None:

@@ -19,14 +19,17 @@ from training.rounds import ProtocolName
 class Options(Command):
     """Fit the activity model to recordings; write a bundle, and a report with its figures and pictures.
 
-    Reads the WISDM v1.1 raw format, MotionSense's DeviceMotion archive, and CSV with the columns person, activity,
-    timestamp (milliseconds, or ISO 8601), x, y, z (m/s², gravity included), and perhaps placement and recording; plain
-    or compressed; and Parquet of windows that a worker kept, once their column activity has been filled in. Test people
-    are held out, and scored once, at the end: of WISDM, MotionSense and five more public sets those of a list, of other
-    files about a fifth, by a hash of the person's name: once there are so many people that somebody's name says test,
-    somebody's validation and somebody's training, nobody's part changes, whoever comes. Kept windows only train. With a
-    protocol no bundle is written: many networks are fitted, and a table says how well the recipe does on people, or
-    data sets, that it never saw, or what more labelling buys.
+    Recordings are CSV with the columns person, activity, timestamp (milliseconds, or ISO 8601), and x, y, z
+    (m/s², gravity included), and optionally placement and recording; WISDM's v1.1 raw file; or MotionSense's
+    DeviceMotion archive; all plain or compressed. Parquet files of windows that a worker kept are read too, once
+    their column activity has been filled in; they only train.
+
+    Test people are held out, and scored once, at the end. WISDM, MotionSense and five more public sets have fixed lists
+    of them. Of other files about a fifth of the people test, by a hash of the name: with enough people nobody's part
+    changes when others are added.
+
+    With --protocol no bundle is written. Many networks are fitted, and a table says how well the recipe does on people,
+    or data sets, that it never saw, or whether more labelling pays. See docs/training.md.
     """
 
     data: list[Path] = Field(min_length=1, description="files of recordings")
@@ -36,7 +39,7 @@ class Options(Command):
         "seeds: the recipe's split, five times; minutes: go on from --start with more and more people of each data "
         "set, scored on those who test: is it worth labelling more?",
     )
-    only: list[str] = Field([], description="of a protocol, the data sets to run rounds for; all without it")
+    only: list[str] = Field([], description="with --protocol, the data sets to run rounds for; by default all")
     labels: list[str] = Field(
         [],
         description="2 to 64 activities to tell apart, in the order of the answers, as the files name them (capitals "
@@ -44,28 +47,30 @@ class Options(Command):
         "Downstairs, Jogging, Sitting, Standing, Upstairs, Walking",
     )
     recipe: RecipeName = Field(
-        "default", description="default: phones turned as they lie; article: the baseline that was published"
+        "default", description="default: with augmentation, as the shipped model; article: the published baseline"
     )
     start: str | None = Field(
         None,
         description="name or folder of a bundle to go on from, such as har-cnn: little data do then, and the report "
         "says class by class whether the new one is better, where it has the same labels",
     )
-    output: Path = Field(Path("runs/har-cnn"), description="folder of the bundle, named like it")
+    output: Path = Field(
+        Path("runs/har-cnn"), description="folder to write the bundle to; its name becomes the bundle's"
+    )
     report: Path | None = Field(
         None,
         description="folder of the report, and of the checkpoint or what rounds gave; without it the output's with "
         "-report behind its name, of a protocol -judged",
     )
-    epochs: int | None = Field(None, ge=1, description="passes over the data; the recipe's without it")
-    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    epochs: int | None = Field(None, ge=1, description="passes over the data; by default the recipe's")
+    seed: int = Field(0, ge=0, description="random seed of weights, order and augmentation")
     precision: FitPrecision = Field(
-        "float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4"
+        "float32", description="precision of training; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     version: str | None = Field(
-        None, description="version that the bundle carries; 1 without it, or one more than the version of --start"
+        None, description="version of the bundle; by default 1, or one more than that of --start"
     )
-    resume: bool = Field(False, description="go on from the report's checkpoint, or its kept rounds")
+    resume: bool = Field(False, description="continue from the report's checkpoint, or from the rounds that are done")
 
 
 def run(options: Options) -> None:

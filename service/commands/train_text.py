@@ -30,45 +30,51 @@ class Options(Command):
     architecture: ArchitectureName = Field("text-cnn", description="network to fit")
     dataset: Dataset = Field("csv", description="which data set the files are")
     data: list[Path] = Field(min_length=1, description="files of the data set")
-    strip: list[Part] = Field(default=[], description="what to take off the messages of 20news")
-    vectors: Path | None = Field(None, description="word vectors to start from, as GloVe's text files are")
-    recipe: RecipeName = Field("default", description="how to fit: ours, or as the network's article has it")
+    strip: list[Part] = Field(default=[], description="parts to remove from the messages of 20news")
+    vectors: Path | None = Field(None, description="word vectors to start from, in the format of GloVe's text files")
+    recipe: RecipeName = Field("default", description="how to train: our recipe, or that of the network's article")
     variant: Literal[Variant, "all"] | None = Field(
         None,
         description="how vectors are trained; all compares the four of Kim's article with ours over folds; "
         "without it projected, or as the article has it, or rand where there are no vectors",
     )
-    output: Path | None = Field(None, description="folder of the bundle, named like it; runs/DATASET without it")
+    output: Path | None = Field(
+        None, description="folder to write the bundle to; its name becomes the bundle's; by default runs/DATASET"
+    )
     report: Path | None = Field(
         None,
-        description="folder of the report and the checkpoint; the output's with -report behind its name without it",
+        description="folder of the report and the checkpoint; by default the output folder's name with -report",
     )
-    folds: int = Field(0, ge=0, le=100, description="cross-validate with so many folds instead of making a bundle")
-    only_folds: list[int] = Field(default=[], description="run only these, from 0; the report shows all there are")
+    folds: int = Field(0, ge=0, le=100, description="number of folds: cross-validate instead of writing a bundle")
+    only_folds: list[int] = Field(
+        default=[], description="run only these folds, counted from 0; the report shows all that are done"
+    )
     baselines: bool = Field(False, description="also fit TF-IDF with logistic regression and with a linear SVM")
     test_share: float = Field(
         0.1, ge=0, le=0.5, description="share of the texts to test on, where the data set has no test part"
     )
-    length: int | None = Field(None, ge=1, le=8192, description="words of a text that are read")
-    html: bool | None = Field(None, description="strip HTML; for imdb without it")
+    length: int | None = Field(None, ge=1, le=8192, description="how many words of a text the network reads")
+    html: bool | None = Field(None, description="strip HTML; by default only for imdb")
     min_count: int | None = Field(None, ge=1, description="how often a word must occur to be known")
-    max_words: int | None = Field(None, ge=1, le=999_998, description="most words that are known")
+    max_words: int | None = Field(None, ge=1, le=999_998, description="most words in the vocabulary")
     epochs: int | None = Field(None, ge=1, description="passes over the data")
     batch: int | None = Field(None, ge=1, description="texts in one step")
     learning_rate: float | None = Field(None, gt=0, description="of the optimizer")
     weight_decay: float | None = Field(None, ge=0, description="of the optimizer")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of the target given to other labels")
     average: float | None = Field(None, ge=0, lt=1, description="decay of the moving average of the weights")
-    patience: int | None = Field(None, ge=0, description="stop after so many epochs without a better one; 0 never")
-    dropout: float | None = Field(None, ge=0, lt=1, description="before the last layer")
-    maps: int | None = Field(None, ge=1, le=512, description="filters of each width, of text-cnn and conv1d")
-    seed: int = Field(0, ge=0, description="of splits, weights and order")
-    precision: FitPrecision = Field(
-        "float32", description="to fit at; bfloat16 is faster with AMX, or on AMD since Zen 4"
+    patience: int | None = Field(
+        None, ge=0, description="stop after this many epochs without improvement; 0 means never"
     )
-    threads: int | None = Field(None, ge=1, le=256, description="CPU threads; as many as there are cores without it")
-    version: str = Field("1", description="version that the bundle carries")
-    resume: bool = Field(False, description="go on after an interruption, from the checkpoint or the next fold")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout before the last layer")
+    maps: int | None = Field(None, ge=1, le=512, description="filters of each width, of text-cnn and conv1d")
+    seed: int = Field(0, ge=0, description="random seed of splits, weights and order")
+    precision: FitPrecision = Field(
+        "float32", description="precision of training; bfloat16 is faster with AMX, or on AMD since Zen 4"
+    )
+    threads: int | None = Field(None, ge=1, le=256, description="CPU threads; by default as many as there are cores")
+    version: str = Field("1", description="version of the bundle")
+    resume: bool = Field(False, description="continue an interrupted run, from the checkpoint or the next fold")
 
 
 def run(options: Options) -> None:
