@@ -99,6 +99,15 @@ def descriptors_and_threads() -> tuple[int, int]:
     return open_files, threading.active_count()
 
 
+def leaves_no_more_than(before: tuple[int, int]) -> bool:
+    """Tell whether it comes to that: a connection that waited to be accepted is still the small broker's to close."""
+    for _ in range(300):
+        if all(now <= then for now, then in zip(descriptors_and_threads(), before, strict=True)):
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_client_that_could_not_be_made_leaves_no_descriptor_and_no_thread_behind(
     tls: bool, authority: Authority
@@ -118,7 +127,7 @@ def test_a_client_that_could_not_be_made_leaves_no_descriptor_and_no_thread_behi
         fail()
         before = descriptors_and_threads()
         fail()
-        assert descriptors_and_threads() <= before
+        assert leaves_no_more_than(before)
 
 
 @pytest.fixture
@@ -315,7 +324,7 @@ def test_a_reader_whose_second_consumer_can_not_be_made_leaves_nothing_of_the_fi
         fail()
         before = descriptors_and_threads()
         fail()
-        assert descriptors_and_threads() <= before
+        assert leaves_no_more_than(before)
 
 
 def test_kafka_python_tries_again_where_a_credential_may_come() -> None:
