@@ -298,6 +298,7 @@ class Worker:
             # Without polls the group would give the partitions away in the end.
             self._consumer.pause(*self._consumer.assignment())
             self._poll(BLOCKED_POLL_S)
+            self._last_poll = time.monotonic()
         log.warning("the grace period is over: what is still in flight will be done again after a restart")
 
     def _close(self, deadline: float) -> None:
