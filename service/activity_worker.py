@@ -35,7 +35,8 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
-        _warn_of_haste(settings)
+        if (warning := haste(settings)) is not None:
+            log.warning(warning)
         warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
         warm_up_windowing()
         warm_up_activities()
@@ -67,17 +68,17 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
     )
 
 
-def _warn_of_haste(settings: ActivitySettings) -> None:
-    """Tell where a device that sends all the time is taken for silent, for what its open windows hold is so old."""
+def haste(settings: ActivitySettings) -> str | None:
+    """Say so where devices that send all the time are taken for silent, for what their open windows hold is so old."""
     held_s = SLOT_MS * (WINDOW_SLOTS + settings.lateness_slots) / 1000
-    if settings.idle_timeout_s < held_s:
-        log.warning(
-            "activity.idle_timeout_s is %g, and a window waits for %.4g s until it closes by time (4 s, and "
-            "activity.lateness_slots): devices that send as they measure are taken for silent before, and few of their "
-            "windows get a label, or none; give it that much and as long as devices pause between two messages",
-            settings.idle_timeout_s,
-            held_s,
-        )
+    if settings.idle_timeout_s >= held_s:
+        return None
+    return (
+        f"activity.idle_timeout_s is {settings.idle_timeout_s:g}, and a window waits for {held_s:.4g} s until it "
+        "closes by time (4 s, and activity.lateness_slots): devices that send as they measure are taken for silent "
+        "before, and few of their windows get a label, or none; give it that much and as long as devices pause between "
+        "two messages"
+    )
 
 
 def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
