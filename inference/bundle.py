@@ -13,6 +13,7 @@ Errors: see `inference.manifest`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
@@ -107,7 +108,9 @@ def find_bundle(name_or_path: str) -> Path:
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name_or_path) and (SHIPPED / name_or_path).is_dir():
         return SHIPPED / name_or_path
-    path = Path(name_or_path).expanduser()
+    path = Path(name_or_path)
+    with contextlib.suppress(RuntimeError):  # ~ of a user whom nobody knows
+        path = path.expanduser()
     if path.is_dir():
         return path
     known = ", ".join(folder.name for folder in shipped_bundles()) or "none"

@@ -8,7 +8,10 @@ from typing import Any
 from kafka.errors import (
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
+    InconsistentGroupProtocolError,
     InvalidReceiveError,
+    InvalidSessionTimeoutError,
+    InvalidTransactionTimeoutError,
     KafkaConnectionError,
     RetriableError,
     SaslAuthenticationFailedError,
@@ -106,7 +109,7 @@ def reason(error: BaseException, to: Access) -> str | None:
 
 
 def remedy(error: BaseException) -> str:
-    """Return what an error says, and which ACL is missing where that is the matter."""
+    """Return what an error says, and what to do where that is known, such as which ACL is missing."""
     said = str(error)
     if isinstance(error, GroupAuthorizationFailedError):
         return f"{said}: the user lacks the ACL READ on this consumer group"
@@ -114,6 +117,12 @@ def remedy(error: BaseException) -> str:
         return f"{said}: the user lacks an ACL on this topic, READ where it reads it, WRITE where it writes it"
     if isinstance(error, TransactionalIdAuthorizationFailedError):
         return f"{said}: the user lacks the ACL WRITE on the transactional id"
+    if isinstance(error, InconsistentGroupProtocolError):
+        return f"{said}: another kind of program is in this consumer group; choose another kafka.group_id"
+    if isinstance(error, InvalidSessionTimeoutError):
+        return f"{said}: kafka.session_timeout_s is beyond the broker's group.min. or group.max.session.timeout.ms"
+    if isinstance(error, InvalidTransactionTimeoutError):
+        return f"{said}: kafka.transaction_timeout_s is beyond the broker's transaction.max.timeout.ms"
     return said
 
 

@@ -30,6 +30,9 @@ from ingest.label_kernel import BYTES_OF_A_HEAD, write_records
 # Of bodies in a batch. Well below what a topic takes by default (1 MiB); five or six hundred labels.
 BATCH_BYTES = 256 * 1024
 _HEADER_BYTES = DefaultRecordBatchBuilder.HEADER_STRUCT.size
+# How long to wait for Kafka's answer when a partition isn't known: it may have been added since topics were looked at,
+# which kafka-python does each five minutes.
+LOOK_S = 1.0
 _UNKNOWN = -1  # where a batch that is there lies, which a broker that has seen it before may not remember
 
 
@@ -105,16 +108,20 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
         self._metadata.request_update()
 
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
-        """Send records to a partition, in their order and behind all that was sent to it before; wait for nothing.
+        """Send records to a partition, in their order and behind all that was sent to it before.
 
-        Raises as `send` does: KafkaError, or ValueError for a partition that the topic doesn't have.
+        Waits for nothing but, where the partition isn't known, for what Kafka says of its topic now. Raises as `send`
+        does: KafkaError, or ValueError for a partition that the topic doesn't have.
         """
         if self._closed:
             raise IllegalStateError("the producer is closed")
         largest = int(np.diff(bodies.begins).max()) if len(bodies) else 0
         self._ensure_valid_record_size(largest + BYTES_OF_A_HEAD + _HEADER_BYTES)
-        if self._metadata.partitions_for_topic(partition.topic) is None:
+        known = self._metadata.partitions_for_topic(partition.topic)
+        if known is None:
             self._wait_on_metadata(partition.topic, self.config["max_block_ms"])
+        elif partition.partition not in known:
+            self._look_again()
         if self._partition(partition.topic, partition.partition, None, None, None, None) is None:
             raise ValueError(f"there is no topic {partition.topic}")
         manager = self._transaction_manager
@@ -127,6 +134,13 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
         if self._wakes:
             self._sender.wakeup()
         return sending
+
+    def _look_again(self) -> None:
+        """Ask Kafka for all topics anew, and wait for the answer, but not for long."""
+        answered = threading.Event()
+        self._metadata.request_update().add_both(lambda *_: answered.set())
+        self._sender.wakeup()
+        answered.wait(LOOK_S)
 
     def _append(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int, sending: Sending) -> None:
         """Put records into the partition's last batch, if it has room, and into new ones behind it."""

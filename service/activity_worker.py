@@ -1,6 +1,7 @@
 """The activity worker: accelerometer records in, what each device's wearer is doing out."""
 
 import functools
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -16,10 +17,12 @@ from service.kind import Keeper, Kind, OpenStream, check_input
 from service.log_time import LogTime
 from service.metrics import WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings, KeepSettings
-from windowing import WINDOW_SLOTS, Smoother, Windower, features
+from windowing import SLOT_MS, WINDOW_SLOTS, Smoother, Windower, features
 from windowing import warm_up as warm_up_windowing
 from windowing.frame_features import warm_up as warm_up_features
 from windowing.smoothing import warm_up as warm_up_smoothing
+
+log = logging.getLogger(__name__)
 
 STANDARD_GRAVITY = 9.80665
 
@@ -32,6 +35,8 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
+        if (warning := haste(settings)) is not None:
+            log.warning(warning)
         warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
         warm_up_windowing()
         warm_up_activities()
@@ -60,6 +65,19 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
         identify=identify,
         rules=rules,
         open_keeper=functools.partial(_open_keeper, settings.keep) if settings.keep.folder else None,
+    )
+
+
+def haste(settings: ActivitySettings) -> str | None:
+    """Say so where devices that send all the time are taken for silent, for what their open windows hold is so old."""
+    held_s = SLOT_MS * (WINDOW_SLOTS + settings.lateness_slots) / 1000
+    if settings.idle_timeout_s >= held_s:
+        return None
+    return (
+        f"activity.idle_timeout_s is {settings.idle_timeout_s:g}, and a window waits for {held_s:.4g} s until it "
+        "closes by time (4 s, and activity.lateness_slots): devices that send as they measure are taken for silent "
+        "before, and few of their windows get a label, or none; give it that much and as long as devices pause between "
+        "two messages"
     )
 
 

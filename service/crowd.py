@@ -7,14 +7,20 @@ from ingest.rejections import Reason, Rejection
 from windowing import Windower
 
 
+def has_room(readings: Readings, windower: Windower, most: int) -> bool:
+    """Tell whether there is room for each record, were it a device's own: nearly always."""
+    record = readings.record
+    return len(record) == 0 or bool(record[-1] - record[0] < most - len(windower))
+
+
 def refuse_the_crowd(readings: Readings, windower: Windower, most: int) -> tuple[Readings, list[Rejection]]:
     """Refuse the records of devices that would have an open window beside ``most`` others; return the other readings.
 
     Devices that have one are never refused; of the others whoever comes first gets what room is left.
     """
-    room, record = most - len(windower), readings.record
-    if len(record) == 0 or record[-1] - record[0] < room:  # nearly always; all readings of a record are of one device
+    if has_room(readings, windower, most):
         return readings, []
+    room, record = most - len(windower), readings.record  # all readings of a record are of one device
     first = readings[np.flatnonzero(np.diff(record, prepend=-1))]
     first = first[windower.are_absent(first.ids, first.id_at, first.id_end)]
     welcome, refused = set[bytes](), list[int]()

@@ -17,7 +17,7 @@ from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
-from service.crowd import refuse_the_crowd
+from service.crowd import has_room, refuse_the_crowd
 from service.delivery.graves import Graves
 from service.kind import Block, Stream
 from service.log_time import LogTime, Piece
@@ -70,15 +70,18 @@ class EachWindow(Stream):
         readings, rejections = self._decode(records)
         if records.offset[0] <= self._buried_until:
             readings = self._of_the_living(records, readings)
-        readings, crowd = refuse_the_crowd(readings, self._windower, self._max_devices)
+        crowd = list[Rejection]()
+        if self._log_time is None:
+            blocks = self._windows(records, self._welcome(readings, mute, crowd), processed_at, mute)
+        else:
+            room = has_room(readings, self._windower, self._max_devices)
+            pieces = self._log_time.pieces(records.timestamp)
+            blocks = self._windows_and_silences(records, readings, pieces, mute, crowd)
+            if not room:  # who is refused is known when those before have fallen silent
+                blocks = iter(list(blocks))
         if crowd:
             rejections = sorted([*rejections, *crowd], key=lambda refused: refused.record)
-        if not mute:
-            self._metrics.samples.inc(len(readings.record))
-        if self._log_time is None:
-            return rejections, self._windows(records, readings, processed_at, mute)
-        pieces = self._log_time.pieces(records.timestamp)
-        return rejections, self._windows_and_silences(records, readings, pieces, mute)
+        return rejections, blocks
 
     def fall_silent(self, heard_until: float) -> Iterator[Block]:
         """Close the windows of devices that have been silent up to ``heard_until``."""
@@ -158,6 +161,14 @@ class EachWindow(Stream):
         last = np.fromiter(map(buried_until.__getitem__, devices), np.int64, len(devices))
         return readings[records.offset[readings.record] > last]
 
+    def _welcome(self, readings: Readings, mute: bool, crowd: list[Rejection]) -> Readings:
+        """Leave out whom there is no room for, and append that to ``crowd``."""
+        readings, refused = refuse_the_crowd(readings, self._windower, self._max_devices)
+        crowd += refused
+        if not mute:
+            self._metrics.samples.inc(len(readings.record))
+        return readings
+
     def _windows(self, records: Records, readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
         offsets = records.offset[readings.record]
         start, total = 0, len(offsets)
@@ -179,12 +190,12 @@ class EachWindow(Stream):
                 yield self._block(step.frames, records.timestamp[readings.record[step.frames.reading]])
 
     def _windows_and_silences(
-        self, records: Records, readings: Readings, pieces: Sequence[Piece], mute: bool
+        self, records: Records, readings: Readings, pieces: Sequence[Piece], mute: bool, crowd: list[Rejection]
     ) -> Iterator[Block]:
         start = 0
         for piece in pieces:
             stop = int(np.searchsorted(readings.record, piece.stop))
-            yield from self._windows(records, readings[start:stop], piece.at, mute)
+            yield from self._windows(records, self._welcome(readings[start:stop], mute, crowd), piece.at, mute)
             if not mute:  # what was open at the position must not be closed before it is reached again
                 yield from self.fall_silent(piece.at)
             start = stop

@@ -111,8 +111,12 @@ class Feed:
             started = time.perf_counter()
         self._metrics.stages["window"].observe(spent + time.perf_counter() - started)
 
-    def advance(self, partition: Partition) -> bool:
-        """Hand the partition's frames to the core; False, and it is paused, if there is no room or time for more."""
+    def advance(self, partition: Partition, owed: int | None = None) -> bool:
+        """Hand the partition's frames to the core; False, and it is paused, if there is no room or time for more.
+
+        ``owed`` is what `owed` said a moment ago, for one with nothing to hand on: asked for each, it costs as the
+        square of their number.
+        """
         until = time.monotonic() + CUT_S
         while partition.work is not None:
             if partition.block is None:
@@ -120,11 +124,11 @@ class Feed:
             if partition.block is None:
                 partition.work = None
             elif time.monotonic() < until and self._submit(partition, partition.block):
-                partition.block = None
+                partition.block, owed = None, None
             else:
                 self._assignment.pause(partition, True)
                 return False
-        full = self._owes_much(partition)  # dead letters alone may pile up too
+        full = self._owes_much(partition, owed)  # dead letters alone may pile up too
         self._assignment.pause(partition, full or partition.ended)
         return not full
 
@@ -139,19 +143,26 @@ class Feed:
         partition.ledger.acknowledge(segment, rows)
         return False
 
-    def _owes_much(self, partition: Partition) -> bool:
+    def owed(self) -> int:
+        """Return how many labels and dead letters of all partitions are on their way to Kafka."""
+        return sum(other.ledger.owed - other.withheld for other in self._assignment)
+
+    def _owes_much(self, partition: Partition, owed: int | None = None) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
-        owed = sum(other.ledger.owed - other.withheld for other in self._assignment)
+        owed = self.owed() if owed is None else owed
         letter_bytes = self._delivery.letter_bytes_waiting(partition)
         return owed >= OWED_QUEUES * self._lane.capacity or letter_bytes >= MAX_LETTER_BYTES
 
-    def notice_silence(self, partition: Partition, heard_until: float) -> None:
-        """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then."""
+    def notice_silence(self, partition: Partition, heard_until: float, owed: int | None = None) -> None:
+        """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then.
+
+        ``owed`` is as for `advance`.
+        """
         now = time.monotonic()
         if not partition.at_boundary or now - partition.silence_checked_at < SILENCE_CHECK_S:
             return
         partition.silence_checked_at = now
         active = len(partition.stream)
         partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until))
-        if self.advance(partition) and len(partition.stream) < active:
+        if self.advance(partition, owed) and len(partition.stream) < active:
             partition.seal()

@@ -3,9 +3,12 @@
 import functools
 import http.server
 import logging
+import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -13,6 +16,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 log = logging.getLogger(__name__)
+
+# Each connection has a thread and a descriptor. Beyond so many the oldest is cut off, not the newest: clients that
+# dawdle keep no probe out.
+MOST_CONNECTIONS = 64
+LONGEST_S = 30.0  # from a connection's beginning to its end
 
 
 class HttpError(Exception):
@@ -29,14 +37,53 @@ class Health:
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        self._connections: dict[Any, float] = {}  # since when each is there, the oldest first
+        self._lock = threading.Lock()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
 
     def server_bind(self) -> None:
         # HTTPServer would look the host's name up, which can take seconds where there is no name server.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections[request] = time.monotonic()
+        self._cut_off()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Look after the connections; called each tenth of a second, or more often."""
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        """End what takes too long, and the oldest of too many; their threads find that nobody is there any more."""
+        with self._lock:
+            surplus, too_old = len(self._connections) - MOST_CONNECTIONS, time.monotonic() - LONGEST_S
+            for number, (request, since) in enumerate(list(self._connections.items())):
+                if number >= surplus and since > too_old:
+                    break
+                del self._connections[request]
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a request of %s failed", client_address, exc_info=True)  # mostly someone who left early
+
+
+def shown(host: str) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> http.server.ThreadingHTTPServer:
@@ -63,6 +110,8 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             else:
                 self._answer(404, "text/plain", b"there are /, /metrics, /livez and /readyz\n")
 
+        do_HEAD = do_GET  # noqa: N815, for it is called by this name
+
         def _answer_check(self, well: bool) -> None:
             self._answer(200 if well else 503, "text/plain", b"ok\n" if well else b"not yet\n")
 
@@ -72,7 +121,8 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             log.debug(format, *args)
@@ -81,7 +131,8 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
         server = _Server((host, port), Handler)
     except OSError as error:
         raise HttpError(
-            f"can't listen on {host}:{port}: {error.strerror or error}; http.port 0 takes a free one"
+            f"can't listen on {shown(host)}:{port} (http.host and http.port): {error.strerror or error}; http.port 0 "
+            "takes a free port"
         ) from None
     # How often it looks whether it is to end: the process waits for it.
     serve = functools.partial(server.serve_forever, poll_interval=0.1)

@@ -199,7 +199,8 @@ def _registry() -> CollectorRegistry:
 @contextmanager
 def _listening(settings: HttpSettings, registry: CollectorRegistry, health: http.Health) -> Iterator[None]:
     server = http.serve(settings.host, settings.port, registry, health)
-    log.info("listening on http://%s:%d", *server.server_address[:2])
+    host, port = server.server_address[:2]
+    log.info("listening on http://%s:%d", http.shown(str(host)), port)
     try:
         yield
     finally:

@@ -34,7 +34,11 @@ class SettingsError(Exception):
     """A setting that is unknown or can't be used; the text names it and says what is accepted."""
 
 
-Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+# Kafka takes neither . nor .. for a name.
+Topic = Annotated[
+    str,
+    Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]*([A-Za-z0-9_-]|\.\.\.)[A-Za-z0-9._-]*$"),
+]
 
 
 class Group(BaseModel):

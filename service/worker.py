@@ -188,13 +188,15 @@ class Worker:
     def _turn(self) -> None:
         self._look_after_threads()
         self._recover_failed()
-        blocked = not all([self._feed.advance(partition) for partition in self._assignment])
+        owed = self._feed.owed()
+        blocked = not all([self._feed.advance(partition, owed) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
         while self._rereading.found:
             self._assignment.begin(self._rereading.found.popleft())
+        owed = self._feed.owed()
         for partition in self._assignment:
-            self._feed.notice_silence(partition, self._heard_until(partition))
+            self._feed.notice_silence(partition, self._heard_until(partition), owed)
         self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
 
@@ -298,6 +300,7 @@ class Worker:
             # Without polls the group would give the partitions away in the end.
             self._consumer.pause(*self._consumer.assignment())
             self._poll(BLOCKED_POLL_S)
+            self._last_poll = time.monotonic()
         log.warning("the grace period is over: what is still in flight will be done again after a restart")
 
     def _close(self, deadline: float) -> None:

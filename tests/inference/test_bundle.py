@@ -729,3 +729,9 @@ def test_what_overflows_in_half_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(WeightsError, match=r"'conv1\.bias' holds values that are not finite"):
         save_bundle(tmp_path / "here", network, har_description(), people(2), half=["conv1.bias"])
+
+
+def test_the_home_of_a_user_whom_nobody_knows_is_no_bundle() -> None:
+    """It ended in a traceback."""
+    with pytest.raises(BundleNotFoundError, match="neither a folder nor one of the shipped bundles"):
+        find_bundle("~nobody-of-this-name/bundle")

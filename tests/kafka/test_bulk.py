@@ -101,6 +101,25 @@ def as_outgoing(message: Any) -> Outgoing:
     return message.key(), message.value(), message.headers()
 
 
+def test_a_partition_that_was_added_since_the_topic_was_looked_at_is_written(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """For five minutes a producer knows a topic as it was.
+
+    A worker that took a partition whose labels went to a new one recovered it again and again for so long, and exactly
+    once every other along with it.
+    """
+    name = topic(1)
+    with opened(broker) as producer:
+        producer.send_bodies(TopicPartition(name, 0), numbered(0, 1), 1_700_000_000_000).get(30)
+        with admin_client(broker.bootstrap_servers) as admin:
+            admin.create_partitions({name: 3})
+        producer.send_bodies(TopicPartition(name, 2), numbered(1, 2), 1_700_000_000_000).get(30)
+        with pytest.raises(ValueError, match="Unrecognized partition 3"):
+            producer.send_bodies(TopicPartition(name, 3), numbered(2, 3), 1_700_000_000_000)
+    assert sorted(read_numbers(broker, name, 2)) == [0, 1]
+
+
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_what_is_sent_in_bulk_is_on_the_topic_with_its_headers_timestamps_and_offsets(
     broker: Broker, topic: Callable[..., str], idempotent: bool

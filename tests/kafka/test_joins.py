@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import confluent_kafka
 import kafka
 import pytest
+from kafka.errors import InconsistentGroupProtocolError
 from kafka.structs import MemberState, TopicPartition
 
+from ingest.access import remedy
 from ingest.consumer import open_consumer
 from ingest.handover import Handover
 from ingest.hearing import Hearing
@@ -162,3 +165,24 @@ def test_a_member_reads_on_while_a_join_waits_for_another(broker: Broker, topic:
         for consumer in (reading, silent, newcomer):
             if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=1000)  # a join is under way, and would be waited for
+
+
+def test_whose_group_is_another_programs_is_told_to_take_another(broker: Broker, topic: Callable[..., str]) -> None:
+    """The worker ended with the name of an error alone."""
+    name, group = topic(), f"group-{time.time_ns()}"
+    other = confluent_kafka.Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": group, "partition.assignment.strategy": "range"}
+    )
+    other.subscribe([name])
+    deadline = time.monotonic() + 20
+    while not other.assignment():
+        other.poll(0.1)
+        assert time.monotonic() < deadline
+    ours = member(broker, name, group)
+    try:
+        with pytest.raises(InconsistentGroupProtocolError) as refusal:
+            ours.poll(timeout_ms=10_000)
+        assert "choose another kafka.group_id" in remedy(refusal.value)
+    finally:
+        ours.close(autocommit=False, timeout_ms=1000)
+        other.close()

@@ -1,4 +1,5 @@
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,30 @@ def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
         assert position - stream.rewind_to(position) <= 2 * 2 * 60
         assert len(stream.buried()) <= 20
     assert 0 < counted("unburied_devices_total") < 200
+
+
+@pytest.mark.parametrize(("idle_timeout_s", "lateness_slots", "warns"), [(3, 4, True), (60, 1200, True), (5, 4, False)])
+def test_an_idle_timeout_shorter_than_a_window_waits_is_warned_of(
+    idle_timeout_s: float,
+    lateness_slots: int,
+    warns: bool,
+    bundle: Bundle,
+    metrics: WorkerMetrics,
+    counted: Callable[..., float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker with 3 s took every device that sent live for silent, again and again, labelled none, and said nothing.
+
+    So did one with 60 s and a lateness of as many.
+    """
+    settings = ActivitySettings(idle_timeout_s=idle_timeout_s, lateness_slots=lateness_slots)
+    with caplog.at_level(logging.WARNING):
+        stream = activity_kind(settings).prepare(bundle, metrics)(FIRST)
+    for second in range(130):
+        one = HandMade(chunk(device_id="phone", start=START_MS + 1000 * second, samples=ROWS[:20]), offset=second)
+        _, blocks = stream.push(Records.of([one]), float(second), mute=False)
+        assert not warns or not list(blocks)
+        list(blocks)
+        list(stream.fall_silent(float(second)))
+    assert ("activity.idle_timeout_s is" in caplog.text) == warns
+    assert (counted("windows_total", outcome="incomplete") > 2) == warns

@@ -21,10 +21,14 @@ START_MS = 1_700_000_000_000
 
 
 @pytest.fixture
-def open_stream(tmp_path: Path) -> Callable[[int], Stream]:
+def open_stream(tmp_path: Path) -> Callable[..., Stream]:
     bundle = har_bundle(tmp_path / "tiny-har")
     metrics = WorkerMetrics(Families(CollectorRegistry()), "activity", topics=[], reasons=list(Reason), labels=[])
-    return lambda most: activity_kind(ActivitySettings(max_devices=most)).prepare(bundle, metrics)(SOURCE)
+
+    def open_one(most: int, until_s: float | None = None) -> Stream:
+        return activity_kind(ActivitySettings(max_devices=most), until_s=until_s).prepare(bundle, metrics)(SOURCE)
+
+    return open_one
 
 
 class Log:
@@ -91,3 +95,36 @@ def test_a_hundred_thousand_made_up_ids_take_the_room_of_those_that_fit(open_str
     refused = log.push(*(f"made-up-{number}" for number in range(100_000)))
     assert len(refused) == 99_000
     assert len(log.stream) == 1000
+
+
+def test_history_has_room_for_those_who_came_when_others_had_fallen_silent(
+    open_stream: Callable[..., Stream],
+) -> None:
+    """A backfill took all devices of a batch, perhaps of hours, for devices of one moment, and refused most of them."""
+    until_s = START_MS / 1000 + 10_000_000
+    stream = open_stream(100, until_s=until_s)
+
+    def once_an_hour(numbers: range) -> Records:
+        hours = [START_MS + 3_600_000 * number for number in numbers]
+        return Records.of(
+            [
+                HandMade(chunk(device_id=f"phone-{number}", start=at), offset=number, timestamp=at)
+                for number, at in zip(numbers, hours, strict=True)
+            ]
+        )
+
+    rejections, blocks = stream.push(once_an_hour(range(1000)), 0.0, mute=False)
+    list(blocks)
+    assert rejections == []
+    assert len(stream) <= 64
+    at_once = [
+        HandMade(chunk(device_id=f"phone-{number}", start=START_MS), offset=number, timestamp=START_MS)
+        for number in range(200)
+    ]
+    stream = open_stream(100, until_s=until_s)
+    rejections, blocks = stream.push(Records.of(at_once), 0.0, mute=False)
+    list(blocks)
+    assert [(bad.record, bad.reason) for bad in rejections] == [
+        (number, Reason.TOO_MANY_DEVICES) for number in range(100, 200)
+    ]
+    assert len(stream) == 100

@@ -1,5 +1,9 @@
+import contextlib
+import itertools
 import socket
 import struct
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from service import http
 from service.http import Health, HttpError, serve
 
 
@@ -78,3 +83,54 @@ def test_a_port_in_use_is_one_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(HttpError, match=rf"can't listen on 127\.0\.0\.1:{port}"):
             serve("127.0.0.1", port, CollectorRegistry(), Health())
+
+
+def test_clients_that_dawdle_take_no_more_than_so_many_threads_and_keep_nobody_out(url: str) -> None:
+    """Each had a thread and a descriptor for as long as it sent a byte now and then; with enough none was left."""
+    host, port = url.removeprefix("http://").split(":")
+    before = threading.active_count()
+    with contextlib.ExitStack() as open_ones:
+        dawdlers = [
+            open_ones.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            for _ in range(3 * http.MOST_CONNECTIONS)
+        ]
+        for dawdler in dawdlers:
+            with contextlib.suppress(OSError):
+                dawdler.sendall(b"G")
+        assert get(f"{url}/livez")[0] == 200
+        assert threading.active_count() - before <= http.MOST_CONNECTIONS + 2
+        assert dawdlers[0].recv(1) == b""
+
+
+def test_a_request_that_takes_too_long_is_cut_off(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte each few seconds kept a connection open for days."""
+    monkeypatch.setattr(http, "LONGEST_S", 0.5)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client, contextlib.suppress(ConnectionError):
+        began = time.monotonic()
+        for byte in itertools.cycle(b"GET /"):
+            client.sendall(bytes([byte]))
+            assert time.monotonic() - began < 5
+            time.sleep(0.05)
+
+
+def test_a_head_is_answered_without_a_body(url: str) -> None:
+    """Some probes ask for no more; they were told that it can't be done."""
+    request = urllib.request.Request(f"{url}/livez", method="HEAD")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "3", b"")
+
+
+def test_an_address_may_be_of_the_sixth_version(health: Health) -> None:
+    """`::`, which clusters without IPv4 need, was "not supported"."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = serve("::1", 0, CollectorRegistry(), health)
+    try:
+        assert get(f"http://[::1]:{server.server_address[1]}/livez")[0] == 200
+    finally:
+        server.shutdown()
+        server.server_close()

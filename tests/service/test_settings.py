@@ -42,6 +42,7 @@ def test_a_folder_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch
         (["--http.port", "none"], "http.port = 'none'"),
         (["--kafka.group-id", ""], "kafka.group_id = ''"),
         (["--activity.input-topic", "no spaces"], "activity.input_topic = 'no spaces'"),
+        (["--activity.input-topic", ".."], "activity.input_topic = '..': not in the form that is accepted"),
         (["--activity.lateness-slots", "-1"], "activity.lateness_slots = '-1'"),
         (["--activity.idle-timeout-s", "0"], "activity.idle_timeout_s = '0'"),
         (["--activity.max-gap-ms", "nan"], "activity.max_gap_ms = 'nan'"),
@@ -55,6 +56,11 @@ def test_a_wrong_value_is_refused_with_its_name_and_value(arguments: list[str], 
     with pytest.raises(SettingsError) as refusal:
         read(*arguments)
     assert says in str(refusal.value)
+
+
+def test_a_topic_may_have_dots() -> None:
+    for name in (".a", "a..", "...", "a.b", "-"):
+        assert read("--activity.input-topic", name).activity.input_topic == name
 
 
 def test_brokers_need_a_port() -> None:

@@ -156,6 +156,21 @@ def test_a_commands_own_option_is_no_setting_for_the_environment(monkeypatch: py
         read()
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors on Windows write one: the file was said to be no TOML, at a place where nobody sees anything."""
+    config = tmp_path / "stridecast.toml"
+    config.write_bytes(b'\xef\xbb\xbfdelivery = "exactly_once"\n')
+    assert read("--config", str(config)).delivery == "exactly_once"
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    """It ended in a traceback."""
+    config = tmp_path / "stridecast.toml"
+    config.write_text("x = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(SettingsError, match="is not TOML"):
+        read("--config", str(config))
+
+
 def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         read("--config", str(tmp_path / "nowhere.toml"))

@@ -83,3 +83,23 @@ def test_a_worker_that_the_group_has_put_out_waits_for_nothing_in_flight_when_it
     assert not states
     assert paused == [CUT, CUT]
     assert polled == [1, 2]
+
+
+def test_a_worker_that_finishes_what_is_in_flight_is_live() -> None:
+    """Such polls didn't count: after 15 s /livez turned red, and a supervisor may kill what is red."""
+    live: list[bool] = []
+    worker: Any = SimpleNamespace(
+        _lease=SimpleNamespace(is_out=lambda: False),
+        _look_after_threads=lambda: None,
+        _settled=lambda _: len(live) == 2,
+        _consumer=SimpleNamespace(
+            group_metadata=lambda: SimpleNamespace(state=MemberState.STABLE), assignment=set, pause=lambda *_: None
+        ),
+        _assignment=SimpleNamespace(held={}),
+        _thread_error=None,
+        _last_poll=time.monotonic() - 60,
+    )
+    judge: Any = vars(Worker)["live"]
+    worker._poll = lambda _: live.append(judge.fget(worker))
+    Worker._drain(worker, time.monotonic() + 60)
+    assert live == [False, True]

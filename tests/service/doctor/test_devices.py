@@ -141,6 +141,13 @@ def _spoils(hole: str, gap: int) -> bool:
     return bool(hole) and 50 * (len(hole) + 1) > gap
 
 
+def test_an_idle_timeout_that_leaves_windows_no_time_is_wrong() -> None:
+    """All windows would get a label, it said, of a worker that takes whoever sends live for silent and labels none."""
+    settings = SETTINGS.model_copy(update={"idle_timeout_s": 3})
+    found = the(examined(partition(Phone("phone")), settings=settings), "activity.idle_timeout_s is 3")
+    assert found.verdict is Verdict.WRONG
+
+
 def test_windows_that_lack_readings_are_counted_whoever_else_has_only_begun() -> None:
     """Of 860 slots 60 are empty; three of the windows, which start every 40, share five or more with them."""
     newcomers = [Phone(f"new-{number}", readings=10) for number in range(5)]
