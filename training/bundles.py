@@ -21,7 +21,7 @@ from training.scores import Scores
 METRIC_NAME_LENGTH = 55
 
 
-def make_room(*folders: Path) -> None:
+def create_folders(*folders: Path) -> None:
     """Find out before an hour of work, not after it, that its result cannot be written; raises `FitError`."""
     for folder in folders:
         try:
@@ -49,7 +49,7 @@ def replaced_bundle(folder: Path) -> str:
     return f"{bundle.title} {bundle.digest[:12]}"
 
 
-def told(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
+def closing_line(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
     """Return a run's last line: what it made, where, and what it `replaced`, if anything."""
     instead = f", in place of {replaced}" if replaced else ""
     return f"Bundle {bundle.title} in {folder}{instead}; report in {report}"
@@ -65,20 +65,20 @@ def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
         try:
             return build(architecture, **arguments)
         except ValidationError as error:
-            raise FitError(f"no network {architecture} can be built so: {_first_fault(error)}") from None
+            raise FitError(f"no network {architecture} can be built so: {_first_error(error)}") from None
 
 
-def described(make: Callable[[], Description], name: str, version: str) -> Description:
+def checked_description(make: Callable[[], Description], name: str, version: str) -> Description:
     """What `make` gives; where it cannot be a bundle's description, a `FitError` that says why."""
     try:
         return make()
     except ValidationError as error:
         raise FitError(
-            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_fault(error)}"
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_error(error)}"
         ) from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"
 

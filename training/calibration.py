@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-UNFAMILIAR = 0.5
+FAMILIARITY_THRESHOLD = 0.5
 """A familiarity below it says that a window is rather a stranger's."""
-RARELY = 0.02
-"""So many of the windows of people who validate are less familiar than `UNFAMILIAR`, at most."""
+MAX_FALSE_ALARM_RATE = 0.02
+"""So many of the windows of people who validate are less familiar than `FAMILIARITY_THRESHOLD`, at most."""
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -39,11 +39,13 @@ def probabilities_at(temperature: float, logits: np.ndarray) -> np.ndarray:
     return np.asarray(torch.from_numpy(logits / temperature).double().softmax(dim=1).numpy())
 
 
-def familiarity_border(logits: np.ndarray) -> float:
-    """What to take from all of `logits` float[m, k], so that at most the share `RARELY` is below `UNFAMILIAR`.
+def energy_threshold(logits: np.ndarray) -> float:
+    """The logit to subtract from all `logits` float[m, k] for a false-alarm rate of `MAX_FALSE_ALARM_RATE` at most.
 
     Familiarity is the sigmoid of the logarithm of the sum of a window's logits' exponentials (`inference.served`). What
     a network learned of made-up strangers says little of where the border to real ones lies; this makes it a rate of
     false alarms.
     """
-    return float(np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), RARELY, method="lower"))
+    return float(
+        np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), MAX_FALSE_ALARM_RATE, method="lower")
+    )

@@ -20,7 +20,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass
-class Run:
+class TrainingState:
     """Everything that changes during a run, and so everything that a checkpoint holds."""
 
     model: nn.Module
@@ -36,7 +36,7 @@ class Run:
         return best_epoch(self.history, self.best_by)
 
 
-def save_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
+def save_checkpoint(run: TrainingState, path: Path, identity: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all; `identity` says in values that JSON has what run it is of."""
     tensors = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
@@ -53,7 +53,7 @@ def save_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def restore_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
+def load_checkpoint(run: TrainingState, path: Path, identity: Mapping[str, Any]) -> None:
     """Go on from a checkpoint; raises `FitError` for a damaged one, and for one of another run."""
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -19,11 +19,11 @@ from training.frames import LabelledFrames, served_frames
 from training.markdown import plain, table
 from training.recordings import DataFile, Recording
 
-DRAWS = 4000
+BOOTSTRAP_SAMPLES = 4000
 SEED = 0  # of what is drawn
 BLOCK_MS = 60_000
 # Of fewer a bootstrap's interval is far too narrow: of 3 it is wrong one time in six, of 10 one in eleven.
-TELLING_CLUSTERS = 10
+MIN_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """Say it in a word; "no telling" where the interval holds 0, or too few clusters show the class."""
-        if self.clusters < TELLING_CLUSTERS:
+        if self.clusters < MIN_CLUSTERS:
             return "too few"
         if self.low > 0:
             return "better"
@@ -53,13 +53,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The class by class differences of two bundles, that of all windows first; `drawn` says by what."""
+    """The class by class differences of two bundles, that of all windows first; `resampled` says by what."""
 
     old: str
     new: str
     dataset: str
     differences: tuple[Difference, ...]
-    drawn: str
+    resampled: str
 
 
 def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Comparison:
@@ -75,14 +75,14 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(f"{file.name} holds no complete window of the people asked for")
-    clusters, drawn = _clusters(frames, apart=file.kind == "kept")
+    clusters, resampled = _clusters(frames, separate_recordings=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
     rng = np.random.default_rng(SEED)
     differences = _differences(file.labels.names, frames.activity, before, after, clusters, rng)
-    return Comparison(old.title, new.title, file.dataset, differences, drawn)
+    return Comparison(old.title, new.title, file.dataset, differences, resampled)
 
 
-def nothing_to_compare(old: Bundle, new: Bundle) -> str | None:
+def why_incomparable(old: Bundle, new: Bundle) -> str | None:
     """Say why two bundles can't be compared; None where they can."""
     if old.manifest.labels == new.manifest.labels:
         return None
@@ -92,7 +92,7 @@ def nothing_to_compare(old: Bundle, new: Bundle) -> str | None:
 
 def check_comparable(old: Bundle, new: Bundle) -> None:
     """Raise `DataError` for two bundles of other labels."""
-    if why := nothing_to_compare(old, new):
+    if why := why_incomparable(old, new):
         raise DataError(why)
 
 
@@ -114,15 +114,17 @@ def compare_bundles(
     return comparisons
 
 
-def _clusters(frames: LabelledFrames, *, apart: bool) -> tuple[np.ndarray, str]:
+def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.ndarray, str]:
     """A number int64[m] for each window, the same for those that stand or fall together, and what they are.
 
-    Of windows that were kept `apart`, each a recording of its own, the clock says which ones belong together.
+    With `separate_recordings`, as kept windows are, each window is a recording: the clock alone groups them.
     """
     people, person = np.unique(frames.person.astype(str), return_inverse=True)
-    if len(people) >= TELLING_CLUSTERS:
+    if len(people) >= MIN_CLUSTERS:
         return person, f"{len(people)} people"
-    minute = np.stack([person if apart else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1)
+    minute = np.stack(
+        [person if separate_recordings else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1
+    )
     blocks, block = np.unique(minute, axis=0, return_inverse=True)
     return block.reshape(-1), f"{len(blocks)} minutes of {len(people)} people: of others it says little"
 
@@ -136,7 +138,7 @@ def _differences(
     rng: np.random.Generator,
 ) -> tuple[Difference, ...]:
     count = int(cluster.max()) + 1
-    draws = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
+    draws = rng.multinomial(count, np.full(count, 1 / count), BOOTSTRAP_SAMPLES)
     of_class = [("all", np.ones(len(activity), bool))] + [(name, activity == k) for k, name in enumerate(labels)]
     found = []
     for label, mask in of_class:
@@ -144,8 +146,8 @@ def _differences(
             continue
         sums = [np.bincount(cluster[mask], weight, minlength=count) for weight in (None, old[mask], new[mask])]
         windows, before, after = (draws @ each for each in sums)
-        drawn = windows > 0
-        low, high = np.quantile((after - before)[drawn] / windows[drawn], [0.025, 0.975])
+        nonempty = windows > 0
+        low, high = np.quantile((after - before)[nonempty] / windows[nonempty], [0.025, 0.975])
         found.append(
             Difference(
                 label=label,
@@ -182,22 +184,23 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """Draw it for a terminal."""
-    drawn = Table(
+    table_ = Table(
         title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
-        caption=f"shares that are right; intervals by drawing again from {comparison.drawn}",
+        caption=f"shares that are right; intervals by drawing again from {comparison.resampled}",
     )
     for number, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
+        table_.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
     for row in _rows(comparison):
-        drawn.add_row(*map(escape, row))
-    return drawn
+        table_.add_row(*map(escape, row))
+    return table_
 
 
 def comparison_section(comparison: Comparison) -> str:
     """Write it as Markdown."""
     lines = [
         f"## {plain(comparison.new)}, beside {plain(comparison.old)}: {plain(comparison.dataset)}\n",
-        f"Shares of windows that are right. Intervals of the difference by drawing again from {comparison.drawn}.\n",
+        "Shares of windows that are right. Intervals of the difference by drawing again from "
+        f"{comparison.resampled}.\n",
         *table(_COLUMNS, _rows(comparison), left=(0, len(_COLUMNS) - 1)),
     ]
     return "\n".join(lines) + "\n"

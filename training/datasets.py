@@ -27,12 +27,14 @@ from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from training.kept_windows import PARQUET, Windows, read_kept
 from training.motionsense import ZIP, read_tar, read_zip
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
-from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
+from training.recordings import DEFAULT_LABELS, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
 
 MANY = 10
 
 
-def read_files(paths: Sequence[Path], console: Console | None = None, labels: Labels = SIX) -> list[DataFile]:
+def read_files(
+    paths: Sequence[Path], console: Console | None = None, labels: Labels = DEFAULT_LABELS
+) -> list[DataFile]:
     """Read each file by `labels`; raises `DataError` where one is missing, named twice, not understood or without any.
 
     `console` is told, too, what of them isn't used.
@@ -62,7 +64,7 @@ def read_files(paths: Sequence[Path], console: Console | None = None, labels: La
 
 
 def read_file(
-    path: Path, console: Console | None = None, labels: Labels = SIX, windows: Windows | None = None
+    path: Path, console: Console | None = None, labels: Labels = DEFAULT_LABELS, windows: Windows | None = None
 ) -> DataFile:
     """Read one data file by `labels`, showing progress on `console` where one is given.
 

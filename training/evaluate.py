@@ -13,14 +13,14 @@ from rich.table import Table
 from inference.bundle import Bundle, load_bundle
 from inference.devices.texts import speed_up_texts
 from inference.served import answer_plainly, served_module
-from training.familiarity import Separation, Strangers, kinds_of_strangers
+from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
-from training.recordings import DataFile, Labels, Recording, by_number
+from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
-from training.spanning import Said, put_together, said_of
-from training.steadiness import Steadiness, steadiness
-from training.texts import Corpus, Dataset, Part, read_corpus
+from training.smoothing_scores import SmoothingScores, score_smoothing
+from training.spanning import Said, make_spanning_windows, said_of
+from training.text_datasets import Corpus, Dataset, MessagePart, read_corpus
 from windowing import WINDOW_SLOTS
 from windowing.text import Framer, parse_rules
 
@@ -42,7 +42,7 @@ class Evaluation:
     other: int = 0  # windows left out: none of the bundle's activities
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
-    steadiness: Steadiness | None = None  # where the bundle tells transitions
+    smoothing: SmoothingScores | None = None  # where the bundle tells transitions
     spanning: Said | None = None  # of recordings, where somebody shows two activities
 
 
@@ -115,35 +115,39 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         file=file.name,
         sha256=file.sha256,
         scores=score(file.labels.names, frames.activity, probabilities),
-        people=tuple(sorted({r.person for r in recordings}, key=by_number)),
+        people=tuple(sorted({r.person for r in recordings}, key=natural_order)),
         mixed=frames.mixed,
         other=frames.other,
-        familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
-        steadiness=None if follow is None else steadiness(frames, probabilities, follow),
+        familiarity=None if familiarity is None else _score_familiarity(bundle, frames.values, familiarity, file),
+        smoothing=None if follow is None else score_smoothing(frames, probabilities, follow),
         spanning=_spanning(bundle, frames, recordings),
     )
 
 
 def _spanning(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Said | None:
-    windows = put_together(frames, recordings)
+    windows = make_spanning_windows(frames, recordings)
     if not len(windows.values):
         return None
     return said_of(windows, answers(bundle, windows.values), bundle.manifest.labels)
 
 
-def _separation(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:
-    kinds = list(kinds_of_strangers(known, file))
+def _score_familiarity(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:
+    kinds = list(ood_kinds(known, file))
     _, found = answers_and_familiarity(bundle, np.concatenate([frames for _, _, frames in kinds]))
     assert found is not None, bundle.title
     each = np.split(found, np.cumsum([len(frames) for _, _, frames in kinds])[:-1])
     return Separation(
         familiarity,
-        tuple(Strangers(name, origin, some) for (name, origin, _), some in zip(kinds, each, strict=True)),
+        tuple(OodSamples(name, origin, some) for (name, origin, _), some in zip(kinds, each, strict=True)),
     )
 
 
 def evaluate_text_bundle(
-    bundle: Path, dataset: Dataset, files: Sequence[Path], strip: Collection[Part] = (), console: Console | None = None
+    bundle: Path,
+    dataset: Dataset,
+    files: Sequence[Path],
+    strip: Collection[MessagePart] = (),
+    console: Console | None = None,
 ) -> Evaluation:
     """Score the bundle in the folder `bundle` on a data set: its test part, or all texts where it has none.
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from training.figures import write_json
 from training.fit_settings import FitError
+from training.report_json import write_json
 from training.scores import Scores
 
 # Kim (2014), table 2, on SUBJ with word2vec vectors of 300 dimensions.
@@ -155,11 +155,11 @@ def paired_differences(results: Results) -> list[tuple[str, str, int, float, flo
     return found
 
 
-def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
+def tables(results: Results, folds: int, *, with_paper: bool) -> str:
     """The results as Markdown: one line a model, each fold, and the paired differences."""
     heading = "| model | mean accuracy % | standard deviation | mean macro F1 % | folds | minutes |"
     rule = "|---|---:|---:|---:|---:|---:|"
-    if beside_the_paper:
+    if with_paper:
         heading, rule = f"{heading} Kim (2014) % |", f"{rule}---:|"
     lines = [heading, rule]
     for model, each in results.items():
@@ -172,7 +172,7 @@ def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
             f"{len(each)} of {folds}",
             f"{sum(r.seconds for r in each) / 60:.1f}",
         ]
-        if beside_the_paper:
+        if with_paper:
             cells.append(f"{100 * PAPER[model]:.1f}" if model in PAPER else "")
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Accuracy % fold by fold:", "", f"| model | {' | '.join(map(str, range(folds)))} |"]

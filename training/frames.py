@@ -73,7 +73,7 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
     )
 
 
-def windows_of_others(recordings: Iterable[Recording]) -> np.ndarray:
+def other_activity_windows(recordings: Iterable[Recording]) -> np.ndarray:
     """All complete windows that show nothing but activities that are no label, float32[m, 80, 3], m/s²."""
     values = [np.empty((0, WINDOW_SLOTS, 3), np.float32)]
     for recording in recordings:
@@ -93,7 +93,7 @@ def _labels(recording: Recording, start_ms: np.ndarray) -> tuple[np.ndarray, np.
     return recording.activity[first].astype(np.int64), changes[first] == changes[last]
 
 
-def rows_cut_straight(recordings: Sequence[Recording], labels: Labels) -> LabelledFrames:
+def windows_by_row(recordings: Sequence[Recording], labels: Labels) -> LabelledFrames:
     """Windows of 80 rows every 40, over all rows as they lie, with the majority's label.
 
     This is the article's way: it takes 20 Hz for granted and knows neither gaps nor where one person ends and

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from training.files import reason
 from training.fit_settings import FitError
-from training.lag_series import CASES, MODELS, Case, Fitted, Which, study, targets
+from training.lag_series import CASES, MODELS, Case, Fitted, ModelName, study, targets
 
 try:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 EDGE = 3.0
-COLOURS: dict[Which, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
+COLOURS: dict[ModelName, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
 
 
 def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console) -> list[Fitted]:
@@ -144,9 +144,9 @@ def _table(fitted: Sequence[Fitted]) -> Table:
 
 def _rows(fitted: Sequence[Fitted], names: Sequence[str]) -> list[list[str]]:
     rows = []
-    for which, case in _groups():
-        columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, which, case)]
-        row = [MODELS[which].title, case.title]
+    for model_name, case in _groups():
+        columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, model_name, case)]
+        row = [MODELS[model_name].title, case.title]
         for name in names:
             values = np.array([column[name] for column in columns])
             style = ".0f" if name == "beyond" else ".2f"
@@ -156,12 +156,12 @@ def _rows(fitted: Sequence[Fitted], names: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def _groups() -> list[tuple[Which, Case]]:
-    return [(which, case) for which in MODELS for case in CASES]
+def _groups() -> list[tuple[ModelName, Case]]:
+    return [(model_name, case) for model_name in MODELS for case in CASES]
 
 
-def _of(fitted: Sequence[Fitted], which: Which, case: Case) -> list[Fitted]:
-    return [one for one in fitted if one.model == which and one.case == case]
+def _of(fitted: Sequence[Fitted], model_name: ModelName, case: Case) -> list[Fitted]:
+    return [one for one in fitted if one.model == model_name and one.case == case]
 
 
 # --- the picture ---------------------------------------------------------------------------------
@@ -171,9 +171,9 @@ def draw(fitted: Sequence[Fitted]) -> Figure:
     """A row of panels for each model and a panel for each case; a thin line for each seed."""
     figure = Figure(figsize=(14, 6), layout="constrained")
     panels = figure.subplots(len(MODELS), len(CASES), sharex=True, sharey=True)
-    for axes, (which, case) in zip(panels.flat, _groups(), strict=True):
-        _draw_panel(axes, _of(fitted, which, case), COLOURS[which])
-        axes.set_title(f"{MODELS[which].title}\n{case.title}", fontsize=10)
+    for axes, (model_name, case) in zip(panels.flat, _groups(), strict=True):
+        _draw_panel(axes, _of(fitted, model_name, case), COLOURS[model_name])
+        axes.set_title(f"{MODELS[model_name].title}\n{case.title}", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("y")
     for axes in panels[:, 0]:

@@ -40,7 +40,7 @@ LEARNING_RATE = 1e-3  # Keras', of both optimisers
 EPSILON = 1e-7  # likewise
 
 Parameters = dict[str, Tensor]
-Which = Literal["lstm", "mlp"]
+ModelName = Literal["lstm", "mlp"]
 
 
 # --- the series ----------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class RMSprop:
             weight.addcdiv_(gradient, square.add(EPSILON).sqrt_(), value=-LEARNING_RATE)
 
 
-MODELS: dict[Which, Model] = {
+MODELS: dict[ModelName, Model] = {
     "lstm": Model("LSTM", STEPS, lstm_weights, lstm, Adam),
     "mlp": Model("linear MLP", 1, mlp_weights, mlp, RMSprop),
 }
@@ -236,7 +236,7 @@ class Fitted:
     for a constant learning rate never comes to rest: where a network ends is one draw of where it goes about.
     """
 
-    model: Which
+    model: ModelName
     case: Case
     seed: int
     residuals: np.ndarray
@@ -248,15 +248,15 @@ def study(epochs: int, seeds: int, console: Console) -> list[Fitted]:
     """Fit both models in every case, from `seeds` seeds each; model by model, case by case, seed by seed."""
     fitted: list[Fitted] = []
     with epochs_progress(console) as progress, _fit_for_tiny_networks():
-        bars = {which: progress.add_task(model.title, total=epochs) for which, model in MODELS.items()}
-        for which, bar in bars.items():
-            fitted += fit_all(which, epochs, seeds, functools.partial(progress.advance, bar))
+        bars = {model_name: progress.add_task(model.title, total=epochs) for model_name, model in MODELS.items()}
+        for model_name, bar in bars.items():
+            fitted += fit_all(model_name, epochs, seeds, functools.partial(progress.advance, bar))
     return fitted
 
 
-def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -> list[Fitted]:
-    """Fit one model in every case from every seed, all at once; `passed` is called after each epoch."""
-    model = MODELS[which]
+def fit_all(model_name: ModelName, epochs: int, seeds: int, on_epoch: Callable[[], None]) -> list[Fitted]:
+    """Fit one model in every case from every seed, all at once; `on_epoch` is called after each epoch."""
+    model = MODELS[model_name]
     runs = [(case, seed) for case in CASES for seed in range(seeds)]
     splits = [split(case.held_out, seed) for case, seed in runs]
     learned = torch.from_numpy(np.stack([train for train, _ in splits]))
@@ -278,17 +278,18 @@ def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -
             loss = (model.predict(weights, x[batch]) - y[batch]).square().mean(dim=1).sum()
             optimiser.step(torch.autograd.grad(loss, list(weights.values())))
         if epoch >= epochs - WATCHED_EPOCHS:
-            top.append(_answers(model, weights, x[:, -1:], scales) - targets()[-1])
-        passed()
-    residuals = _answers(model, weights, x, scales) - targets()
+            top.append(_predictions(model, weights, x[:, -1:], scales) - targets()[-1])
+        on_epoch()
+    residuals = _predictions(model, weights, x, scales) - targets()
     watched = np.concatenate([np.empty((len(runs), 0)), *top], axis=1)
     return [
-        Fitted(which, case, seed, residuals[run], splits[run][1], watched[run]) for run, (case, seed) in enumerate(runs)
+        Fitted(model_name, case, seed, residuals[run], splits[run][1], watched[run])
+        for run, (case, seed) in enumerate(runs)
     ]
 
 
 @torch.no_grad()
-def _answers(model: Model, weights: Parameters, x: Tensor, scales: Sequence["_Scale"]) -> np.ndarray:
+def _predictions(model: Model, weights: Parameters, x: Tensor, scales: Sequence["_Scale"]) -> np.ndarray:
     """Predictions float64[r, n] in units of y."""
     y_mean = np.array([[scale.y_mean] for scale in scales])
     y_std = np.array([[scale.y_std] for scale in scales])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.familiarity import Separation, area_under_curve, curve
+from training.familiarity import Separation, roc_auc, roc_curve
 from training.fit_settings import FitError
 from training.history import Epoch
 from training.scores import Scores
@@ -69,9 +69,9 @@ def draw_separation(path: Path, separation: Separation, title: str) -> None:
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     styles = {"recorded": "-", "made up, never taught": "--", "made up, as taught": ":"}
-    for some in separation.strangers:
-        area = area_under_curve(separation.known, some.familiarity)
-        mistaken, found = curve(separation.known, some.familiarity).T
+    for some in separation.ood:
+        area = roc_auc(separation.known, some.familiarity)
+        mistaken, found = roc_curve(separation.known, some.familiarity).T
         name = some.name.replace("$", r"\$")  # a file's own, and no formula
         axes.plot(mistaken, found, styles[some.origin], label=f"{name}, {some.origin}: {area:.3f}")
     axes.set(

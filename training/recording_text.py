@@ -26,7 +26,7 @@ MAX_LINE_BYTES = 64 << 10
 # A clock that steps back further than this starts a new recording; less is jitter and is sorted.
 STEP_BACK_MS = 200
 # A recording of so many readings of which most have the same millisecond was not timed in milliseconds.
-TELLING = 50
+MIN_READINGS_TO_CHECK = 50
 
 BOM = b"\xef\xbb\xbf"
 
@@ -157,7 +157,7 @@ def read_text(
         named = dict(zip(_key_fields(form), key, strict=True))
         person, placement = named["person"], named.get("placement") or b"pocket"
         activity, time, xyz = (np.concatenate(column) for column in zip(*tables, strict=True))
-        if form is not WISDM and len(time) >= TELLING and np.median(np.abs(np.diff(time))) < 1:
+        if form is not WISDM and len(time) >= MIN_READINGS_TO_CHECK and np.median(np.abs(np.diff(time))) < 1:
             raise DataError(
                 f"{dataset}: most readings of {_text(person)!r} have the millisecond of the one before: are the "
                 f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
@@ -227,7 +227,7 @@ def _continuous(
     bounds = [0, *(np.flatnonzero(np.diff(t_ms) < -STEP_BACK_MS) + 1).tolist(), len(t_ms)]
     for start, stop in itertools.pairwise(bounds):
         order = start + np.argsort(time[start:stop], kind="stable")
-        fresh = ~_repeats_the_row_above(activity[order], time[order], xyz[order])
+        fresh = ~_is_duplicate(activity[order], time[order], xyz[order])
         _count(dropped, Defect.DUPLICATE, ~fresh)
         order = order[fresh]
         if len(order):
@@ -251,7 +251,7 @@ def _count(dropped: Counter[Defect], reason: Defect, rows: np.ndarray) -> None:
         dropped[reason] += int(rows.sum())
 
 
-def _repeats_the_row_above(activity: np.ndarray, time: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+def _is_duplicate(activity: np.ndarray, time: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     repeats = np.zeros(len(time), bool)
     repeats[1:] = (np.diff(activity) == 0) & (np.diff(time) == 0) & (xyz[1:] == xyz[:-1]).all(axis=1)
     return repeats

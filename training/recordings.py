@@ -14,7 +14,7 @@ ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walki
 # Names that mean one of several activities, of which it isn't known which.
 MIXED_ACTIVITIES = {"StairsMixed": ("Downstairs", "Upstairs")}
 # Further names of activities; of umafall: who stands and claps, or raises the arms.
-FURTHER_NAMES = {"StandingArms": "Standing"}
+SYNONYMS = {"StandingArms": "Standing"}
 
 OTHER_ACTIVITY = -1
 MAX_LABELS = 64
@@ -38,7 +38,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Refuse too few, too many, the same twice, and what no file could hold."""
-        wrong = [name for name in self.names if not _may_be_a_label(name)]
+        wrong = [name for name in self.names if not _is_valid_label(name)]
         if wrong:
             raise DataError(
                 f"{wrong[0][: 2 * MAX_LABEL_CHARACTERS]!r} can't be a label: it takes 1 to {MAX_LABEL_CHARACTERS} "
@@ -58,7 +58,7 @@ class Labels:
         """What a data file means by this name, however it is capitalised."""
         return _codes(self.names).get(name.casefold(), OTHER_ACTIVITY)
 
-    def may_be(self) -> np.ndarray:
+    def candidates(self) -> np.ndarray:
         """Which of the labels each code may be: bool[codes, k], without any in rows that are no code."""
         meant = np.zeros((FIRST_MIXED + len(MIXED_ACTIVITIES), len(self.names)), bool)
         np.fill_diagonal(meant, True)
@@ -72,7 +72,7 @@ def is_label(codes: np.ndarray) -> np.ndarray:
     return np.asarray((codes >= 0) & (codes < FIRST_MIXED))
 
 
-def _may_be_a_label(name: str) -> bool:
+def _is_valid_label(name: str) -> bool:
     return 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable() and name == name.strip()
 
 
@@ -86,12 +86,12 @@ def _codes(names: tuple[str, ...]) -> Mapping[str, int]:
         if all(one.casefold() in labels for one in meant)
     }
     further = {
-        name.casefold(): labels[meant.casefold()] for name, meant in FURTHER_NAMES.items() if meant.casefold() in labels
+        name.casefold(): labels[meant.casefold()] for name, meant in SYNONYMS.items() if meant.casefold() in labels
     }
     return mixed | further | labels
 
 
-SIX = Labels(ACTIVITIES)
+DEFAULT_LABELS = Labels(ACTIVITIES)
 """What the shipped model tells apart."""
 
 
@@ -137,7 +137,7 @@ class DataFile:
     recordings: tuple[Recording, ...]
     dropped: Mapping[Defect, int]
     others: Mapping[str, int] = field(default_factory=dict)
-    labels: Labels = SIX
+    labels: Labels = DEFAULT_LABELS
 
     @property
     def people(self) -> set[str]:
@@ -150,6 +150,6 @@ class DataFile:
         return sum(len(recording.t_ms) for recording in self.recordings)
 
 
-def by_number(person: str) -> tuple[int, str]:
+def natural_order(person: str) -> tuple[int, str]:
     """Sort people as they are counted: 2 before 10."""
     return (int(person) if person.isdecimal() else 0, person)

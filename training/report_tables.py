@@ -1,13 +1,13 @@
 """A report's figures as Markdown, mostly in tables."""
 
-from training.calibration import UNFAMILIAR
+from training.calibration import FAMILIARITY_THRESHOLD
 from training.evaluate import Evaluation, class_rows
-from training.familiarity import Separation, area_under_curve, unfamiliar_share
+from training.familiarity import Separation, roc_auc, share_below_threshold
 from training.markdown import plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
+from training.smoothing_scores import SmoothingScores
 from training.spanning import Said
-from training.steadiness import Steadiness
 
 
 def markdown(scores: Scores, unit: str = "windows") -> str:
@@ -29,12 +29,12 @@ def evaluation_section(evaluation: Evaluation) -> str:
         f"## {plain(evaluation.dataset)}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
-        f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
+        f"{'' if evaluation.smoothing is None else smoothing_section(evaluation.smoothing)}"
         f"{'' if evaluation.spanning is None else spanning_section(evaluation.spanning)}"
     )
 
 
-def steadiness_section(found: Steadiness) -> str:
+def smoothing_section(found: SmoothingScores) -> str:
     """What smoothing does, as Markdown; nothing where there was nothing to smooth."""
     if not found.windows or not found.pairs:
         return ""
@@ -62,26 +62,26 @@ def separation_section(separation: Separation) -> str:
     """The figures of each kind of strangers, as Markdown."""
     known = separation.known
     lines = [
-        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {unfamiliar_share(known):.1%} of the {len(known):,} windows "
-        "above. Of strangers, with the area under the curve: how often one of those windows is more familiar than a "
-        "stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
+        f"\n### Familiarity\n\nBelow {FAMILIARITY_THRESHOLD:g} in {share_below_threshold(known):.1%} of the "
+        f"{len(known):,} windows above. Of strangers, with the area under the curve: how often one of those windows is "
+        "more familiar than a stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
     ]
     rows = [
         (
             some.name,
             some.origin,
             f"{len(some.familiarity):,}",
-            f"{area_under_curve(known, some.familiarity):.3f}",
-            f"{unfamiliar_share(some.familiarity):.1%}",
+            f"{roc_auc(known, some.familiarity):.3f}",
+            f"{share_below_threshold(some.familiarity):.1%}",
         )
-        for some in separation.strangers
+        for some in separation.ood
     ]
-    columns = ("strangers", "origin", "windows", "area under curve", f"below {UNFAMILIAR:g}")
+    columns = ("strangers", "origin", "windows", "area under curve", f"below {FAMILIARITY_THRESHOLD:g}")
     lines += table(columns, rows, left=(0, 1))
     return "\n".join(lines) + "\n"
 
 
-def beside_the_article(test: Evaluation) -> str:
+def article_section(test: Evaluation) -> str:
     """A test's figures beside those that were published, as Markdown."""
     ours = test.scores
     lines = [

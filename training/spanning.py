@@ -57,7 +57,7 @@ class Said:
         return f"{of_the_two}, {third:.1%} neither"
 
 
-def put_together(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
+def make_spanning_windows(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
     """Put windows together of `frames`, which were cut of `recordings`; none where nobody shows two activities."""
     rng = np.random.default_rng(SEED)
     of = np.array([f"{one.dataset}/{one.person}/{one.placement}" for one in recordings], object)[frames.recording]

@@ -36,10 +36,10 @@ class Task:
     """What a model is to learn: to tell `labels` apart.
 
     `validation` scores each epoch, and chooses the one whose weights are kept where `patience` is set.
-    `may_be` bool[t, k], where given, says which labels each class of `train` may mean: some examples are known
+    `candidates` bool[t, k], where given, says which labels each class of `train` may mean: some examples are known
     to have one of several, and not which. Without it a class is a label.
     `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
-    `strangers` says that some examples of `train` are of none of the labels: their class is `STRANGER`. To be one is
+    `has_ood` says that some examples of `train` are of none of the labels: their class is `OOD`. To be one is
     taught as a further label, of weight 1, whose logit is the constant 0, so that the network needs no parameter for
     it: the other logits are above it or below it. Validation is of labels alone.
     `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
@@ -51,5 +51,5 @@ class Task:
     validation: Fixed
     class_weights: np.ndarray | None = None
     lengths: np.ndarray | None = None
-    may_be: np.ndarray | None = None
-    strangers: bool = False
+    candidates: np.ndarray | None = None
+    has_ood: bool = False

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from training.embeddings import Variant
 from training.fit_settings import FitError, FitSettings
 from training.recipes import RecipeName
-from training.texts import Dataset
+from training.text_datasets import Dataset
 from windowing.text import TextRules
 
 ArchitectureName = Literal["text-cnn", "glove-cnn", "conv1d", "lstm", "gru", "bilstm"]
@@ -102,7 +102,7 @@ REVIEWS = FitSettings(epochs=5, batch=64, learning_rate=1e-3, average=0.99)
 MESSAGES = FitSettings(epochs=16, batch=64, learning_rate=2e-3, average=0.99)
 
 
-def usual_variant(architecture: ArchitectureName, recipe: RecipeName) -> Variant:
+def default_variant(architecture: ArchitectureName, recipe: RecipeName) -> Variant:
     """How vectors are trained unless the command line says otherwise: Kim's best variant, and Chollet's."""
     if recipe == "default":
         return "projected"

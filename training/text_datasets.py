@@ -28,7 +28,7 @@ from rich.console import Console
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
 
 Dataset = Literal["subj", "mr", "trec", "20news", "imdb", "csv"]
-Part = Literal["headers", "footers", "quotes"]
+MessagePart = Literal["headers", "footers", "quotes"]
 
 MAX_TEXTS = 2_000_000
 MAX_TEXT_BYTES = 4 << 20
@@ -71,7 +71,7 @@ class _Row:
 
 
 def read_corpus(
-    dataset: Dataset, paths: Sequence[Path], *, strip: Collection[Part] = (), console: Console | None = None
+    dataset: Dataset, paths: Sequence[Path], *, strip: Collection[MessagePart] = (), console: Console | None = None
 ) -> Corpus:
     """Read the files of one data set; `strip` takes parts off the messages of 20 Newsgroups.
 
@@ -257,7 +257,7 @@ def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where:
 _QUOTED = re.compile(r"(writes in|writes:|wrote:|says:|said:|^In article|^Quoted from|^\||^>)")
 
 
-def strip_message(text: str, parts: Collection[Part]) -> str:
+def strip_message(text: str, parts: Collection[MessagePart]) -> str:
     """A message without its header, its signature and the lines that it quotes, as `parts` says.
 
     Has the meaning of scikit-learn's `fetch_20newsgroups(remove=...)`, so that figures can be compared.

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluate import Evaluation
-from training.familiarity import Separation, area_under_curve, unfamiliar_share
+from training.familiarity import Separation, roc_auc, share_below_threshold
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
 
 
-def figures(scores: Scores, unit: str = "windows") -> dict[str, Any]:
+def scores_json(scores: Scores, unit: str = "windows") -> dict[str, Any]:
     """All figures of `scores`, as JSON has them."""
     return {
         "accuracy": scores.accuracy,
@@ -28,7 +28,7 @@ def figures(scores: Scores, unit: str = "windows") -> dict[str, Any]:
     }
 
 
-def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """All figures of `evaluation`, with what was scored on what."""
     return {
         "bundle": evaluation.bundle,
@@ -37,28 +37,28 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
         "file": evaluation.file,
         "sha256": evaluation.sha256,
         **(_people_figures(evaluation) if evaluation.people else {}),
-        **figures(evaluation.scores, evaluation.unit),
-        **({} if evaluation.familiarity is None else {"familiarity": separation_figures(evaluation.familiarity)}),
-        **({} if evaluation.steadiness is None else {"smoothed": dataclasses.asdict(evaluation.steadiness)}),
+        **scores_json(evaluation.scores, evaluation.unit),
+        **({} if evaluation.familiarity is None else {"familiarity": separation_json(evaluation.familiarity)}),
+        **({} if evaluation.smoothing is None else {"smoothed": dataclasses.asdict(evaluation.smoothing)}),
         **({} if evaluation.spanning is None else {"spanning": dataclasses.asdict(evaluation.spanning)}),
     }
 
 
-def separation_figures(separation: Separation) -> dict[str, Any]:
+def separation_json(separation: Separation) -> dict[str, Any]:
     """How well familiarity tells known windows from each kind of strangers, as JSON has it."""
     known = separation.known
     return {
         "windows": len(known),
-        "below_half": unfamiliar_share(known),
+        "below_half": share_below_threshold(known),
         "strangers": [
             {
                 "name": some.name,
                 "origin": some.origin,
                 "windows": len(some.familiarity),
-                "area_under_curve": area_under_curve(known, some.familiarity),
-                "below_half": unfamiliar_share(some.familiarity),
+                "area_under_curve": roc_auc(known, some.familiarity),
+                "below_half": share_below_threshold(some.familiarity),
             }
-            for some in separation.strangers
+            for some in separation.ood
         ],
     }
 
@@ -71,7 +71,7 @@ def _people_figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def article_figures() -> dict[str, Any]:
+def article_json() -> dict[str, Any]:
     """What the article published of its test, as JSON has it."""
     return {"accuracy": ARTICLE_ACCURACY, "loss": ARTICLE_LOSS, **{k: list(v) for k, v in ARTICLE_FIGURES.items()}}
 

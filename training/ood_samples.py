@@ -6,7 +6,7 @@ They are taught as a class of their own, as by Thulasidasan, Thapa, Dhaubhadel, 
 Effective Baseline for Robustness to Distributional Shift", 2021 (arXiv 2105.07107); here it is one that takes no
 parameter (`Task.strangers`).
 
-Of those of `training.unseen_strangers` nothing is learned: they are to judge by.
+Of those of `training.unseen_ood_samples` nothing is learned: they are to judge by.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ WEAKEST = 1.0
 """m/s², standard deviation: what moves less may be somebody who sits or stands."""
 
 
-def strangers(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def ood_samples(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many strangers as `frames` float32[m, 80, 3], m/s², of which some are made; each of a kind drawn at random."""
     kind = rng.integers(0, len(KINDS), len(frames))
     out = np.empty_like(frames)

@@ -25,8 +25,8 @@ from training.history import Epoch
 from training.logits import logits_of, predict
 from training.scores import Scores, score
 from training.task import Fixed, Task
+from training.text_datasets import Corpus, Dataset, MessagePart, TextFile, read_corpus
 from training.text_recipes import TextRecipe
-from training.texts import Corpus, Dataset, Part, TextFile, read_corpus
 from training.words import (
     FIRST_WORD,
     PADDING,
@@ -45,7 +45,7 @@ RANDOM_DIMENSIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TextTrainingData:
     """A corpus, its tokens by the recipe's rules, and the published vectors, where the recipe starts from them."""
 
     corpus: Corpus
@@ -70,7 +70,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class FittedTextModel:
     """A network with its plain table of vectors, and how it came about."""
 
     network: nn.Module
@@ -86,19 +86,19 @@ class Learned:
         return tokens, dimensions
 
 
-def read_material(
+def read_training_data(
     dataset: Dataset,
     paths: Sequence[Path],
     recipe: TextRecipe,
     vectors: Path | None,
     *,
-    strip: Collection[Part] = (),
+    strip: Collection[MessagePart] = (),
     console: Console | None = None,
-) -> Material:
+) -> TextTrainingData:
     """Read and tokenise a corpus, and read the vectors if there are any; raises `DataError`."""
     corpus = read_corpus(dataset, paths, strip=strip, console=console)
     tokens = tokenise_all(corpus.texts, recipe.rules, console)
-    return Material(corpus, tokens, read_vectors(vectors, console) if vectors else None)
+    return TextTrainingData(corpus, tokens, read_vectors(vectors, console) if vectors else None)
 
 
 def split_off(texts: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -112,36 +112,36 @@ def describe(recipe: TextRecipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe) | {"rules": recipe.rules.model_dump()}
 
 
-def identity_of(material: Material, recipe: TextRecipe) -> dict[str, Any]:
+def identity_of(data: TextTrainingData, recipe: TextRecipe) -> dict[str, Any]:
     """What a checkpoint or a fold's result belongs to, apart from its seed."""
     return {
-        "data": ", ".join(f"{file.name} {file.sha256[:12]}" for file in material.files),
-        "texts": f"{len(material.corpus)} of {int(np.diff(material.tokens.starts).sum())} tokens",
+        "data": ", ".join(f"{file.name} {file.sha256[:12]}" for file in data.files),
+        "texts": f"{len(data.corpus)} of {int(np.diff(data.tokens.starts).sum())} tokens",
         "recipe": describe(recipe),
     }
 
 
 def learn(
-    material: Material,
+    data: TextTrainingData,
     split: Split,
     recipe: TextRecipe,
     settings: FitSettings,
     *,
-    everything: bool = False,
+    unseen_words: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     console: Console | None = None,
-) -> Learned:
+) -> FittedTextModel:
     """Fit the recipe's network to a split; `settings` are the recipe's with this run's seed.
 
-    With `everything`, the vocabulary holds words of the vectors too that no text of the corpus holds. For scores on
+    With `unseen_words`, the vocabulary holds words of the vectors too that no text of the corpus holds. For scores on
     the corpus they make no difference. Raises `DataError` or `FitError`.
     """
-    corpus, tokens = material.corpus, material.tokens
-    words = _vocabulary(material, split.train, recipe)
+    corpus, tokens = data.corpus, data.tokens
+    words = _vocabulary(data, split.train, recipe)
     vocabulary = words.trained
-    vectors = None if recipe.variant == "rand" else material.vectors
+    vectors = None if recipe.variant == "rand" else data.vectors
     rng = np.random.default_rng((settings.seed, len(split.train)))
     rows = _rows(vocabulary, vectors, rng)
     arguments = recipe.network.sized(
@@ -152,19 +152,19 @@ def learn(
     network.embedding = embedding
     task = Task(
         corpus.labels,
-        Hidden(_examples(material, split.train, vocabulary, recipe), recipe.word_dropout),
-        _examples(material, by_length(tokens, split.validation), vocabulary, recipe),
+        WordDropout(_examples(data, split.train, vocabulary, recipe), recipe.word_dropout),
+        _examples(data, by_length(tokens, split.validation), vocabulary, recipe),
         lengths=np.diff(tokens.starts)[split.train] if recipe.network.trims else None,
     )
     model = Trimmed(network) if recipe.network.trims else network
     history = fit(model, task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console)
     logits = logits_of(model, task.validation.inputs)
     table = embedding.fold()
-    if everything and vectors is not None:
+    if unseen_words and vectors is not None:
         carried = embedding.carry(torch.from_numpy(vector_rows(words.beyond, vectors, rng)[FIRST_WORD:]))
         vocabulary, table = vocabulary + words.beyond, torch.cat([table, carried])
-    network.embedding = plain(table)
-    return Learned(
+    network.embedding = embedding_of(table)
+    return FittedTextModel(
         network=network,
         vocabulary=vocabulary,
         history=history,
@@ -173,11 +173,11 @@ def learn(
     )
 
 
-def score_on(material: Material, learned: Learned, texts: np.ndarray, recipe: TextRecipe) -> Scores:
+def score_on(data: TextTrainingData, fitted: FittedTextModel, texts: np.ndarray, recipe: TextRecipe) -> Scores:
     """Scores on `texts` int64[m] by the network with its plain table, in float32."""
-    examples = _examples(material, by_length(material.tokens, texts), learned.vocabulary, recipe)
-    model = Trimmed(learned.network) if recipe.network.trims else learned.network
-    return score(material.corpus.labels, examples.targets, predict(model, examples.inputs))
+    examples = _examples(data, by_length(data.tokens, texts), fitted.vocabulary, recipe)
+    model = Trimmed(fitted.network) if recipe.network.trims else fitted.network
+    return score(data.corpus.labels, examples.targets, predict(model, examples.inputs))
 
 
 def by_length(tokens: Tokens, texts: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def by_length(tokens: Tokens, texts: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
+class WordDropout:
     """Texts of which a `share` of the words, drawn anew each time, are unknown."""
 
     texts: Fixed
@@ -216,20 +216,20 @@ class Trimmed(nn.Module):
         return logits
 
 
-def plain(table: Tensor) -> nn.Embedding:
+def embedding_of(table: Tensor) -> nn.Embedding:
     """The embedding that a bundle's architecture has, holding `table` float32[tokens, dimensions]."""
     return nn.Embedding.from_pretrained(table.detach().clone(), freeze=False, padding_idx=0)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _examples(material: Material, texts: np.ndarray, vocabulary: Sequence[str], recipe: TextRecipe) -> Fixed:
-    return Fixed(material.tokens.frames(texts, vocabulary, recipe.rules), material.corpus.targets[texts])
+def _examples(data: TextTrainingData, texts: np.ndarray, vocabulary: Sequence[str], recipe: TextRecipe) -> Fixed:
+    return Fixed(data.tokens.frames(texts, vocabulary, recipe.rules), data.corpus.targets[texts])
 
 
 # --- words ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _Vocabulary:
     """A vocabulary: `trained` begins it, `beyond`, words of the vectors that no text of the corpus holds, ends it.
 
     While a network is fitted to and scored on the corpus, the latter cannot be looked up, and are left out.
@@ -239,19 +239,19 @@ class _Words:
     beyond: tuple[str, ...]
 
 
-def _vocabulary(material: Material, train: np.ndarray, recipe: TextRecipe) -> _Words:
+def _vocabulary(data: TextTrainingData, train: np.ndarray, recipe: TextRecipe) -> _Vocabulary:
     """The most frequent words to learn from, then the vectors' in their order, which is the same, up to the limit."""
-    words = choose_words(material.tokens, train, min_count=recipe.min_count, limit=recipe.max_words)
+    words = choose_words(data.tokens, train, min_count=recipe.min_count, limit=recipe.max_words)
     if not words:
         raise DataError(
             f"no word occurs {recipe.min_count} times in the {len(train)} texts to learn from: lower --min-count"
         )
-    if not recipe.beyond_training or material.vectors is None:
-        return _Words(words, ())
-    known, held = set(words), set(material.tokens.words)
-    more = [word for word in material.vectors.rows if word not in known and is_word(word)]
+    if not recipe.beyond_training or data.vectors is None:
+        return _Vocabulary(words, ())
+    known, held = set(words), set(data.tokens.words)
+    more = [word for word in data.vectors.rows if word not in known and is_word(word)]
     more = more[: recipe.max_words - len(words)]
-    return _Words(
+    return _Vocabulary(
         words + tuple(word for word in more if word in held), tuple(word for word in more if word not in held)
     )
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from training.frames import LabelledFrames
-from training.steadiness import steadiness
+from training.smoothing_scores import score_smoothing
 
 WALKING, SITTING = 5, 2
 STICKY = tuple(tuple(0.75 if a == b else 0.05 for b in range(6)) for a in range(6))
@@ -24,13 +24,13 @@ def says(*labels: int) -> np.ndarray:
 
 
 def test_a_label_that_flips_once_is_righted_and_its_two_changes_are_gone() -> None:
-    found = steadiness(frames([WALKING] * 10), says(*[WALKING] * 6, SITTING, *[WALKING] * 3), STICKY)
+    found = score_smoothing(frames([WALKING] * 10), says(*[WALKING] * 6, SITTING, *[WALKING] * 3), STICKY)
     assert (found.windows, found.right, found.smoothed_right) == (7, 6, 7)
     assert (found.pairs, found.changes, found.smoothed_changes) == (6, 2, 0)
 
 
 def test_windows_with_too_few_before_them_count_for_neither() -> None:
-    nothing = steadiness(frames([WALKING] * 3, [SITTING] * 3), says(*[WALKING] * 6), STICKY)
+    nothing = score_smoothing(frames([WALKING] * 3, [SITTING] * 3), says(*[WALKING] * 6), STICKY)
     assert (nothing.windows, nothing.pairs) == (0, 0)
-    parted = steadiness(frames([WALKING] * 9, missing=4), says(*[WALKING] * 8), STICKY)
+    parted = score_smoothing(frames([WALKING] * 9, missing=4), says(*[WALKING] * 8), STICKY)
     assert (parted.windows, parted.right, parted.pairs) == (2, 2, 0)

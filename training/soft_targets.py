@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STRANGER = -1
+OOD = -1
 """The class of an example that is of none of the labels."""
 
 
@@ -33,33 +33,33 @@ def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[
     return np.where(theirs, inputs[other], inputs), Splices(other, (cut / length).astype(np.float32))
 
 
-def goals(logits: Tensor, targets: Tensor, may_be: Tensor) -> Tensor:
+def soft_targets(logits: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
     """What each example should say, float32[m, k]: its label, or the likelier the more of those that it may have.
 
-    `logits` float32[m, k], `targets` int64[m], `may_be` bool[t, k]. The cross entropy with them, before weights and
+    `logits` float32[m, k], `targets` int64[m], `candidates` bool[t, k]. The cross entropy with them, before weights and
     smoothing, has the gradient of minus the log of the sum of the probabilities of all labels that it may have: Jin and
     Ghahramani, "Learning with Multiple Labels", NIPS 2002.
     """
-    return logits.masked_fill(~may_be[targets], -math.inf).softmax(dim=1)
+    return logits.masked_fill(~candidates[targets], -math.inf).softmax(dim=1)
 
 
-def spliced_goals(logits: Tensor, targets: Tensor, splices: Splices | None, may_be: Tensor) -> Tensor:
-    """The `goals` of a batch, float32[m, k]; of what is spliced, those of both, each as much as it has time."""
-    goal = goals(logits, targets, may_be)
+def spliced_targets(logits: Tensor, targets: Tensor, splices: Splices | None, candidates: Tensor) -> Tensor:
+    """The `soft_targets` of a batch, float32[m, k]; of what is spliced, those of both, each as much as it has time."""
+    soft = soft_targets(logits, targets, candidates)
     if splices is None:
-        return goal
-    theirs = goals(logits, targets[torch.from_numpy(splices.other)], may_be)
-    return goal.lerp(theirs, torch.from_numpy(splices.share)[:, None])
+        return soft
+    theirs = soft_targets(logits, targets[torch.from_numpy(splices.other)], candidates)
+    return soft.lerp(theirs, torch.from_numpy(splices.share)[:, None])
 
 
-def may_be_or_strange(may_be: np.ndarray) -> Tensor:
-    """`may_be` with a column for strangers and their row behind the others, where `STRANGER` finds it."""
-    padded = np.pad(may_be, ((0, 1), (0, 1)))
-    padded[STRANGER, -1] = True
+def with_ood_class(candidates: np.ndarray) -> Tensor:
+    """`candidates` with a column for strangers and their row behind the others, where `OOD` finds it."""
+    padded = np.pad(candidates, ((0, 1), (0, 1)))
+    padded[OOD, -1] = True
     return torch.from_numpy(padded)
 
 
-def smoothed(goal: Tensor, share: float) -> Tensor:
-    """`goal` float32[m, k + 1] smoothed among the labels: nobody known is a little strange, and no stranger known."""
-    labels, strange = goal[:, :-1], goal[:, -1:]
+def smooth_labels(soft: Tensor, share: float) -> Tensor:
+    """`soft` float32[m, k + 1] smoothed among the labels: nobody known is a little strange, and no stranger known."""
+    labels, strange = soft[:, :-1], soft[:, -1:]
     return torch.cat([labels * (1 - share) + (1 - strange) * share / labels.shape[1], strange], dim=1)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training import strangers as taught
-from training import unseen_strangers as unseen
-from training.strangers import KINDS, strangers
+from training import ood_samples as taught
+from training import unseen_ood_samples as unseen
+from training.ood_samples import KINDS, ood_samples
 
 GRAVITY = 9.80665
 
@@ -21,7 +21,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_strangers_are_a_function_of_the_frames_and_the_generator() -> None:
     frames = walkers()
-    first, again, other = (strangers(frames, rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (ood_samples(frames, rng(seed)) for seed in (1, 1, 2))
 
     assert first.shape == frames.shape
     assert first.dtype == np.float32
@@ -32,13 +32,13 @@ def test_strangers_are_a_function_of_the_frames_and_the_generator() -> None:
 
 def test_the_frames_that_strangers_are_made_of_are_left_as_they_are() -> None:
     frames = walkers()
-    strangers(frames, rng())
+    ood_samples(frames, rng())
     np.testing.assert_array_equal(frames, walkers())
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_strangers_can_be_made_too(count: int) -> None:
-    assert strangers(walkers(count), rng()).shape == (count, 80, 3)
+    assert ood_samples(walkers(count), rng()).shape == (count, 80, 3)
 
 
 @pytest.mark.parametrize("make", KINDS)

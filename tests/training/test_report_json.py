@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.figures import write_json
+from training.report_json import write_json
 
 
 def test_figures_are_kept_where_no_picture_can_be_drawn() -> None:

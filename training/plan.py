@@ -10,10 +10,10 @@ from rich.console import Console
 from inference.bundle import Bundle, load_bundle
 from training.datasets import read_files
 from training.evaluate import labels_of
+from training.fit_activity import ARCHITECTURE
 from training.fit_settings import FitError, FitPrecision, FitSettings
-from training.learn_activity import ARCHITECTURE
-from training.recipes import FINE_TUNING, RECIPES, Recipe, RecipeName
-from training.recordings import SIX, DataFile, Labels
+from training.recipes import FINE_TUNING_FACTOR, RECIPES, Recipe, RecipeName
+from training.recordings import DEFAULT_LABELS, DataFile, Labels
 from windowing import WINDOW_SLOTS
 
 
@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainingRequest:
     """What to learn from, and how, as the command line has it.
 
     `labels` are those of `start`, the folder of a bundle whose weights to go on from, unless given, or the six.
@@ -57,12 +57,12 @@ class Asked:
         recipe = RECIPES[self.recipe]
         start = _startable(self.start, recipe)
         settings = _fit_settings(recipe, start, self.epochs, self.precision)
-        return Plan(self.data, recipe, self.labels or labels_to_learn(start), start, settings, self.seed)
+        return Plan(self.data, recipe, self.labels or default_labels(start), start, settings, self.seed)
 
 
-def labels_to_learn(start: Bundle | None) -> Labels:
+def default_labels(start: Bundle | None) -> Labels:
     """Those of the bundle to go on from, or the six, where none are asked for."""
-    return SIX if start is None else labels_of(start)
+    return DEFAULT_LABELS if start is None else labels_of(start)
 
 
 def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
@@ -86,4 +86,4 @@ def _fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, prec
     )
     if start is None:
         return settings
-    return dataclasses.replace(settings, learning_rate=FINE_TUNING * settings.learning_rate)
+    return dataclasses.replace(settings, learning_rate=FINE_TUNING_FACTOR * settings.learning_rate)

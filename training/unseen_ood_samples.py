@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from training.ood_samples import RATE_HZ, gravity_from_anywhere
 from training.recordings import STANDARD_GRAVITY
-from training.strangers import RATE_HZ, gravity_from_anywhere
 from windowing import WINDOW_SLOTS
 
 Make = Callable[[int, np.random.Generator], np.ndarray]

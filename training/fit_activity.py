@@ -20,124 +20,126 @@ from inference.manifest import Normalisation
 from inference.served import served_module
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
-from training.calibration import familiarity_border, fit_temperature, probabilities_at
+from training.calibration import energy_threshold, fit_temperature, probabilities_at
 from training.files import DataError
 from training.fit import fit
 from training.fit_settings import FitSettings
-from training.frames import rows_cut_straight, served_frames
-from training.goals import STRANGER
+from training.frames import served_frames, windows_by_row
 from training.history import Epoch
 from training.logits import logits_of
-from training.parts import People, parts_of
+from training.ood_samples import ood_samples
 from training.recipes import Recipe
-from training.recordings import SIX, DataFile, Labels, Recording
+from training.recordings import DEFAULT_LABELS, DataFile, Labels, Recording
 from training.scores import Scores, score
-from training.strangers import strangers
+from training.soft_targets import OOD
+from training.splits import RecordingSplit, split_files
 from training.task import Fixed, Task
 
 ARCHITECTURE = "har-cnn"
 LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"
 NORMALISATION_FRAMES = 8192
 # The lowest temperature that is believed.
-SURE_ENOUGH = 0.5
+MIN_TEMPERATURE = 0.5
 # A border of familiarity that one of the shipped sets' people drew alone made strangers of 0 to 43 % of the windows of
 # the others. Of about fifty people so many validate.
-ENOUGH_PEOPLE = 5
+MIN_VALIDATION_PEOPLE = 5
 
 
 # --- frames --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class ActivityTrainingData:
     """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3].
 
-    `validating` is how many people validate, by name.
+    `validation_people` is how many people validate, by name.
     """
 
     task: Task
     mean: np.ndarray
     std: np.ndarray
-    validating: int
+    validation_people: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Examples drawn anew each time: `stretch` int64[n] says which stretch of signal each comes from.
+class _AugmentedExamples:
+    """Examples drawn anew each time: `segment` int64[n] says which segment of signal each comes from.
 
-    Behind them are `strangers` more, each made of, or instead of, an example from anywhere.
+    Behind them are `ood_count` more, each made of, or instead of, an example from anywhere.
     """
 
     signal: Signals
-    stretch: np.ndarray
-    how: Augmentation
+    segment: np.ndarray
+    augmentation: Augmentation
     mean: np.ndarray
     std: np.ndarray
-    strangers: int
+    ood_count: int
 
     def __len__(self) -> int:
-        return len(self.stretch) + self.strangers
+        return len(self.segment) + self.ood_count
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        strange = rows >= len(self.stretch)
+        is_ood = rows >= len(self.segment)
         rows = rows.copy()
-        rows[strange] = rng.integers(0, len(self.stretch), strange.sum())
-        stretch = self.stretch[rows]
-        frames = draw(self.signal, stretch, self.how, rng)
-        frames[strange] = strangers(frames[strange], rng)
-        activity = np.where(strange, STRANGER, self.signal.activity[stretch])
+        rows[is_ood] = rng.integers(0, len(self.segment), is_ood.sum())
+        segment = self.segment[rows]
+        frames = draw(self.signal, segment, self.augmentation, rng)
+        frames[is_ood] = ood_samples(frames[is_ood], rng)
+        activity = np.where(is_ood, OOD, self.signal.activity[segment])
         return (frames - self.mean) / self.std, activity
 
 
-def material_of(people: People, recipe: Recipe, seed: int, start: Bundle | None = None) -> Material:
-    """Lay out what `people` teach by `recipe`, normalised as `start` does it (or doesn't), where there is one.
+def prepare_training_data(
+    split: RecordingSplit, recipe: Recipe, seed: int, start: Bundle | None = None
+) -> ActivityTrainingData:
+    """Lay out what `split` teaches by `recipe`, normalised as `start` does it (or doesn't), where there is one.
 
     Raises `DataError` where that is nothing.
     """
     if recipe.augmentation is None:
-        return _recorded(people, recipe, seed)
-    signal = signals(people.train)
-    stretch = np.repeat(np.arange(len(signal.windows)), signal.windows)
-    validation = served_frames(people.validation)
-    if not len(stretch) or not len(validation):
+        return _without_augmentation(split, recipe, seed)
+    signal = signals(split.train)
+    segment = np.repeat(np.arange(len(signal.windows)), signal.windows)
+    validation = served_frames(split.validation)
+    if not len(segment) or not len(validation):
         raise DataError(
             "the data hold no complete window of the training people, or none of the validation people: a window is "
             "4 s of one activity, without a gap"
         )
     if start is None:
         rng = np.random.default_rng(seed)
-        sample = draw(signal, rng.choice(stretch, NORMALISATION_FRAMES), recipe.augmentation, rng)
+        sample = draw(signal, rng.choice(segment, NORMALISATION_FRAMES), recipe.augmentation, rng)
         mean, std = _normalisation(sample)
     else:
         given = start.manifest.normalisation or Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
         mean, std = (np.array(values, np.float32) for values in (given.mean, given.std))
-    strange = math.ceil(recipe.stranger_share * len(stretch))
-    return Material(
+    ood_count = math.ceil(recipe.ood_share * len(segment))
+    return ActivityTrainingData(
         Task(
-            people.labels.names,
-            _Drawn(signal, stretch, recipe.augmentation, mean, std, strange),
+            split.labels.names,
+            _AugmentedExamples(signal, segment, recipe.augmentation, mean, std, ood_count),
             Fixed((validation.values - mean) / std, validation.activity),
-            _class_weights(signal.activity[stretch], people.labels, recipe.class_weight_power),
-            may_be=people.labels.may_be(),
-            strangers=strange > 0,
+            _class_weights(signal.activity[segment], split.labels, recipe.class_weight_power),
+            candidates=split.labels.candidates(),
+            has_ood=ood_count > 0,
         ),
         mean,
         std,
-        len({(recording.dataset, recording.person) for recording in people.validation}),
+        len({(recording.dataset, recording.person) for recording in split.validation}),
     )
 
 
-def _recorded(people: People, recipe: Recipe, seed: int) -> Material:
-    frames = rows_cut_straight(people.train, people.labels)
+def _without_augmentation(split: RecordingSplit, recipe: Recipe, seed: int) -> ActivityTrainingData:
+    frames = windows_by_row(split.train, split.labels)
     order = np.random.default_rng(seed).permutation(len(frames))
-    held_back, learned = np.split(order, [round(recipe.validation_share * len(frames))])
-    mean, std = _normalisation(frames.values[learned])
+    validation, train = np.split(order, [round(recipe.validation_share * len(frames))])
+    mean, std = _normalisation(frames.values[train])
     inputs = (frames.values - mean) / std
-    return Material(
+    return ActivityTrainingData(
         Task(
-            people.labels.names,
-            Fixed(inputs[learned], frames.activity[learned]),
-            Fixed(inputs[held_back], frames.activity[held_back]),
+            split.labels.names,
+            Fixed(inputs[train], frames.activity[train]),
+            Fixed(inputs[validation], frames.activity[validation]),
         ),
         mean,
         std,
@@ -156,7 +158,7 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
 
     Label smoothing takes an absent one for rare, else, and teaches to say it.
     """
-    meant = labels.may_be()
+    meant = labels.candidates()
     share = meant / np.maximum(1, meant.sum(axis=1, keepdims=True))  # what may be either of two counts a half for each
     counts = np.bincount(activity, minlength=len(meant)) @ share
     occurs = counts > 0
@@ -168,11 +170,11 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class FittedActivityModel:
     """A network, and how it came about."""
 
     network: nn.Module
-    material: Material
+    data: ActivityTrainingData
     history: list[Epoch]
     logits: np.ndarray  # of what validates, float32[m, k]
     temperature: float  # fitted to them, and no lower than is believed
@@ -181,19 +183,19 @@ class Learned:
     @property
     def validation(self) -> Scores:
         """The scores of what validates, at a temperature of 1."""
-        task = self.material.task
+        task = self.data.task
         return score(task.labels, task.validation.targets, probabilities_at(1.0, self.logits))
 
     def logits_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
         """Activities int64[m] of windows as the service cuts them, and this network's logits float32[m, k]."""
         frames = served_frames(recordings)
         if not len(frames):
-            return frames.activity, np.empty((0, len(self.material.task.labels)), np.float32)
-        return frames.activity, logits_of(self.network, (frames.values - self.material.mean) / self.material.std)
+            return frames.activity, np.empty((0, len(self.data.task.labels)), np.float32)
+        return frames.activity, logits_of(self.network, (frames.values - self.data.mean) / self.data.std)
 
 
 def learn(
-    material: Material,
+    data: ActivityTrainingData,
     settings: FitSettings,
     *,
     start: Bundle | None = None,
@@ -201,52 +203,54 @@ def learn(
     resume: bool = False,
     identity: Mapping[str, str] | None = None,
     console: Console | None = None,
-) -> Learned:
+) -> FittedActivityModel:
     """Fit a network, a new one or that of `start`, and then its temperature and the level of its familiarity.
 
     `settings` are the recipe's with this run's seed.
 
-    `material` must have been made for the same `start`. Of one with other labels, the last layer's rows of labels that
+    `data` must have been made for the same `start`. Of one with other labels, the last layer's rows of labels that
     both have are taken over, and all other layers. Raises `FitError`.
     """
-    labels = material.task.labels
-    network = new_network(ARCHITECTURE, settings.seed, **arguments_of(labels))
+    labels = data.task.labels
+    network = new_network(ARCHITECTURE, settings.seed, **architecture_arguments(labels))
     if start is not None:
-        network.load_state_dict(_taken_over(start, network.state_dict(), labels))
+        network.load_state_dict(_transferred_weights(start, network.state_dict(), labels))
     history = fit(
-        network, material.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
+        network, data.task, settings, checkpoint=checkpoint, resume=resume, identity=identity, console=console
     )
-    known = material.task.validation
+    known = data.task.validation
     logits = logits_of(network, known.inputs)
-    shift = _familiarity_shift(logits, material, start) if material.task.strangers else 0.0
+    shift = _familiarity_shift(logits, data, start) if data.task.has_ood else 0.0
     with torch.no_grad():
         network.get_parameter(LAST_BIAS).add_(shift)
     logits = logits + np.float32(shift)
     # Few people who are all right would make it certain of everything.
-    least = SURE_ENOUGH if start is None else start.manifest.temperature
+    least = MIN_TEMPERATURE if start is None else start.manifest.temperature
     temperature = max(least, fit_temperature(logits, known.targets))
-    return Learned(network, material, history, logits, temperature, shift)
+    return FittedActivityModel(network, data, history, logits, temperature, shift)
 
 
-def _familiarity_shift(logits: np.ndarray, material: Material, start: Bundle | None) -> float:
-    """What to add to all labels' `logits` float32[m, k] of who validates, so that few of these windows are strange.
+def _familiarity_shift(logits: np.ndarray, data: ActivityTrainingData, start: Bundle | None) -> float:
+    """What to add to all labels' `logits` float32[m, k] of who validates, so that few of these windows are is_ood.
 
     What goes on from a bundle that tells strangers finds as many of them strange as that does. Few people, who are
     alike, say too little of what all others are like: nothing is added for them.
     """
-    border = familiarity_border(logits)
+    border = energy_threshold(logits)
     if start is not None and start.manifest.tells_strangers:
-        before = logits_of(served_module(start).network, material.task.validation.inputs)
-        return familiarity_border(before) - border
-    return -border if material.validating >= ENOUGH_PEOPLE else 0.0
+        before = logits_of(served_module(start).network, data.task.validation.inputs)
+        return energy_threshold(before) - border
+    return -border if data.validation_people >= MIN_VALIDATION_PEOPLE else 0.0
 
 
-def arguments_of(labels: Sequence[str]) -> dict[str, Any]:
+def architecture_arguments(labels: Sequence[str]) -> dict[str, Any]:
     """What the architecture has to be told of the labels: nothing where there are as many as it has by itself."""
-    return {} if len(labels) == len(SIX) else {"classes": len(labels)}
+    return {} if len(labels) == len(DEFAULT_LABELS) else {"classes": len(labels)}
 
 
-def _taken_over(start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequence[str]) -> dict[str, torch.Tensor]:
+def _transferred_weights(
+    start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequence[str]
+) -> dict[str, torch.Tensor]:
     """The weights of `start`, with a last layer for `labels`: its rows where it has them, else those of `fresh`."""
     weights = {name: torch.from_numpy(values.copy()) for name, values in start.weights.items()}
     rows = {name.casefold(): row for row, name in enumerate(start.manifest.labels)}
@@ -263,7 +267,7 @@ def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
     """What a checkpoint or a round's result belongs to, apart from its settings."""
     parts = [
         (part.file.dataset, sorted(part.train), sorted(part.validation), sorted(part.test))
-        for part in parts_of(files, recipe)
+        for part in split_files(files, recipe)
     ]
     return {
         "labels": repr(files[0].labels.names),
@@ -272,6 +276,6 @@ def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
         "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
         "recipe": recipe.name,
         "augmentation": repr(recipe.augmentation),
-        "strangers": str(recipe.stranger_share),
+        "strangers": str(recipe.ood_share),
         "architecture": ARCHITECTURE,
     }

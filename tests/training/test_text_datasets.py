@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.training.corpora import write_tar
-from training import texts
+from training import text_datasets
 from training.files import DataError
-from training.texts import Dataset, read_corpus, strip_message
+from training.text_datasets import Dataset, read_corpus, strip_message
 
 MESSAGE = """From: somebody
 Subject: a test
@@ -152,14 +152,14 @@ def test_members_and_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.Monke
     members = {f"aclImdb/train/pos/{i}_9.txt": b"word " * 40 for i in range(5)}
     path = write_tar(tmp_path / "a.tar.gz", members)
     with monkeypatch.context() as patch:
-        patch.setattr(texts, "MAX_TEXT_BYTES", 100)
+        patch.setattr(text_datasets, "MAX_TEXT_BYTES", 100)
         with pytest.raises(DataError, match="is 200 bytes; at most 100 are read"):
             read_corpus("imdb", [path])
     with monkeypatch.context() as patch:
-        patch.setattr(texts, "MAX_MEMBERS", 3)
+        patch.setattr(text_datasets, "MAX_MEMBERS", 3)
         with pytest.raises(DataError, match="more than 3 members"):
             read_corpus("imdb", [path])
-    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
+    monkeypatch.setattr(text_datasets, "MAX_TEXTS", 2)
     with pytest.raises(DataError, match="more than 2 texts"):
         read_corpus("imdb", [path])
 
@@ -206,7 +206,7 @@ def test_a_csv_that_cannot_be_used_is_refused_with_its_line_and_the_remedy(
         (("headers", "footers", "quotes"), "my own words\n\nmore of them"),
     ],
 )
-def test_parts_of_a_message_are_stripped(parts: tuple[texts.Part, ...], left: str) -> None:
+def test_parts_of_a_message_are_stripped(parts: tuple[text_datasets.MessagePart, ...], left: str) -> None:
     assert strip_message(MESSAGE, parts) == left
 
 

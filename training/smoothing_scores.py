@@ -13,7 +13,7 @@ from windowing import Smoother
 
 
 @dataclass(frozen=True, slots=True)
-class Steadiness:
+class SmoothingScores:
     """Raw and smoothed labels of the windows that have both, and of pairs of successive ones of one activity.
 
     `right` and `smoothed_right` are windows whose label is the activity's, `changes` and `smoothed_changes` pairs whose
@@ -28,9 +28,9 @@ class Steadiness:
     smoothed_changes: int
 
 
-def steadiness(
+def score_smoothing(
     frames: LabelledFrames, probabilities: np.ndarray, transitions: tuple[tuple[float, ...], ...]
-) -> Steadiness:
+) -> SmoothingScores:
     """Smooth the labels of windows, whose `probabilities` are float32[m, k], as a worker does, a recording a device."""
     smoothed = Smoother().smooth(
         frames.recording,
@@ -42,7 +42,7 @@ def steadiness(
     raw = probabilities.argmax(axis=1)
     has = smoothed >= 0
     follows = has[1:] & has[:-1] & (np.diff(frames.recording) == 0) & (np.diff(frames.activity) == 0)
-    return Steadiness(
+    return SmoothingScores(
         windows=int(has.sum()),
         right=int((raw == frames.activity)[has].sum()),
         smoothed_right=int((smoothed == frames.activity)[has].sum()),

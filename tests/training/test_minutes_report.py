@@ -14,15 +14,16 @@ from service.cli import main
 from tests.inference.bundles import har_bundle
 from tests.training.files import write_csv
 from tests.training.signals import swinging
-from training.asked import Asked
 from training.datasets import read_file
 from training.evaluate import evaluate
 from training.files import DataError, sha256
 from training.folds import FoldResult
-from training.minutes import minutes_of, points
-from training.protocol import judge
-from training.recipes import RECIPES, parted
-from training.recordings import ACTIVITIES, FIRST_MIXED, OTHER_ACTIVITY, SIX, DataFile, Labels, Recording
+from training.held_out import split_by_name
+from training.minutes_report import minutes_of, points
+from training.plan import TrainingRequest
+from training.protocol import run_protocol
+from training.recipes import RECIPES
+from training.recordings import ACTIVITIES, DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, DataFile, Labels, Recording
 from training.rounds import Round, rounds, sizes
 from training.scores import score
 
@@ -44,7 +45,7 @@ def named(recordings: list[Recording]) -> set[str]:
 
 
 def who_tests(each: Round) -> set[str]:
-    ((_, recordings),) = each.people.test
+    ((_, recordings),) = each.split.test
     return named(recordings)
 
 
@@ -63,9 +64,9 @@ def test_who_tests_is_always_the_same_and_each_order_adds_people_to_those_it_had
     found = list(rounds([data_set("ours", numbers(14))], DEFAULT, "minutes", seed=4))
     assert [who_tests(each) for each in found] == [{"1", "7", "12", "14"}] * 13
     bundle, *fitted = found
-    assert not bundle.labelled
-    assert [len(each.labelled) for each in fitted] == [2, 4, 8, 10] * 3
-    orders = [[each.labelled for each in fitted[start : start + 4]] for start in (0, 4, 8)]
+    assert not bundle.labelled_people
+    assert [len(each.labelled_people) for each in fitted] == [2, 4, 8, 10] * 3
+    orders = [[each.labelled_people for each in fitted[start : start + 4]] for start in (0, 4, 8)]
     for order in orders:
         assert order[0] < order[1] < order[2] < order[3] == set(numbers(14)) - {"1", "7", "12", "14"}
     assert len({frozenset(order[1]) for order in orders}) == 3
@@ -74,11 +75,11 @@ def test_who_tests_is_always_the_same_and_each_order_adds_people_to_those_it_had
 
 def test_of_those_who_are_labelled_somebody_validates_as_with_a_user_who_has_no_more() -> None:
     for each in rounds([data_set("ours", numbers(14))], DEFAULT, "minutes", seed=4):
-        if each.labelled:
-            validating = named(each.people.validation)
-            assert validating == set(parted(each.labelled | who_tests(each)).validation)
-            assert named(each.people.train) == each.labelled - validating
-            assert each.people.train
+        if each.labelled_people:
+            validating = named(each.split.validation)
+            assert validating == set(split_by_name(each.labelled_people | who_tests(each)).validation)
+            assert named(each.split.train) == each.labelled_people - validating
+            assert each.split.train
 
 
 @pytest.mark.parametrize("numbered", [range(1, 16), (1, 2, 5, 10, 12, 15)])
@@ -91,13 +92,13 @@ def test_of_a_public_set_the_list_says_who_validates_as_far_as_it_goes(numbered:
     file = DataFile("", "", "csv", "hugadb_thigh", renamed, {})
     found = [each for seed in range(4) for each in rounds([file], DEFAULT, "minutes", seed=seed)]
     assert all(who_tests(each) == {"h05", "h10", "h15"} for each in found)
-    fitted = [each for each in found if each.labelled]
+    fitted = [each for each in found if each.labelled_people]
     for each in fitted:
-        listed = each.labelled & {"h02", "h12"}
-        assert len(each.labelled) == 2 or not listed or named(each.people.validation) == listed
-        assert 0 < len(named(each.people.validation)) < len(each.labelled)
+        listed = each.labelled_people & {"h02", "h12"}
+        assert len(each.labelled_people) == 2 or not listed or named(each.split.validation) == listed
+        assert 0 < len(named(each.split.validation)) < len(each.labelled_people)
     if len(people) == 6:
-        assert {"h02", "h12"} in [each.labelled for each in fitted]  # one of them trains then
+        assert {"h02", "h12"} in [each.labelled_people for each in fitted]  # one of them trains then
 
 
 def test_all_data_sets_have_their_first_order_before_any_has_its_second() -> None:
@@ -119,7 +120,7 @@ def test_who_shows_no_complete_window_is_nobody_to_label() -> None:
     file = data_set("ours", numbers(6))
     short = tuple(swinging("Walking", "8", seconds=3, dataset="ours") for _ in range(3))
     with_short = DataFile("ours.csv", "", "csv", "ours", (*file.recordings, *short), {})
-    assert all("8" not in each.labelled for each in rounds([with_short], DEFAULT, "minutes", seed=0))
+    assert all("8" not in each.labelled_people for each in rounds([with_short], DEFAULT, "minutes", seed=0))
 
 
 def test_too_few_people_are_refused() -> None:
@@ -138,7 +139,7 @@ def test_minutes_are_of_what_is_learned_from_without_holes_and_other_activities(
     t_ms = 50 * np.arange(len(activity))
     t_ms[600:] += 100_000  # a hole, half a minute into the walk
     recording = Recording("ours", "1", "pocket", activity, t_ms, np.zeros((len(t_ms), 3), np.float32))
-    total, of_each = minutes_of([recording, recording], SIX)
+    total, of_each = minutes_of([recording, recording], DEFAULT_LABELS)
     assert total == pytest.approx(6.0, abs=0.01)
     assert of_each == pytest.approx({**dict.fromkeys(ACTIVITIES, 0.0), "Walking": 2.0, "Sitting": 1.0}, abs=0.01)
 
@@ -199,8 +200,11 @@ def test_the_report_has_the_bundles_own_score_and_what_more_people_buy(folder: P
 
 def test_rounds_that_are_there_are_kept_unless_they_are_of_another_bundle(folder: Path, tmp_path: Path) -> None:
     def seconds(start: Path, *, resume: bool) -> list[float]:
-        found = judge(
-            Asked([folder / "mi|ne.csv"], start=start, epochs=1), tmp_path / "report", "minutes", resume=resume
+        found = run_protocol(
+            TrainingRequest([folder / "mi|ne.csv"], start=start, epochs=1),
+            tmp_path / "report",
+            "minutes",
+            resume=resume,
         )
         return [one.seconds for one in found["mi|ne"]]
 
@@ -213,7 +217,9 @@ def test_rounds_that_are_there_are_kept_unless_they_are_of_another_bundle(folder
 
 def test_a_bundle_of_other_labels_has_no_score_of_its_own(folder: Path, tmp_path: Path) -> None:
     labels = Labels(("Walking", "Sitting"))
-    found = judge(Asked([folder / "mi|ne.csv"], labels=labels, start=folder / "start", epochs=1), tmp_path, "minutes")
+    found = run_protocol(
+        TrainingRequest([folder / "mi|ne.csv"], labels=labels, start=folder / "start", epochs=1), tmp_path, "minutes"
+    )
     assert len(found["mi|ne"]) == 3 * 2
     assert "| 0 |" not in (tmp_path / "minutes.md").read_text()
 
@@ -224,8 +230,8 @@ def test_that_the_bundle_has_learned_from_them_already_is_said(
     training = load_bundle(folder / "start").manifest.training
     seen = DataSet(name="mine", sha256=sha256(folder / "mi|ne.csv"))
     har_bundle(tmp_path / "taught", training=training.model_copy(update={"data": (seen,)}))
-    judge(
-        Asked([folder / "mi|ne.csv"], start=tmp_path / "taught", epochs=1),
+    run_protocol(
+        TrainingRequest([folder / "mi|ne.csv"], start=tmp_path / "taught", epochs=1),
         tmp_path / "report",
         "minutes",
         console=Console(width=200),

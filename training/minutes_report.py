@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.augment import MAX_GAP_MS
-from training.figures import write_json
 from training.folds import FoldResult, spread
 from training.markdown import plain, table
 from training.recordings import FIRST_MIXED, MIXED_ACTIVITIES, OTHER_ACTIVITY, Labels, Recording
+from training.report_json import write_json
 from training.rounds import Round
 
 MEANING = (
@@ -62,16 +62,16 @@ class Point:
 
 def points(planned: Sequence[Round], results: Sequence[FoldResult]) -> list[Point]:
     """The points of one data set's curve, the bundle itself first, of the rounds that have a result."""
-    by_number = {result.fold: result for result in results}
+    natural_order = {result.fold: result for result in results}
     grouped: dict[int, list[tuple[Round, FoldResult]]] = {}
     for each in planned:
-        if each.number in by_number:
-            grouped.setdefault(len(each.labelled), []).append((each, by_number[each.number]))
+        if each.number in natural_order:
+            grouped.setdefault(len(each.labelled_people), []).append((each, natural_order[each.number]))
     return [_point(people, grouped[people]) for people in sorted(grouped)]
 
 
 def _point(people: int, some: Sequence[tuple[Round, FoldResult]]) -> Point:
-    found = [minutes_of([*each.people.train, *each.people.validation], each.people.labels) for each, _ in some]
+    found = [minutes_of([*each.split.train, *each.split.validation], each.split.labels) for each, _ in some]
     scores = [result.scores for _, result in some]
     return Point(
         people,
@@ -88,18 +88,18 @@ def write_minutes(
     start: str,
     planned: Sequence[Round],
     results: Mapping[str, Sequence[FoldResult]],
-    who: Mapping[str, Any],
+    identity: Mapping[str, Any],
 ) -> None:
     """Write the figures, the tables and the picture of all rounds that have a result; `start` is the bundle's title."""
     curves = {
-        name: points([each for each in planned if each.people.test[0][0].dataset == name], found)
+        name: points([each for each in planned if each.split.test[0][0].dataset == name], found)
         for name, found in results.items()
     }
     windows = {name: int(found[0].scores.support.sum()) for name, found in results.items()}
     write_json(
         report / "minutes.json",
         {
-            **who,
+            **identity,
             "results": {
                 name: {
                     "windows": windows[name],

@@ -1,15 +1,16 @@
-"""Who learns, who validates and who tests, of all files together; by whose names: `training.recipes`."""
+"""Who learns, who validates and who tests, of all files together; by whose names: `training.held_out`."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from training.files import DataError
-from training.recipes import Recipe, are_numbers, held_out
+from training.held_out import has_numbered_people, held_out_people
+from training.recipes import Recipe
 from training.recordings import DataFile, Labels, Recording
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class RecordingSplit:
     """The recordings of each part; the test people's by file, for each data set is scored by itself.
 
     All were read by the same `labels`.
@@ -22,7 +23,7 @@ class People:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FileSplit:
     """Who of a file trains, validates and tests, by name."""
 
     file: DataFile
@@ -31,8 +32,8 @@ class Part:
     test: set[str]
 
 
-def parts_of(files: Sequence[DataFile], recipe: Recipe) -> list[Part]:
-    """Part the people of each file as `held_out` says, those of kept windows last.
+def split_files(files: Sequence[DataFile], recipe: Recipe) -> list[FileSplit]:
+    """Split the people of each file as `held_out_people` says, those of kept windows last.
 
     Windows that a worker kept were chosen for being doubtful: to validate or to test by them would make a model less
     sure, or look worse, than it is. They only train, without those of people who test or validate by recordings.
@@ -40,36 +41,36 @@ def parts_of(files: Sequence[DataFile], recipe: Recipe) -> list[Part]:
     ordinary = [file for file in files if file.kind != "kept"]
     parts, unlearned = [], set()
     for file in ordinary:
-        people = held_out(file, ordinary)
+        people = held_out_people(file, ordinary)
         test, validation = set(people.test), set() if recipe.validation_share else set(people.validation)
-        if not are_numbers(file):
+        if not has_numbered_people(file):
             unlearned |= test | validation
-        parts.append(Part(file, file.people - test - validation, file.people & validation, file.people & test))
-    return parts + [Part(file, file.people - unlearned, set(), set()) for file in files if file.kind == "kept"]
+        parts.append(FileSplit(file, file.people - test - validation, file.people & validation, file.people & test))
+    return parts + [FileSplit(file, file.people - unlearned, set(), set()) for file in files if file.kind == "kept"]
 
 
-def split(files: Sequence[DataFile], recipe: Recipe) -> People:
-    """The recordings of each part as `parts_of` has it; raises `DataError` where nobody would validate."""
-    parts = People(files[0].labels, [], [], [])
+def split_recordings(files: Sequence[DataFile], recipe: Recipe) -> RecordingSplit:
+    """The recordings of each part as `split_files` has it; raises `DataError` where nobody would validate."""
+    splits = RecordingSplit(files[0].labels, [], [], [])
     names = ", ".join(file.dataset for file in files)
     if all(file.kind == "kept" for file in files):
         raise DataError(
             f"{names}: windows that a worker kept were chosen for being doubtful, so they only train: add ordinary "
             "recordings, of somebody who validates and of others who test"
         )
-    for part in parts_of(files, recipe):
+    for part in split_files(files, recipe):
         if part.file.kind != "kept":
-            parts.test.append((part.file, recordings_of(part.file, part.test)))
-        parts.validation.extend(recordings_of(part.file, part.validation))
-        parts.train.extend(recordings_of(part.file, part.train))
-    if not recipe.validation_share and not (parts.train and parts.validation):
+            splits.test.append((part.file, recordings_of_people(part.file, part.test)))
+        splits.validation.extend(recordings_of_people(part.file, part.validation))
+        splits.train.extend(recordings_of_people(part.file, part.train))
+    if not recipe.validation_share and not (splits.train and splits.validation):
         raise DataError(
             f"{names}: it takes two people to train, one of whom validates, and a third to test; the column person "
             "tells them apart"
         )
-    return parts
+    return splits
 
 
-def recordings_of(file: DataFile, people: Collection[str]) -> list[Recording]:
+def recordings_of_people(file: DataFile, people: Collection[str]) -> list[Recording]:
     """A file's recordings of some people, in its order."""
     return [recording for recording in file.recordings if recording.person in people]
