@@ -41,7 +41,7 @@ from inference.lanes import Lane
 from inference.manifest import ArchitectureChoice, Description, Input, Precision, Training
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import served_module
+from inference.served_module import served_module
 
 Call = Callable[[int], object]
 

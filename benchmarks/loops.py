@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from inference.bundle import find_bundle, load_bundle
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 
 INPUT, OUTPUT, GROUP = "accelerometer", "activities", "plain-loop"
 
@@ -59,7 +59,7 @@ def classify_all(polls: Iterator[list[Record]], send: Send, bundle_name: str) ->
         if not frames:
             continue
         for row, (device, end, partition, offset) in zip(
-            infer_plainly(module, np.array(frames, np.float32)), closed, strict=True
+            reference_probabilities(module, np.array(frames, np.float32)), closed, strict=True
         ):
             best = int(row.argmax())
             probabilities = dict(zip(labels, row.tolist(), strict=True))

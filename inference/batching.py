@@ -84,18 +84,18 @@ class BatchLimit:
     def __init__(self, most: int) -> None:
         self.frames = most
         self._most = most
-        self._went_well = 0
+        self._successes = 0
 
     def shrink(self, failed: int) -> None:
         """Allow no more than half of the `failed` frames for which there was no memory, and at least one."""
         self.frames = min(self.frames, max(1, failed // 2))
-        self._went_well = 0
+        self._successes = 0
 
-    def went_well(self) -> None:
+    def record_success(self) -> None:
         """Note that a batch was answered; after many of them allow twice as many frames."""
         if self.frames == self._most:
             return
-        self._went_well += 1
-        if self._went_well >= GROW_AFTER_BATCHES:
+        self._successes += 1
+        if self._successes >= GROW_AFTER_BATCHES:
             self.frames = min(2 * self.frames, self._most)
-            self._went_well = 0
+            self._successes = 0

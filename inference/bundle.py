@@ -45,9 +45,9 @@ WEIGHTS_NAME = "weights.safetensors"
 VOCABULARY_NAME = "vocabulary.txt"
 MANIFEST_LIMIT = 1 << 20
 WEIGHTS_HEADER_LIMIT = 1 << 16
-HALVES: Final = {"F16": "float16", "BF16": "bfloat16"}
+HALF_DTYPES: Final = {"F16": "float16", "BF16": "bfloat16"}
 """What safetensors calls dtypes, and NumPy or PyTorch."""
-STORED_AS: Final = HALVES | {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
+STORED_AS: Final = HALF_DTYPES | {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
 SHIPPED = Path(__file__).parent / "bundles"
 
 
@@ -241,13 +241,13 @@ def _as_array(tensor: Mapping[str, Any], wanted: TensorSpec, where: str) -> NDAr
     if shape != wanted.shape:
         raise WeightsError(f"{where} has shape {list(shape)}, the architecture needs {list(wanted.shape)}")
     dtype = STORED_AS.get(stored)
-    halved = stored in HALVES and wanted.dtype == "float32"
+    halved = stored in HALF_DTYPES and wanted.dtype == "float32"
     if dtype != wanted.dtype and not halved:
         raise WeightsError(f"{where} holds {dtype or stored}, the architecture needs {wanted.dtype}")
     if stored == "BF16":  # the upper half of a float32, of which NumPy has none
         values = (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
     else:
-        values = np.frombuffer(tensor["data"], np.dtype(HALVES.get(stored, wanted.dtype)).newbyteorder("<"))
+        values = np.frombuffer(tensor["data"], np.dtype(HALF_DTYPES.get(stored, wanted.dtype)).newbyteorder("<"))
     if not np.isfinite(values).all():
         raise WeightsError(f"{where} holds values that are not finite")
     return values.astype(wanted.dtype).reshape(shape)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from inference.batching import Piece
 from inference.bundle import Bundle
 from inference.devices import Device
-from inference.failures import Calls, Rescue, checked
-from inference.lanes import CoreError, CoreTimeoutError, Lane, Reason, Shared, Trouble
+from inference.failures import BatchRecovery, DeviceCalls, checked
+from inference.lanes import CoreError, CoreState, CoreTimeoutError, Lane, Reason, Trouble
 from inference.models import Model
 
 # An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
@@ -101,10 +101,10 @@ class Core:
         self._capacity = capacity
         self._clock = clock
         self._deliver = deliver
-        self._calls = Calls()
-        self._rescue = Rescue(device, fallback, max_batch, self._calls)
+        self._calls = DeviceCalls()
+        self._recovery = BatchRecovery(device, fallback, max_batch, self._calls)
         self._given_up = False
-        self._shared = Shared()
+        self._shared = CoreState()
         self._lanes: list[Lane] = []  # the one whose turn is next comes first; belongs to the lock
         self._slot = 0  # of the next batch; the core's thread alone
         self._free_at = 0.0  # when the device finished its last batch; the core's thread alone
@@ -125,7 +125,7 @@ class Core:
     @property
     def ended_cleanly(self) -> bool:
         """Whether, once closed, no thread is left in the device, and no memory of a lost one."""
-        return not self._thread.is_alive() and not self._rescue.lost
+        return not self._thread.is_alive() and not self._recovery.lost
 
     def open(self, bundle: Bundle, notice: Callable[[Trouble], None] = lambda _: None) -> Lane:
         """Load a model, hold it against its golden answers, warm it, and give it a lane; before or after `start`.
@@ -133,7 +133,7 @@ class Core:
         `notice` is told of what the device fails with and the core survives; mostly on the core's own thread.
         Raises `BundleError` and `DeviceError`.
         """
-        model, load, error = self._rescue.load(bundle)
+        model, load, error = self._recovery.load(bundle)
         lane = Lane(model, load, capacity=self._capacity, clock=self._clock, shared=self._shared, notice=notice)
         if error is not None:
             notice(Trouble("fallback", error, model, model.max_batch))
@@ -152,8 +152,8 @@ class Core:
         with self._shared.lock:
             self._given_up = True
             self._shared.error = self._shared.error or error
-            self._forget_waiting()
-            self._shared.frames_came.notify_all()
+            self._clear_queues()
+            self._shared.frames_available.notify_all()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish the batches that run, drop what waits, and end the thread; `Lane.drain` first to lose nothing.
@@ -162,18 +162,18 @@ class Core:
         """
         with self._shared.lock:
             self._shared.closing = True
-            self._forget_waiting()
-            self._shared.frames_came.notify_all()
+            self._clear_queues()
+            self._shared.frames_available.notify_all()
         if self._thread.ident is None or self._given_up:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise CoreTimeoutError(f"the core's thread did not end within {timeout_s:g} s")
 
-    def _forget_waiting(self) -> None:
+    def _clear_queues(self) -> None:
         for lane in self._lanes:
             lane.clear()
-        self._shared.answers_came.notify_all()
+        self._shared.answers_delivered.notify_all()
 
     # -- the core's thread
 
@@ -184,13 +184,13 @@ class Core:
         except BaseException as error:
             with self._shared.lock:
                 self._shared.error = self._shared.error or error
-                self._forget_waiting()
+                self._clear_queues()
 
     def _wait_for_frames(self) -> _Batch | None:
         """Launch a batch as soon as anything waits; return None when the core closes."""
         with self._shared.lock:
             while not any(lane.queued for lane in self._lanes) and not self._shared.stopped:
-                self._shared.frames_came.wait(IDLE_WAIT_S)
+                self._shared.frames_available.wait(IDLE_WAIT_S)
         return self._launch_next(full_only=False)
 
     def _keep_busy(self, first: _Batch) -> None:
@@ -235,13 +235,13 @@ class Core:
         return _Batch(lane, model, slot, pieces, frames, reason, launched_at, failure)
 
     def _collect(self, batch: _Batch) -> _Answers:
-        """Return a batch's answers, if need be from where `Rescue` finds them."""
+        """Return a batch's answers, if need be from where `BatchRecovery` finds them."""
         model, answers = batch.model, self._fetch(batch)
         if isinstance(answers, Exception):
             frames = np.concatenate([piece.block.frames[piece.start : piece.stop] for piece in batch.pieces])
-            model, answers = self._rescue.answer(batch.lane, model, batch.slot, frames, answers)
+            model, answers = self._recovery.answer(batch.lane, model, batch.slot, frames, answers)
         else:
-            batch.lane.limit.went_well()
+            batch.lane.limit.record_success()
         began_at = max(batch.launched_at, self._free_at)
         self._free_at = self._clock()
         return _Answers(model, answers, began_at, self._free_at)
@@ -260,7 +260,7 @@ class Core:
         if self._shared.error is not None:  # it was given up meanwhile
             return
         row = 0
-        probabilities, familiarity = answers.model.parted(answers.columns)
+        probabilities, familiarity = answers.model.split_columns(answers.columns)
         for piece in batch.pieces:
             rows = slice(row, row + len(piece))
             self._deliver(
@@ -281,4 +281,4 @@ class Core:
             row += len(piece)
         with self._shared.lock:
             batch.lane.count_answered(batch.frames)
-            self._shared.answers_came.notify_all()
+            self._shared.answers_delivered.notify_all()

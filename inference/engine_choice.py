@@ -38,9 +38,9 @@ SECONDS = 1.0
 ROUNDS = 3
 
 # A lower precision must pay: its answers lie further from the golden ones, though within what the bundle allows.
-WORTH_PRECISION = 1.1
+FLOAT32_BONUS = 1.1
 FILE_LIMIT = 1 << 16
-PATIENCE_S = 120.0
+MEASURING_TIMEOUT_S = 120.0
 """What may pass until another process has measured: on a machine with nothing cached it compiles first."""
 VECTORS = ("amx-tile", "avx512f", "avx2", "sve", "neon")
 PACKAGES = ("stridecast", "torch", "numpy", "numba", "openvino")
@@ -77,7 +77,7 @@ class Measured(BaseModel):
     @property
     def worth(self) -> float:
         """What ways are compared by."""
-        return self.frames_per_s * (WORTH_PRECISION if self.precision == "float32" else 1.0)
+        return self.frames_per_s * (FLOAT32_BONUS if self.precision == "float32" else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Choice:
 
 
 @runtime_checkable
-class Choosing(Protocol):
+class ChoosesEngine(Protocol):
     """A device that has several ways to serve a bundle."""
 
     def choose(self, bundle: Bundle, max_batch: int) -> Choice:
@@ -140,10 +140,10 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     key = _key(bundle, ways, max_batch, threads)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = measurement.folder / f"{name}.json" if measurement.folder is not None else None
-    found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
+    found = measurement.memories.get(name) or (None if path is None or measurement.anew else load_memory(path))
     remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
-        measured = (measure_apart if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
+        measured = (measure_in_process if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
             return Choice(
                 ways, note="what should measure them could not start, died of it or took too long: taken unmeasured"
@@ -151,7 +151,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
         found = Memory(key=key, bundle_digest=bundle.digest, measured=list(measured))
         if any(not each.refusal for each in measured):
             measurement.memories[name] = found
-            note = remember(path, found) if path is not None else ""
+            note = save_memory(path, found) if path is not None else ""
     by_name = {(way.engine, way.precision): way for way in ways}
     best_first = sorted((each for each in found.measured if not each.refusal), key=lambda each: -each.worth)
     chosen = [by_name[each.engine, each.precision] for each in best_first]
@@ -166,8 +166,8 @@ def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable
         try:
             engines[index] = load_checked(bundle, way, way.precision, max_batch)
         except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
-            told = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
-            found[index] = Measured(engine=way.engine, precision=way.precision, refusal=told or type(error).__name__)
+            message = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
+            found[index] = Measured(engine=way.engine, precision=way.precision, refusal=message or type(error).__name__)
     golden = bundle.manifest.golden_frames()
     frames = np.resize(golden, (max_batch, *golden.shape[1:]))
     full, single = dict.fromkeys(engines, float("inf")), dict.fromkeys(engines, float("inf"))
@@ -186,21 +186,21 @@ def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable
     return [found[index] for index in range(len(ways))]
 
 
-def measure_apart(
+def measure_in_process(
     bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
 ) -> Sequence[Measured]:
     """Measure in a process of its own; the result is empty if that dies of it, or takes too long."""
     context = multiprocessing.get_context("spawn")
     answers, answer_to = context.Pipe(duplex=False)
     arguments = (answer_to, bundle.folder, ways, max_batch, clock)
-    process = context.Process(target=_measure_and_tell, args=arguments, name="measuring engines", daemon=True)
+    process = context.Process(target=_measure_and_send, args=arguments, name="measuring engines", daemon=True)
     try:
         process.start()
     except OSError:  # there may be no room for another process
         return ()
     answer_to.close()
     try:
-        return answers.recv() if answers.poll(PATIENCE_S) else ()
+        return answers.recv() if answers.poll(MEASURING_TIMEOUT_S) else ()
     except EOFError:
         return ()
     finally:
@@ -208,14 +208,14 @@ def measure_apart(
         process.join()
 
 
-def _measure_and_tell(
+def _measure_and_send(
     answer_to: Connection, folder: Path, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits, which then ends this one
     answer_to.send(measure(load_bundle(folder), ways, max_batch, clock))
 
 
-def recall(path: Path) -> Memory | None:
+def load_memory(path: Path) -> Memory | None:
     """Read what was measured; None if it wasn't, or can't be read."""
     try:
         with path.open("rb") as file:
@@ -226,12 +226,12 @@ def recall(path: Path) -> Memory | None:
 
 def memories(bundle: Bundle, folder: Path | None) -> list[Memory]:
     """Return what has been measured on this processor for bundles of this one's architecture."""
-    found = [recall(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
+    found = [load_memory(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
     here = {"cpu": cpu_title(), "architecture": bundle.manifest.architecture.model_dump(mode="json")}
     return [memory for memory in found if memory is not None and here.items() <= memory.key.items()]
 
 
-def remember(path: Path, memory: Memory) -> str:
+def save_memory(path: Path, memory: Memory) -> str:
     """Write what was measured, whole or not at all; return why it can't be, or nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

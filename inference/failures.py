@@ -24,7 +24,7 @@ from inference.models import Model, load_model
 FALLBACK_BATCH = 64
 
 
-class Calls:
+class DeviceCalls:
     """Tells whoever watches which call of the device is under way: one that stays the same hangs."""
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class Calls:
         self.under_way = None
 
 
-class Rescue:
+class BatchRecovery:
     """Answers batches that failed; belongs to the core's thread, but for `load`.
 
     Models are served by `device` in batches of `max_batch`, and moved to `fallback` when it fails.
     """
 
-    def __init__(self, device: Device, fallback: Device | None, max_batch: int, calls: Calls) -> None:
+    def __init__(self, device: Device, fallback: Device | None, max_batch: int, calls: DeviceCalls) -> None:
         self._load: Load = functools.partial(load_model, device=device, max_batch=max_batch)
         self._fallback: Load | None = None
         self._fallback_device = ""
@@ -77,7 +77,7 @@ class Rescue:
         """
         failed = len(frames)
         while True:
-            self._give_way(lane, model, failed, error)
+            self._degrade(lane, model, failed, error)
             model = lane.model
             failed = min(len(frames), lane.limit.frames, model.max_batch)
             try:
@@ -85,7 +85,7 @@ class Rescue:
             except Exception as another:
                 error = another
 
-    def _give_way(self, lane: Lane, model: Model, failed: int, error: Exception) -> None:
+    def _degrade(self, lane: Lane, model: Model, failed: int, error: Exception) -> None:
         if isinstance(error, DeviceMemoryError) and failed > 1:
             lane.limit.shrink(failed)
             lane.notice(Trouble("smaller", error, model, lane.limit.frames))
@@ -98,7 +98,7 @@ class Rescue:
         if lane.model is not model:  # the batch before it has moved the lane, or a newer bundle came: try that
             return
         if self._fallback is None or model.device == self._fallback_device:
-            raise DeviceGivenUpError(_last_words(model, error)) from error
+            raise DeviceGivenUpError(_failure_message(model, error)) from error
         fresh = self._fallback(model.bundle)
         lane.move(model, fresh, self._fallback)
         lane.notice(Trouble("fallback", error, fresh, fresh.max_batch))
@@ -127,7 +127,7 @@ def checked(model: Model, answers: NDArray[np.float32], frames: int) -> NDArray[
     return answers
 
 
-def _last_words(model: Model, error: Exception) -> str:
+def _failure_message(model: Model, error: Exception) -> str:
     advice = (
         "if it happens again on another machine, the bundle or its frames are at fault"
         if model.device == "cpu"

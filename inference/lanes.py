@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from inference.batching import BatchLimit, Block, FrameQueue, Piece
 from inference.bundle import Bundle
-from inference.models import Model, refuse_other_frames
+from inference.models import Model, check_same_frames
 
 Reason = Literal["idle", "full", "drain"]
 REASONS: tuple[Reason, ...] = ("idle", "full", "drain")
@@ -71,13 +71,13 @@ class Trouble:
     max_batch: int
 
 
-class Shared:
+class CoreState:
     """What a core's thread shares with the callers of its lanes; all of it, and all queues, belong to the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.frames_came = threading.Condition(self.lock)
-        self.answers_came = threading.Condition(self.lock)
+        self.frames_available = threading.Condition(self.lock)
+        self.answers_delivered = threading.Condition(self.lock)
         self.started = False
         self.closing = False
         self.error: BaseException | None = None
@@ -107,7 +107,7 @@ class Lane:
         *,
         capacity: int,
         clock: Callable[[], float],
-        shared: Shared,
+        shared: CoreState,
         notice: Callable[[Trouble], None],
     ) -> None:
         self._load = load
@@ -164,7 +164,7 @@ class Lane:
                 return False
             self._accepted += len(frames)
             if not self._gathers or self.fills_a_batch:
-                self._shared.frames_came.notify()
+                self._shared.frames_available.notify()
         return True
 
     @contextlib.contextmanager
@@ -180,7 +180,7 @@ class Lane:
             with self._shared.lock:
                 self._gathers = False
                 if self.queued:
-                    self._shared.frames_came.notify()
+                    self._shared.frames_available.notify()
 
     def drain(self, timeout_s: float) -> None:
         """Wait until all that has been submitted here so far is answered and delivered.
@@ -192,7 +192,7 @@ class Lane:
             target = self._accepted
             self._drainers += 1
             try:
-                shared.answers_came.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
+                shared.answers_delivered.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
             finally:
                 self._drainers -= 1
             if self._answered >= target:
@@ -206,7 +206,7 @@ class Lane:
 
         Whatever it raises, `BundleError` above all, the old one goes on serving.
         """
-        refuse_other_frames(self._model.bundle, bundle)
+        check_same_frames(self._model.bundle, bundle)
         model = self._load(bundle)
         with self._shared.lock:
             self._shared.raise_unless_serving()

@@ -65,11 +65,11 @@ class GoldenError(BundleError):
     """The model does not reproduce the golden answers."""
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ArchitectureChoice(_Part):
+class ArchitectureChoice(_StrictModel):
     """One of `ARCHITECTURES` and its arguments."""
 
     name: str
@@ -98,8 +98,8 @@ class ArchitectureChoice(_Part):
 
     def tensors(self) -> Mapping[str, TensorSpec]:
         """Names, shapes and dtypes of the tensors that the network needs, without memory for them."""
-        told = self.checked().tensors
-        return self.tensors_when_built() if told is None else told
+        declared = self.checked().tensors
+        return self.tensors_when_built() if declared is None else declared
 
     def tensors_when_built(self) -> Mapping[str, TensorSpec]:
         """The same, asked of a network."""
@@ -110,28 +110,28 @@ class ArchitectureChoice(_Part):
         }
 
 
-class Input(_Part):
+class Input(_StrictModel):
     """One frame, as the core's callers hand it in."""
 
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
     dtype: Literal["float32", "int32"] = "float32"
 
 
-class Normalisation(_Part):
+class Normalisation(_StrictModel):
     """Per axis, in the data's own units: the network sees `(value - mean) / std`."""
 
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     std: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1, max_length=64)]
 
 
-class DataSet(_Part):
+class DataSet(_StrictModel):
     """A file that the weights were fitted to."""
 
     name: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Training(_Part):
+class Training(_StrictModel):
     """How to make these weights again."""
 
     data: Annotated[tuple[DataSet, ...], Field(max_length=100)]
@@ -140,7 +140,7 @@ class Training(_Part):
     date: datetime.date
 
 
-class Population(_Part):
+class Population(_StrictModel):
     """What a model learned from, for whoever serves it to see by how much its readings and labels are others.
 
     `tenths`: of each feature, nine bounds between which a tenth of the training frames lie. `shares`: of each label.
@@ -159,7 +159,7 @@ class Population(_Part):
         return self
 
 
-class Tolerance(_Part):
+class Tolerance(_StrictModel):
     """How far each probability, and the familiarity, may lie from the golden one, by the precision that computes it."""
 
     float32: Ratio = 1e-4
@@ -171,7 +171,7 @@ class Tolerance(_Part):
     int8: Ratio = 0.05
 
 
-class Golden(_Part):
+class Golden(_StrictModel):
     """A few frames, flattened, and what float32 gives them: probabilities and, of a bundle that tells it, familiarity.
 
     Where the familiarity is 0 or 1 it proves little: some of the frames should be neither.
@@ -183,7 +183,7 @@ class Golden(_Part):
     tolerance: Tolerance = Tolerance()
 
 
-class Description(_Part):
+class Description(_StrictModel):
     """What its maker says of a model."""
 
     format: Literal[1] = 1
@@ -208,7 +208,7 @@ class Description(_Part):
 
     @property
     def columns(self) -> int:
-        """Numbers that an engine answers a frame with: a probability for each label and, if told, the familiarity."""
+        """Numbers in an engine's answer to a frame: a probability for each label and, if it has one, familiarity."""
         return len(self.labels) + self.tells_strangers
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.devices import Device, Engine, load_checked
-from inference.engine_choice import Choice, Choosing, Way
+from inference.engine_choice import Choice, ChoosesEngine, Way
 from inference.manifest import GoldenError, ManifestError, Precision
 
 
@@ -30,7 +30,7 @@ class Model:
     passed_over: tuple[str, ...] = ()
     """Why better ways were not taken."""
 
-    def parted(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def split_columns(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Part the engine's answers (n, columns): probabilities (n, labels) and familiarity (n,), None if not told.
 
         Each is in one piece of memory.
@@ -47,8 +47,8 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
 
     Raises `GoldenError`, of the last one tried, if there is none; and `DeviceError`.
     """
-    if isinstance(device, Choosing):
-        return _load_one_way(bundle, device.choose(bundle, max_batch), max_batch)
+    if isinstance(device, ChoosesEngine):
+        return _load_best_way(bundle, device.choose(bundle, max_batch), max_batch)
     refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
     for precision in device.precisions:
         try:
@@ -60,7 +60,7 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
     raise refusal
 
 
-def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
+def _load_best_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
     refusals: list[tuple[Way, Exception]] = []
     for way in choice.ways:
         try:
@@ -73,7 +73,7 @@ def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
     raise refusals[-1][1]
 
 
-def refuse_other_frames(old: Bundle, new: Bundle) -> None:
+def check_same_frames(old: Bundle, new: Bundle) -> None:
     """Refuse to replace `old` by a bundle that its callers' frames, or their metrics' labels, would not fit.
 
     Raises `ManifestError` that names what differs.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from inference import vocabulary
 from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, Bundle, check_golden, load_bundle
 from inference.manifest import Description, Golden, Manifest, ManifestError, VocabularyError, WeightsError
-from inference.served import answer_plainly, serve, served_module
+from inference.served_module import for_serving, reference_answers, served_module
 
 
 def save_bundle(
@@ -56,7 +56,7 @@ def save_bundle(
         for name, content in files.items():
             _write(fresh / name, content)
         written = load_bundle(fresh)
-        check_golden(written, functools.partial(answer_plainly, served_module(written)), "float32")
+        check_golden(written, functools.partial(reference_answers, served_module(written)), "float32")
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         fresh.rename(folder)
@@ -79,7 +79,7 @@ def _with_golden(
     limit = description.architecture.checked().input_limit
     if limit is not None and not ((frames >= 0) & (frames < limit)).all():
         raise ManifestError(f"golden_frames must be ids from 0 to {limit - 1}")
-    answers = answer_plainly(serve(network, description), frames)
+    answers = reference_answers(for_serving(network, description), frames)
     labels = len(description.labels)
     golden = Golden(
         input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),

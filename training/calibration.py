@@ -42,9 +42,9 @@ def probabilities_at(temperature: float, logits: np.ndarray) -> np.ndarray:
 def energy_threshold(logits: np.ndarray) -> float:
     """The logit to subtract from all `logits` float[m, k] for a false-alarm rate of `MAX_FALSE_ALARM_RATE` at most.
 
-    Familiarity is the sigmoid of the logarithm of the sum of a window's logits' exponentials (`inference.served`). What
-    a network learned of made-up strangers says little of where the border to real ones lies; this makes it a rate of
-    false alarms.
+    This is a quantile of logsumexp(logits), the negative energy, whose sigmoid is the familiarity
+    (`inference.served_module`). Training on synthetic out-of-distribution frames does not place the threshold for real
+    ones, so it is set by the false-alarm rate on known windows.
     """
     return float(
         np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), MAX_FALSE_ALARM_RATE, method="lower")

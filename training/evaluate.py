@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference.bundle import Bundle, load_bundle
-from inference.devices.texts import speed_up_texts
-from inference.served import answer_plainly, served_module
+from inference.devices.texts import optimise_text_layers
+from inference.served_module import reference_answers, served_module
 from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
@@ -193,9 +193,9 @@ def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
 def answers_and_familiarity(bundle: Bundle, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """The same, and the familiarity float32[m]; None where the bundle doesn't tell it."""
     module = served_module(bundle)
-    speed_up_texts(module)
+    optimise_text_layers(module)
     batches = range(0, len(frames), FRAMES_A_BATCH)
-    found = np.concatenate([answer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
+    found = np.concatenate([reference_answers(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
     labels = len(bundle.manifest.labels)
     return found[:, :labels], found[:, labels] if bundle.manifest.tells_strangers else None
 

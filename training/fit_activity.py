@@ -17,7 +17,7 @@ from torch import nn
 
 from inference.bundle import Bundle
 from inference.manifest import Normalisation
-from inference.served import served_module
+from inference.served_module import served_module
 from training.augment import Augmentation, Signals, draw, signals
 from training.bundles import new_network
 from training.calibration import energy_threshold, fit_temperature, probabilities_at

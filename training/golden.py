@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 
 from inference.manifest import Description
-from inference.served import answer_plainly, serve
+from inference.served_module import for_serving, reference_answers
 from training.recordings import STANDARD_GRAVITY
 from windowing import SLOT_MS, WINDOW_SLOTS
 
@@ -38,7 +38,7 @@ def half_familiar(network: nn.Module, description: Description, known: np.ndarra
     nearly a moderate shaking: whether a phone that all but lies still is familiar hangs on single steps of int8, and
     what is shaken wildly is beyond its ranges.
     """
-    module = serve(network, description)
+    module = for_serving(network, description)
     t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
     shaking = 20 * np.sin(2 * np.pi * np.array([7.1, 8.3, 9.7]) * t)
     least, most = np.zeros((len(known), 1, 1)), np.ones((len(known), 1, 1))
@@ -48,7 +48,7 @@ def half_familiar(network: nn.Module, description: Description, known: np.ndarra
 
     for _ in range(12):
         share = (least + most) / 2
-        familiar = answer_plainly(module, shaken(share))[:, -1, None, None] > 0.5
+        familiar = reference_answers(module, shaken(share))[:, -1, None, None] > 0.5
         least, most = np.where(familiar, share, least), np.where(familiar, most, share)
     share = (least + most) / 2
     chosen = np.sort(np.argsort(np.abs(np.log(share / MODERATE_SHAKING)).ravel(), kind="stable")[:4])

@@ -56,13 +56,13 @@ class Recurrent(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
         is_word = frames != 0
-        order = turned_round(is_word) if self.back else None
+        order = reversal_order(is_word) if self.back else None
         x = self.embedding(frames)
         for index, ahead in enumerate(self.ahead):
             x = x if index == 0 else self.dropout(x)
             outputs = [ahead(x)[0]]
             if order is not None:
-                outputs.append(in_order(self.back[index](in_order(x, order))[0], order))
+                outputs.append(reordered(self.back[index](reordered(x, order))[0], order))
             x = torch.cat(outputs, dim=2)
         # Both cells answer from -1 to 1, so that padding never wins, and a text of no words is all -1.
         pooled = x.masked_fill(~is_word.unsqueeze(2), -1.0).amax(dim=1)
@@ -70,13 +70,13 @@ class Recurrent(nn.Module):
         return logits
 
 
-def turned_round(is_word: Tensor) -> Tensor:
+def reversal_order(is_word: Tensor) -> Tensor:
     """Where each place's vector comes from to read a text backward, (n, length); its own inverse."""
     places = torch.arange(is_word.shape[1], device=is_word.device).expand(is_word.shape)
     mirrored = is_word.sum(dim=1, keepdim=True) - 1 - places
     return torch.where(mirrored >= 0, mirrored, places)
 
 
-def in_order(x: Tensor, order: Tensor) -> Tensor:
+def reordered(x: Tensor, order: Tensor) -> Tensor:
     """`x` (n, length, channels) with its places in another order."""
     return x.gather(1, order.unsqueeze(2).expand(x.shape))

@@ -128,9 +128,9 @@ class GloveCnn(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
-        return self.above(self.conv1(as_channels(self.embedding(frames))))
+        return self.after_first_convolution(self.conv1(as_channels(self.embedding(frames))))
 
-    def above(self, x: Tensor) -> Tensor:
+    def after_first_convolution(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of what the first convolution gives."""
         x = self.conv2(F.max_pool2d(x, (1, 5)))
         x = self.conv3(F.max_pool2d(x, (1, 5)))

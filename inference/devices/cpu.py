@@ -1,8 +1,8 @@
 """The CPU, in the caller's thread, by one of several engines; `engine_choice` measures which one is the fastest.
 
     winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
-    amx         `har-cnn` in bfloat16 by kernels of our own for the CPU's matrix unit, where it has one (`tiles`)
-    avx512      `har-cnn` in bfloat16 by kernels of our own for the dot products that some CPUs have (`dots`)
+    amx         `har-cnn` in bfloat16 by kernels of our own for the CPU's matrix unit, where it has one (`amx`)
+    avx512      `har-cnn` in bfloat16 by kernels of our own for the dot products that some CPUs have (`avx512`)
     openvino    `har-cnn` in float32, bfloat16 or int8, where the package is installed (`openvino`)
     pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with weights packed once and the ReLU inside
 
@@ -25,17 +25,17 @@ import llvmlite.binding
 
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
-from inference.devices import DeviceError, Engine, EngineName, amx, avx512, openvino
+from inference.devices import DeviceError, Engine, EngineName, amx_support, avx512_support, openvino
 from inference.engine_choice import Choice, Measurement, choose
 from inference.manifest import Precision
 
 OURS: Mapping[EngineName, str] = {
     "winograd": "inference.devices.winograd",
-    "amx": "inference.devices.tiles",
-    "avx512": "inference.devices.dots",
+    "amx": "inference.devices.amx",
+    "avx512": "inference.devices.avx512",
 }
 """The modules of the engines of our own: one that can't be imported must not take the others along."""
-BFLOAT16_ALONE: Mapping[EngineName, ModuleType] = {"amx": amx, "avx512": avx512}
+BFLOAT16_ALONE: Mapping[EngineName, ModuleType] = {"amx": amx_support, "avx512": avx512_support}
 """Those that compute in bfloat16 alone, the faster one first, with what says whether the CPU has what they need."""
 
 # oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light

@@ -1,8 +1,8 @@
-"""A GPU: pinned staging, copies on a stream of their own, and a hand-captured graph for each of a ladder of sizes.
+"""A GPU: pinned staging arrays, a stream for the copies, and a captured CUDA graph for each of several batch sizes.
 
 Launching a small network kernel by kernel costs more than running it: a captured graph is one launch. A graph has a
-fixed batch size, so batches are padded up to the next rung of a ladder. The ladder is a rule, and the two slots
-(`LadderEngine`) are plain code; what needs CUDA is in `_CudaSlot` and its few lines.
+fixed batch size, so a batch is padded up to the next of a few sizes, the buckets (`batch_buckets`). The bucketing and
+the two slots (`BucketedEngine`) are plain Python; only `_CudaSlot` and `CudaDevice` need CUDA.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from inference.bundle import Bundle
 from inference.devices import SLOTS, DeviceError, DeviceLostError, DeviceMemoryError, Engine
 from inference.devices.replace import replace_layers
 from inference.manifest import Precision
-from inference.served import PRECISIONS, served_module
+from inference.served_module import PRECISIONS, served_module
 
 # A process may capture only one graph at a time, whichever core it is for.
 _CAPTURING = threading.Lock()
@@ -42,18 +42,18 @@ def is_available() -> bool:
     return torch.cuda.is_available()
 
 
-def ladder(max_batch: int) -> tuple[int, ...]:
+def batch_buckets(max_batch: int) -> tuple[int, ...]:
     """Return the batch sizes that get a graph: multiples of eight, each half again as large, up to `max_batch`.
 
     Below eight frames a GPU has nothing to gain from a smaller batch; above, padding is less than half of the work,
-    and on the upper rungs no more than about a third.
+    and on the upper buckets no more than about a third.
     """
-    rungs = []
-    rung = 8
-    while rung < max_batch:
-        rungs.append(rung)
-        rung = -(-(rung * 3 // 2) // 8) * 8
-    return (*rungs, max_batch)
+    buckets = []
+    bucket = 8
+    while bucket < max_batch:
+        buckets.append(bucket)
+        bucket = -(-(bucket * 3 // 2) // 8) * 8
+    return (*buckets, max_batch)
 
 
 @contextlib.contextmanager
@@ -66,11 +66,11 @@ def device_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = as_device_error(error)
-        if isinstance(told, DeviceMemoryError):
+        device_error = as_device_error(error)
+        if isinstance(device_error, DeviceMemoryError):
             for each in _with_contexts(error):  # what the attempt had allocated hangs on these frames
                 traceback.clear_frames(each.__traceback__)
-        raise told from error
+        raise device_error from error
 
 
 def as_device_error(error: RuntimeError) -> DeviceError:
@@ -100,22 +100,22 @@ class Slot(Protocol):
     def staging(self) -> NDArray[Any]:
         """The input, (max_batch, *frame shape)."""
 
-    def run(self, frames: int, rung: int) -> None:
-        """Begin: copy `rung` rows to the device, run that rung's graph, copy `frames` rows of answers back."""
+    def run(self, frames: int, bucket: int) -> None:
+        """Begin: copy `bucket` rows to the device, run that bucket's graph, copy `frames` rows of answers back."""
 
     def wait(self) -> NDArray[np.float32]:
         """Wait until the answers have arrived; (max_batch, classes), overwritten by the next run."""
 
 
-class LadderEngine:
-    """Two slots, and batches padded up to the ladder's next rung.
+class BucketedEngine:
+    """Two slots, and batches padded up to the next bucket.
 
     What a padding row holds is whatever the slot held before, or zeros: finite, and nobody reads its answer.
     """
 
-    def __init__(self, slots: Sequence[Slot], rungs: Sequence[int]) -> None:
+    def __init__(self, slots: Sequence[Slot], buckets: Sequence[int]) -> None:
         self._slots = slots
-        self._rungs = rungs
+        self._buckets = buckets
         self._frames = [0] * len(slots)
 
     def staging(self, slot: int) -> NDArray[Any]:
@@ -124,10 +124,10 @@ class LadderEngine:
 
     def launch(self, slot: int, frames: int) -> None:
         """Queue the batch's copies and its graph on the device, and return."""
-        rung = self._rungs[bisect.bisect_left(self._rungs, frames)]
+        bucket = self._buckets[bisect.bisect_left(self._buckets, frames)]
         self._frames[slot] = frames
         with device_errors():
-            self._slots[slot].run(frames, rung)
+            self._slots[slot].run(frames, bucket)
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Wait for the batch and copy its answers out of the pinned memory."""
@@ -154,7 +154,7 @@ class CudaDevice:
         """Move the bundle's network to the GPU and capture its graphs."""
         module: nn.Module = served_module(bundle)
         replace_layers(module, ConvRelu, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
-        rungs = ladder(max_batch)
+        buckets = batch_buckets(max_batch)
         example = np.zeros((max_batch, *bundle.manifest.input.shape), bundle.manifest.input.dtype)
         with device_errors():
             module = module.to("cuda")
@@ -162,8 +162,8 @@ class CudaDevice:
             slots = [_CudaSlot(module, example, streams) for _ in range(SLOTS)]
             with _CAPTURING, _float32_means_float32():
                 for slot in slots:
-                    slot.capture(rungs)
-        return LadderEngine(slots, rungs)
+                    slot.capture(buckets)
+        return BucketedEngine(slots, buckets)
 
 
 class CudnnConvRelu(nn.Module):
@@ -217,13 +217,13 @@ class _CudaSlot:
         self.staging: NDArray[Any] = self._host_input.numpy()
         self._answers: NDArray[np.float32] = self._host_output.numpy()
 
-    def capture(self, rungs: Sequence[int]) -> None:
-        """Capture a graph for each rung, the largest first, so that the smaller find room in its memory."""
+    def capture(self, buckets: Sequence[int]) -> None:
+        """Capture a graph for each bucket, the largest first, so that the smaller find room in its memory."""
         torch.cuda.synchronize()
-        for rung in reversed(rungs):
+        for bucket in reversed(buckets):
             with torch.inference_mode(), torch.cuda.stream(self._streams.compute):
                 for _ in range(WARM_UP_RUNS):
-                    self._classify(rung)
+                    self._classify(bucket)
             graph = torch.cuda.CUDAGraph()
             # Thread-local: another model may be serving from another thread meanwhile.
             with (
@@ -235,18 +235,18 @@ class _CudaSlot:
                     capture_error_mode="thread_local",
                 ),
             ):
-                self._classify(rung)
-            self._graphs[rung] = graph
+                self._classify(bucket)
+            self._graphs[bucket] = graph
         torch.cuda.synchronize()
 
-    def run(self, frames: int, rung: int) -> None:
+    def run(self, frames: int, bucket: int) -> None:
         """Copy in beside the batch that runs, then compute and copy out after it."""
         with torch.cuda.stream(self._streams.upload):
-            self._input[:rung].copy_(self._host_input[:rung], non_blocking=True)
+            self._input[:bucket].copy_(self._host_input[:bucket], non_blocking=True)
             self._uploaded.record()
         with torch.cuda.stream(self._streams.compute):
             self._streams.compute.wait_event(self._uploaded)
-            self._graphs[rung].replay()
+            self._graphs[bucket].replay()
             self._host_output[:frames].copy_(self._output[:frames], non_blocking=True)
             self._answered.record()
 
@@ -255,9 +255,9 @@ class _CudaSlot:
         self._answered.synchronize()
         return self._answers
 
-    def _classify(self, rung: int) -> None:
+    def _classify(self, bucket: int) -> None:
         # Into memory of the slot's own: what a graph allocates belongs to the pool and to the next graph.
-        self._output[:rung].copy_(self._module(self._input[:rung]))
+        self._output[:bucket].copy_(self._module(self._input[:bucket]))
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine
 from inference.devices.replace import replace_layers
 from inference.devices.staging import Staging
-from inference.devices.texts import speed_up_texts
+from inference.devices.texts import optimise_text_layers
 from inference.manifest import Precision
-from inference.served import PRECISIONS, served_module
+from inference.served_module import PRECISIONS, served_module
 
 
 def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:
@@ -85,7 +85,7 @@ class LstmIn(nn.Module):
 
 def pack(module: nn.Module, precision: Precision) -> nn.Module:
     """Exchange the layers of a network for ones that answer faster; raises `DeviceError`."""
-    speed_up_texts(module)
+    optimise_text_layers(module)
     if _has_packed_convolution():
         replace_layers(module, ConvRelu, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
         replace_layers(module, nn.LSTM, lambda lstm: LstmIn(lstm, PRECISIONS[precision]))

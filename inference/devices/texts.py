@@ -23,10 +23,10 @@ PIECE_TOKENS = 4096
 TABLES_LIMIT = 1 << 28
 
 
-def speed_up_texts(module: nn.Module) -> None:
+def optimise_text_layers(module: nn.Module) -> None:
     """Put equals that answer faster in the place of the text networks inside `module`."""
-    replace_layers(module, TextCnn, lambda network: TableTextCnn(network) if _has_room(network) else network)
-    replace_layers(module, GloveCnn, lambda network: TableGloveCnn(network) if _has_room(network) else network)
+    replace_layers(module, TextCnn, lambda network: TableTextCnn(network) if _fits_limit(network) else network)
+    replace_layers(module, GloveCnn, lambda network: TableGloveCnn(network) if _fits_limit(network) else network)
     replace_layers(module, Recurrent, TrimmedRecurrent)
 
 
@@ -60,7 +60,7 @@ class TableTextCnn(nn.Module):
 
     def __init__(self, network: TextCnn) -> None:
         super().__init__()
-        convolutions = _over_words(network)
+        convolutions = _word_convolutions(network)
         self.tables = nn.ModuleList(WordTable(network.embedding, convolution) for convolution in convolutions)
         self.bias = torch.cat([convolution.bias.detach() for convolution in convolutions])
         self.output = network.output
@@ -70,7 +70,7 @@ class TableTextCnn(nn.Module):
         if len(frames) == 1:
             return self._answer(without_padding(frames))
         logits = torch.empty(len(frames), self.output.out_features)
-        for rows, length in pieces(lengths(frames)):
+        for rows, length in length_batches(lengths(frames)):
             logits[rows] = self._answer(frames[rows, :length])
         return logits
 
@@ -91,7 +91,7 @@ class TableGloveCnn(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
-        return self.network.above(as_channels(torch.relu_(self.table(frames).add_(self.bias))))
+        return self.network.after_first_convolution(as_channels(torch.relu_(self.table(frames).add_(self.bias))))
 
 
 class TrimmedRecurrent(nn.Module):
@@ -113,7 +113,7 @@ def lengths(frames: Tensor) -> Tensor:
     return ((frames != 0) * ends).amax(dim=1).clamp_(min=1)
 
 
-def pieces(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+def length_batches(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
     """The rows of texts to answer together, the shortest first, and how long the longest of them is.
 
     A piece has at most `PIECE_TOKENS` tokens, padding among them, or one text.
@@ -135,11 +135,11 @@ def without_padding(frames: Tensor) -> Tensor:
     return frames[:, : int(columns[-1]) + 1 if len(columns) else 1]
 
 
-def _over_words(network: TextCnn | GloveCnn) -> list[ConvRelu]:
+def _word_convolutions(network: TextCnn | GloveCnn) -> list[ConvRelu]:
     layers = network.convolutions if isinstance(network, TextCnn) else [network.conv1]
     return [layer for layer in layers if isinstance(layer, ConvRelu)]
 
 
-def _has_room(network: TextCnn | GloveCnn) -> bool:
-    products = sum(convolution.out_channels * convolution.kernel_size[0] for convolution in _over_words(network))
+def _fits_limit(network: TextCnn | GloveCnn) -> bool:
+    products = sum(convolution.out_channels * convolution.kernel_size[0] for convolution in _word_convolutions(network))
     return 4 * products * network.embedding.num_embeddings <= TABLES_LIMIT

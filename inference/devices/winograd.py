@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
 from inference.compiled import first_call
-from inference.devices.har_engine import HarEngine, Shared, Weights
-from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
+from inference.devices.har_engine import HarEngine, ThreadedNetwork, Weights
+from inference.devices.winograd_kernels import (
+    ENTRIES,
+    LANES,
+    ROWS,
+    TAPS,
+    convolve,
+    dense,
+    pack_dense,
+    pack_filter,
+    vectors,
+)
 
 # A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
 FRAMES = 12
@@ -27,7 +37,7 @@ def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
     return HarEngine(bundle, WinogradHarCnn(arguments, bundle.weights, threads), max_batch)
 
 
-class WinogradHarCnn(Shared):
+class WinogradHarCnn(ThreadedNetwork):
     """The network of `har-cnn`, with `weights` by name, that multiplies less; `threads` share a batch.
 
     The difference to PyTorch's is that of a few roundings.
@@ -76,7 +86,7 @@ class _Layers:
 
 
 class _Workspace:
-    """Room for what is between the layers, for one thread."""
+    """Workspace for what is between the layers, for one thread."""
 
     def __init__(self, layers: _Layers) -> None:
         self._layers = layers

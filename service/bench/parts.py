@@ -188,7 +188,7 @@ def measure_inference(
 def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: float) -> float:
     """Write the labels of a batch again and again; return how many a second of CPU time."""
     rows = min(len(frames), len(answers))
-    probabilities, familiarity = model.parted(answers[:rows])
+    probabilities, familiarity = model.split_columns(answers[:rows])
     block = Block(frames.values, np.zeros(len(frames), np.int64), Windows(frames, Smoother()))
     result = Result(None, 0, rows, probabilities, model.bundle, 0.0, 0.0, rows, "full", True, familiarity=familiarity)
     say(result, block, 0)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
-from inference.served import answer_plainly, served_module
+from inference.served_module import reference_answers, served_module
 from tests.training.files import write_wisdm
 from training.activity import Trained, train_activity
 from training.augment import draw
@@ -68,7 +68,7 @@ def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: tuple[T
     _, folder = trained
     bundle = load_bundle(folder / "walker")
     module = served_module(bundle)
-    check_golden(bundle, lambda frames: answer_plainly(module, frames), "float32")
+    check_golden(bundle, lambda frames: reference_answers(module, frames), "float32")
     assert bundle.title == "walker@1"
     assert bundle.manifest.labels == ACTIVITIES
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.bundle import Bundle
-from inference.served import served_module
+from inference.served_module import served_module
 from tests.training.files import write_wisdm
 from training.activity import train_activity
 from training.calibration import (

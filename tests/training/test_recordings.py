@@ -11,7 +11,7 @@ from inference.bundle import find_bundle, load_bundle
 from inference.device_choice import choose_device
 from inference.devices import answer
 from inference.models import load_model
-from inference.served import answer_plainly, served_module
+from inference.served_module import reference_answers, served_module
 from tests.inference.devices import needs_int8, needs_openvino
 from training.augment import signals
 from training.bundles import metric_name
@@ -154,7 +154,7 @@ def test_at_int8_the_shipped_bundle_is_at_most_0_3_points_less_accurate(wisdm: D
     engine = load_model(bundle, choose_device("cpu", "int8"), max_batch=256).engine
     for file in (wisdm, motionsense):
         frames = served_frames(split(file)[1])
-        exact = answer_plainly(served_module(bundle), frames.values)
+        exact = reference_answers(served_module(bundle), frames.values)
         found = answer(engine, frames.values, 256)
         right, were_right = ((each[:, :6].argmax(axis=1) == frames.activity).mean() for each in (found, exact))
 

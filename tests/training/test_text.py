@@ -12,7 +12,7 @@ import torch
 
 from inference.bundle import check_golden, load_bundle
 from inference.devices.pytorch import PyTorchEngine
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
@@ -89,7 +89,7 @@ def test_a_word_that_decides_is_learned_in_seconds(data: TextTrainingData) -> No
 def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: Trained, folder: Path) -> None:
     bundle = load_bundle(folder / "reviews")
     module = served_module(bundle)
-    check_golden(bundle, lambda frames: infer_plainly(module, frames), "float32")
+    check_golden(bundle, lambda frames: reference_probabilities(module, frames), "float32")
     assert bundle.digest == trained.bundle.digest == trained.tests[0].bundle_digest
     assert bundle.manifest.labels == ("bad", "good")
     assert bundle.manifest.framing == small_recipe().rules.model_dump()

@@ -6,7 +6,7 @@ neighbouring outputs overlap: nothing is copied to make a matrix of them. Sums s
 ReLU and pooling are taken in float32, and each answer is rounded to bfloat16 once.
 
 The unit loads a row in one go only where it lies in one cache line. So of 100 channels 96, three lines, are kept for
-themselves, and the other four in an array of their own: see `Room`.
+themselves, and the other four in an array of their own: see `Workspace`.
 
 The first two convolutions take frame by frame, with neighbouring outputs as a tile's rows; the others 16 frames at
 once, whose outputs at one place are its rows: of so few outputs a frame would not fill a tile.
@@ -15,7 +15,7 @@ What is no number makes its frame's answers none, also in the last two readings,
 multiplied by weights of 0.
 
 Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
-`tile_layout` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
+`amx_layout` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, "Programming with Intel AMX".
 """
@@ -80,7 +80,7 @@ DEEP_ALL: Final = TAPS * FEATURES // DEPTH
 
 
 class Layers(NamedTuple):
-    """The weights of the four convolutions, as `tile_layout` packs them, and their biases, to a multiple of 16."""
+    """The weights of the four convolutions, as `amx_layout` packs them, and their biases, to a multiple of 16."""
 
     weights_1: Halves
     weights_2: Halves
@@ -92,7 +92,7 @@ class Layers(NamedTuple):
     bias_4: Floats
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """What is between the layers, of 16 frames; of 100 channels in two arrays. `sums` are those of `AT_ONCE` tiles."""
 
     shapes: Bytes
@@ -282,71 +282,71 @@ _answer_row, _answer_largest = _answer(1), _answer(POOL)
 
 
 @part
-def _convolve_first(room: Room, frame: int, weights: Halves, bias: Floats) -> None:
+def _convolve_first(work: Workspace, frame: int, weights: Halves, bias: Floats) -> None:
     """Two tiles' rows overlap, for 71 rows are four tiles and a half."""
-    x, sums = room.frames, room.sums
+    x, sums = work.frames, work.sums
     at = frame * FRAME_STEP
     last = FIRST - SIDE
     for output in range(0, CHANNELS, SIDE):
         tile = output // SIDE * TILE
         _four_tiles(x, at, SIDE * AXES, AXES, 1, x, 0, 0, 0, 0, weights, tile, sums)
-        _answer_rows(room, frame, 0, AT_ONCE * SIDE, bias, output)
+        _answer_rows(work, frame, 0, AT_ONCE * SIDE, bias, output)
         _one_tile(x, at + last * AXES, 0, AXES, 1, x, 0, 0, 0, 0, weights, tile, sums)
-        _answer_rows(room, frame, last, SIDE, bias, output)
+        _answer_rows(work, frame, last, SIDE, bias, output)
 
 
 @part
-def _answer_rows(room: Room, frame: int, begin: int, count: int, bias: Floats, output: int) -> None:
+def _answer_rows(work: Workspace, frame: int, begin: int, count: int, bias: Floats, output: int) -> None:
     """Write `count` rows of the first convolution; what four channels' 16 outputs write too much, later rows mend."""
     for row in range(count):
         if output < MOST:
             at = frame * FIRST_STEP + (begin + row) * MOST + output
-            _answer_row(room.sums, row * SIDE, bias, output, room.first, at)
+            _answer_row(work.sums, row * SIDE, bias, output, work.first, at)
         else:
             at = frame * FIRST_REST + (begin + row) * FEW
-            _answer_row(room.sums, row * SIDE, bias, output, room.first_rest, at)
+            _answer_row(work.sums, row * SIDE, bias, output, work.first_rest, at)
 
 
 @part
-def _convolve_second(room: Room, frame: int, weights: Halves, bias: Floats) -> None:
+def _convolve_second(work: Workspace, frame: int, weights: Halves, bias: Floats) -> None:
     """With the pooling."""
-    x, at, rest, at_rest = room.first, frame * FIRST_STEP, room.first_rest, frame * FIRST_REST
+    x, at, rest, at_rest = work.first, frame * FIRST_STEP, work.first_rest, frame * FIRST_REST
     for output in range(0, CHANNELS, SIDE):
         tile = output // SIDE * (DEEP_MOST + DEEP_FEW) * TILE
         _four_tiles(
-            x, at, SIDE * MOST, MOST, DEEP_MOST, rest, at_rest, SIDE * FEW, FEW, DEEP_FEW, weights, tile, room.sums
+            x, at, SIDE * MOST, MOST, DEEP_MOST, rest, at_rest, SIDE * FEW, FEW, DEEP_FEW, weights, tile, work.sums
         )
         for row in range(POOLED):
             place = row * POOL * SIDE
             if output < MOST:
                 to = frame * POOLED_STEP + row * MOST + output
-                _answer_largest(room.sums, place, bias, output, room.pooled, to)
+                _answer_largest(work.sums, place, bias, output, work.pooled, to)
             else:
                 to = frame * POOLED_REST + row * FEW
-                _answer_largest(room.sums, place, bias, output, room.pooled_rest, to)
+                _answer_largest(work.sums, place, bias, output, work.pooled_rest, to)
 
 
 @part
-def _convolve_third(room: Room, weights: Halves, bias: Floats) -> None:
+def _convolve_third(work: Workspace, weights: Halves, bias: Floats) -> None:
     """Of 16 frames, four rows at a time; one is done twice."""
-    x, rest = room.pooled, room.pooled_rest
+    x, rest = work.pooled, work.pooled_rest
     for begin in (0, AT_ONCE, THIRD - AT_ONCE):
         at, at_rest = begin * MOST, begin * FEW
         for output in range(0, FEATURES, SIDE):
             tile = output // SIDE * (DEEP_MOST + DEEP_FEW) * TILE
             _four_tiles(
-                x, at, MOST, POOLED_STEP, DEEP_MOST, rest, at_rest, FEW, POOLED_REST, DEEP_FEW, weights, tile, room.sums
+                x, at, MOST, POOLED_STEP, DEEP_MOST, rest, at_rest, FEW, POOLED_REST, DEEP_FEW, weights, tile, work.sums
             )
             for row in range(AT_ONCE):
                 for frame in range(SIDE):
                     to = frame * THIRD_STEP + (begin + row) * FEATURES + output
-                    _answer_row(room.sums, (row * SIDE + frame) * SIDE, bias, output, room.third, to)
+                    _answer_row(work.sums, (row * SIDE + frame) * SIDE, bias, output, work.third, to)
 
 
 @part
-def _convolve_fourth(room: Room, frames: int, weights: Halves, bias: Floats, features: Floats, start: int) -> None:
+def _convolve_fourth(work: Workspace, frames: int, weights: Halves, bias: Floats, features: Floats, start: int) -> None:
     """Of 16 frames, with the mean of their two rows."""
-    x, sums = room.third, room.sums
+    x, sums = work.third, work.sums
     for output in range(0, FEATURES, SIDE):
         tile = output // SIDE * DEEP_ALL * TILE
         _two_tiles(x, 0, FEATURES, THIRD_STEP, DEEP_ALL, x, 0, 0, 0, 0, weights, tile, sums)
@@ -360,18 +360,18 @@ def _convolve_fourth(room: Room, frames: int, weights: Halves, bias: Floats, fea
 
 
 @entry
-def convolve(values: Floats, count: int, layers: Layers, room: Room, features: Floats) -> None:
+def convolve(values: Floats, count: int, layers: Layers, work: Workspace, features: Floats) -> None:
     """Take standardised frames (count, 80, 3) through all convolutions; `features` receives (count, 160)."""
-    _begin(room.shapes)
+    _begin(work.shapes)
     for start in range(0, count, SIDE):
         frames = min(SIDE, count - start)
         for frame in range(frames):
             for at in range(0, READINGS, SIDE):
-                _round(values, (start + frame) * READINGS + at, room.frames, frame * FRAME_STEP + at)
-            _convolve_first(room, frame, layers.weights_1, layers.bias_1)
-            _convolve_second(room, frame, layers.weights_2, layers.bias_2)
-        _convolve_third(room, layers.weights_3, layers.bias_3)
-        _convolve_fourth(room, frames, layers.weights_4, layers.bias_4, features, start)
+                _round(values, (start + frame) * READINGS + at, work.frames, frame * FRAME_STEP + at)
+            _convolve_first(work, frame, layers.weights_1, layers.bias_1)
+            _convolve_second(work, frame, layers.weights_2, layers.bias_2)
+        _convolve_third(work, layers.weights_3, layers.bias_3)
+        _convolve_fourth(work, frames, layers.weights_4, layers.bias_4, features, start)
     _end()
 
 

@@ -16,7 +16,7 @@ from inference.manifest import Description, Precision
 PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Served(nn.Module):
+class ServedModule(nn.Module):
     """A network with its normalisation before it and its calibrated softmax behind it.
 
     Input: frames (n, *shape) in the units of the data, float32 or int32.
@@ -60,31 +60,31 @@ class Served(nn.Module):
         return torch.cat([probabilities, familiarity], dim=1)
 
 
-def served_module(bundle: Bundle) -> Served:
+def served_module(bundle: Bundle) -> ServedModule:
     """The bundle's network in float32, ready to serve: frames (n, *shape) to answers (n, columns)."""
     manifest = bundle.manifest
     network = manifest.architecture.skeleton()
     weights = {name: torch.from_numpy(values) for name, values in bundle.weights.items()}
     network.load_state_dict(weights, strict=True, assign=True)
-    return serve(network, manifest)
+    return for_serving(network, manifest)
 
 
-def serve(network: nn.Module, description: Description) -> Served:
+def for_serving(network: nn.Module, description: Description) -> ServedModule:
     """A network with what its description puts before and behind it."""
     normalisation = description.normalisation
     mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
-    module = Served(network, mean, std, description.temperature, description.tells_strangers)
+    module = ServedModule(network, mean, std, description.temperature, description.tells_strangers)
     return module.eval().requires_grad_(False)
 
 
-def answer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
+def reference_answers(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
     """Answer `frames` by an ordinary call of `module` on the CPU, in all columns: the reference of the devices."""
     with torch.inference_mode():
         return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
 
 
-def infer_plainly(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
+def reference_probabilities(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
     """The same, the probabilities alone: (n, labels), whatever else `module` tells."""
-    answers = answer_plainly(module, frames)
-    tells_more = isinstance(module, Served) and module.tells_strangers
+    answers = reference_answers(module, frames)
+    tells_more = isinstance(module, ServedModule) and module.tells_strangers
     return np.ascontiguousarray(answers[:, :-1]) if tells_more else answers

@@ -1,13 +1,11 @@
-"""How weights, and what is between the layers, lie in memory for `tile_kernels`."""
+"""How weights, and what is between the layers, lie in memory for `amx_kernels`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.devices.har_engine import Weights
-from inference.devices.packing import aligned, padded, to_bfloat16
-from inference.devices.tile_kernels import (
+from inference.devices.amx_kernels import (
     AT_ONCE,
     DEPTH,
     FIRST_REST,
@@ -21,8 +19,10 @@ from inference.devices.tile_kernels import (
     Floats,
     Halves,
     Layers,
-    Room,
+    Workspace,
 )
+from inference.devices.har_engine import Weights
+from inference.devices.packing import aligned, padded, to_bfloat16
 
 
 def pack_layers(weights: Weights) -> Layers:
@@ -47,9 +47,9 @@ def pack_tiles(weight: NDArray[np.float32]) -> Halves:
     return aligned(to_bfloat16(tiles))
 
 
-def new_room() -> Room:
+def new_workspace() -> Workspace:
     """Return room for what is between the layers, all zeros: what lies beyond frames is multiplied by weights of 0."""
-    return Room(
+    return Workspace(
         shapes=_tile_shapes(),
         frames=_halves(FRAME_STEP),
         first=_halves(FIRST_STEP),

@@ -1,7 +1,7 @@
 """`har-cnn`'s convolutions at bfloat16, compiled for vector instructions that some x86 processors have (AVX512-BF16).
 
 One of these takes 16 lanes of two bfloat16 numbers by 16 lanes of two others, and adds the 16 dot products to float32
-sums. Here a lane is an output: two neighbouring numbers of a row, spread over all lanes, meet two weights of 16
+sums. Here a lane is an output: two neighbouring numbers of a row, broadcast over all lanes, meet two weights of 16
 outputs. What a filter of ten taps sees of a sequence lies one behind the other in memory, so it is one long row, and
 the rows of neighbouring outputs overlap: nothing is copied. Twelve rows by 32 outputs fill the registers but for a few,
 and stay there over all taps; bias, ReLU and pooling are taken there, too, in float32, and each answer is rounded to
@@ -11,7 +11,7 @@ Frames go one by one through three convolutions. The fourth answers two rows of 
 its weights for: it takes twelve frames at once.
 
 Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
-`dots` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
+`avx512` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, "VDPBF16PS".
 """
@@ -62,7 +62,7 @@ WORTH_ALL: Final = 4
 
 
 class Layers(NamedTuple):
-    """The weights of the four convolutions, as `dots` packs them, and their biases, to a multiple of 16."""
+    """The weights of the four convolutions, as `avx512` packs them, and their biases, to a multiple of 16."""
 
     weights_1: Halves
     weights_2: Halves
@@ -74,7 +74,7 @@ class Layers(NamedTuple):
     bias_4: Floats
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """What is between the layers: of a frame, of twelve in `third`; and the last convolution's rows, (2, 12, 160)."""
 
     frame: Halves
@@ -117,7 +117,7 @@ class _Emit:
     def _pointer(self, base: Any, place: Any, kind: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(base, [place]), kind.as_pointer())
 
-    def spread(self, base: Any, place: Any) -> Any:
+    def broadcast(self, base: Any, place: Any) -> Any:
         """Two numbers in all lanes."""
         undefined, first = ir.Constant(_PAIRS, ir.Undefined), ir.Constant(_PAIR, 0)
         one = self.builder.insert_element(undefined, self.load(base, place, _PAIR, 2), first)
@@ -193,7 +193,7 @@ def _product(rows: int, width: int, *, pool: int = 1, to_floats: bool = False) -
             right = [to.weights(weights, to.place(at, _constant(2 * LANES), vector)) for vector in range(width)]
             grown = []
             for row in range(rows):
-                left = to.spread(x, to.place(starts[row], pair, 2))
+                left = to.broadcast(x, to.place(starts[row], pair, 2))
                 grown += [to.add_products(sums[row * width + i], left, right[i]) for i in range(width)]
             following = builder.add(pair, _constant(1))
             for phi, first, then in zip([pair, *sums], [_constant(0), *begin], [following, *grown], strict=True):
@@ -240,24 +240,24 @@ _last_panel, _last_panel_of_one = _product(ROWS, 2, to_floats=True), _product(FO
 
 
 @lean_part
-def _convolve_first(room: Room, weights: Halves, bias: Floats) -> None:
+def _convolve_first(work: Workspace, weights: Halves, bias: Floats) -> None:
     pairs = TAPS * AXES // 2
     for start in range(0, FIRST, ROWS):
         row = min(start, FIRST - ROWS)  # some are done twice
         at = 0
         for output in range(0, MOST, PANEL):
             to = row * CHANNELS + output
-            _panel(room.frame, row * AXES, AXES, pairs, weights, at, bias, output, room.first, to, CHANNELS)
+            _panel(work.frame, row * AXES, AXES, pairs, weights, at, bias, output, work.first, to, CHANNELS)
             at += pairs * 2 * PANEL
         to = row * CHANNELS + MOST
-        _four(room.frame, row * AXES, AXES, pairs, weights, at, bias, MOST, room.first, to, CHANNELS)
+        _four(work.frame, row * AXES, AXES, pairs, weights, at, bias, MOST, work.first, to, CHANNELS)
 
 
 @lean_part
-def _convolve_second(room: Room, weights: Halves, bias: Floats) -> None:
+def _convolve_second(work: Workspace, weights: Halves, bias: Floats) -> None:
     """With the pooling."""
     pairs = TAPS * CHANNELS // 2
-    x, y = room.first, room.pooled
+    x, y = work.first, work.pooled
     for row in range(0, SECOND, ROWS):
         at, to = 0, row // POOL * CHANNELS
         for output in range(0, MOST, PANEL):
@@ -267,17 +267,17 @@ def _convolve_second(room: Room, weights: Halves, bias: Floats) -> None:
 
 
 @lean_part
-def _convolve_third(room: Room, frame: int, weights: Halves, bias: Floats) -> None:
+def _convolve_third(work: Workspace, frame: int, weights: Halves, bias: Floats) -> None:
     pairs = TAPS * CHANNELS // 2
     for output in range(0, FEATURES, PANEL):
         at, to = output * pairs * 2, frame * FRAME + output
-        _third_panel(room.pooled, 0, CHANNELS, pairs, weights, at, bias, output, room.third, to, FEATURES)
+        _third_panel(work.pooled, 0, CHANNELS, pairs, weights, at, bias, output, work.third, to, FEATURES)
 
 
 @lean_part
-def _convolve_fourth(room: Room, frames: int, weights: Halves, bias: Floats) -> None:
+def _convolve_fourth(work: Workspace, frames: int, weights: Halves, bias: Floats) -> None:
     pairs = TAPS * FEATURES // 2
-    x, y = room.third, room.fourth
+    x, y = work.third, work.fourth
     for output in range(0, FEATURES, PANEL):
         at = output * pairs * 2
         if frames < WORTH_ALL:
@@ -291,19 +291,19 @@ def _convolve_fourth(room: Room, frames: int, weights: Halves, bias: Floats) -> 
 
 
 @lean_entry
-def convolve(values: Floats, count: int, layers: Layers, room: Room, features: Floats) -> None:
+def convolve(values: Floats, count: int, layers: Layers, work: Workspace, features: Floats) -> None:
     """Take standardised frames (count, 80, 3) through all convolutions; `features` receives (count, 160)."""
     for start in range(0, count, ROWS):
         frames = min(ROWS, count - start)
         for frame in range(frames):
             for at in range(0, READINGS, LANES):
-                _round(values, (start + frame) * READINGS + at, room.frame, at)
-            _convolve_first(room, layers.weights_1, layers.bias_1)
-            _convolve_second(room, layers.weights_2, layers.bias_2)
-            _convolve_third(room, frame, layers.weights_3, layers.bias_3)
-        _convolve_fourth(room, frames, layers.weights_4, layers.bias_4)
+                _round(values, (start + frame) * READINGS + at, work.frame, at)
+            _convolve_first(work, layers.weights_1, layers.bias_1)
+            _convolve_second(work, layers.weights_2, layers.bias_2)
+            _convolve_third(work, frame, layers.weights_3, layers.bias_3)
+        _convolve_fourth(work, frames, layers.weights_4, layers.bias_4)
         for i in range(frames * FEATURES):
-            features[start * FEATURES + i] = (room.fourth[i] + room.fourth[ROWS * FEATURES + i]) / np.float32(FOURTH)
+            features[start * FEATURES + i] = (work.fourth[i] + work.fourth[ROWS * FEATURES + i]) / np.float32(FOURTH)
 
 
 ENTRIES: Sequence[Callable[..., None]] = (convolve,)

@@ -161,7 +161,7 @@ class _Emit:
         at = self.builder.add(place, ir.Constant(_PLACE, vector * LANES))
         return self.builder.bitcast(self.builder.gep(base, [at]), _VECTOR.as_pointer())
 
-    def spread(self, base: Any, place: Any) -> Any:
+    def broadcast(self, base: Any, place: Any) -> Any:
         """One float in all lanes."""
         undefined, first = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.IntType(32), 0)
         scalar = self.builder.load(self.builder.gep(base, [place]))
@@ -223,7 +223,7 @@ def _product(width: int, *, last: bool) -> Any:
             right = [to.load(base_b, place, vector) for vector in range(width)]
             grown = []
             for row in range(ROWS):
-                left = to.spread(base_a, builder.add(rows[row], column))
+                left = to.broadcast(base_a, builder.add(rows[row], column))
                 grown += [to.multiply_add(left, right[i], sums[row * width + i]) for i in range(width)]
             next_column, next_place = builder.add(column, one), builder.add(place, panel)
             starts, nexts = [ir.Constant(_PLACE, 0), at_b, *begin], [next_column, next_place, *grown]
@@ -325,7 +325,7 @@ def convolve(
 ) -> None:
     """Convolve `frames` sequences in `x` (frames, height, channels) by ten taps, with bias and ReLU, into `y`.
 
-    `y` is (frames, out_height, len(bias)), and receives `tiles` times `outputs` (a key of `FILTERS`) rows of each, or
+    `y` is (frames, out_height, len(bias)), and receives `amx` times `outputs` (a key of `FILTERS`) rows of each, or
     a `pool`th of them (1, or 3 of 6), the largest each. `panels` are `pack_filter`'s; `at_points` and `products` are
     workspaces.
     """

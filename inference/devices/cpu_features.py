@@ -9,7 +9,7 @@ from typing import Any
 import llvmlite.binding
 
 
-def lacking(engine: str, what: str, needed: Sequence[str]) -> str:
+def missing_features(engine: str, what: str, needed: Sequence[str]) -> str:
     """Say what an engine lacks here that needs a CPU that does `what`, hence these of LLVM's features; or nothing."""
     features = llvmlite.binding.get_host_cpu_features()
     if missing := [name for name in needed if not features.get(name)]:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, amx
+from inference.devices import DeviceError, amx_support
+from inference.devices.amx_kernels import DEPTH, SIDE
+from inference.devices.amx_layout import pack_tiles
 from inference.devices.cpu import CpuWay
-from inference.devices.tile_kernels import DEPTH, SIDE
-from inference.devices.tile_layout import pack_tiles
-from inference.engine_choice import measure_apart
+from inference.engine_choice import measure_in_process
 from tests.inference.bundles import har_bundle
 from tests.inference.devices import needs_amx
 
-FEATURES = dict.fromkeys(amx.NEEDED, True)
+FEATURES = dict.fromkeys(amx_support.NEEDED, True)
 
 
 # -- on any processor
@@ -39,7 +39,7 @@ def test_weights_are_where_the_unit_takes_them_from() -> None:
 
 def test_a_cpu_without_the_unit_has_no_engine_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {**FEATURES, "amx-bf16": False})
-    monkeypatch.setattr(amx, "missing", amx.missing.__wrapped__)
+    monkeypatch.setattr(amx_support, "missing", amx_support.missing.__wrapped__)
 
     with pytest.raises(DeviceError, match="this one lacks amx-bf16: choose another engine"):
         choose_device("cpu", engine="amx")
@@ -51,7 +51,7 @@ def test_a_kernel_that_keeps_the_unit_is_an_answer_too(monkeypatch: pytest.Monke
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(syscall=lambda *_: -1))
 
-    assert "the kernel doesn't give to this process" in amx.missing.__wrapped__()
+    assert "the kernel doesn't give to this process" in amx_support.missing.__wrapped__()
 
 
 # -- on one that has the unit
@@ -61,7 +61,7 @@ def test_a_kernel_that_keeps_the_unit_is_an_answer_too(monkeypatch: pytest.Monke
 def test_it_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The kernel's leave to use the unit is one program's: the new one has to ask for itself, or dies."""
     bundle = har_bundle(tmp_path / "har")
-    (measured,) = measure_apart(bundle, [CpuWay("amx", "bfloat16")], 4, time.perf_counter)
+    (measured,) = measure_in_process(bundle, [CpuWay("amx", "bfloat16")], 4, time.perf_counter)
 
     assert measured.refusal == ""
     assert measured.frames_per_s > 0
