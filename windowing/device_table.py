@@ -22,7 +22,7 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 
-LONGEST_ID: Final = 128
+MAX_ID_BYTES: Final = 128
 FREE: Final = -1  # no row; the size of the id of a row that no device has
 _EMPTY: Final = np.uint64(0)
 _ROW_BITS: Final = np.uint64(0xFFFFFFFF)
@@ -49,14 +49,14 @@ class Table(NamedTuple):
 def new_table(rows: int) -> Table:
     """Return a table without devices; `rows` is a power of two."""
     return Table(
-        id=np.zeros((rows, LONGEST_ID), np.uint8),
+        id=np.zeros((rows, MAX_ID_BYTES), np.uint8),
         size=np.full(rows, FREE, np.int32),
         hash=np.zeros(rows, np.uint64),
         place=np.zeros(2 * rows, np.uint64),
     )
 
 
-def grown(table: Table) -> Table:
+def doubled(table: Table) -> Table:
     """Return a table of twice the rows, with the same devices in the same rows."""
     rows = len(table.size)
     larger = new_table(2 * rows)
@@ -77,7 +77,7 @@ _CRC: Final = _crc_table()
 
 
 @part
-def _turned(word: np.uint64, by: int) -> np.uint64:
+def _rotate_left(word: np.uint64, by: int) -> np.uint64:
     return word << np.uint64(by) | word >> np.uint64(64 - by)
 
 
@@ -87,14 +87,14 @@ def _round(
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     v0 += v1
     v2 += v3
-    v1 = _turned(v1, 13) ^ v0
-    v3 = _turned(v3, 16) ^ v2
-    v0 = _turned(v0, 32)
+    v1 = _rotate_left(v1, 13) ^ v0
+    v3 = _rotate_left(v3, 16) ^ v2
+    v0 = _rotate_left(v0, 32)
     v2 += v1
     v0 += v3
-    v1 = _turned(v1, 17) ^ v2
-    v3 = _turned(v3, 21) ^ v0
-    v2 = _turned(v2, 32)
+    v1 = _rotate_left(v1, 17) ^ v2
+    v3 = _rotate_left(v3, 21) ^ v0
+    v2 = _rotate_left(v2, 32)
     return v0, v1, v2, v3
 
 
@@ -237,7 +237,7 @@ def take_rows(
             row = int(free[left])
             table.hash[row] = hashed[i]
             table.size[row] = end - at
-            for k in range(LONGEST_ID):
+            for k in range(MAX_ID_BYTES):
                 table.id[row, k] = raw[at + k] if k < end - at else 0
             phase[row] = _phase(raw, at, end)
             _put(table, row, place)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from windowing.kernels import Float32s, Int64s
-from windowing.rings import Frames, Windower
+from windowing.windower import Frames, Windower
 
 
 def cut(

@@ -4,7 +4,7 @@ A hidden Markov model (Rabiner, "A Tutorial on Hidden Markov Models and Selected
 Proceedings of the IEEE, 1989): what the wearer does is the state, a window's probabilities stand for the likelihoods of
 what was seen. It filters, looking at no later window, so that no label waits for it; and it looks at `WINDOWS` windows
 and no further back, so that the answer is the same whichever worker gives it, however often one was restarted in
-between: each of these windows was heard, or there is no answer.
+between: each of these windows was consecutive, or there is no answer.
 
 Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one, and
 who changes a constant of `grid` has to change this file too.
@@ -26,23 +26,23 @@ Float32s = npt.NDArray[np.float32]
 WINDOWS: Final = 4
 STRIDE_MS: Final = STRIDE_SLOTS * SLOT_MS
 # A network is never so sure that three windows can't outvote it.
-LEAST_PROBABILITY: Final = 1e-6
+MIN_PROBABILITY: Final = 1e-6
 UNKNOWN: Final = -1
-_FEWEST_ROWS: Final = 64
+_MIN_ROWS: Final = 64
 
 
-class _Memory(NamedTuple):
+class _History(NamedTuple):
     """The last windows of devices, one row a device; n rows.
 
     device: uint64[n], whose they are.
     newest_ms: int64[n], when the newest one starts.
-    heard: int64[n], how many came one stride after the other; window i of them is at place i mod `WINDOWS`.
+    consecutive: int64[n], how many came one stride after the other; window i of them is at place i mod `WINDOWS`.
     probabilities: float32[n, WINDOWS, k].
     """
 
     device: UInt64s
     newest_ms: Int64s
-    heard: Int64s
+    consecutive: Int64s
     probabilities: Float32s
 
 
@@ -53,7 +53,7 @@ class Smoother:
     """
 
     def __init__(self) -> None:
-        self._memory = _new_memory(0, 1)
+        self._history = _new_history(0, 1)
 
     def smooth(
         self, row: Int64s, device: UInt64s, start_ms: Int64s, probabilities: Float32s, transitions: Float32s
@@ -73,29 +73,29 @@ class Smoother:
             raise ValueError(f"transitions of shape {transitions.shape} for {labels} labels")
         if not (len(row) == len(device) == len(start_ms) == windows and row.min(initial=0) >= 0):
             raise ValueError(f"columns of {len(row)}, {len(device)} and {len(start_ms)} rows for {windows} windows")
-        self._make_room(int(row.max(initial=-1)) + 1, labels)
-        return _filter(row, device, start_ms, probabilities, transitions, self._memory)
+        self._reserve(int(row.max(initial=-1)) + 1, labels)
+        return _filter(row, device, start_ms, probabilities, transitions, self._history)
 
     @property
     def nbytes(self) -> int:
         """Bytes reserved for devices, whether they still send or not."""
-        return sum(column.nbytes for column in self._memory)
+        return sum(column.nbytes for column in self._history)
 
-    def _make_room(self, rows: int, labels: int) -> None:
-        old = self._memory
+    def _reserve(self, rows: int, labels: int) -> None:
+        old = self._history
         if labels != old.probabilities.shape[2]:
-            old = _new_memory(0, labels)
-        if rows > len(old.heard) or old is not self._memory:
-            self._memory = _new_memory(max(_FEWEST_ROWS, 1 << (rows - 1).bit_length()), labels)
-            for column in _Memory._fields:
-                getattr(self._memory, column)[: len(old.heard)] = getattr(old, column)
+            old = _new_history(0, labels)
+        if rows > len(old.consecutive) or old is not self._history:
+            self._history = _new_history(max(_MIN_ROWS, 1 << (rows - 1).bit_length()), labels)
+            for column in _History._fields:
+                getattr(self._history, column)[: len(old.consecutive)] = getattr(old, column)
 
 
-def _new_memory(rows: int, labels: int) -> _Memory:
-    return _Memory(
+def _new_history(rows: int, labels: int) -> _History:
+    return _History(
         device=np.zeros(rows, np.uint64),
         newest_ms=np.zeros(rows, np.int64),
-        heard=np.zeros(rows, np.int64),
+        consecutive=np.zeros(rows, np.int64),
         probabilities=np.zeros((rows, WINDOWS, labels), np.float32),
     )
 
@@ -107,7 +107,7 @@ def _filter(
     start_ms: Int64s,
     probabilities: Float32s,
     transitions: Float32s,
-    memory: _Memory,
+    history: _History,
 ) -> Int64s:
     """Take the windows in, one after the other, and return what each one and those before it say: int64[m]."""
     labels = probabilities.shape[1]
@@ -115,15 +115,15 @@ def _filter(
     belief, before = np.empty(labels), np.empty(labels)
     for i in range(len(row)):
         at = row[i]
-        if memory.device[at] != device[i] or start_ms[i] - memory.newest_ms[at] != STRIDE_MS:
-            memory.heard[at] = 0
-        memory.device[at] = device[i]
-        memory.newest_ms[at] = start_ms[i]
-        place = memory.heard[at] % WINDOWS
+        if history.device[at] != device[i] or start_ms[i] - history.newest_ms[at] != STRIDE_MS:
+            history.consecutive[at] = 0
+        history.device[at] = device[i]
+        history.newest_ms[at] = start_ms[i]
+        place = history.consecutive[at] % WINDOWS
         for k in range(labels):
-            memory.probabilities[at, place, k] = max(probabilities[i, k], LEAST_PROBABILITY)
-        memory.heard[at] += 1
-        if memory.heard[at] < WINDOWS:
+            history.probabilities[at, place, k] = max(probabilities[i, k], MIN_PROBABILITY)
+        history.consecutive[at] += 1
+        if history.consecutive[at] < WINDOWS:
             continue
         belief[:] = 1.0
         for window in range(WINDOWS):
@@ -135,7 +135,7 @@ def _filter(
                     belief[k] = 0.0
                     for j in range(labels):
                         belief[k] += before[j] * transitions[j, k]
-                belief[k] *= memory.probabilities[at, place, k]
+                belief[k] *= history.probabilities[at, place, k]
                 total += belief[k]
             belief /= total
         answers[i] = np.argmax(belief)

@@ -5,7 +5,7 @@ from bisect import bisect_right
 _SHARE = 1 / 512
 
 
-class Ages:
+class ProcessingTimes:
     """Tells which records had been processed by a given moment.
 
     Offsets and moments only grow, so a table of (first offset of a run, moment the last of the run was processed)
@@ -23,7 +23,7 @@ class Ages:
     def __len__(self) -> int:
         return len(self._first)
 
-    def note(self, offset: int, moment: float) -> None:
+    def record(self, offset: int, moment: float) -> None:
         """Note that records from `offset` on are processed at `moment`; a moment before the last one counts as it."""
         if not self._first:
             self._append(offset, moment)

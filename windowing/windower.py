@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from windowing import device_table, kernels
-from windowing.ages import Ages
 from windowing.compiled import first_call
 from windowing.device_table import Bytes, UInt64s
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
-from windowing.kernels import Float32s, Int32s, Int64s, Rings, Sheet
+from windowing.kernels import Float32s, FrameBuffer, Int32s, Int64s, Rings
+from windowing.processing_times import ProcessingTimes
 
-_MOST_LATENESS_SLOTS = 1200
-_SMALLEST_CAPACITY = 64
+_MAX_LATENESS_SLOTS = 1200
+_MIN_CAPACITY = 64
 _NO_ROWS = np.empty(0, dtype=np.int64)
 _NO_NUMBERS = np.empty(0, dtype=np.uint64)
 
@@ -65,7 +65,7 @@ class Step:
     frames: the windows that closed and are complete.
     consumed: row of the batch to continue at; its length when all of it is consumed. 0 for a silence.
     more: whether the call stopped early, because `max_frames` might not have been enough: call again.
-    incomplete: number of windows that closed with too long a hole.
+    incomplete: number of windows that closed with too long a gap.
     late: int64, for each reading dropped because its windows have closed, ms behind its device's newest.
     superseded: number of readings that lost their slot: duplicates, and the surplus of fast producers.
     new_rows: int64, the rows of devices that became active; theirs until they fall silent.
@@ -92,7 +92,7 @@ class Step:
 
 
 _NO_FRAMES = Frames(
-    device_id=np.empty((0, device_table.LONGEST_ID), dtype=np.uint8),
+    device_id=np.empty((0, device_table.MAX_ID_BYTES), dtype=np.uint8),
     id_size=np.empty(0, dtype=np.int32),
     start_ms=np.empty(0, dtype=np.int64),
     values=np.empty((0, WINDOW_SLOTS, 3), dtype=np.float32),
@@ -106,7 +106,7 @@ _NO_FRAMES = Frames(
 )
 
 
-_NOBODY_SILENT = Step(_NO_FRAMES)
+_NONE_SILENT = Step(_NO_FRAMES)
 
 
 class Windower:
@@ -120,7 +120,7 @@ class Windower:
 
     Args:
         lateness_slots: how far behind its device's newest, in slots of 50 ms, a reading surely still counts.
-        max_gap_ms: a complete window has no hole of n empty slots with 50 (n + 1) greater than this.
+        max_gap_ms: a complete window has no gap of n empty slots with 50 (n + 1) greater than this.
         idle_timeout_s: a device is silent once the oldest reading its open windows hold was processed this long ago.
         max_frames: the most frames a call returns.
 
@@ -137,8 +137,8 @@ class Windower:
         idle_timeout_s: float = 60.0,
         max_frames: int = 4096,
     ) -> None:
-        if not 0 <= lateness_slots <= _MOST_LATENESS_SLOTS:
-            raise ValueError(f"lateness_slots is {lateness_slots}: it must be 0 to {_MOST_LATENESS_SLOTS}")
+        if not 0 <= lateness_slots <= _MAX_LATENESS_SLOTS:
+            raise ValueError(f"lateness_slots is {lateness_slots}: it must be 0 to {_MAX_LATENESS_SLOTS}")
         if max_gap_ms < SLOT_MS:
             raise ValueError(f"max_gap_ms is {max_gap_ms}: neighbouring slots are {SLOT_MS} ms apart, it can't be less")
         if not 0 < idle_timeout_s < math.inf:
@@ -150,14 +150,16 @@ class Windower:
                 f"max_frames is {max_frames}: a single reading can close {at_once} windows, it must be at least that"
             )
         self._idle_timeout_s = idle_timeout_s
-        self._max_hole = int(min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS))  # a float would be another kernel to compile
-        self._rings = _new_rings(_SMALLEST_CAPACITY, ring)
-        self._table = device_table.new_table(_SMALLEST_CAPACITY)
-        self._free = np.arange(_SMALLEST_CAPACITY - 1, -1, -1, dtype=np.int64)  # a stack, of which so many are left:
-        self._left = _SMALLEST_CAPACITY
+        self._max_gap_slots = int(
+            min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS)
+        )  # a float would be another kernel to compile
+        self._rings = _new_rings(_MIN_CAPACITY, ring)
+        self._table = device_table.new_table(_MIN_CAPACITY)
+        self._free = np.arange(_MIN_CAPACITY - 1, -1, -1, dtype=np.int64)  # a stack, of which so many are left:
+        self._left = _MIN_CAPACITY
         self._active = 0
-        self._sheet = _new_sheet(max_frames)
-        self._ages = Ages(idle_timeout_s)
+        self._buffer = _new_buffer(max_frames)
+        self._processing_times = ProcessingTimes(idle_timeout_s)
         self._reached = -1
 
     def __len__(self) -> int:
@@ -211,11 +213,11 @@ class Windower:
         self._check(ids, id_at, id_end, timestamp_ms, xyz, offset, start)
         if start == len(id_at):
             return Step(_NO_FRAMES, consumed=start)
-        self._ages.note(int(offset[start]), processed_at)
+        self._processing_times.record(int(offset[start]), processed_at)
         rows, joined = self._find_rows(ids, id_at, id_end, start)
         late_ms = np.empty(len(rows) - start, dtype=np.int64)
         consumed, cut, incomplete, superseded, late = kernels.merge(
-            rows, timestamp_ms, xyz, offset, start, self._max_hole, self._rings, self._sheet, late_ms
+            rows, timestamp_ms, xyz, offset, start, self._max_gap_slots, self._rings, self._buffer, late_ms
         )
         self._reached = int(offset[consumed - 1])
         if len(joined):  # but a device whose readings all come after an early stop has not
@@ -242,12 +244,12 @@ class Windower:
         ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
         id_at, id_end = _column(id_at, np.int64), _column(id_end, np.int64)
         size = id_end - id_at
-        inside = (id_at >= 0) & (size >= 0) & (size <= device_table.LONGEST_ID) & (id_end <= len(ids))
+        inside = (id_at >= 0) & (size >= 0) & (size <= device_table.MAX_ID_BYTES) & (id_end <= len(ids))
         if not inside.all():
             row = int(np.argmin(inside))
             raise ValueError(
                 f"row {row} has its id at {id_at[row]} to {id_end[row]}: it must lie in the {len(ids)} bytes and have "
-                f"up to {device_table.LONGEST_ID}"
+                f"up to {device_table.MAX_ID_BYTES}"
             )
         return device_table.are_absent(self._table, device_table.KEY, ids, id_at, id_end)
 
@@ -260,12 +262,12 @@ class Windower:
         nothing heard yet, plus to close everything.
         """
         moment = heard_until - self._idle_timeout_s
-        bound = self._ages.processed_by(moment)
-        silent = np.flatnonzero(self._rings.oldest < (kernels.NOTHING if bound is None else bound))
+        bound = self._processing_times.processed_by(moment)
+        silent = np.flatnonzero(self._rings.oldest < (kernels.NO_OFFSET if bound is None else bound))
         if not len(silent):  # nearly always
-            self._ages.forget_until(moment)
-            return _NOBODY_SILENT
-        done, cut, incomplete = kernels.silence(silent, self._max_hole, self._rings, self._sheet)
+            self._processing_times.forget_until(moment)
+            return _NONE_SILENT
+        done, cut, incomplete = kernels.silence(silent, self._max_gap_slots, self._rings, self._buffer)
         rows = silent[:done]
         newest = self._newest_records(rows)
         step = Step(
@@ -279,7 +281,7 @@ class Windower:
             strayed=self._rings.strayed[rows] > newest,
         )
         self._release(rows)
-        self._ages.forget_until(moment)
+        self._processing_times.forget_until(moment)
         return step
 
     def device_ids(self, rows: Int64s) -> list[bytes]:
@@ -320,7 +322,7 @@ class Windower:
         start: int,
     ) -> None:
         """Keep the compiled loops, which check nothing, from reading and writing outside their arrays."""
-        n, longest = len(id_at), device_table.LONGEST_ID
+        n, longest = len(id_at), device_table.MAX_ID_BYTES
         shapes = ids.shape, id_at.shape, id_end.shape, timestamp_ms.shape, xyz.shape, offset.shape
         if shapes != ((len(ids),), (n,), (n,), (n,), (n, 3), (n,)):
             raise ValueError(
@@ -376,7 +378,7 @@ class Windower:
         for column in Rings._fields:
             getattr(rings, column)[:old] = getattr(self._rings, column)
         self._rings = rings
-        self._table = device_table.grown(self._table)
+        self._table = device_table.doubled(self._table)
         self._free = np.empty(2 * old, dtype=np.int64)
         self._free[:old] = np.arange(2 * old - 1, old - 1, -1)
         self._left = old
@@ -385,13 +387,13 @@ class Windower:
         if not len(rows):
             return
         device_table.release(self._table, rows)
-        self._rings.oldest[rows] = kernels.NOTHING
+        self._rings.oldest[rows] = kernels.NO_OFFSET
         self._free[self._left : self._left + len(rows)] = rows
         self._left += len(rows)
         self._active -= len(rows)
 
     def _row_of(self, device_id: bytes) -> int:
-        if len(device_id) > device_table.LONGEST_ID:
+        if len(device_id) > device_table.MAX_ID_BYTES:
             return device_table.FREE
         return device_table.find_row(self._table, device_table.KEY, np.frombuffer(device_id, np.uint8))
 
@@ -401,22 +403,22 @@ class Windower:
         return held
 
     def _frames(self, cut: int, by_silence: bool) -> Frames:
-        """Copy the frames out of the sheet, which the next call writes over."""
+        """Copy the frames out of the buffer, which the next call writes over."""
         if cut == 0:
             return _NO_FRAMES
-        sheet = self._sheet
+        buffer = self._buffer
         return Frames(
-            device_id=self._table.id[sheet.row[:cut]],
-            id_size=self._table.size[sheet.row[:cut]],
-            start_ms=sheet.start[:cut] * SLOT_MS,
-            values=sheet.values[:cut].copy(),
-            measured=sheet.measured[:cut].copy(),
-            longest_gap_ms=SLOT_MS * (sheet.hole[:cut] + 1),
+            device_id=self._table.id[buffer.row[:cut]],
+            id_size=self._table.size[buffer.row[:cut]],
+            start_ms=buffer.start[:cut] * SLOT_MS,
+            values=buffer.values[:cut].copy(),
+            measured=buffer.measured[:cut].copy(),
+            longest_gap_ms=SLOT_MS * (buffer.gap[:cut] + 1),
             by_silence=np.full(cut, by_silence),
-            source_offset=sheet.source[:cut].copy(),
-            reading=sheet.reading[:cut].copy(),
-            row=sheet.row[:cut].copy(),
-            device=self._table.hash[sheet.row[:cut]],
+            source_offset=buffer.source[:cut].copy(),
+            reading=buffer.reading[:cut].copy(),
+            row=buffer.row[:cut].copy(),
+            device=self._table.hash[buffer.row[:cut]],
         )
 
 
@@ -458,7 +460,7 @@ def _new_rings(rows: int, ring: int) -> Rings:
     return Rings(
         newest_ms=np.full(rows, kernels.NEVER, dtype=np.int64),
         phase=np.zeros(rows, dtype=np.int64),
-        oldest=np.full(rows, kernels.NOTHING, dtype=np.int64),
+        oldest=np.full(rows, kernels.NO_OFFSET, dtype=np.int64),
         last=np.zeros(rows, dtype=np.int64),
         strayed=np.full(rows, kernels.NEVER, dtype=np.int64),
         rank=np.full((rows, ring), kernels.EMPTY, dtype=np.int8),
@@ -467,14 +469,14 @@ def _new_rings(rows: int, ring: int) -> Rings:
     )
 
 
-def _new_sheet(rows: int) -> Sheet:
+def _new_buffer(rows: int) -> FrameBuffer:
     # Empty rather than zeroed: memory that no frame has used yet is never touched, so a large bound costs nothing.
-    return Sheet(
+    return FrameBuffer(
         row=np.empty(rows, dtype=np.int64),
         start=np.empty(rows, dtype=np.int64),
         values=np.empty((rows, WINDOW_SLOTS, 3), dtype=np.float32),
         measured=np.empty(rows, dtype=np.int32),
-        hole=np.empty(rows, dtype=np.int32),
+        gap=np.empty(rows, dtype=np.int32),
         source=np.empty(rows, dtype=np.int64),
         reading=np.empty(rows, dtype=np.int64),
     )
