@@ -36,7 +36,7 @@ from service.terminal import printable
 from service.text_worker import text_kind
 from windowing import WINDOW_MS
 
-ANSWER_S = 600.0  # for a block of frames; only a device that hangs takes so long
+ANSWER_TIMEOUT_S = 600.0  # for a block of frames; only a device that hangs takes so long
 SHOWN_CHARACTERS = 60  # of a text, in a table
 
 
@@ -118,7 +118,7 @@ def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings)
 def _labels(kind: Kind, lane: Lane, block: Block) -> list[Label]:
     answers = _Answers()
     lane.submit(block.frames, answers)  # nothing else waits in the lane, so there is room for any block
-    lane.drain(ANSWER_S)
+    lane.drain(ANSWER_TIMEOUT_S)
     messages = [message for result in answers for _, message, _ in unpack(kind.say(result, block, 0))]
     return [Label(message, json.loads(message)) for message in messages]
 

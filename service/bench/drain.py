@@ -75,7 +75,9 @@ def measure_whole(settings: Settings, size: Size, tell: Tell) -> Whole:
             tell("starting a worker")
             # Nothing of it is worth a grace: it is killed in the end.
             with (
-                running_worker(_patient(settings), servers, folder / "log", threading.Event(), grace_s=0) as worker,
+                running_worker(
+                    _bench_settings(settings), servers, folder / "log", threading.Event(), grace_s=0
+                ) as worker,
                 _bench(settings, broker, worker) as bench,
             ):
                 tell("warming the worker")
@@ -87,7 +89,7 @@ def measure_whole(settings: Settings, size: Size, tell: Tell) -> Whole:
                 return Whole(forms=forms, worker_bytes=resident_bytes(bench.pid))
 
 
-def _patient(settings: Settings) -> Settings:
+def _bench_settings(settings: Settings) -> Settings:
     """Return settings for a worker that may be stopped for a while, and that isn't busy with who sends no more."""
     kafka = settings.kafka.model_copy(update={"session_timeout_s": max(settings.kafka.session_timeout_s, SESSION_S)})
     activity = settings.activity.model_copy(
@@ -145,7 +147,7 @@ class _Bench:
             began, spent = time.monotonic(), cpu_seconds(self.pid)
         finally:
             os.kill(self.pid, signal.SIGCONT)
-        ended, cpu = self._settled(taken + messages)
+        ended, cpu = self._wait_until_drained(taken + messages)
         return Drained(
             samples=samples,
             messages=messages,
@@ -184,7 +186,7 @@ class _Bench:
             samples += int(messages.readings.sum())
         return sent, samples
 
-    def _settled(self, taken: float) -> tuple[float, float]:
+    def _wait_until_drained(self, taken: float) -> tuple[float, float]:
         """Wait until so many records have been taken and no more labels come.
 
         Return the time of the last one, and the worker's CPU time then.

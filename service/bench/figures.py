@@ -105,7 +105,7 @@ class Whole(Figures):
     worker_bytes: int
 
 
-class Carried(Figures):
+class Capacity(Figures):
     """What devices that send one form of message come to.
 
     `cost_us` is what a device takes of the CPU in a second, in microseconds, stage by stage; `limit` is the costliest.
@@ -130,13 +130,13 @@ class Report(Figures):
     whole: Whole | None
     skipped: str
     headroom: float
-    carried: Mapping[Form, Carried]
+    carried: Mapping[Form, Capacity]
     sentences: tuple[str, ...]
 
 
 def report_of(machine: Machine, parts: Parts, whole: Whole | None, skipped: str) -> Report:
     """Work out what the figures mean."""
-    carried = {form: carry(form, machine, parts, whole) for form in parts.forms}
+    carried = {form: capacity_of(form, machine, parts, whole) for form in parts.forms}
     return Report(
         machine=machine,
         parts=parts,
@@ -148,7 +148,7 @@ def report_of(machine: Machine, parts: Parts, whole: Whole | None, skipped: str)
     )
 
 
-def carry(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Carried:
+def capacity_of(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Capacity:
     """Return how many devices of a form a core carries, and the machine's cores together.
 
     The whole, where it was measured, costs more than its parts: the difference is Kafka's. All workers share one GPU.
@@ -169,7 +169,7 @@ def carry(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Ca
         devices_of_gpu = (1 - HEADROOM) * inference.windows_per_s / WINDOWS_A_SECOND
         if devices_of_gpu < devices:
             devices, limit = devices_of_gpu, "inference"
-    return Carried(cost_us=cost_us, limit=limit, devices_per_core=devices_per_core, devices=devices)
+    return Capacity(cost_us=cost_us, limit=limit, devices_per_core=devices_per_core, devices=devices)
 
 
 def rounded(count: float) -> str:
@@ -177,7 +177,7 @@ def rounded(count: float) -> str:
     return f"{float(f'{count:.2g}'):,.0f}"
 
 
-def _sentences(machine: Machine, parts: Parts, whole: Whole | None, carried: Mapping[Form, Carried]) -> Iterator[str]:
+def _sentences(machine: Machine, parts: Parts, whole: Whole | None, carried: Mapping[Form, Capacity]) -> Iterator[str]:
     sample = carried[Form.SAMPLE]
     cores = "1 core" if machine.cores == 1 else f"{machine.cores:g} cores"
     chunks = " or ".join(f"{rounded(carried[form].devices)} in {NAMES[form]}" for form in (Form.CHUNK, Form.BINARY))
@@ -200,7 +200,7 @@ def _served_by(inference: InferenceFigures) -> str:
     return f" ({inference.engine} at {inference.precision}, {rounded(inference.windows_per_s)} windows/s{where})"
 
 
-def _help(machine: Machine, parts: Parts, carried: Mapping[Form, Carried]) -> Iterator[str]:
+def _help(machine: Machine, parts: Parts, carried: Mapping[Form, Capacity]) -> Iterator[str]:
     sample, on_cpu = carried[Form.SAMPLE], parts.inference.device == "cpu"
     best = max((Form.CHUNK, Form.BINARY), key=lambda form: carried[form].devices)
     gain = carried[best].devices / sample.devices

@@ -56,7 +56,7 @@ def run_bench(settings: Settings, seconds: float) -> Report:
         console.print(
             f"[bold]other programs are at work here (load {machine.load:.1f}): stop them for truer figures[/bold]"
         )
-    skipped = _hindrance()
+    skipped = _why_skipped()
     if skipped:
         console.print(f"[bold]the worker beside its broker is skipped:[/bold] {skipped}")
     with _progress(console) as tell:
@@ -76,7 +76,7 @@ def this_machine() -> Machine:
     )
 
 
-def _hindrance() -> str:
+def _why_skipped() -> str:
     """Return why a worker and its broker can't be run and looked at here, or nothing; fetch Kafka if need be."""
     if not processes.can_be_seen():
         return "the CPU time of a worker is read from /proc, which this system doesn't have"

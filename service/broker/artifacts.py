@@ -97,7 +97,7 @@ def missing_jars(jars: Sequence[Jar], cache: Path) -> list[Jar]:
     try:
         return [jar for jar in jars if not _is_intact(cache / jar.filename, jar)]
     except OSError as error:
-        raise CacheUnusable(_cache_sentence(cache, error)) from error
+        raise CacheUnusable(_cache_message(cache, error)) from error
 
 
 def ensure_jars(cache: Path | None = None, *, lock: Path = LOCK_FILE, progress: Progress | None = None) -> list[Path]:
@@ -146,7 +146,7 @@ def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
     except OSError as error:
-        raise CacheUnusable(_cache_sentence(cache, error)) from error
+        raise CacheUnusable(_cache_message(cache, error)) from error
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _cache_sentence(cache: Path, error: OSError) -> str:
+def _cache_message(cache: Path, error: OSError) -> str:
     where = error.filename or cache
     return (
         f"the cache of Kafka's jars can't be used: {where}: {error.strerror or error}; "

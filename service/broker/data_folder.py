@@ -55,9 +55,9 @@ def cluster_id_of(data_dir: Path) -> str:
     """
     note = data_dir / "broker.json"
     if not note.exists():
-        if strangers := sorted({path.name for path in data_dir.iterdir()} - {"lock"}):
+        if foreign := sorted({path.name for path in data_dir.iterdir()} - {"lock"}):
             raise DataDirUnusable(
-                f"{data_dir} is no broker's data folder and not empty ({strangers[0]}): choose another folder"
+                f"{data_dir} is no broker's data folder and not empty ({foreign[0]}): choose another folder"
             )
         # Kafka's own form of an id; one that begins with a dash would pass for an option.
         cluster_id = "-"
@@ -104,10 +104,10 @@ def format_folder(java_command: list[str], properties: Path, cluster_id: str, da
         # A signal to our whole process group ends the tool too: by the signal, or as Java exits for one.
         if isinstance(error, subprocess.CalledProcessError) and (error.returncode < 0 or error.returncode > 128):
             raise BrokerStopped(f"stopped while Kafka's data folder {data_dir} was formatted") from None
-        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {last_words(log)}") from None
+        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {last_log_line(log)}") from None
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """Return the line of a log that says best why its writer ended: its last exception, else error, else line."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - (1 << 16)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.broker.artifacts import KAFKA_VERSION
 from service.broker.data_folder import default_data_dir
-from service.broker.fetching import fetch_kafka, tell
+from service.broker.fetching import fetch_kafka, print_status
 from service.broker.node import Broker
 from service.interruption import interrupted_once
 
@@ -21,7 +21,7 @@ def run_broker(port: int, data_dir: Path | None, heap: str) -> None:
     folder = data_dir or default_data_dir()
     with suppress(KeyboardInterrupt), interrupted_once():
         fetch_kafka()
-        tell(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
+        print_status(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
         with Broker(folder, port=port, heap=heap) as broker:
             print(broker.bootstrap_servers, flush=True)
             broker.wait()

@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 
 from service import guard
 from service.broker.artifacts import ensure_jars
-from service.broker.data_folder import cluster_id_of, format_folder, last_words, locked
+from service.broker.data_folder import cluster_id_of, format_folder, last_log_line, locked
 from service.broker.errors import BrokerDied, BrokerStopped, PortInUse
 from service.broker.java import find_java, java_environment
 from service.broker.ports import accepts_connections, free_port, refuse_taken_port
@@ -134,7 +134,7 @@ class Broker:
         """Raise BrokerDied if Kafka was started and has ended by itself."""
         status = None if self._process is None else self._process.poll()
         if status is not None:
-            raise BrokerDied(f"Kafka ended by itself with status {status}: {last_words(self.log_file)}")
+            raise BrokerDied(f"Kafka ended by itself with status {status}: {last_log_line(self.log_file)}")
 
     def _start_on(
         self,
@@ -193,7 +193,7 @@ class Broker:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                words = last_words(self.log_file)
+                words = last_log_line(self.log_file)
                 if "Address already in use" in words:
                     raise _PortLost
                 raise BrokerDied(f"Kafka ended while it started: {words}")
@@ -201,7 +201,7 @@ class Broker:
                 return
             if stop.wait(0.05):
                 raise BrokerStopped("stopped while Kafka started")
-        raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {last_words(self.log_file)}")
+        raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {last_log_line(self.log_file)}")
 
 
 def _answers(port: int, cluster_id: str) -> bool:

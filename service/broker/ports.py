@@ -18,10 +18,10 @@ def refuse_taken_port(port: int) -> None:
                 f"port {port} may not be used by this user: choose one above 1023, or 0 for a free one"
             ) from error
         except OSError as error:
-            raise PortInUse(_port_sentence(port)) from error
+            raise PortInUse(_port_message(port)) from error
 
 
-def _port_sentence(port: int) -> str:
+def _port_message(port: int) -> str:
     return f"port {port} of {HOST} is in use by another program: stop it, or choose another port, or 0 for a free one"
 
 

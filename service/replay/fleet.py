@@ -15,7 +15,7 @@ from training.recordings import ACTIVITIES, Recording, is_label
 
 GOLDEN_RATIO = 0.6180339887498949
 STAGGER_MS = 50.0
-HOLE_PERIODS = 1.8
+GAP_PERIODS = 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Fleet(Protocol):
         """float64[devices]: the usual time between two readings of each."""
 
     @property
-    def hole_ms(self) -> np.ndarray:
+    def gap_ms(self) -> np.ndarray:
         """float64[devices]: a step longer than this between two readings is a hole, and not the clock's jitter."""
 
     @property
@@ -117,7 +117,7 @@ class RecordedFleet:
             _device_id(wearers[which].name, int(nth)) for which, nth in zip(self._wearer, copy, strict=True)
         ]
         self.period_ms = np.array([wearer.period_ms for wearer in wearers])[self._wearer]
-        self.hole_ms = HOLE_PERIODS * self.period_ms
+        self.gap_ms = GAP_PERIODS * self.period_ms
         self.length_ms = None if repeat else float((rounds + self._stagger_ms).max())
 
     def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:

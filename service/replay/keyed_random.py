@@ -6,10 +6,10 @@ A counter-based generator in the sense of Salmon et al., "Parallel random number
 import numpy as np
 
 
-class Draw:
+class Purpose:
     """What a random number is for: each purpose has numbers of its own."""
 
-    PHASE, SHIFT, CLOCK, JITTER_SPREAD, JITTER, CARRIED = range(1, 7)
+    PHASE, SHIFT, CLOCK, JITTER_SPREAD, JITTER, ORIENTATION = range(1, 7)
     SCHEDULE, ORDER, WEARER, STRIDE, WANDER, POSTURE, LEVEL, SWAY, TREMBLE = range(7, 16)
 
 
@@ -21,9 +21,9 @@ class Random:
 
     def bits(self, *keys: np.ndarray | int) -> np.ndarray:
         """uint64 of the keys' common shape."""
-        mixed = _mixed(self._seed)
+        mixed = _mix(self._seed)
         for key in keys:
-            mixed = _mixed(mixed ^ np.asarray(key).astype(np.uint64))
+            mixed = _mix(mixed ^ np.asarray(key).astype(np.uint64))
         return mixed
 
     def uniform(self, *keys: np.ndarray | int) -> np.ndarray:
@@ -35,7 +35,7 @@ class Random:
         return normal(self.bits(*keys), count)
 
 
-def _mixed(bits: np.ndarray) -> np.ndarray:
+def _mix(bits: np.ndarray) -> np.ndarray:
     """One step of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)."""
     bits = bits + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -46,7 +46,7 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
 def normal(keys: np.ndarray, count: int) -> np.ndarray:
     """Standard normal float32[..., count] for each key, by Box and Muller: two from 64 bits."""
     pairs = (count + 1) // 2
-    bits = _mixed(keys[..., None] + np.arange(1, pairs + 1, dtype=np.uint64))
+    bits = _mix(keys[..., None] + np.arange(1, pairs + 1, dtype=np.uint64))
     first = ((bits >> np.uint64(32)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
     angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float32) * np.float32(2 * np.pi * 2.0**-32)
     length = np.sqrt(-2 * np.log(np.minimum(first, np.float32(1 - 2.0**-24))))

@@ -82,7 +82,7 @@ class _ChunkPack:
     def __init__(self, fleet: Fleet, origin_ms: int, chunk_ms: float, write: _WriteChunk) -> None:
         self._ids = fleet.device_ids
         self._period_ms = fleet.period_ms
-        self._hole_ms = fleet.hole_ms
+        self._gap_ms = fleet.gap_ms
         self._origin_ms = origin_ms
         self._chunk_ms = chunk_ms
         self._turn_ms = np.arange(len(fleet.device_ids)) * GOLDEN_RATIO % 1.0 * chunk_ms
@@ -122,7 +122,7 @@ class _ChunkPack:
         A chunk has no other way to say that its readings are not evenly spaced.
         """
         step = np.diff(readings.timestamp_ms)
-        uneven = (step > self._hole_ms[readings.device[1:]]) | (step <= 0)
+        uneven = (step > self._gap_ms[readings.device[1:]]) | (step <= 0)
         new = (np.diff(readings.device) != 0) | (np.diff(due_ms) != 0) | uneven
         return np.flatnonzero(np.concatenate([np.ones(min(1, len(readings)), bool), new]))
 

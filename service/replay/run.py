@@ -14,7 +14,7 @@ from rich.console import Console
 from ingest.access import Servers
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, headers_of, packer, partition_of
-from service.replay.sending import MOST_AT_ONCE, TICK_S, ReplayError, Sending
+from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
 from service.replay.synthesiser import SyntheticFleet
 from training.datasets import read_file
 from training.files import DataError
@@ -23,7 +23,7 @@ SYNTHETIC = "synthetic"
 """The name of the source that is not a file."""
 
 BLOCK_MS = 500.0  # of wall time, made ahead of the time at which it is sent
-MOST_IN_A_BLOCK = 50_000  # readings
+MAX_BLOCK_READINGS = 50_000  # readings
 
 
 def open_fleet(
@@ -103,7 +103,7 @@ class Replay(Sending):
         assert self.origin_ms is not None
         pack = packer(self.fleet, self._form, self.origin_ms, self._chunk_ms)
         end = np.inf if self.length_ms is None else self.length_ms
-        block_ms = MOST_IN_A_BLOCK / float((1 / self.fleet.period_ms).sum())
+        block_ms = MAX_BLOCK_READINGS / float((1 / self.fleet.period_ms).sum())
         if self._speed:
             block_ms = min(block_ms, BLOCK_MS * self._speed)
         for number in itertools.count():
@@ -116,7 +116,7 @@ class Replay(Sending):
         """Ranges of messages as they come due, waiting in between; never many at once, for progress and for stop."""
         first = 0
         while first < len(due_ms) and not stop.is_set():
-            last = min(len(due_ms), first + MOST_AT_ONCE)
+            last = min(len(due_ms), first + MAX_SENDS_AT_ONCE)
             if self._speed:
                 now_ms = (time.monotonic() - self._started) * 1000 * self._speed
                 last = min(last, int(np.searchsorted(due_ms, now_ms, side="right")))

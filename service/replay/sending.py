@@ -21,7 +21,7 @@ from service.progress import Reached, progress_shown
 from service.topics import TopicError, count_partitions
 
 TICK_S = 0.01
-MOST_AT_ONCE = 1000
+MAX_SENDS_AT_ONCE = 1000
 REPORT_S = 0.25
 MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
 FLUSH_TIMEOUT_S = 30.0
@@ -122,7 +122,7 @@ class Sending:
             self._send_all(producer, topic, partitions, stop, report)
             finished = not stop.is_set()
             producer.flush(timeout=FLUSH_TIMEOUT_S)
-            self._settle(0)
+            self._await_acknowledged(0)
         except KafkaError as error:
             raise ReplayError(f"the Kafka broker at {servers} did not take a message for {topic}: {error}") from error
         finally:
@@ -144,12 +144,12 @@ class Sending:
     def _sent(self, futures: Sequence[Any], report: Callable[[], None]) -> None:
         """Take in what has been sent; wait where too much isn't acknowledged."""
         self._waiting.extend(futures)
-        self._settle(MAX_UNACKNOWLEDGED)
+        self._await_acknowledged(MAX_UNACKNOWLEDGED)
         if time.monotonic() - self._reported >= REPORT_S:
             self._reported = time.monotonic()
             report()
 
-    def _settle(self, most: int) -> None:
+    def _await_acknowledged(self, most: int) -> None:
         """Take what Kafka has acknowledged off the list, and wait until no more than `most` sends are on it."""
         waiting = self._waiting
         while waiting and (len(waiting) > most or waiting[0].is_done):

@@ -13,9 +13,9 @@ from ingest.access import Servers
 from ingest.contract import MAX_TEXT_BYTES
 from ingest.texts import decode_texts
 from service.offline import texts_of_file
-from service.replay.sending import MOST_AT_ONCE, TICK_S, ReplayError, Sending
+from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
 
-MS_A_TEXT_UNPACED = 1.0  # what a text counts for in the stream's own time when none waits for its turn
+MS_PER_TEXT_UNPACED = 1.0  # what a text counts for in the stream's own time when none waits for its turn
 
 
 class TextReplay(Sending):
@@ -46,10 +46,10 @@ class TextReplay(Sending):
         source.refuse(rejections)
         self._messages = list(zip(texts.ids, (line.value for line in source.lines), strict=True))
         self._rate = rate
-        self._ms_a_text = 1000 / rate if rate else MS_A_TEXT_UNPACED
+        self._ms_per_text = 1000 / rate if rate else MS_PER_TEXT_UNPACED
         ends = [end for end in (None if repeat else len(self._messages), seconds and math.ceil(seconds * rate)) if end]
         self._end = min(ends, default=None)
-        self.length_ms = None if self._end is None else self._end * self._ms_a_text
+        self.length_ms = None if self._end is None else self._end * self._ms_per_text
 
     def _send_all(
         self,
@@ -62,10 +62,10 @@ class TextReplay(Sending):
         messages = itertools.islice(itertools.cycle(self._messages), self._end)
         sent = 0
         while sent != self._end and not stop.is_set():
-            some = list(itertools.islice(messages, min(self._due() - sent, MOST_AT_ONCE)))
+            some = list(itertools.islice(messages, min(self._due() - sent, MAX_SENDS_AT_ONCE)))
             self._sent([producer.send(topic, value, key) for key, value in some], report)
             sent += len(some)
-            self.done_ms = sent * self._ms_a_text
+            self.done_ms = sent * self._ms_per_text
             self._behind_s = max(0, self._due() - sent) / self._rate if self._rate else 0.0
             if not some:
                 stop.wait(TICK_S)

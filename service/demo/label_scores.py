@@ -6,7 +6,7 @@ from typing import Any
 from service.replay.run import Replay
 
 
-class Board:
+class LabelScores:
     """What the labels that have arrived say, beside what is true."""
 
     def __init__(self, replay: Replay) -> None:
@@ -14,11 +14,11 @@ class Board:
         self._numbers = {device_id: number for number, device_id in enumerate(replay.fleet.device_ids)}
         self.latest: dict[str, dict[str, Any]] = {}
         self.labels = 0
-        self.judged = 0
+        self.scored = 0
         self.right = 0
 
     def take(self, label: dict[str, Any]) -> None:
-        """Take one label in; it is judged where the wearer did the same from the window's start to its end."""
+        """Take one label in; it is scored where the wearer did the same from the window's start to its end."""
         number = self._numbers.get(label["device_id"])
         if number is None:
             return
@@ -27,10 +27,10 @@ class Board:
         self.labels += 1
         self.latest[label["device_id"]] = {**label, "truth": truth}
         if truth is not None:
-            self.judged += 1
+            self.scored += 1
             self.right += truth == label["activity"]
 
     @property
     def agreement(self) -> float:
-        """Share of judged labels that are right; NaN before the first."""
-        return self.right / self.judged if self.judged else math.nan
+        """Share of scored labels that are right; NaN before the first."""
+        return self.right / self.scored if self.scored else math.nan
