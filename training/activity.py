@@ -23,8 +23,8 @@ from training.fit_activity import (
     ActivityTrainingData,
     FittedActivityModel,
     architecture_arguments,
+    fit_activity,
     identity_of,
-    learn,
     prepare_training_data,
 )
 from training.fit_settings import FitSettings
@@ -45,7 +45,7 @@ from windowing import WINDOW_SLOTS
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What `train_activity` made."""
+    """The bundle that `train_activity` wrote, and its test scores."""
 
     bundle: Bundle
     tests: tuple[Evaluation, ...]
@@ -53,7 +53,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What was planned, the files that were read, and what their people teach; `settings` have the run's seed."""
+    """The plan, the files read, the split of their people, and the training data; `settings` include the run's seed."""
 
     plan: Plan
     settings: FitSettings
@@ -64,7 +64,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _StartComparison:
-    """What a bundle is beside the one that it began with, on each test data set; or why that can't be said."""
+    """The comparison with the start bundle on each test data set, or why there is none."""
 
     comparisons: tuple[Comparison, ...] = ()
     incomparable: str | None = None
@@ -90,9 +90,9 @@ def train_activity(
     create_folders(output.parent, report)
     replaced = replaced_bundle(output)
     job = _prepare(plan, console)
-    # What cannot be a bundle is refused before the fit, not after it.
+    # A description that no bundle can have must fail before the fit, not after it.
     description = _describe(output.name, version or _next_version(plan.start), job)
-    fitted = _learn(job, report / "checkpoint.safetensors", resume, console)
+    fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
     trained = _save_and_test(output, fitted, description, job.split.test)
     against_start = _compare(plan.start, trained.bundle, job.split.test)
     write_training_report(report, _report(job, fitted, trained, against_start, time.monotonic() - began))
@@ -106,7 +106,7 @@ def train_activity(
 
 
 def _prepare(plan: Plan, console: Console | None) -> _Job:
-    """Read the files, and lay out what they teach."""
+    """Read the files, split them and prepare the training data."""
     files = plan.read(console)
     split = _with_windows(split_recordings(files, plan.recipe), console)
     if console is not None and (absent := _labels_without_examples(split)):
@@ -116,7 +116,7 @@ def _prepare(plan: Plan, console: Console | None) -> _Job:
 
 
 def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSplit:
-    """Leave out data sets that nobody tests, and say so before the fit."""
+    """Drop data sets without a test window, and say so before the fit."""
     tested = []
     for file, some in split.test:
         if len(served_frames(some)):
@@ -132,24 +132,24 @@ def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSp
 
 
 def _labels_without_examples(split: RecordingSplit) -> list[str]:
-    """The labels that a model would learn from nothing, if `start` doesn't know them."""
+    """Return the labels that no training recording shows."""
     codes = np.unique(np.concatenate([np.empty(0, np.int8), *(r.activity for r in split.train)]))
     taught = split.labels.candidates()[codes[codes >= 0]].any(axis=0)
     return [name for name, is_taught in zip(split.labels.names, taught, strict=True) if not is_taught]
 
 
 def _next_version(start: Bundle | None) -> str:
-    """One more than that of the bundle that is gone on from, where it is a number."""
+    """Return the version after the start bundle's, if that is a number; else "1"."""
     version = "0" if start is None else start.manifest.version
     return str(int(version) + 1) if version.isdecimal() else "1"
 
 
-# --- the fit, and what it is worth ----------------------------------------------------------------
+# --- the fit, and its test ------------------------------------------------------------------------
 
 
-def _learn(job: _Job, checkpoint: Path, resume: bool, console: Console | None) -> FittedActivityModel:
+def _fit(job: _Job, checkpoint: Path, resume: bool, console: Console | None) -> FittedActivityModel:
     plan = job.plan
-    return learn(
+    return fit_activity(
         job.data,
         job.settings,
         start=plan.start,
@@ -191,7 +191,7 @@ def _compare(
     return _StartComparison(tuple(compare(start, bundle, file, held_out) for file, held_out in test_people))
 
 
-# --- what is told --------------------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------------
 
 
 def _report(
@@ -248,7 +248,7 @@ def _show(console: Console, trained: Trained, against_start: _StartComparison) -
 
 
 def _describe(name: str, version: str, job: _Job) -> Description:
-    """What the bundle will say of itself, as far as it is known before the fit; raises `FitError`."""
+    """Return the manifest's description, as far as it is known before the fit; raises `FitError`."""
     split, data = job.split, job.data
     training = Training(
         data=_data_sources(job),
@@ -278,7 +278,7 @@ def _describe(name: str, version: str, job: _Job) -> Description:
 
 
 def _command(job: _Job) -> str:
-    """The command line that makes the bundle again, with files by their names alone."""
+    """Return the command line that makes the bundle again, with files by name only."""
     plan, settings = job.plan, job.settings
     command = ["stridecast", "train", "activity", "--data", *(file.name for file in job.files)]
     command += ["--recipe", plan.recipe.name, "--epochs", str(settings.epochs), "--seed", str(settings.seed)]
@@ -297,6 +297,6 @@ def _data_sources(job: _Job) -> tuple[DataSet, ...]:
 
 
 def _without_kept_windows(recordings: Sequence[Recording], files: Sequence[DataFile]) -> list[Recording]:
-    """Without what a worker kept, where there is more: it kept the odd ones alone."""
+    """Drop the windows that a worker kept, unless there is nothing else: they are unusual ones only."""
     kept = {file.dataset for file in files if file.kind == "kept"}
     return [recording for recording in recordings if recording.dataset not in kept] or list(recordings)

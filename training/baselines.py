@@ -1,4 +1,4 @@
-"""What any network has to beat: TF-IDF with a linear classifier, by scikit-learn."""
+"""Baselines for text classification: TF-IDF with a linear classifier, by scikit-learn."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,7 +21,7 @@ SETTINGS = (
 def fit_baseline(
     baseline: Baseline, texts: Sequence[str], targets: np.ndarray, test_texts: Sequence[str], classes: int
 ) -> np.ndarray:
-    """Learn from `texts` and their classes int64[n]; what `test_texts` are, as float32[m, classes] of ones and zeros.
+    """Fit on `texts` and their classes int64[n]; return predictions for `test_texts`, one-hot float32[m, classes].
 
     Raises `FitError` where scikit-learn is not installed.
     """

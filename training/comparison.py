@@ -1,7 +1,7 @@
-"""Whether one bundle is better than another on the same windows, and whether the difference is noise.
+"""Is one bundle better than another on the same windows, or is the difference noise?
 
-Windows of one walk are much alike, and windows of one person are too: an interval that takes each for a witness of its
-own is far too narrow. So what is drawn again and again is people, or minutes of recordings where there are few people.
+Windows of one walk are correlated, and so are windows of one person: a bootstrap that resamples single windows gives
+far too narrow an interval. So it resamples people, or minutes of recordings where there are few people.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,17 +20,17 @@ from training.markdown import plain, table
 from training.recordings import DataFile, Recording
 
 BOOTSTRAP_SAMPLES = 4000
-SEED = 0  # of what is drawn
+SEED = 0  # of the bootstrap
 BLOCK_MS = 60_000
-# Of fewer a bootstrap's interval is far too narrow: of 3 it is wrong one time in six, of 10 one in eleven.
+# With fewer, a bootstrap's interval is far too narrow: with 3 it misses one time in six, with 10 one in eleven.
 MIN_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a class, or all of them, gains: shares of `windows` that are right, and 95 % interval of new minus old.
+    """The difference for a class, or for all: shares of `windows` that are right, and a 95 % interval of new - old.
 
-    The windows are of so many `clusters` that stand or fall together.
+    `clusters` counts the independent groups that the windows come from.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Say it in a word; "no telling" where the interval holds 0, or too few clusters show the class."""
+        """The verdict in a word: "no telling" where the interval holds 0, "too few" with too few clusters."""
         if self.clusters < MIN_CLUSTERS:
             return "too few"
         if self.low > 0:
@@ -53,7 +53,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The class by class differences of two bundles, that of all windows first; `resampled` says by what."""
+    """The differences of two bundles, all windows first and then class by class.
+
+    `resampled` names the units that the bootstrap resampled.
+    """
 
     old: str
     new: str
@@ -66,8 +69,8 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     """Compare two bundles on some recordings of `file`.
 
     The interval is a percentile interval of a cluster bootstrap (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError`
-    where there is no complete window, or a bundle has other labels.
+    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError` where there is no
+    complete window, or a bundle has other labels.
     """
     check_comparable(old, new)
     if new.manifest.labels != file.labels.names:
@@ -83,7 +86,7 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
 
 
 def why_incomparable(old: Bundle, new: Bundle) -> str | None:
-    """Say why two bundles can't be compared; None where they can."""
+    """Return why two bundles can't be compared; None if they can."""
     if old.manifest.labels == new.manifest.labels:
         return None
     theirs, ours = (", ".join(bundle.manifest.labels) for bundle in (old, new))
@@ -91,7 +94,7 @@ def why_incomparable(old: Bundle, new: Bundle) -> str | None:
 
 
 def check_comparable(old: Bundle, new: Bundle) -> None:
-    """Raise `DataError` for two bundles of other labels."""
+    """Raise `DataError` for two bundles with different labels."""
     if why := why_incomparable(old, new):
         raise DataError(why)
 
@@ -104,7 +107,7 @@ def compare_bundles(
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Comparison]:
-    """Compare two bundles on each data file; `people` limits each to those who are named. Raises `DataError`."""
+    """Compare two bundles on each data file, limited to `people` if given. Raises `DataError`."""
     comparisons = [
         compare(old, new, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
@@ -115,9 +118,9 @@ def compare_bundles(
 
 
 def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.ndarray, str]:
-    """A number int64[m] for each window, the same for those that stand or fall together, and what they are.
+    """Return the cluster int64[m] of each window, and a description of the clusters.
 
-    With `separate_recordings`, as kept windows are, each window is a recording: the clock alone groups them.
+    With `separate_recordings`, as for kept windows, each window is a recording of its own: only the clock groups them.
     """
     people, person = np.unique(frames.person.astype(str), return_inverse=True)
     if len(people) >= MIN_CLUSTERS:
@@ -162,7 +165,7 @@ def _differences(
     return tuple(found)
 
 
-# --- told ----------------------------------------------------------------------------------------
+# --- the tables ----------------------------------------------------------------------------------
 
 _COLUMNS = ("label", "windows", "old", "new", "difference", "95 % of it", "verdict")
 
@@ -183,7 +186,7 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Draw it for a terminal."""
+    """Return the comparison as a table for a terminal."""
     table_ = Table(
         title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
         caption=f"shares that are right; intervals by drawing again from {comparison.resampled}",
@@ -196,7 +199,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def comparison_section(comparison: Comparison) -> str:
-    """Write it as Markdown."""
+    """Return the comparison as Markdown."""
     lines = [
         f"## {plain(comparison.new)}, beside {plain(comparison.old)}: {plain(comparison.dataset)}\n",
         "Shares of windows that are right. Intervals of the difference by drawing again from "

@@ -1,10 +1,10 @@
 """Cross-validation of text models, fold by fold.
 
-    folds/<model>-<fold>.json    what one fold gave, and of which run it is
+    folds/<model>-<fold>.json    one fold's result, and the run that it belongs to
     metrics.json, report.md      all folds that are there, and the comparison fold by fold
 
-A fold is a function of the seed, its number and the settings alone: it can be run again by itself, and folds
-can be shared out between processes that write to the same folder.
+A fold is a function of the seed, its number and the settings alone. It can be run again by itself, and processes that
+write to the same folder can share the folds.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from rich.console import Console
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import create_folders
 from training.fit_settings import FitError
-from training.fit_text import Split, TextTrainingData, describe, identity_of, learn, score_on, split_off
+from training.fit_text import Split, TextTrainingData, describe, fit_text, identity_of, score_on, split_off
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
 from training.history import best_epoch
 from training.markdown import code, plain
@@ -45,10 +45,10 @@ def cross_validate(
     resume: bool = False,
     console: Console | None = None,
 ) -> Results:
-    """Learn from all folds but one and score that one, for each fold and recipe; write the table to `report`.
+    """For each fold and recipe, fit on all other folds and score that one; write the table to `report`.
 
-    All recipes, and the `baselines`, see the same folds. `only` names the folds to run, from 0; the table shows
-    all that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
+    All recipes, and the `baselines`, use the same folds. `only` names the folds to run, from 0; the table shows all
+    that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
     """
     create_folders(report)
     corpus = data.corpus
@@ -96,9 +96,9 @@ def _network_fold(
     others = np.flatnonzero(fold != number)
     validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)))
     test = np.flatnonzero(fold == number)
-    # Variants share a fold's seed: what differs between them is the variant.
+    # Variants share a fold's seed, so they differ in the variant only.
     settings = dataclasses.replace(recipe.fit, seed=fold_seed(seed, number))
-    fitted = learn(data, Split(train, validation, test), recipe, settings, console=console)
+    fitted = fit_text(data, Split(train, validation, test), recipe, settings, console=console)
     best = best_epoch(fitted.history, recipe.fit.best_by)
     assert best is not None  # a fit has an epoch
     return FoldResult(
@@ -112,7 +112,7 @@ def _network_fold(
 
 
 def fold_seed(seed: int, number: int) -> int:
-    """The seed of all that is random in one fold."""
+    """Return the seed of all randomness in one fold."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 

@@ -1,4 +1,4 @@
-"""Scores of a bundle on recordings or texts, framed by the service's own windowing, answered by the served module."""
+"""Scores of a bundle on recordings or texts, framed by the service's windowing and computed by the served module."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ FRAMES_A_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a bundle scored on one data set."""
+    """A bundle's scores on one data set."""
 
     bundle: str
     bundle_digest: str
@@ -47,7 +47,7 @@ class Evaluation:
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
-    """Load a bundle that recordings can be scored with; raises `BundleError`, or `DataError` for another model."""
+    """Load a bundle to score recordings with; raises `BundleError`, or `DataError` for another kind of model."""
     bundle = load_bundle(folder)
     if bundle.vocabulary:
         raise DataError(
@@ -61,7 +61,7 @@ def load_activity_bundle(folder: Path) -> Bundle:
 
 
 def labels_of(bundle: Bundle) -> Labels:
-    """What recordings are to be read by for this bundle; raises `DataError` where it has labels that no file can."""
+    """Return the labels to read recordings with for this bundle; raises `DataError` for labels no file can hold."""
     try:
         return Labels(bundle.manifest.labels)
     except DataError as error:
@@ -75,9 +75,9 @@ def evaluate_bundle(
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Evaluation]:
-    """Score a bundle of activities on each data file, in order.
+    """Score an activity bundle on each data file, in order.
 
-    `people` limits each data set to those of its people who are named. Raises `DataError`.
+    `people` limits each data set to the named people. Raises `DataError`.
     """
     evaluations = [
         evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
@@ -149,7 +149,7 @@ def evaluate_text_bundle(
     strip: Collection[MessagePart] = (),
     console: Console | None = None,
 ) -> Evaluation:
-    """Score the bundle in the folder `bundle` on a data set: its test part, or all texts where it has none.
+    """Score the bundle in the folder `bundle` on a data set's test part, or on all texts if it has none.
 
     Raises `BundleError`, `FramingError` or `DataError`.
     """
@@ -163,7 +163,7 @@ def evaluate_text_bundle(
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:
-    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` where there are none, or other labels."""
+    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` for no texts, or for other labels."""
     if set(corpus.labels) - set(bundle.manifest.labels):
         raise DataError(
             f"{bundle.title} tells {', '.join(bundle.manifest.labels[:10])}, {corpus.name} holds "
@@ -186,12 +186,12 @@ def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluat
 
 
 def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
-    """Probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
+    """Return probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
     return answers_and_familiarity(bundle, frames)[0]
 
 
 def answers_and_familiarity(bundle: Bundle, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The same, and the familiarity float32[m]; None where the bundle doesn't tell it."""
+    """Return the probabilities float32[m, k] and the familiarity float32[m], None if the bundle has none."""
     module = served_module(bundle)
     optimise_text_layers(module)
     batches = range(0, len(frames), FRAMES_A_BATCH)
@@ -201,7 +201,7 @@ def answers_and_familiarity(bundle: Bundle, frames: np.ndarray) -> tuple[np.ndar
 
 
 def table(evaluation: Evaluation) -> Table:
-    """The figures of one evaluation, class by class."""
+    """Return one evaluation's metrics, class by class, as a table for a terminal."""
     scores = evaluation.scores
     drawn = Table(
         title=escape(f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}"),
@@ -221,7 +221,7 @@ def _extent(evaluation: Evaluation) -> str:
 
 
 def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
-    """Each class with its precision, recall, F1 and examples, as text; a class that does not occur has none."""
+    """Return each class with its precision, recall, F1 and support, as text; "-" for a class that does not occur."""
     columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support.tolist(), strict=True)
     return [
         (label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}") if n else (label, "-", "-", "-", "0")

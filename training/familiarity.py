@@ -1,6 +1,6 @@
-"""How well a bundle's familiarity tells the windows of what it has learned from strangers: whom, and the figures.
+"""How well a bundle's familiarity separates known windows from out-of-distribution (OOD) ones.
 
-Strangers are of three origins, the first of which counts most, for nobody made them up.
+OOD samples have three origins. Recorded ones count most, for they are real. Reports call OOD samples strangers.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from training.frames import other_activity_windows
 from training.recordings import DataFile
 
 SYNTHETIC_COUNT = 300
-"""Strangers that are made up of each kind."""
+"""Synthetic samples of each kind."""
 SEED = 0
 
 Origin = Literal["recorded", "made up, never taught", "made up, as taught"]
@@ -23,7 +23,7 @@ Origin = Literal["recorded", "made up, never taught", "made up, as taught"]
 
 @dataclass(frozen=True, slots=True)
 class OodSamples:
-    """Strangers of one kind, and how familiar a bundle finds them: `familiarity` float32[m]."""
+    """OOD samples of one kind, and their familiarity float32[m]."""
 
     name: str
     origin: Origin
@@ -32,17 +32,17 @@ class OodSamples:
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How familiar a bundle finds the windows of its activities, `known` float32[n], and strangers."""
+    """The familiarity of windows of the bundle's activities, `known` float32[n], and of OOD samples."""
 
     known: np.ndarray
     ood: tuple[OodSamples, ...]
 
 
 def ood_kinds(known: np.ndarray, file: DataFile) -> Iterator[tuple[str, Origin, np.ndarray]]:
-    """Strangers to judge by: what they are, their origin, and frames float32[m, 80, 3], m/s².
+    """Yield the kinds of OOD samples to score: name, origin, and frames float32[m, 80, 3], m/s².
 
-    Recorded ones are windows of everybody in `file` that show another activity: nothing is ever learned from them.
-    Those as taught are made of some of the frames `known` float32[n, 80, 3].
+    Recorded ones are all windows in `file` that show another activity; no model is ever trained on them. The kinds "as
+    taught" are made from some of the frames `known` float32[n, 80, 3].
     """
     others = other_activity_windows(file.recordings)
     if len(others):
@@ -60,21 +60,21 @@ def _name(kind: ood_samples.Make | unseen_ood_samples.Make) -> str:
 
 
 def share_below_threshold(familiarity: np.ndarray) -> float:
-    """The share of windows that a bundle takes for strangers."""
+    """Return the share of windows that count as out of distribution."""
     return float((familiarity < FAMILIARITY_THRESHOLD).mean())
 
 
 def roc_auc(known: np.ndarray, ood: np.ndarray) -> float:
-    """How often a known window is more familiar than a stranger, of all pairs; a tie counts a half."""
+    """Return how often a known window is more familiar than an OOD one, over all pairs; a tie counts a half."""
     ordered = np.sort(known)
     less, not_more = (np.searchsorted(ordered, ood, side) for side in ("left", "right"))
     return float(1 - (less + not_more).mean() / (2 * len(known)))
 
 
 def roc_curve(known: np.ndarray, ood: np.ndarray) -> np.ndarray:
-    """The receiver operating characteristic, float64[p, 2], from (0, 0) to (1, 1).
+    """Return the receiver operating characteristic, float64[p, 2], from (0, 0) to (1, 1).
 
-    For each threshold, the share of known windows below it, taken for strangers by mistake, and of strangers below it.
+    For each threshold: the share of known windows below it (false alarms), and the share of OOD samples below it.
     """
     thresholds = np.append(np.unique(np.concatenate([known, ood])), np.inf)
     shares = [np.searchsorted(np.sort(one), thresholds) / len(one) for one in (known, ood)]

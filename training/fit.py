@@ -1,10 +1,10 @@
-"""One training loop, for any model that turns a batch of inputs into logits.
+"""One training loop, for any model that maps a batch of inputs to logits.
 
-The loop knows nothing of accelerometers or texts. Everything random is a function of the seed and of the number of the
-epoch, so a run that is interrupted and resumed ends with the same weights as one that is not.
+The loop knows nothing of accelerometers or texts. All randomness is a function of the seed and the epoch, so a run that
+is interrupted and resumed ends with the same weights as one that is not.
 
-    fit_settings, task    how to fit, and to what
-    history, checkpoint   what each epoch gave, and all that changes during a run
+    fit_settings, task    the hyperparameters, and the training problem
+    history, checkpoint   the metrics of each epoch, and the state that a run resumes from
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ from training.scores import score
 from training.soft_targets import OOD, Splices, smooth_labels, splice, spliced_targets, with_ood_class
 from training.task import Task
 
-# So many batches' examples are sorted by their length among themselves: enough to even lengths out, few enough
-# that batches differ from epoch to epoch.
+# Sort by length within this many batches' examples: enough to even out lengths, few enough that batches differ from
+# epoch to epoch.
 BATCHES_SORTED = 20
 
 
@@ -45,11 +45,10 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[Epoch]:
-    """Fit `model` in place and return what each epoch gave; raises `FitError`.
+    """Fit `model` in place and return each epoch's metrics; raises `FitError`.
 
-    With a `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there;
-    `identity` names the data and the model, in values that JSON has, so that a checkpoint of another run is not
-    taken for this one's.
+    With a `checkpoint` path, the run is saved after each epoch and, with `resume`, continued from there. `identity`
+    names the data and the model, in values that JSON can hold, so that another run's checkpoint is refused.
     """
     if not len(task.train) or not len(task.validation):
         raise FitError(
@@ -149,7 +148,7 @@ def _one_epoch(run: TrainingState, task: Task, settings: FitSettings, on_progres
 
 
 def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Every example once, in a random order; with `lengths`, examples of about the same length together."""
+    """Return each example once, in random order; with `lengths`, batches of examples of similar length."""
     order = rng.permutation(len(task.train))
     if task.lengths is None:
         return [order[i : i + size] for i in range(0, len(order), size)]
@@ -170,9 +169,9 @@ def _step(
     task: Task,
     settings: FitSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Learn from one batch; the logits float32[m, k] that it had before, and what it should have said.
+    """Train on one batch; return its logits float32[m, k] before the step, and its soft targets.
 
-    With strangers both are of k + 1 columns, the last one theirs.
+    With OOD samples both have k + 1 columns, theirs last.
     """
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -208,7 +207,7 @@ def _candidates(task: Task) -> np.ndarray:
 
 
 def _correct(logits: Tensor, soft: Tensor, targets: Tensor, splices: Splices | None, labels: int) -> Tensor:
-    """Whether each example that is known, and whole, was said to be what it is, bool[counted], by the labels alone."""
+    """Return whether each known, unspliced example was predicted right, bool[counted], among the labels alone."""
     wanted = targets if soft is targets else soft[:, :labels].argmax(dim=1)
     counted = targets != OOD
     if splices is not None:
@@ -223,7 +222,7 @@ def _limit_norm(model: nn.Module, longest: float) -> None:
 
 
 def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
-    """The rate of one step; "one-cycle" rises in a line for a tenth of the run and falls as a cosine to 0."""
+    """Return a step's learning rate; "one-cycle" rises linearly for a tenth of the run, then falls to 0 as a cosine."""
     if settings.schedule == "constant":
         return settings.learning_rate
     rise = max(1, steps // 10)
@@ -234,7 +233,7 @@ def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
 
 @torch.no_grad()
 def _average(run: TrainingState, step: int, settings: FitSettings) -> None:
-    # The first weights are noise: a short memory at the beginning forgets them.
+    # The initial weights are noise: a small decay at the beginning forgets them.
     decay = min(settings.average, (1 + step) / (10 + step))
     for name, tensor in run.model.state_dict().items():
         if tensor.is_floating_point():
@@ -250,7 +249,7 @@ def _out_of_patience(run: TrainingState, settings: FitSettings) -> bool:
 
 @contextmanager
 def _seeded(seed: int, epoch: int) -> Iterator[None]:
-    """Dropout's randomness, a function of the seed and the epoch; the caller's generator is left alone."""
+    """Seed dropout with the seed and the epoch; the caller's generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
         yield

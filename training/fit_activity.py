@@ -1,6 +1,6 @@
-"""Fitting the activity model to some people's recordings: what frames are drawn, the network, and what it is worth.
+"""Fit the activity model to some people's recordings: the training data, the network, and its calibration.
 
-All runs of `stridecast train activity` are made of this: the fit of a bundle, and each round of a protocol.
+All runs of `stridecast train activity` use this: the fit of a bundle, and each round of a protocol.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ from training.task import Fixed, Task
 ARCHITECTURE = "har-cnn"
 LAST_WEIGHT, LAST_BIAS = "output.weight", "output.bias"
 NORMALISATION_FRAMES = 8192
-# The lowest temperature that is believed.
+# The lowest temperature that a fit may set.
 MIN_TEMPERATURE = 0.5
-# A border of familiarity that one of the shipped sets' people drew alone made strangers of 0 to 43 % of the windows of
-# the others. Of about fifty people so many validate.
+# A familiarity threshold set on a single person of the shipped sets rejected 0 to 43 % of the other people's windows.
+# Of about fifty people, this many are for validation.
 MIN_VALIDATION_PEOPLE = 5
 
 
@@ -50,9 +50,9 @@ MIN_VALIDATION_PEOPLE = 5
 
 @dataclass(frozen=True, slots=True)
 class ActivityTrainingData:
-    """What the loop learns from; its inputs are normalised already, by `mean` and `std` float32[3].
+    """The training and validation data, normalised by `mean` and `std` float32[3].
 
-    `validation_people` is how many people validate, by name.
+    `validation_people` counts the validation people.
     """
 
     task: Task
@@ -63,9 +63,9 @@ class ActivityTrainingData:
 
 @dataclass(frozen=True, slots=True)
 class _AugmentedExamples:
-    """Examples drawn anew each time: `segment` int64[n] says which segment of signal each comes from.
+    """Examples drawn anew each time: `segment` int64[n] is the segment of signal that each comes from.
 
-    Behind them are `ood_count` more, each made of, or instead of, an example from anywhere.
+    `ood_count` OOD samples follow, each made from, or in place of, a random example.
     """
 
     signal: Signals
@@ -92,9 +92,9 @@ class _AugmentedExamples:
 def prepare_training_data(
     split: RecordingSplit, recipe: Recipe, seed: int, start: Bundle | None = None
 ) -> ActivityTrainingData:
-    """Lay out what `split` teaches by `recipe`, normalised as `start` does it (or doesn't), where there is one.
+    """Prepare the training data of `split` by `recipe`, with the normalisation of the `start` bundle, if there is one.
 
-    Raises `DataError` where that is nothing.
+    Raises `DataError` if there is no training or no validation window.
     """
     if recipe.augmentation is None:
         return _without_augmentation(split, recipe, seed)
@@ -148,18 +148,18 @@ def _without_augmentation(split: RecordingSplit, recipe: Recipe, seed: int) -> A
 
 
 def _normalisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each axis, float32[3], m/s²."""
+    """Return the mean and standard deviation of each axis, float32[3], m/s²."""
     values = frames.reshape(-1, 3).astype(np.float64)
     return values.mean(axis=0).astype(np.float32), values.std(axis=0).astype(np.float32)
 
 
 def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.ndarray:
-    """float64[k], of mean 1 over the frames; rarer activities weigh more, and one that doesn't occur weighs 1.
+    """Return float64[k] class weights, of mean 1 over the frames; rarer activities weigh more, absent ones weigh 1.
 
-    Label smoothing takes an absent one for rare, else, and teaches to say it.
+    With a larger weight for an absent label, label smoothing would teach the network to predict it.
     """
     meant = labels.candidates()
-    share = meant / np.maximum(1, meant.sum(axis=1, keepdims=True))  # what may be either of two counts a half for each
+    share = meant / np.maximum(1, meant.sum(axis=1, keepdims=True))  # one of two candidates counts as half of each
     counts = np.bincount(activity, minlength=len(meant)) @ share
     occurs = counts > 0
     weights = (len(activity) / np.where(occurs, counts, 1)) ** power
@@ -171,30 +171,30 @@ def _class_weights(activity: np.ndarray, labels: Labels, power: float) -> np.nda
 
 @dataclass(frozen=True, slots=True)
 class FittedActivityModel:
-    """A network, and how it came about."""
+    """A fitted network with its data, history and calibration."""
 
     network: nn.Module
     data: ActivityTrainingData
     history: list[Epoch]
-    logits: np.ndarray  # of what validates, float32[m, k]
-    temperature: float  # fitted to them, and no lower than is believed
-    familiarity_shift: float  # what was added to all labels' logits when it had learned
+    logits: np.ndarray  # of the validation windows, float32[m, k]
+    temperature: float  # fitted to them, with a lower bound
+    familiarity_shift: float  # added to all labels' logits after the fit
 
     @property
     def validation(self) -> Scores:
-        """The scores of what validates, at a temperature of 1."""
+        """The validation scores, at a temperature of 1."""
         task = self.data.task
         return score(task.labels, task.validation.targets, probabilities_at(1.0, self.logits))
 
     def logits_on(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
-        """Activities int64[m] of windows as the service cuts them, and this network's logits float32[m, k]."""
+        """Return the activities int64[m] of windows as the service cuts them, and their logits float32[m, k]."""
         frames = served_frames(recordings)
         if not len(frames):
             return frames.activity, np.empty((0, len(self.data.task.labels)), np.float32)
         return frames.activity, logits_of(self.network, (frames.values - self.data.mean) / self.data.std)
 
 
-def learn(
+def fit_activity(
     data: ActivityTrainingData,
     settings: FitSettings,
     *,
@@ -204,12 +204,10 @@ def learn(
     identity: Mapping[str, str] | None = None,
     console: Console | None = None,
 ) -> FittedActivityModel:
-    """Fit a network, a new one or that of `start`, and then its temperature and the level of its familiarity.
+    """Fit a new network, or fine-tune that of `start`; then calibrate its temperature and familiarity.
 
-    `settings` are the recipe's with this run's seed.
-
-    `data` must have been made for the same `start`. Of one with other labels, the last layer's rows of labels that
-    both have are taken over, and all other layers. Raises `FitError`.
+    `settings` are the recipe's with this run's seed. `data` must have been prepared for the same `start`. If its labels
+    differ, the last layer keeps the rows of the labels that both have; all other layers are kept. Raises `FitError`.
     """
     labels = data.task.labels
     network = new_network(ARCHITECTURE, settings.seed, **architecture_arguments(labels))
@@ -224,17 +222,17 @@ def learn(
     with torch.no_grad():
         network.get_parameter(LAST_BIAS).add_(shift)
     logits = logits + np.float32(shift)
-    # Few people who are all right would make it certain of everything.
+    # On few validation people, all predicted right, the fitted temperature would be far too low.
     least = MIN_TEMPERATURE if start is None else start.manifest.temperature
     temperature = max(least, fit_temperature(logits, known.targets))
     return FittedActivityModel(network, data, history, logits, temperature, shift)
 
 
 def _familiarity_shift(logits: np.ndarray, data: ActivityTrainingData, start: Bundle | None) -> float:
-    """What to add to all labels' `logits` float32[m, k] of who validates, so that few of these windows are is_ood.
+    """Return the offset to add to all `logits` float32[m, k], so that few validation windows count as OOD.
 
-    What goes on from a bundle that tells strangers finds as many of them strange as that does. Few people, who are
-    alike, say too little of what all others are like: nothing is added for them.
+    After fine-tuning a bundle that has familiarity, as many of them do as before. A few people, who resemble each
+    other, say too little about everybody else: then the offset is 0.
     """
     border = energy_threshold(logits)
     if start is not None and start.manifest.tells_strangers:
@@ -244,14 +242,14 @@ def _familiarity_shift(logits: np.ndarray, data: ActivityTrainingData, start: Bu
 
 
 def architecture_arguments(labels: Sequence[str]) -> dict[str, Any]:
-    """What the architecture has to be told of the labels: nothing where there are as many as it has by itself."""
+    """Return the architecture's arguments for these labels: none where their number is its default."""
     return {} if len(labels) == len(DEFAULT_LABELS) else {"classes": len(labels)}
 
 
 def _transferred_weights(
     start: Bundle, fresh: Mapping[str, torch.Tensor], labels: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """The weights of `start`, with a last layer for `labels`: its rows where it has them, else those of `fresh`."""
+    """Return the weights of `start`, with a last layer for `labels`: its rows if it has the label, else `fresh`."""
     weights = {name: torch.from_numpy(values.copy()) for name, values in start.weights.items()}
     rows = {name.casefold(): row for row, name in enumerate(start.manifest.labels)}
     known = [(row, rows[name.casefold()]) for row, name in enumerate(labels) if name.casefold() in rows]
@@ -264,14 +262,14 @@ def _transferred_weights(
 
 
 def identity_of(files: Sequence[DataFile], recipe: Recipe) -> dict[str, str]:
-    """What a checkpoint or a round's result belongs to, apart from its settings."""
+    """Return what a checkpoint or a round's result belongs to, apart from its settings."""
     parts = [
         (part.file.dataset, sorted(part.train), sorted(part.validation), sorted(part.test))
         for part in split_files(files, recipe)
     ]
     return {
         "labels": repr(files[0].labels.names),
-        # By another rule, who tests now may have been learned from then.
+        # Under another splitting rule, today's test people may have been trained on.
         "parts": hashlib.sha256(repr(parts).encode()).hexdigest()[:12],
         "data": ", ".join(f"{file.dataset} {file.sha256[:12]}" for file in files),
         "recipe": recipe.name,

@@ -1,6 +1,6 @@
-"""Fitting a text network to one split of a corpus: words, vectors, batches, and the network as it is served.
+"""Fit a text network to one split of a corpus: vocabulary, vectors, batches, and the network as it is served.
 
-All runs of `stridecast train text` are made of this: each fold of a cross-validation, and the fit of a bundle.
+All runs of `stridecast train text` use this: each fold of a cross-validation, and the fit of a bundle.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class TextTrainingData:
 
     @property
     def files(self) -> tuple[TextFile, ...]:
-        """All files that the weights will come from."""
+        """All files that the weights are made from."""
         if self.vectors is None:
             return self.corpus.files
         return (*self.corpus.files, TextFile(self.vectors.name, self.vectors.sha256))
@@ -62,7 +62,7 @@ class TextTrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which texts of a corpus are learned from, validated on and tested on; int64 arrays, no text in two."""
+    """The training, validation and test texts of a corpus, as disjoint int64 arrays of indices."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -71,7 +71,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class FittedTextModel:
-    """A network with its plain table of vectors, and how it came about."""
+    """A fitted network with a plain table of vectors, its vocabulary, history and calibration."""
 
     network: nn.Module
     vocabulary: tuple[str, ...]
@@ -95,25 +95,25 @@ def read_training_data(
     strip: Collection[MessagePart] = (),
     console: Console | None = None,
 ) -> TextTrainingData:
-    """Read and tokenise a corpus, and read the vectors if there are any; raises `DataError`."""
+    """Read and tokenise a corpus, and read the vectors, if any; raises `DataError`."""
     corpus = read_corpus(dataset, paths, strip=strip, console=console)
     tokens = tokenise_all(corpus.texts, recipe.rules, console)
     return TextTrainingData(corpus, tokens, read_vectors(vectors, console) if vectors else None)
 
 
 def split_off(texts: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A `share` of `texts` int64[m], drawn at random, and the others."""
+    """Return a random `share` of `texts` int64[m], and the rest."""
     first, others = np.split(rng.permutation(texts), [round(share * len(texts))])
     return first, others
 
 
 def describe(recipe: TextRecipe) -> dict[str, Any]:
-    """A recipe as JSON has it."""
+    """Return a recipe as values for JSON."""
     return dataclasses.asdict(recipe) | {"rules": recipe.rules.model_dump()}
 
 
 def identity_of(data: TextTrainingData, recipe: TextRecipe) -> dict[str, Any]:
-    """What a checkpoint or a fold's result belongs to, apart from its seed."""
+    """Return what a checkpoint or a fold's result belongs to, apart from its seed."""
     return {
         "data": ", ".join(f"{file.name} {file.sha256[:12]}" for file in data.files),
         "texts": f"{len(data.corpus)} of {int(np.diff(data.tokens.starts).sum())} tokens",
@@ -121,7 +121,7 @@ def identity_of(data: TextTrainingData, recipe: TextRecipe) -> dict[str, Any]:
     }
 
 
-def learn(
+def fit_text(
     data: TextTrainingData,
     split: Split,
     recipe: TextRecipe,
@@ -135,8 +135,8 @@ def learn(
 ) -> FittedTextModel:
     """Fit the recipe's network to a split; `settings` are the recipe's with this run's seed.
 
-    With `unseen_words`, the vocabulary holds words of the vectors too that no text of the corpus holds. For scores on
-    the corpus they make no difference. Raises `DataError` or `FitError`.
+    With `unseen_words`, the vocabulary also holds words of the vectors that no text of the corpus holds. They change no
+    score on the corpus. Raises `DataError` or `FitError`.
     """
     corpus, tokens = data.corpus, data.tokens
     words = _vocabulary(data, split.train, recipe)
@@ -174,20 +174,20 @@ def learn(
 
 
 def score_on(data: TextTrainingData, fitted: FittedTextModel, texts: np.ndarray, recipe: TextRecipe) -> Scores:
-    """Scores on `texts` int64[m] by the network with its plain table, in float32."""
+    """Return the scores on `texts` int64[m] by the network with its plain table, in float32."""
     examples = _examples(data, by_length(data.tokens, texts), fitted.vocabulary, recipe)
     model = Trimmed(fitted.network) if recipe.network.trims else fitted.network
     return score(data.corpus.labels, examples.targets, predict(model, examples.inputs))
 
 
 def by_length(tokens: Tokens, texts: np.ndarray) -> np.ndarray:
-    """`texts` int64[m], the shortest first: neighbours in a batch are then trimmed alike."""
+    """Return `texts` int64[m], shortest first, so that the texts of a batch have similar lengths."""
     return np.asarray(texts[np.argsort(np.diff(tokens.starts)[texts], kind="stable")])
 
 
 @dataclass(frozen=True, slots=True)
 class WordDropout:
-    """Texts of which a `share` of the words, drawn anew each time, are unknown."""
+    """Texts in which a random `share` of the words, drawn anew each time, become the unknown word."""
 
     texts: Fixed
     share: float
@@ -196,7 +196,7 @@ class WordDropout:
         return len(self.texts)
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Frames int32[m, length] and classes int64[m] of `rows`."""
+        """Return frames int32[m, length] and classes int64[m] of `rows`."""
         frames, targets = self.texts.batch(rows, rng)
         if self.share:
             frames[(rng.random(frames.shape) < self.share) & (frames != PADDING)] = UNKNOWN
@@ -204,20 +204,20 @@ class WordDropout:
 
 
 class Trimmed(nn.Module):
-    """A network whose answers padding never changes, without the padding that a whole batch has in common."""
+    """A network whose answers don't depend on padding, run without the padding that a whole batch shares."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Logits of `frames` int32[n, length]."""
+        """Return the logits of `frames` int32[n, length]."""
         logits: Tensor = self.network(without_padding(frames))
         return logits
 
 
 def embedding_of(table: Tensor) -> nn.Embedding:
-    """The embedding that a bundle's architecture has, holding `table` float32[tokens, dimensions]."""
+    """Return the embedding that a bundle's architecture has, holding `table` float32[tokens, dimensions]."""
     return nn.Embedding.from_pretrained(table.detach().clone(), freeze=False, padding_idx=0)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -230,9 +230,10 @@ def _examples(data: TextTrainingData, texts: np.ndarray, vocabulary: Sequence[st
 
 @dataclass(frozen=True, slots=True)
 class _Vocabulary:
-    """A vocabulary: `trained` begins it, `beyond`, words of the vectors that no text of the corpus holds, ends it.
+    """A vocabulary: the `trained` words, then those `beyond`, which have vectors but occur in no text of the corpus.
 
-    While a network is fitted to and scored on the corpus, the latter cannot be looked up, and are left out.
+    The latter cannot be looked up while a network is fitted to and scored on the corpus, so they are left out until
+    then.
     """
 
     trained: tuple[str, ...]
@@ -240,7 +241,7 @@ class _Vocabulary:
 
 
 def _vocabulary(data: TextTrainingData, train: np.ndarray, recipe: TextRecipe) -> _Vocabulary:
-    """The most frequent words to learn from, then the vectors' in their order, which is the same, up to the limit."""
+    """Return the most frequent training words, then the vectors' words, most frequent first, up to the limit."""
     words = choose_words(data.tokens, train, min_count=recipe.min_count, limit=recipe.max_words)
     if not words:
         raise DataError(

@@ -1,8 +1,8 @@
-"""The study of the lagged series, from nothing to a report folder.
+"""The lagged-series study's report folder.
 
-metrics.json          how it came about, and each network's figures and residuals
-report.md             the figures as a table: of the seeds the median, the lowest and the highest
-residuals.png         prediction minus y against y, within ±3; what lies beyond is marked at the edge
+metrics.json          the command, and each network's metrics and residuals report.md             the metrics as a
+table: of the seeds the median, the lowest and the highest residuals.png         prediction minus y against y, within
+±3; what lies beyond is marked at the edge
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console)
 
 
 def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, seconds: float) -> None:
-    """Write the report of the networks in `fitted` into `folder`, which is there."""
+    """Write the report of the networks in `fitted` into the existing folder `folder`."""
     content = {
         "command": command,
         "seconds": round(seconds, 1),
@@ -66,7 +66,7 @@ def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, second
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the residuals of one network say; all but the count are in units of y."""
+    """The metrics of one network's residuals; all but the count are in units of y."""
 
     rmse_trained: float
     rmse_held_out: float
@@ -89,11 +89,11 @@ LEGEND = (
     "Figures are the seeds' median (lowest to highest), in units of y. The last row is that of i = 103: its residual "
     "is given after the last epoch, as the median over the last 100 epochs, and by how far it swings in those."
 )
-SHOWN = ("top", "top_median")  # what a terminal of 80 characters has room for
+SHOWN = ("top", "top_median")  # as many columns as fit a terminal of 80 characters
 
 
 def figures(fitted: Fitted) -> Figures:
-    """The figures of one network."""
+    """Return the metrics of one network."""
     size = np.abs(fitted.residuals)
     return Figures(
         rmse_trained=_rmse(np.delete(fitted.residuals, fitted.held_out)),
@@ -125,7 +125,7 @@ def _as_json(fitted: Fitted) -> dict[str, object]:
 
 
 def as_markdown(fitted: Sequence[Fitted]) -> str:
-    """A row for each model and case; each figure is the seeds' median, with the lowest and the highest."""
+    """Return a row for each model and case; a cell is the median over seeds, with the lowest and the highest."""
     lines = [f"| model | case | {' | '.join(TITLES.values())} |", f"|---|---|{'---:|' * len(TITLES)}"]
     lines += [f"| {' | '.join(row)} |" for row in _rows(fitted, list(TITLES))]
     return "\n".join(lines) + "\n"
@@ -168,7 +168,7 @@ def _of(fitted: Sequence[Fitted], model_name: ModelName, case: Case) -> list[Fit
 
 
 def draw(fitted: Sequence[Fitted]) -> Figure:
-    """A row of panels for each model and a panel for each case; a thin line for each seed."""
+    """Draw a row of panels for each model and a panel for each case, with a thin line for each seed."""
     figure = Figure(figsize=(14, 6), layout="constrained")
     panels = figure.subplots(len(MODELS), len(CASES), sharex=True, sharey=True)
     for axes, (model_name, case) in zip(panels.flat, _groups(), strict=True):

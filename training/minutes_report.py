@@ -1,7 +1,7 @@
-"""The report of the protocol `minutes`: how many minutes of labelled recordings buy a bundle how many points.
+"""The report of the protocol `minutes`: how accuracy grows with the minutes of labelled recordings.
 
-minutes.json, minutes.md     each data set's points of the curve; minutes of each activity
-minutes.png                  the curves, with the bundle's own score as a line
+minutes.json, minutes.md     each data set's points of the curve; minutes of each activity minutes.png
+the curves, with the bundle's own score as a line
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ MEANING = (
 
 
 def minutes_of(recordings: Sequence[Recording], labels: Labels) -> tuple[float, dict[str, float]]:
-    """Minutes of anything that is learned from, and of each label by itself; holes are left out."""
+    """Return the minutes of recordings with a usable label, and the minutes of each label; gaps are left out."""
     sums = np.zeros(FIRST_MIXED + len(MIXED_ACTIVITIES))
     for recording in recordings:
         passed = np.diff(recording.t_ms)
@@ -42,9 +42,9 @@ def minutes_of(recordings: Sequence[Recording], labels: Labels) -> tuple[float, 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What so many labelled people gave, in one or more orders; none is the bundle itself.
+    """The scores with a number of labelled people, in one or more orders; with no people, of the bundle itself.
 
-    Minutes are means over the orders: all, and of each activity.
+    Minutes are means over the orders: of all activities, and of each.
     """
 
     people: int
@@ -52,16 +52,16 @@ class Point:
     of_each: Mapping[str, float]
     accuracy: tuple[float, ...]
     macro_f1: tuple[float, ...]
-    tested: tuple[str, ...]  # activities that the test people show
+    tested: tuple[str, ...]  # the activities of the test people
 
     @property
     def fewest(self) -> str:
-        """The activity with the fewest minutes, of those that the test people show."""
+        """The activity with the fewest minutes, among those that the test people show."""
         return min(self.tested, key=lambda name: self.of_each[name])
 
 
 def points(planned: Sequence[Round], results: Sequence[FoldResult]) -> list[Point]:
-    """The points of one data set's curve, the bundle itself first, of the rounds that have a result."""
+    """Return the points of one data set's curve, the bundle itself first, from the rounds that have a result."""
     natural_order = {result.fold: result for result in results}
     grouped: dict[int, list[tuple[Round, FoldResult]]] = {}
     for each in planned:
@@ -90,7 +90,7 @@ def write_minutes(
     results: Mapping[str, Sequence[FoldResult]],
     identity: Mapping[str, Any],
 ) -> None:
-    """Write the figures, the tables and the picture of all rounds that have a result; `start` is the bundle's title."""
+    """Write the metrics, tables and plot of all rounds that have a result; `start` is the bundle's title."""
     curves = {
         name: points([each for each in planned if each.split.test[0][0].dataset == name], found)
         for name, found in results.items()
@@ -154,7 +154,7 @@ def _section(name: str, windows: int, curve: Sequence[Point]) -> Iterator[str]:
 
 
 def draw_minutes(path: Path, start: str, curves: Mapping[str, Sequence[Point]]) -> None:
-    """Accuracy and macro F1 over minutes: means as lines, each order a dot, the bundle's own score a broken line."""
+    """Plot accuracy and macro F1 over minutes: means as lines, orders as dots, the bundle's own score dashed."""
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("accuracy", "macro F1"), strict=True):
         for number, (name, curve) in enumerate(curves.items()):

@@ -1,12 +1,12 @@
-"""Made-up frames of nothing that the model knows, for it to learn what a stranger is.
+"""Synthetic out-of-distribution (OOD) frames, to train familiarity with.
 
-A network that has only ever been shown six activities is sure of anything. Shown made-up strangers too, it tells others
-that it was never shown: Hendrycks, Mazeika and Dietterich, "Deep Anomaly Detection with Outlier Exposure", ICLR 2019.
-They are taught as a class of their own, as by Thulasidasan, Thapa, Dhaubhadel, Chennupati, Bhattacharya and Bilmes, "An
-Effective Baseline for Robustness to Distributional Shift", 2021 (arXiv 2105.07107); here it is one that takes no
-parameter (`Task.strangers`).
+A network that has only seen six activities is confident about any input. Trained with OOD samples too, it also detects
+kinds that it was not trained on: Hendrycks, Mazeika and Dietterich, "Deep Anomaly Detection with Outlier Exposure",
+ICLR 2019. They form a class of their own, as in Thulasidasan, Thapa, Dhaubhadel, Chennupati, Bhattacharya and Bilmes,
+"An Effective Baseline for Robustness to Distributional Shift", 2021 (arXiv 2105.07107); here the class takes no
+parameter (`Task.has_ood`). Manifests and reports call OOD samples strangers.
 
-Of those of `training.unseen_ood_samples` nothing is learned: they are to judge by.
+The kinds of `training.unseen_ood_samples` are for evaluation only.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from windowing import SLOT_MS, WINDOW_SLOTS
 RATE_HZ = 1000 / SLOT_MS
 Make = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 FASTEST_STEP_HZ = 3.0
-"""Nobody takes more steps a second: what swings faster is a machine."""
+"""Nobody takes more steps a second: what oscillates faster is a machine."""
 WEAKEST = 1.0
 """m/s², standard deviation: what moves less may be somebody who sits or stands."""
 
 
 def ood_samples(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many strangers as `frames` float32[m, 80, 3], m/s², of which some are made; each of a kind drawn at random."""
+    """Return as many OOD samples as `frames` float32[m, 80, 3], m/s², of random kinds; some transform a frame."""
     kind = rng.integers(0, len(KINDS), len(frames))
     out = np.empty_like(frames)
     for number, make in enumerate(KINDS):
@@ -36,7 +36,7 @@ def ood_samples(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gravity from anywhere and noise: from white, a vehicle's shaking, to brown, a bag that swings and turns."""
+    """Gravity in a random direction and noise: from white, a vehicle's vibration, to brown, a swinging, turning bag."""
     spectrum = np.fft.rfft(rng.standard_normal(frames.shape), axis=1)
     hertz = np.fft.rfftfreq(WINDOW_SLOTS, 1 / RATE_HZ)
     hertz[0] = hertz[1]
@@ -48,7 +48,7 @@ def noise(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def machine(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gravity from anywhere and one tone, faster than anybody's steps."""
+    """Gravity in a random direction, and one tone, faster than anybody's steps."""
     t = np.arange(WINDOW_SLOTS)[None, :, None] / RATE_HZ
     hertz = rng.uniform(FASTEST_STEP_HZ, RATE_HZ / 2, (len(frames), 1, 1))
     strength = rng.standard_normal((len(frames), 1, 3)) * rng.uniform(0.5, 10.0, (len(frames), 1, 1))
@@ -57,14 +57,14 @@ def machine(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def disordered(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Somebody's readings, in any order; noise instead of those of who keeps still, which are the same in any."""
+    """Somebody's readings, shuffled in time; noise instead of still readings, which shuffling does not change."""
     shuffled = np.take_along_axis(frames, rng.random(frames.shape[:2]).argsort(axis=1)[:, :, None], axis=1)
     moves = frames.std(axis=1).max(axis=1, initial=0.0) > WEAKEST
     return np.where(moves[:, None, None], shuffled, noise(frames, rng))
 
 
 def in_other_units(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Somebody's readings in g, or in anything else far from m/s²."""
+    """Somebody's readings in g, or scaled to another unit far from m/s²."""
     factor = np.where(
         rng.random((len(frames), 1, 1)) < 0.5, 1 / STANDARD_GRAVITY, rng.uniform(0.0, 0.3, (len(frames), 1, 1))
     )
@@ -72,16 +72,17 @@ def in_other_units(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def without_gravity(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Somebody's readings as phones also give them, gravity taken out."""
+    """Somebody's readings with gravity removed, as phones also provide them."""
     del rng
     out: np.ndarray = frames - frames.mean(axis=1, keepdims=True)
     return out
 
 
 def pedals(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A thigh that goes round with a pedal, 40 to 120 times a minute, without a step's knocks; and the road's shaking.
+    """A cyclist's thigh at 40 to 120 rpm, without the impacts of steps, and the vibration of the road.
 
-    It turns from nearly level to half way down and back, and gravity with it; the phone lies along it, turned anyhow.
+    The thigh turns from nearly level to half-way down and back, and gravity with it. The phone lies along it, in any
+    orientation.
     """
     count = len(frames)
     t = np.arange(WINDOW_SLOTS)[None, :] / RATE_HZ
@@ -105,7 +106,7 @@ KINDS: Sequence[Make] = (
 
 
 def gravity_from_anywhere(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Gravity as phones measure it that lie still, turned anyhow: float64[count, 1, 3], m/s²."""
+    """Return gravity in random directions, as still phones measure it: float64[count, 1, 3], m/s²."""
     towards = rng.standard_normal((count, 1, 3))
     out: np.ndarray = STANDARD_GRAVITY * towards / np.linalg.norm(towards, axis=2, keepdims=True)
     return out

@@ -1,4 +1,4 @@
-"""What a run of `stridecast train activity` is asked to do, and what that comes to before a file has been read."""
+"""What a run of `stridecast train activity` is asked to do, and the plan made from it before any file is read."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from windowing import WINDOW_SLOTS
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is learned from which files, and how; going on from `start`, where there is one.
+    """What to train on which files, and how; `start` is the bundle to continue from, if any.
 
-    `seed` is yet to be put into `settings`: each round of a protocol has one of its own, made of it.
+    `seed` is not in `settings` yet: each round of a protocol derives its own from it.
     """
 
     data: Sequence[Path]
@@ -32,16 +32,16 @@ class Plan:
     seed: int
 
     def read(self, console: Console | None = None) -> list[DataFile]:
-        """Read the files by the labels; raises `DataError`."""
+        """Read the files with the plan's labels; raises `DataError`."""
         return read_files(self.data, console, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to learn from, and how, as the command line has it.
+    """What to train on, and how, as given on the command line.
 
-    `labels` are those of `start`, the folder of a bundle whose weights to go on from, unless given, or the six.
-    `bfloat16` is faster on CPUs with AMX, and AMD's since Zen 4.
+    `start` is the folder of a bundle to continue from. `labels` default to that bundle's, or to the six. `bfloat16` is
+    faster on CPUs with AMX, and on AMD's since Zen 4.
     """
 
     data: Sequence[Path]
@@ -53,7 +53,7 @@ class TrainingRequest:
     precision: FitPrecision = "float32"
 
     def plan(self) -> Plan:
-        """Look up what is named, and refuse what can't be; raises `DataError`, `FitError` or `BundleError`."""
+        """Look up the recipe and the bundle, and check them; raises `DataError`, `FitError` or `BundleError`."""
         recipe = RECIPES[self.recipe]
         start = _startable(self.start, recipe)
         settings = _fit_settings(recipe, start, self.epochs, self.precision)
@@ -61,12 +61,12 @@ class TrainingRequest:
 
 
 def default_labels(start: Bundle | None) -> Labels:
-    """Those of the bundle to go on from, or the six, where none are asked for."""
+    """Return the labels of the bundle to continue from, or the six."""
     return DEFAULT_LABELS if start is None else labels_of(start)
 
 
 def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
-    """The bundle to go on from; raises `BundleError` or `FitError` where none can be."""
+    """Load the bundle to continue from; raises `BundleError`, or `FitError` if training can't continue from it."""
     if folder is None:
         return None
     bundle = load_bundle(folder)
@@ -80,7 +80,7 @@ def _startable(folder: Path | None, recipe: Recipe) -> Bundle | None:
 
 
 def _fit_settings(recipe: Recipe, start: Bundle | None, epochs: int | None, precision: FitPrecision) -> FitSettings:
-    """The recipe's, for so many `epochs` where they are given, and slower for weights of `start`, that have learned."""
+    """Return the recipe's settings, with `epochs` if given, and a lower learning rate to fine-tune a `start` bundle."""
     settings = dataclasses.replace(
         recipe.fit, precision=precision, epochs=recipe.fit.epochs if epochs is None else epochs
     )

@@ -1,15 +1,15 @@
-"""How well a recipe does on people, and on data sets, that it never saw: many fits, one table.
+"""Protocols: how well a recipe does on people and data sets that it never saw, by many fits in one table.
 
-    data-sets    train on all data sets but one, and score that one: what somebody with other phones would see
+    data-sets    train on all data sets but one, and score that one: generalisation to other phones
     people       five folds by person inside each data set
     seeds        the recipe's own split, five times from other weights and draws
-    minutes      go on from a bundle with more and more people: what labelling buys (`training.minutes_report`)
+    minutes      fine-tune a bundle with more and more people: what labelling buys (`training.minutes_report`)
 
-Each round is scored with the temperature of its own people who validate, as a bundle is. (Of the recipe `article` those
-are windows of people who train.) A round is a function of the files, the recipe, the seed and its name alone: it can be
-run again by itself, and rounds can be shared out, by data set, between processes that write to the same folder; but a
-round of `seeds` scores all of them. Nothing is chosen by scores, and each is logged.
-What is in the report: `training.protocol_report`, and for `minutes` `training.minutes_report`.
+Each round is scored with a temperature fitted to its own validation people, as a bundle is. (With the recipe `article`,
+these are windows of training people.) A round is a function of the files, the recipe, the seed and its name alone. It
+can be run again by itself, and processes that write to the same folder can share the rounds by data set; but a round of
+`seeds` scores all data sets. Nothing is chosen by scores, and each scoring is logged. The reports are in
+`training.protocol_report` and, for `minutes`, `training.minutes_report`.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from training.bundles import create_folders
 from training.calibration import probabilities_at
 from training.evaluate import evaluate
 from training.files import DataError
-from training.fit_activity import MIN_TEMPERATURE, identity_of, learn, prepare_training_data
+from training.fit_activity import MIN_TEMPERATURE, fit_activity, identity_of, prepare_training_data
 from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
 from training.history import best_epoch
@@ -47,11 +47,10 @@ def run_protocol(
     resume: bool = False,
     console: Console | None = None,
 ) -> dict[str, list[FoldResult]]:
-    """Run the protocol's rounds and write their table to `report`.
+    """Run the protocol's rounds and write their table to `report`; return the results by data set.
 
-    `minutes` alone goes on from a bundle. `only` names the data sets, as the table does, to run rounds for; the table
-    shows all that are in the folder. `resume` keeps those. Returns the results by data set. Raises `DataError`,
-    `FitError` or `BundleError`.
+    Only `minutes` continues from a bundle. `only` names the data sets, as the table does, to run rounds for; the table
+    shows all results in the folder. `resume` keeps those. Raises `DataError`, `FitError` or `BundleError`.
     """
     if protocol == "minutes" and request.start is None:
         raise FitError("--protocol minutes goes on from a bundle: name it with --start, such as har-cnn")
@@ -87,7 +86,7 @@ def _check_names(only: Sequence[str], files: Sequence[DataFile]) -> None:
 
 
 def _identity(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName) -> dict[str, str]:
-    """What a round's result belongs to."""
+    """Return what a round's result belongs to."""
     return {
         **identity_of(files, plan.recipe),
         "protocol": protocol,
@@ -107,7 +106,7 @@ def _warn_of_known_data(console: Console, start: Bundle, files: Sequence[DataFil
 
 
 def _planned(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName, only: Sequence[str]) -> list[Round]:
-    """All rounds, before the first is run: what can't be done is said before hours are spent."""
+    """Return all rounds, checked before the first is run: what can't be done must fail before hours are spent."""
     planned = list(rounds(files, plan.recipe, protocol, plan.seed))
     if plan.start is not None and plan.start.manifest.labels != plan.labels.names:
         planned = [each for each in planned if each.split.train]  # a bundle of other labels has no score of its own
@@ -117,7 +116,7 @@ def _planned(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName, only
 
 
 def _scored(each: Round, only: Sequence[str]) -> list[str]:
-    """The data sets that a round scores; none if it is none of those that are asked for."""
+    """Return the data sets that a round scores; none if the round is not among those asked for."""
     scored = [file.dataset for file, _ in each.split.test]
     return scored if not only or set(only) & set(scored) else []
 
@@ -136,7 +135,7 @@ def _run_and_keep(each: Round, plan: Plan, report: Path, identity: Mapping[str, 
 
 
 def _run(each: Round, plan: Plan, console: Console | None) -> Iterator[FoldResult]:
-    """Fit one network, or take that of `start` as it is, and yield what it scores on each data set to be tested on."""
+    """Fit one network, or take the `start` bundle as it is, and yield its scores on each test data set."""
     began = time.monotonic()
     settings = dataclasses.replace(plan.settings, seed=each.seed)
     if not each.split.train and plan.start is not None:
@@ -145,7 +144,7 @@ def _run(each: Round, plan: Plan, console: Console | None) -> Iterator[FoldResul
             yield FoldResult(file.dataset, each.number, scores, 0, 0, time.monotonic() - began)
         return
     data = prepare_training_data(each.split, plan.recipe, each.seed, plan.start)
-    fitted = learn(data, settings, start=plan.start, console=console)
+    fitted = fit_activity(data, settings, start=plan.start, console=console)
     seconds = time.monotonic() - began
     best = best_epoch(fitted.history, settings.best_by)
     for file, recordings in each.split.test:
@@ -162,7 +161,7 @@ def _run(each: Round, plan: Plan, console: Console | None) -> Iterator[FoldResul
 
 
 def _found(folder: Path, planned: Sequence[Round], identity: Mapping[str, Any]) -> dict[str, list[FoldResult]]:
-    """What is kept of all rounds, by data set."""
+    """Return the saved results of all rounds, by data set."""
     found: dict[str, list[FoldResult]] = {}
     for each in planned:
         for file, _ in each.split.test:

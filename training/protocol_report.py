@@ -1,10 +1,10 @@
-"""The report of protocols: one table of all that a folder keeps, recipe beside recipe, and when people were scored.
+"""The report of protocols: one table of all results in a folder, recipe beside recipe, and a log of the scorings.
 
-What lies in the folder, beside what a training run or the protocol `minutes` may have put there:
+In the folder, beside what a training run or the protocol `minutes` may have written:
 
-    <protocol>/<recipe>/folds/             what each round gave (`training.folds`)
-    judged.jsonl                           a line for each time that people were scored, never taken back
-    judged.json, judged.md, judged.png     all rounds of the same files, labels and seed
+    <protocol>/<recipe>/folds/             each round's result (`training.folds`)
+    judged.jsonl                           a line for each time that people were scored, append-only
+    judged.json, judged.md, judged.png     all rounds with the same files, labels and seed
 """
 
 import contextlib
@@ -34,7 +34,7 @@ LOG = "judged.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResults:
-    """What a recipe has scored by a protocol so far: results by data set, and the settings of all of them."""
+    """A recipe's results with a protocol so far, by data set, and their settings."""
 
     protocol: ProtocolName
     recipe: RecipeName
@@ -43,12 +43,12 @@ class ProtocolResults:
 
 
 def rounds_folder(report: Path, protocol: str, recipe: str) -> Path:
-    """Where the rounds of a protocol and a recipe are kept."""
+    """Return the folder of a protocol's and a recipe's rounds."""
     return report / protocol / recipe
 
 
 def log_scoring(report: Path, run_identity: Identity, result: FoldResult) -> None:
-    """Add to the log that a data set's people were scored."""
+    """Log that a data set's people were scored."""
     line = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "protocol": run_identity["protocol"],
@@ -61,13 +61,13 @@ def log_scoring(report: Path, run_identity: Identity, result: FoldResult) -> Non
         "of": _shared(run_identity),
     }
     log = report / LOG
-    cut_short = log.exists() and not log.read_bytes().endswith(b"\n")  # this line is not to be lost with that one
+    cut_short = log.exists() and not log.read_bytes().endswith(b"\n")  # don't append to a truncated line
     with log.open("a", encoding="utf-8") as lines:
         lines.write("\n" * cut_short + json.dumps(line) + "\n")
 
 
 def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[str]) -> None:
-    """Write the figures, the table and the picture of what is kept in `report`; `names` orders the data sets."""
+    """Write the metrics, table and plot of all results in `report`; `names` orders the data sets."""
     judged = [
         found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, run_identity))
     ]
@@ -93,7 +93,7 @@ def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[
 
 
 def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, run_identity: Identity) -> ProtocolResults | None:
-    """What the folder keeps of a protocol and a recipe: of `who` itself, else of whichever run was the last."""
+    """Return the saved results of a protocol and a recipe: of the run `run_identity`, else of the latest run."""
     kept = [
         (result, identity)
         for result, identity in kept_folds(rounds_folder(report, protocol, recipe))
@@ -111,7 +111,7 @@ def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, run_identity
 
 
 def _shared(run_identity: Identity) -> dict[str, Any]:
-    """What rounds in one table have in common; in which order the files were named makes no difference."""
+    """Return what the rounds in one table have in common; the order of the files makes no difference."""
     return {
         "data": sorted(run_identity["data"].split(", ")),
         **{name: run_identity[name] for name in ("labels", "seed") if name in run_identity},
@@ -139,13 +139,13 @@ def _figures(each: ProtocolResults, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _windows(each: ProtocolResults, name: str) -> int:
-    """How many windows were scored; seeds score the same ones each time."""
+    """Return how many windows were scored; all seeds score the same ones."""
     some = each.results[name]
     return sum(int(one.scores.support.sum()) for one in (some[:1] if each.protocol == "seeds" else some))
 
 
 def _table(judged: Sequence[ProtocolResults], names: Sequence[str]) -> Iterator[str]:
-    """A line for each protocol and data set, with the recipes side by side."""
+    """Yield a line for each protocol and data set, with the recipes side by side."""
     recipes = list(dict.fromkeys(each.recipe for each in judged))
     by_place = {(each.protocol, each.recipe): each for each in judged}
     measures = ("rounds", "accuracy", "macro F1", "calibration error", "before temperature")
@@ -176,7 +176,7 @@ def _cells(each: ProtocolResults | None, name: str, width: int) -> Sequence[str]
 
 
 def _logged(report: Path, run_identity: Identity) -> Iterator[str]:
-    """How often, and when, people were scored: who chooses by scores would have to do so more often than once."""
+    """Yield how often, and when, people were scored: choosing by their scores would take more than one scoring."""
     times: dict[tuple[str, ...], list[str]] = {}
     for entry in _entries(report / LOG):
         if entry.get("of") == _shared(run_identity):
@@ -189,7 +189,7 @@ def _logged(report: Path, run_identity: Identity) -> Iterator[str]:
 
 
 def _entries(log: Path) -> Iterator[dict[str, Any]]:
-    """The log's lines; one that was cut short, as by a full disk, is passed over."""
+    """Yield the log's lines; a truncated one, as after a full disk, is skipped."""
     if log.exists():
         for line in log.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):

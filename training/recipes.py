@@ -1,4 +1,4 @@
-"""The two ways to train the activity model."""
+"""The two recipes for training the activity model: ours, and the article's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ RecipeName = Literal["default", "article"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How frames are made, who is held out, and how the network is fitted.
+    """How frames are made, what is held out for validation, and how the network is fitted.
 
-    `augmentation` None means frames as they were recorded. Where `validation_share` is not 0, that share of the
-    training windows is set aside at random, and nobody by name.
+    `augmentation` None means frames as recorded. If `validation_share` is not 0, that share of the training windows is
+    held out at random, instead of people by name.
     """
 
     name: RecipeName
     fit: FitSettings
     augmentation: Augmentation | None
     validation_share: float
-    class_weight_power: float  # a drawn class's weight is its share of the frames to minus this power
-    ood_share: float  # so many made-up strangers as a share of the drawn frames; with none, none are told
+    class_weight_power: float  # a class's weight is its share of the frames to minus this power
+    ood_share: float  # synthetic OOD samples, as a share of the drawn frames; 0 trains without familiarity
 
 
-# Of a recipe's learning rate, for weights that have learned already.
+# Times the recipe's learning rate, to fine-tune trained weights.
 FINE_TUNING_FACTOR = 0.25
 
 
@@ -47,8 +47,8 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         class_weight_power=0.5,
         ood_share=0.15,
     ),
-    # Says nothing of its optimizer and scaling: Adam and per-axis standardisation are our reading. Its split at
-    # random puts overlapping windows of one walk on both sides, so its validation flatters; we keep it as it is.
+    # The article names neither optimizer nor scaling: Adam and per-axis standardisation are our assumption. Its random
+    # split puts overlapping windows of one walk on both sides, so its validation score is too good; we keep the split.
     "article": Recipe(
         name="article",
         fit=FitSettings(epochs=50, batch=400, learning_rate=1e-3, schedule="constant", patience=5),

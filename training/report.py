@@ -1,12 +1,10 @@
-"""Report folders: figures as JSON and Markdown, confusion matrices and learning curves as pictures.
+"""Report folders: metrics as JSON and Markdown, confusion matrices and learning curves as plots.
 
-metrics.json          every figure below, and how it came about
-report.md             the same as tables
-confusion-*.png       one for each data set scored
-reliability-*.png     how often answers of each confidence are right, one for each data set scored
-familiarity-*.png     how well familiarity tells strangers, one for each data set scored, of a bundle that tells it
-learning-curves.png   of a training run
-scorings.jsonl        one line for each time that a bundle was scored: how often the test people were looked at
+metrics.json          every metric below, with the command, the data and the settings report.md             the same as
+tables confusion-*.png       one for each data set scored reliability-*.png     accuracy by confidence, one for each
+data set scored familiarity-*.png     ROC of the familiarity, one for each data set scored, if the bundle has it
+learning-curves.png   of a training run scorings.jsonl        one line for each time that a bundle was scored: how often
+the test people were used
 """
 
 import dataclasses
@@ -29,7 +27,7 @@ from training.scores import Scores
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a training run has to tell."""
+    """The content of a training run's report."""
 
     title: str  # Markdown, in a line
     command: str
@@ -49,7 +47,7 @@ class TrainingReport:
 
 
 def write_training_report(folder: Path, report: TrainingReport) -> None:
-    """Write all of a training run's report into `folder`."""
+    """Write a training run's report into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / "metrics.json",
@@ -83,7 +81,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
 
 
 def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], sections: Sequence[str] = ()) -> None:
-    """Write the report of an evaluation, outside of training, into `folder`; `sections` are further Markdown."""
+    """Write the report of an evaluation outside of training into `folder`; `sections` are further Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"test": [evaluation_json(one) for one in evaluations]})
     (folder / "report.md").write_text(

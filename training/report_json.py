@@ -1,4 +1,4 @@
-"""Figures as JSON has them."""
+"""Metrics as JSON, for reports."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from training.scores import Scores
 
 
 def scores_json(scores: Scores, unit: str = "windows") -> dict[str, Any]:
-    """All figures of `scores`, as JSON has them."""
+    """Return all metrics of `scores`."""
     return {
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
@@ -29,7 +29,7 @@ def scores_json(scores: Scores, unit: str = "windows") -> dict[str, Any]:
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures of `evaluation`, with what was scored on what."""
+    """Return all metrics of `evaluation`, with the bundle and the data."""
     return {
         "bundle": evaluation.bundle,
         "bundle_digest": evaluation.bundle_digest,
@@ -45,7 +45,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def separation_json(separation: Separation) -> dict[str, Any]:
-    """How well familiarity tells known windows from each kind of strangers, as JSON has it."""
+    """Return how well familiarity separates known windows from each kind of OOD samples."""
     known = separation.known
     return {
         "windows": len(known),
@@ -72,10 +72,10 @@ def _people_figures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def article_json() -> dict[str, Any]:
-    """What the article published of its test, as JSON has it."""
+    """Return the article's published test metrics."""
     return {"accuracy": ARTICLE_ACCURACY, "loss": ARTICLE_LOSS, **{k: list(v) for k, v in ARTICLE_FIGURES.items()}}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content`, which must be finite."""
+    """Write `content`, whose numbers must be finite."""
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

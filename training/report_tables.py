@@ -1,4 +1,4 @@
-"""A report's figures as Markdown, mostly in tables."""
+"""A report's metrics as Markdown, mostly in tables."""
 
 from training.calibration import FAMILIARITY_THRESHOLD
 from training.evaluate import Evaluation, class_rows
@@ -11,7 +11,7 @@ from training.spanning import Said
 
 
 def markdown(scores: Scores, unit: str = "windows") -> str:
-    """The figures of each class, and of all of them."""
+    """Return the metrics of each class, and of all of them."""
     lines = list(table(("label", "precision", "recall", "F1", unit), class_rows(scores)))
     lines.append(
         f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, expected "
@@ -21,7 +21,7 @@ def markdown(scores: Scores, unit: str = "windows") -> str:
 
 
 def evaluation_section(evaluation: Evaluation) -> str:
-    """All figures of an evaluation, under a heading."""
+    """Return all metrics of an evaluation, under a heading."""
     if not evaluation.people:
         return f"## {plain(evaluation.dataset)}\n\n{markdown(evaluation.scores, evaluation.unit)}"
     people = ", ".join(map(plain, evaluation.people))
@@ -35,7 +35,7 @@ def evaluation_section(evaluation: Evaluation) -> str:
 
 
 def smoothing_section(found: SmoothingScores) -> str:
-    """What smoothing does, as Markdown; nothing where there was nothing to smooth."""
+    """Return the effect of smoothing as Markdown; empty if there was nothing to smooth."""
     if not found.windows or not found.pairs:
         return ""
     raw, smoothed = found.right / found.windows, found.smoothed_right / found.windows
@@ -51,7 +51,7 @@ def smoothing_section(found: SmoothingScores) -> str:
 
 
 def spanning_section(found: Said) -> str:
-    """What is said of windows that span two activities, as Markdown."""
+    """Return the scores on windows that span two activities, as Markdown."""
     return (
         f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "
         f"activities {found}; expected calibration error {found.calibration_error:.3f}.\n"
@@ -59,7 +59,7 @@ def spanning_section(found: Said) -> str:
 
 
 def separation_section(separation: Separation) -> str:
-    """The figures of each kind of strangers, as Markdown."""
+    """Return the metrics of each kind of OOD samples, as Markdown."""
     known = separation.known
     lines = [
         f"\n### Familiarity\n\nBelow {FAMILIARITY_THRESHOLD:g} in {share_below_threshold(known):.1%} of the "
@@ -82,7 +82,7 @@ def separation_section(separation: Separation) -> str:
 
 
 def article_section(test: Evaluation) -> str:
-    """A test's figures beside those that were published, as Markdown."""
+    """Return a test's metrics beside the published ones, as Markdown."""
     ours = test.scores
     lines = [
         f"## Beside the article: {plain(test.dataset)}\n",

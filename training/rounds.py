@@ -1,4 +1,4 @@
-"""The rounds of a protocol: who learns, who validates and who is scored in each of many fits.
+"""The rounds of a protocol: the training, validation and test people of each of many fits.
 
 A round is a function of the files, the recipe, the seed and its name alone.
 """
@@ -29,9 +29,9 @@ MANY = 10
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One fit: `number` tells rounds apart that score the same data set; `split.test` is what it scores.
+    """One fit: `number` distinguishes rounds that score the same data set; `split.test` is what it scores.
 
-    Where nobody trains, it is the bundle to go on from that is scored.
+    Without training people, the bundle to continue from is scored itself.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Round:
 
     @property
     def labelled_people(self) -> set[str]:
-        """Who was labelled to be learned from: those who validate, too."""
+        """The people whose labels were used: those for training and for validation."""
         return {recording.person for recording in (*self.split.train, *self.split.validation)}
 
 
 def rounds(files: Sequence[DataFile], recipe: Recipe, protocol: ProtocolName, seed: int) -> Iterator[Round]:
-    """The protocol's rounds, in order; raises `DataError` where one of them could not be fitted or scored."""
+    """Return the protocol's rounds, in order; raises `DataError` if one of them could not be fitted or scored."""
     found = list(_planned(files, recipe, protocol, seed))
     for each in found:
         _check(each, recipe, fitted=protocol != "minutes" or bool(each.labelled_people))
@@ -61,7 +61,7 @@ def _planned(files: Sequence[DataFile], recipe: Recipe, protocol: ProtocolName, 
             yield from _folds_by_person(file, recipe, seed)
     elif protocol == "minutes":
         each_file = [_growing_splits(part, seed) for part in split_files(_ordinary(files, protocol), recipe)]
-        # Order by order, so that what was interrupted has all data sets in fewer orders.
+        # Order by order, so that an interrupted run has fewer orders, but of all data sets.
         yield from sorted(itertools.chain.from_iterable(each_file), key=lambda each: each.seed)
     else:
         split = split_recordings(files, recipe)
@@ -73,7 +73,7 @@ def _planned(files: Sequence[DataFile], recipe: Recipe, protocol: ProtocolName, 
 
 
 def _check(each: Round, recipe: Recipe, *, fitted: bool) -> None:
-    """Refuse what could not be fitted, after hours of other rounds perhaps, and a score of nothing."""
+    """Refuse a round that could not be fitted, perhaps after hours of other rounds, or that scores nothing."""
     parts = [(f"tests on {file.dataset}", recordings) for file, recordings in each.split.test]
     if fitted:
         parts.append(("trains", each.split.train))
@@ -94,14 +94,14 @@ def _people_of(recordings: Sequence[Recording]) -> str:
 
 
 def _ordinary(files: Sequence[DataFile], protocol: ProtocolName) -> Sequence[DataFile]:
-    """Refuse windows that a worker kept, which could be scored alone here; they only train."""
+    """Return the files; raises `DataError` for kept windows, which this protocol would score though they only train."""
     if kept := [file.name for file in files if file.kind == "kept"]:
         raise DataError(f"{kept[0]} holds windows that a worker kept, which only train: leave it out of `{protocol}`")
     return files
 
 
 def _leave_one_data_set_out(files: Sequence[DataFile], recipe: Recipe, seed: int) -> Iterator[Round]:
-    """Learn from the training people of all others, and score everybody of the one left out."""
+    """Train on the training people of all other data sets, and score everybody of the one left out."""
     ordinary = [file for file in files if file.kind != "kept"]
     if len(ordinary) < 2:
         raise DataError("leaving out a data set takes two at least, beside windows that a worker kept")
@@ -114,9 +114,9 @@ def _leave_one_data_set_out(files: Sequence[DataFile], recipe: Recipe, seed: int
 
 
 def _split_others(left_out: DataFile, others: Sequence[DataFile], recipe: Recipe) -> RecordingSplit:
-    """Split the people of the others; raises `DataError` where too few are left."""
+    """Split the people of the others; raises `DataError` if too few are left."""
     left = [file for file in others if file.recordings]
-    with contextlib.suppress(DataError):  # which would not say who was left out
+    with contextlib.suppress(DataError):  # it would not name the data set left out
         if left:
             return split_recordings(left, recipe)
     raise DataError(
@@ -127,7 +127,7 @@ def _split_others(left_out: DataFile, others: Sequence[DataFile], recipe: Recipe
 
 
 def _without_shared_people(left_out: DataFile, file: DataFile) -> DataFile:
-    """Leave out those who are in two files by one name, but for numbers, which are others in each file."""
+    """Drop people who are in both files by name, unless names are numbers, which mean other people in each file."""
     if has_numbered_people(file) or has_numbered_people(left_out):
         return file
     return dataclasses.replace(file, recordings=tuple(r for r in file.recordings if r.person not in left_out.people))
@@ -141,7 +141,7 @@ def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Roun
     folds = min(FOLDS, len(order))
     for number in range(folds):
         tested = set(order[number::folds])
-        # Somebody has to validate, for the learning curve; nothing is chosen by it.
+        # One person validates, for the learning curve; nothing is chosen by it.
         validating = set() if recipe.validation_share else {order[(number + 1) % folds]}
         yield Round(
             f"{file.dataset}, fold {number + 1} of {folds}",
@@ -157,10 +157,10 @@ def _folds_by_person(file: DataFile, recipe: Recipe, seed: int) -> Iterator[Roun
 
 
 def _growing_splits(part: FileSplit, seed: int) -> Iterator[Round]:
-    """Score the bundle itself, and then what goes on from it with 2, 4, 8 and so on, and all people, in some orders.
+    """Yield the bundle itself, then fine-tuning with 2, 4, 8 and so on, and all people, in several orders.
 
-    Who tests does so when a bundle is trained on all the files, too. Of those that were labelled some validate, as with
-    somebody who has no more. One alone does not do.
+    The test people are those of a bundle trained on all the files. Some of the labelled people are for validation, as
+    in a set with no other people, so one person alone is too few.
     """
     file = part.file
     test = [(file, recordings_of_people(file, part.test))]
@@ -191,11 +191,11 @@ def _growing_splits(part: FileSplit, seed: int) -> Iterator[Round]:
 
 
 def sizes(people: int) -> list[int]:
-    """2, 4, 8 and so on, and all."""
+    """Return 2, 4, 8 and so on, and all."""
     return [2**power for power in range(1, people.bit_length()) if 2**power < people] + [people]
 
 
 def _validation_people(people: Sequence[str], named: Collection[str]) -> set[str]:
-    """Those of some people who would validate if there were no others, as `training.held_out.split_by_name` has it."""
+    """Return who of some people would be for validation if there were no others, as `split_by_name` decides."""
     ranked = sorted(people, key=name_hash)
     return set([person for person in ranked if person in named][: len(ranked) - 1] or ranked[:1])

@@ -1,7 +1,7 @@
-"""What smoothing does to the labels of recordings: how many are right, and how many change though nothing did.
+"""The effect of smoothing on labels: how many are right, and how many change while the activity stays the same.
 
-This is what it does while the activity stays the same. Windows that span a change are not scored, and so the smoother
-begins anew behind each: that a label may come late after a change can't be seen here.
+Windows that span a change are not scored, and the smoother restarts after each. So the delay of a smoothed label after
+a change can't be seen here.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from windowing import Smoother
 
 @dataclass(frozen=True, slots=True)
 class SmoothingScores:
-    """Raw and smoothed labels of the windows that have both, and of pairs of successive ones of one activity.
+    """Counts of raw and smoothed labels, over windows with both and over successive windows of one activity.
 
-    `right` and `smoothed_right` are windows whose label is the activity's, `changes` and `smoothed_changes` pairs whose
-    labels differ.
+    `right` and `smoothed_right` count windows with the right label, `changes` and `smoothed_changes` pairs whose labels
+    differ.
     """
 
     windows: int
@@ -31,7 +31,7 @@ class SmoothingScores:
 def score_smoothing(
     frames: LabelledFrames, probabilities: np.ndarray, transitions: tuple[tuple[float, ...], ...]
 ) -> SmoothingScores:
-    """Smooth the labels of windows, whose `probabilities` are float32[m, k], as a worker does, a recording a device."""
+    """Smooth the `probabilities` float32[m, k] of windows as a worker does, with a recording as a device, and count."""
     smoothed = Smoother().smooth(
         frames.recording,
         frames.recording.astype(np.uint64),

@@ -1,4 +1,4 @@
-"""What an example should be called: by its label, one of several, none, or two, each for as long as it lasts."""
+"""Soft targets of training examples: of one label, one of several, none (OOD), or two in succession."""
 
 import math
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 OOD = -1
-"""The class of an example that is of none of the labels."""
+"""The class of an out-of-distribution example, which has none of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splices:
-    """Which example of its batch each one begins with, `other` int64[m], and for which `share` of it, float32[m]."""
+    """The example each one's beginning was taken from, `other` int64[m], and the `share` of it, float32[m]."""
 
     other: np.ndarray
     share: np.ndarray
 
 
 def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, Splices]:
-    """Let a `share` of a batch's examples [m, time, ...] begin as another one does, for a random part of their time.
+    """Replace a random part of the beginning of a `share` of the examples [m, time, ...] by that of another example.
 
-    So an example may be of two classes, each as much as it has time, which is of two moments or more: Yun et al.,
-    "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019, with stretches
-    of time for rectangles.
+    A spliced example has two classes, weighted by their duration: Yun et al., "CutMix: Regularization Strategy to Train
+    Strong Classifiers with Localizable Features", ICCV 2019, with stretches of time for rectangles. The time axis has
+    at least two steps.
     """
     count, length = inputs.shape[:2]
     other = rng.permutation(count)
@@ -34,17 +34,17 @@ def splice(inputs: np.ndarray, share: float, rng: np.random.Generator) -> tuple[
 
 
 def soft_targets(logits: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
-    """What each example should say, float32[m, k]: its label, or the likelier the more of those that it may have.
+    """Return target probabilities float32[m, k]: one-hot, or the model's softmax over an example's candidate labels.
 
-    `logits` float32[m, k], `targets` int64[m], `candidates` bool[t, k]. The cross entropy with them, before weights and
-    smoothing, has the gradient of minus the log of the sum of the probabilities of all labels that it may have: Jin and
-    Ghahramani, "Learning with Multiple Labels", NIPS 2002.
+    `logits` float32[m, k], `targets` int64[m], `candidates` bool[t, k]. The cross entropy with these targets, before
+    weights and smoothing, has the gradient of -log of the summed probability of all candidates: Jin and Ghahramani,
+    "Learning with Multiple Labels", NIPS 2002.
     """
     return logits.masked_fill(~candidates[targets], -math.inf).softmax(dim=1)
 
 
 def spliced_targets(logits: Tensor, targets: Tensor, splices: Splices | None, candidates: Tensor) -> Tensor:
-    """The `soft_targets` of a batch, float32[m, k]; of what is spliced, those of both, each as much as it has time."""
+    """Return the `soft_targets` of a batch, float32[m, k]; of spliced examples, both ones, weighted by duration."""
     soft = soft_targets(logits, targets, candidates)
     if splices is None:
         return soft
@@ -53,13 +53,13 @@ def spliced_targets(logits: Tensor, targets: Tensor, splices: Splices | None, ca
 
 
 def with_ood_class(candidates: np.ndarray) -> Tensor:
-    """`candidates` with a column for strangers and their row behind the others, where `OOD` finds it."""
+    """Return `candidates` with a last column and a last row for OOD samples, which the class `OOD`, -1, indexes."""
     padded = np.pad(candidates, ((0, 1), (0, 1)))
     padded[OOD, -1] = True
     return torch.from_numpy(padded)
 
 
 def smooth_labels(soft: Tensor, share: float) -> Tensor:
-    """`soft` float32[m, k + 1] smoothed among the labels: nobody known is a little strange, and no stranger known."""
+    """Smooth `soft` float32[m, k + 1] among the labels only, so that OOD targets and known targets stay apart."""
     labels, strange = soft[:, :-1], soft[:, -1:]
     return torch.cat([labels * (1 - share) + (1 - strange) * share / labels.shape[1], strange], dim=1)

@@ -1,4 +1,4 @@
-"""Who learns, who validates and who tests, of all files together; by whose names: `training.held_out`."""
+"""Splits of all data files together into training, validation and test people (see `training.held_out`)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from training.recordings import DataFile, Labels, Recording
 
 @dataclass(frozen=True, slots=True)
 class RecordingSplit:
-    """The recordings of each part; the test people's by file, for each data set is scored by itself.
+    """The recordings to train on, validate and test; the test ones by file, for each data set is scored by itself.
 
-    All were read by the same `labels`.
+    All were read with the same `labels`.
     """
 
     labels: Labels
@@ -24,7 +24,7 @@ class RecordingSplit:
 
 @dataclass(frozen=True, slots=True)
 class FileSplit:
-    """Who of a file trains, validates and tests, by name."""
+    """The names of a file's training, validation and test people."""
 
     file: DataFile
     train: set[str]
@@ -33,10 +33,10 @@ class FileSplit:
 
 
 def split_files(files: Sequence[DataFile], recipe: Recipe) -> list[FileSplit]:
-    """Split the people of each file as `held_out_people` says, those of kept windows last.
+    """Split the people of each file as `held_out_people` decides; files of kept windows come last.
 
-    Windows that a worker kept were chosen for being doubtful: to validate or to test by them would make a model less
-    sure, or look worse, than it is. They only train, without those of people who test or validate by recordings.
+    Windows that a worker kept were chosen for being doubtful. As validation or test data they would make a model less
+    confident, or look worse, than it is. So they only train, without people who are held out in ordinary recordings.
     """
     ordinary = [file for file in files if file.kind != "kept"]
     parts, unlearned = [], set()
@@ -50,7 +50,7 @@ def split_files(files: Sequence[DataFile], recipe: Recipe) -> list[FileSplit]:
 
 
 def split_recordings(files: Sequence[DataFile], recipe: Recipe) -> RecordingSplit:
-    """The recordings of each part as `split_files` has it; raises `DataError` where nobody would validate."""
+    """Return the recordings of each role, by `split_files`; raises `DataError` if nobody is left for validation."""
     splits = RecordingSplit(files[0].labels, [], [], [])
     names = ", ".join(file.dataset for file in files)
     if all(file.kind == "kept" for file in files):
@@ -72,5 +72,5 @@ def split_recordings(files: Sequence[DataFile], recipe: Recipe) -> RecordingSpli
 
 
 def recordings_of_people(file: DataFile, people: Collection[str]) -> list[Recording]:
-    """A file's recordings of some people, in its order."""
+    """Return a file's recordings of some people, in the file's order."""
     return [recording for recording in file.recordings if recording.person in people]

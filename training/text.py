@@ -24,8 +24,8 @@ from training.fit_text import (
     Split,
     TextTrainingData,
     describe,
+    fit_text,
     identity_of,
-    learn,
     split_off,
 )
 from training.markdown import plain
@@ -41,7 +41,7 @@ KIM_VARIANTS: tuple[Variant, ...] = ("rand", "static", "non-static", "multichann
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What `train_text` made."""
+    """The bundle that `train_text` wrote, and its test scores."""
 
     bundle: Bundle
     tests: tuple[Evaluation, ...]
@@ -49,9 +49,9 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class TextTrainingRequest:
-    """What to fit a text model to, and how; its bundle carries `command` and `version`.
+    """The data and the recipe of a text model; its bundle carries `command` and `version`.
 
-    The texts that the data set holds back test, or where it has no split `test_share` of all.
+    The test texts are those that the data set holds out, or `test_share` of all if it has no split.
     """
 
     data: TextTrainingData
@@ -63,7 +63,7 @@ class TextTrainingRequest:
 
     @property
     def settings(self) -> FitSettings:
-        """The recipe's, with this seed."""
+        """The recipe's settings, with this seed."""
         return dataclasses.replace(self.recipe.fit, seed=self.seed)
 
 
@@ -76,19 +76,19 @@ def train_text(
     resume: bool = False,
     console: Console | None = None,
 ) -> Trained:
-    """Fit a text model; write its bundle to the folder `output` and the account to `report`.
+    """Fit a text model; write its bundle to the folder `output` and the report to the folder `report`.
 
     The test texts are scored once, at the end, as they will be served. The bundle is named like its folder. `report`
-    also keeps the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
+    also holds the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
     create_folders(output.parent, report)
     replaced = replaced_bundle(output)
     split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed)
     training = _training(request)
-    # What cannot be a bundle is refused before the fit, not after it.
+    # A description that no bundle can have must fail before the fit, not after it.
     _describe(output.name, request, training, *_largest_table(request.data, request.recipe))
-    fitted = _learn(request, split, report / "checkpoint.safetensors", resume, console)
+    fitted = _fit(request, split, report / "checkpoint.safetensors", resume, console)
     description = _describe(output.name, request, training, *fitted.table_shape)
     trained = _save_and_test(output, fitted, description, request, split.test)
     comparison = measure(request.data.corpus, split, trained.bundle, baselines)
@@ -100,12 +100,12 @@ def train_text(
     return trained
 
 
-def _learn(
+def _fit(
     request: TextTrainingRequest, split: Split, checkpoint: Path, resume: bool, console: Console | None
 ) -> FittedTextModel:
-    # What shares leave for each part, the seed draws: a checkpoint of other parts has seen this run's test.
+    # The seed draws each part by its size: a checkpoint with other sizes has trained on this run's test texts.
     parts = [len(split.train), len(split.validation), len(split.test)]
-    return learn(
+    return fit_text(
         request.data,
         split,
         request.recipe,
@@ -160,7 +160,7 @@ def _report(
 
 
 def single_split(corpus: Corpus, validation_share: float, test_share: float, seed: int) -> Split:
-    """The data set's own test part, or `test_share` of all; of the others, `validation_share` for validation."""
+    """Split off the data set's own test part, or `test_share` of all; of the rest, `validation_share` validates."""
     rng = np.random.default_rng(seed)
     if corpus.test is not None:
         test, others = np.flatnonzero(corpus.test), np.flatnonzero(~corpus.test)
@@ -171,7 +171,7 @@ def single_split(corpus: Corpus, validation_share: float, test_share: float, see
 
 
 def _largest_table(data: TextTrainingData, recipe: TextRecipe) -> tuple[int, int]:
-    """The most tokens that the table of vectors can come to have, and its dimensions."""
+    """Return the largest possible number of tokens in the table of vectors, and its dimensions."""
     vectors = None if recipe.variant == "rand" else data.vectors
     words = len(data.tokens.words) + (len(vectors.rows) if vectors else 0)
     return min(words, recipe.max_words) + FIRST_WORD, vectors.dimensions if vectors else RANDOM_DIMENSIONS
@@ -187,7 +187,7 @@ def _training(request: TextTrainingRequest) -> Training:
 
 
 def _describe(name: str, request: TextTrainingRequest, training: Training, tokens: int, dimensions: int) -> Description:
-    """What the bundle will say of itself; raises `FitError`."""
+    """Return the manifest's description; raises `FitError`."""
     recipe, labels = request.recipe, request.data.corpus.labels
     arguments = recipe.network.sized(
         tokens=tokens, dimensions=dimensions, length=recipe.rules.length, classes=len(labels)
@@ -213,7 +213,7 @@ def _save_and_test(
     """Save the bundle, score it as it will be served, and save it again with its scores."""
 
     def save(told: Description) -> Bundle:
-        # Texts in another language would all be unknown words: its first words are known ones.
+        # In another language all golden texts would be unknown words, so one consists of the vocabulary's first words.
         known = " ".join(fitted.vocabulary[:GOLDEN_WORDS])
         golden = Framer(request.recipe.rules, fitted.vocabulary).frame((*GOLDEN_TEXTS, known))
         return save_bundle(
@@ -228,7 +228,7 @@ def _save_and_test(
 
 
 GOLDEN_WORDS = 50
-# Made up: nobody's text goes into a bundle.
+# Synthetic: nobody's text goes into a bundle.
 GOLDEN_TEXTS = (
     "a boy finds an old map and leaves his village to look for the island where his father was lost .",
     "this is a warm and funny film , though its last half hour is far too long !",

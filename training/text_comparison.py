@@ -1,4 +1,4 @@
-"""A text model beside baselines, which learn from the same texts; and how fast it answers."""
+"""A text model beside baselines that are fitted to the same texts, and its speed."""
 
 import time
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ SPEED_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class BaselineComparison:
-    """What the model is compared with: what the `baselines` score, and its texts a second, by batch size."""
+    """The scores of the `baselines`, and the model's texts a second (`speed`) by batch size."""
 
     baselines: dict[Baseline, Scores]
     speed: dict[int, float]
 
 
 def measure(corpus: Corpus, split: Split, bundle: Bundle, baselines: bool) -> BaselineComparison:
-    """Score the baselines, where they are wanted, on the test texts, and time the bundle on those that validate."""
+    """Score the baselines, if asked for, on the test texts, and time the bundle on the validation texts."""
     found = _baseline_scores(corpus, split) if baselines and len(split.test) else {}
     return BaselineComparison(
         found, texts_a_second(bundle, [corpus.texts[i] for i in split.validation[: max(SPEED_BATCHES)]])
@@ -39,7 +39,7 @@ def measure(corpus: Corpus, split: Split, bundle: Bundle, baselines: bool) -> Ba
 
 
 def _baseline_scores(corpus: Corpus, split: Split) -> dict[Baseline, Scores]:
-    """The baselines learn from the validation part too: they choose nothing by it."""
+    """Fit the baselines to the training and validation texts, for they choose nothing by the latter, and score them."""
     train = np.concatenate([split.train, split.validation])
     found: dict[Baseline, Scores] = {}
     for baseline in BASELINES:
@@ -55,9 +55,9 @@ def _baseline_scores(corpus: Corpus, split: Split) -> dict[Baseline, Scores]:
 
 
 def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
-    """How many of `texts` the core's CPU engine answers a second, on one thread, by the size of the batch.
+    """Return how many of `texts` the core's CPU engine classifies a second, on one thread, by batch size.
 
-    They should be as long as those to come: the engine leaves out the padding that a batch has in common.
+    They should be as long as those in service: the engine skips the padding that a batch has in common.
     """
     threads = torch.get_num_threads()
     frames = Framer(parse_rules(bundle.manifest.framing), bundle.vocabulary).frame(texts)
@@ -80,7 +80,7 @@ def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
 def comparison_section(
     recipe: TextRecipe, fitted: FittedTextModel, tests: Sequence[Evaluation], comparison: BaselineComparison
 ) -> str:
-    """The model beside the baselines, as Markdown."""
+    """Return the model beside the baselines, as Markdown."""
     heads = " | ".join(f"texts/s at batch {batch}" for batch in comparison.speed)
     lines = [
         "## Comparison\n",

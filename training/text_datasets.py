@@ -1,15 +1,15 @@
-"""Public data sets of labelled texts, and one's own CSV, read into a corpus.
+"""Public data sets of labelled texts, and your own CSV, read into a corpus.
 
     subj     subjectivity v1.0 (Pang, Lee, ACL 2004): one file of objective and one of subjective sentences
     mr       sentence polarity v1.0 (Pang, Lee, ACL 2005): rt-polarity.pos and rt-polarity.neg
     trec     questions (Li, Roth, COLING 2002): a training and a test file of lines `COARSE:fine question`
     20news   20 Newsgroups, "bydate" (Lang; Rennie): the archive, with its split
     imdb     Large Movie Review v1.0 (Maas et al., ACL 2011): the archive, with its split
-    csv      one's own: a header with the columns `text` and `label`, UTF-8, any number of labels
+    csv      your own: a header with the columns `text` and `label`, UTF-8, any number of labels
 
-Files may be plain or compressed (gzip, bzip2, xz). They are untrusted: archives are read member by member in
-memory, no path in one is ever used to write, and the sizes of files, members, lines and texts are bounded. What
-cannot be read is a `DataError`.
+Files may be plain or compressed (gzip, bzip2, xz). They are untrusted: archives are read member by member in memory, no
+path in one is ever written to, and the sizes of files, members, lines and texts are bounded. A file that cannot be read
+raises `DataError`.
 """
 
 import csv
@@ -39,7 +39,7 @@ MAX_LABEL_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file that was read, with the digest of it as it lies."""
+    """A file that was read, with its SHA-256 as stored."""
 
     name: str
     sha256: str
@@ -49,7 +49,7 @@ class TextFile:
 class Corpus:
     """Labelled texts: `targets` int64[n], index into `labels`.
 
-    `test` bool[n] says which texts the data set itself holds back for the test; None where it has no split.
+    `test` bool[n] marks the test texts of the data set's own split; None if it has none.
     """
 
     name: str
@@ -73,9 +73,9 @@ class _Row:
 def read_corpus(
     dataset: Dataset, paths: Sequence[Path], *, strip: Collection[MessagePart] = (), console: Console | None = None
 ) -> Corpus:
-    """Read the files of one data set; `strip` takes parts off the messages of 20 Newsgroups.
+    """Read the files of one data set; `strip` removes parts of the messages of 20 Newsgroups.
 
-    Raises `DataError` where a file is missing, damaged, over the bounds or not of this data set.
+    Raises `DataError` if a file is missing, damaged, over the bounds or not of this data set.
     """
     if strip and dataset != "20news":
         raise DataError(f"only the messages of 20news have {', '.join(sorted(strip))} to strip, not {dataset}")
@@ -129,10 +129,9 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpu
 
 
 def _lines(content: io.BufferedReader, path: Path) -> Iterator[tuple[int, str]]:
-    r"""Lines that are not empty, with their numbers from 1.
+    r"""Yield non-empty lines, with their numbers from 1.
 
-    Windows-1252, as these sets are, and split on \n only: SUBJ holds the byte 0x85, which Unicode calls a line
-    end.
+    These sets are in Windows-1252. Lines end at \n only: SUBJ holds the byte 0x85, which Unicode calls a line end.
     """
     number = 0
     while line := content.readline(MAX_TEXT_BYTES + 1):
@@ -151,7 +150,7 @@ def _windows_1252(data: bytes) -> str:
 
 
 def _named(labels: Mapping[str, str], other: str) -> Callable[[io.BufferedReader, Path], Iterator[_Row]]:
-    """A reader of files that hold one class each, which only their names tell."""
+    """Return a reader of files of one class each, which the file name tells."""
 
     def read(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
         found = [label for part, label in labels.items() if part in path.name.lower()]
@@ -185,7 +184,7 @@ _MESSAGE = re.compile(r"20news-bydate-(train|test)/([a-z0-9.-]{1,100})/\d{1,9}")
 def _archived(
     wanted: re.Pattern[str], encoding: str, names: Mapping[str, str]
 ) -> Callable[[io.BufferedReader, Path], Iterator[_Row]]:
-    """A reader of a tar archive whose members' paths say part and class."""
+    """Return a reader of a tar archive whose member paths tell the split and the class."""
 
     def read(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
         with _tar(content, path) as archive:
@@ -217,7 +216,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read()
 
 
-# --- one's own CSV -------------------------------------------------------------------------------
+# --- your own CSV --------------------------------------------------------------------------------
 
 
 def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
@@ -258,9 +257,9 @@ _QUOTED = re.compile(r"(writes in|writes:|wrote:|says:|said:|^In article|^Quoted
 
 
 def strip_message(text: str, parts: Collection[MessagePart]) -> str:
-    """A message without its header, its signature and the lines that it quotes, as `parts` says.
+    """Remove a message's header, its signature and the lines that it quotes, as `parts` says.
 
-    Has the meaning of scikit-learn's `fetch_20newsgroups(remove=...)`, so that figures can be compared.
+    Equivalent to scikit-learn's `fetch_20newsgroups(remove=...)`, so that scores can be compared.
     """
     if "headers" in parts:
         text = text.partition("\n\n")[2]
@@ -272,7 +271,7 @@ def strip_message(text: str, parts: Collection[MessagePart]) -> str:
 
 
 def _without_footer(text: str) -> str:
-    """The text up to its last line that is blank or dashes, unless that is the first."""
+    """Return the text up to its last line that is blank or dashes, unless that is the first."""
     lines = text.strip().split("\n")
     blank = [number for number, line in enumerate(lines) if not line.strip().strip("-")]
     return "\n".join(lines[: blank[-1]]) if blank and blank[-1] > 0 else text

@@ -1,6 +1,6 @@
-"""Made-up frames of nothing that the model knows, of kinds that training never uses: to judge it by, never to teach it.
+"""Synthetic out-of-distribution frames of kinds that training never uses: to evaluate familiarity, never to train it.
 
-Who teaches one of them has nothing left to judge by: think of another one first.
+Before you train on one of these kinds, add another one here to evaluate with.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Make = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def tumbling_bag(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A phone in a bag that turns over, float32[count, 80, 3], m/s²: gravity wanders about, and at times it knocks."""
+    """A phone in a bag that turns over, float32[count, 80, 3], m/s²: gravity changes direction, with some knocks."""
     towards = _turned(rng.normal(0.0, 2.0, (count, WINDOW_SLOTS, 3)), memory_s=0.5, rng=rng)
     knocks = (rng.random((count, WINDOW_SLOTS, 1)) < 0.06) * rng.normal(0.0, 12.0, (count, WINDOW_SLOTS, 3))
     for slot in range(1, WINDOW_SLOTS):
@@ -24,7 +24,7 @@ def tumbling_bag(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def bus(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A phone on a seat of a bus, float32[count, 80, 3], m/s²: slow sway, and the road and the engine shake it."""
+    """A phone on a bus seat, float32[count, 80, 3], m/s²: slow sway, with vibration of the road and the engine."""
     t = np.arange(WINDOW_SLOTS)[None, :, None] / RATE_HZ
     hertz, phase = rng.uniform(0.1, 0.6, (count, 1, 3)), rng.random((count, 1, 3))
     sway = rng.uniform(0.3, 1.5, (count, 1, 3)) * np.sin(2 * np.pi * (hertz * t + phase))
@@ -35,7 +35,7 @@ def bus(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def free_spin(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A phone that is spun about one axis, float32[count, 80, 3], m/s²: a third of a turn to three turns a second."""
+    """A phone spun about one axis, float32[count, 80, 3], m/s²: a third of a turn to three turns a second."""
     axis = rng.standard_normal((count, 1, 3))
     speed = 2 * np.pi * np.exp(rng.uniform(np.log(0.33), np.log(3.0), (count, 1, 1)))  # radians a second
     turning = np.repeat(speed * axis / np.linalg.norm(axis, axis=2, keepdims=True), WINDOW_SLOTS, axis=1)
@@ -45,9 +45,10 @@ def free_spin(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _turned(pushes: np.ndarray, memory_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Where gravity points, of length 1, as a phone turns: float64[m, 80, 3] of radians a second about each axis.
+    """Return unit vectors of gravity float64[m, 80, 3] as a phone turns by `pushes`, radians a second about each axis.
 
-    With a memory they are pushes, and the turning is their average over about so long, as strong as they are.
+    With `memory_s`, the angular velocity is an exponential average of the pushes over about that time, of the same
+    strength.
     """
     kept = np.exp(-1 / (RATE_HZ * memory_s)) if memory_s else 0.0
     towards = gravity_from_anywhere(len(pushes), rng)[:, 0] / STANDARD_GRAVITY
@@ -60,7 +61,7 @@ def _turned(pushes: np.ndarray, memory_s: float, rng: np.random.Generator) -> np
 
 
 def _rotated(vectors: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """`vectors` float64[m, 3] about the axes `by` float64[m, 3], whose lengths are the angles: Rodrigues' formula."""
+    """Rotate `vectors` float64[m, 3] about the axes `by` float64[m, 3], whose lengths are the angles (Rodrigues)."""
     angle = np.linalg.norm(by, axis=1, keepdims=True)
     axis = by / np.maximum(angle, 1e-12)
     along = (vectors * axis).sum(axis=1, keepdims=True) * axis

@@ -74,7 +74,7 @@ class Options(Command):
 
 
 def run(options: Options) -> None:
-    """Train, or run_protocol."""
+    """Train, or run a protocol."""
     _refuse_ignored(options)
     labels = Labels(tuple(options.labels)) if options.labels else None
     start = None if options.start is None else find_bundle(options.start)

@@ -17,7 +17,7 @@ from training.calibration import (
     probabilities_at,
 )
 from training.datasets import read_files
-from training.fit_activity import MIN_VALIDATION_PEOPLE, FittedActivityModel, learn, prepare_training_data
+from training.fit_activity import MIN_VALIDATION_PEOPLE, FittedActivityModel, fit_activity, prepare_training_data
 from training.fit_settings import FitSettings
 from training.logits import logits_of
 from training.plan import TrainingRequest
@@ -68,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def learned(data: Path, start: Bundle | None = None, recipe: Recipe = DEFAULT) -> FittedActivityModel:
     people = split_recordings(read_files([data], None, DEFAULT_LABELS), recipe)
-    return learn(prepare_training_data(people, recipe, 0, start), FitSettings(epochs=1, seed=0), start=start)
+    return fit_activity(prepare_training_data(people, recipe, 0, start), FitSettings(epochs=1, seed=0), start=start)
 
 
 def test_familiarity_is_levelled_where_enough_people_validate(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from training.embeddings import Variant
 from training.evaluate import evaluate_texts
 from training.files import DataError
 from training.fit_settings import FitError
-from training.fit_text import Split, TextTrainingData, Trimmed, WordDropout, learn, read_training_data, score_on
+from training.fit_text import Split, TextTrainingData, Trimmed, WordDropout, fit_text, read_training_data, score_on
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
 from training.scores import Scores
 from training.task import Fixed
@@ -82,7 +82,7 @@ def test_a_word_that_decides_is_learned_in_seconds(data: TextTrainingData) -> No
     recipe = small_recipe()
     recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=25, batch=10))
     split = single_split(data.corpus, 0.1, 0.2, seed=0)
-    fitted = learn(data, split, recipe, recipe.fit)
+    fitted = fit_text(data, split, recipe, recipe.fit)
     assert score_on(data, fitted, split.test, recipe).accuracy > 0.9
 
 
@@ -192,7 +192,7 @@ def test_padding_that_a_batch_has_in_common_makes_no_difference(
     recipe = small_recipe(architecture)
     recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=1))
     everyone = np.arange(len(data.corpus))
-    fitted = learn(data, Split(everyone[40:], everyone[:40], everyone[:0]), recipe, recipe.fit)
+    fitted = fit_text(data, Split(everyone[40:], everyone[:40], everyone[:0]), recipe, recipe.fit)
     frames = torch.from_numpy(data.tokens.frames(everyone[:30], fitted.vocabulary, recipe.rules))
     frames[0] = 0  # a text without words
     network = fitted.network.eval()
@@ -244,7 +244,7 @@ def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
         patch.setattr("training.cross_validation.score_on", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(data, recipes, apart, folds=3, command="", resume=True)
-    fits = count_calls(monkeypatch, "training.cross_validation", "learn")
+    fits = count_calls(monkeypatch, "training.cross_validation", "fit_text")
     results = cross_validate(data, recipes, apart, folds=3, command="", baselines=True, resume=True)
     assert len(fits) == 4  # of six: fold 2 is there
     for model in ("rand", "static", "tfidf-logistic", "tfidf-svm"):
