@@ -1,4 +1,4 @@
-"""The module that is really served: raw frames in; out come calibrated probabilities and, where told, familiarity."""
+"""The module that is served: from raw frames to calibrated probabilities and, if the bundle has it, familiarity."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class ServedModule(nn.Module):
     """A network with its normalisation before it and its calibrated softmax behind it.
 
     Input: frames (n, *shape) in the units of the data, float32 or int32.
-    Output: float32 (n, classes), rows add to 1; if it `tells_strangers`, (n, classes + 1), the familiarity last.
+    Output: float32 (n, classes), whose rows add to 1; if it `tells_strangers`, (n, classes + 1), the familiarity last.
 
-    The network has learned that what is none of its labels, a stranger, has the constant logit 0. So familiarity, the
-    probability that a frame is no stranger, is the sigmoid of the logarithm of the sum of the logits' exponentials: of
-    the negative energy of Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020. It is
-    taken before the temperature, which calibrates the labels among themselves. (Training may have shifted all logits
-    alike, which the labels don't feel, to bring a familiarity of 0.5 where few known frames are below it.)
+    The network was trained with an extra class for out-of-distribution frames, whose logit is the constant 0. So
+    familiarity, the probability of any other class, is the sigmoid of the logsumexp of the logits: of the negative
+    energy of Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020. It is taken before
+    the temperature, which calibrates the labels among themselves. (Training may have shifted all logits alike, which
+    does not change the labels' probabilities, to move a familiarity of 0.5 to where few known frames are below it.)
     """
 
     mean: Tensor
@@ -49,7 +49,7 @@ class ServedModule(nn.Module):
         self.register_buffer("scale", 1.0 / torch.tensor(std, dtype=torch.float32))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Probabilities (n, classes) of `frames` and, if told, their familiarity behind them."""
+        """Return the probabilities (n, classes) of `frames` and, if it has it, their familiarity as a last column."""
         if self.normalises:
             frames = (frames - self.mean) * self.scale
         logits = self.network(frames)
@@ -61,7 +61,7 @@ class ServedModule(nn.Module):
 
 
 def served_module(bundle: Bundle) -> ServedModule:
-    """The bundle's network in float32, ready to serve: frames (n, *shape) to answers (n, columns)."""
+    """Return the bundle's network in float32, ready to serve: frames (n, *shape) to answers (n, columns)."""
     manifest = bundle.manifest
     network = manifest.architecture.skeleton()
     weights = {name: torch.from_numpy(values) for name, values in bundle.weights.items()}
@@ -70,7 +70,7 @@ def served_module(bundle: Bundle) -> ServedModule:
 
 
 def for_serving(network: nn.Module, description: Description) -> ServedModule:
-    """A network with what its description puts before and behind it."""
+    """Return a network with its description's normalisation and calibration."""
     normalisation = description.normalisation
     mean, std = ((), ()) if normalisation is None else (normalisation.mean, normalisation.std)
     module = ServedModule(network, mean, std, description.temperature, description.tells_strangers)
@@ -78,13 +78,13 @@ def for_serving(network: nn.Module, description: Description) -> ServedModule:
 
 
 def reference_answers(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Answer `frames` by an ordinary call of `module` on the CPU, in all columns: the reference of the devices."""
+    """Answer `frames` by an ordinary call of `module` on the CPU, in all columns: the reference for devices."""
     with torch.inference_mode():
         return module(torch.from_numpy(frames)).numpy()  # type: ignore[no-any-return]
 
 
 def reference_probabilities(module: nn.Module, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """The same, the probabilities alone: (n, labels), whatever else `module` tells."""
+    """Return the probabilities of the same call, (n, labels)."""
     answers = reference_answers(module, frames)
     tells_more = isinstance(module, ServedModule) and module.tells_strangers
     return np.ascontiguousarray(answers[:, :-1]) if tells_more else answers

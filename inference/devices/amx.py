@@ -1,6 +1,6 @@
-"""The HAR network by the compiled kernels of `amx_kernels`, at bfloat16: what is fastest where a CPU multiplies tiles.
+"""The engine `amx`: `har-cnn` by the compiled kernels of `amx_kernels`, at bfloat16, for CPUs with a matrix unit.
 
-The last layer is NumPy's, in float32.
+NumPy computes the last layer, in float32.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""`har-cnn`'s convolutions at bfloat16, compiled for the matrix unit that some x86 processors have (AMX).
+"""`har-cnn`'s convolutions at bfloat16, compiled for the matrix unit of some x86 processors (AMX).
 
-The unit multiplies tiles: 16 rows of 32 bfloat16 numbers by 32 rows of 16, and adds to 16 x 16 float32 sums. What a
-filter of ten taps sees of a sequence lies one behind the other in memory, so it is one long row, and the rows of
-neighbouring outputs overlap: nothing is copied to make a matrix of them. Sums stay in the unit over all taps; bias,
-ReLU and pooling are taken in float32, and each answer is rounded to bfloat16 once.
+The unit multiplies tiles, 16 rows of 32 bfloat16 numbers by 32 rows of 16, and adds to 16 x 16 float32 sums. The ten
+readings under a filter are contiguous in memory, so they form one long row, and the rows of neighbouring outputs
+overlap: nothing is copied to make a matrix of them. Sums stay in the unit over all taps; bias, ReLU and pooling are
+computed in float32, and each output is rounded to bfloat16 once.
 
-The unit loads a row in one go only where it lies in one cache line. So of 100 channels 96, three lines, are kept for
-themselves, and the other four in an array of their own: see `Workspace`.
+The unit loads a row at once only if it lies in one cache line. So of 100 channels, 96 (three lines) are in one array,
+and the other four in an array of their own: see `Workspace`.
 
-The first two convolutions take frame by frame, with neighbouring outputs as a tile's rows; the others 16 frames at
-once, whose outputs at one place are its rows: of so few outputs a frame would not fill a tile.
+The first two convolutions take one frame at a time, with neighbouring outputs as a tile's rows. The others take 16
+frames at once, whose outputs at one position are its rows: one frame has too few outputs to fill a tile.
 
-What is no number makes its frame's answers none, also in the last two readings, which the pooling leaves out: they are
-multiplied by weights of 0.
+A NaN makes its frame's answers NaN, also in the last two readings, which the pooling leaves out: they are multiplied by
+weights of 0.
 
-Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
-`amx_layout` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
+Arrays are flat. 16-bit ones hold the bits of bfloat16, and positions count numbers. There are no bounds checks:
+`amx_layout` sizes the arrays. All compiled code is in this file, since Numba's cache tracks changes by file.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, "Programming with Intel AMX".
 """
@@ -41,19 +41,19 @@ Halves = NDArray[np.uint16]
 Bytes = NDArray[np.uint8]
 
 SIDE: Final = 16
-"""Rows of a tile, and columns of one of sums; floats in a vector register; frames that are taken at once."""
+"""Rows of a tile, and columns of a tile of sums; floats in a vector register; frames taken at once."""
 DEPTH: Final = 32
 """bfloat16 numbers in a row of a tile."""
 TILE: Final = SIDE * DEPTH
 AT_ONCE: Final = 4
-"""Tiles of rows that share each tile of weights: the first one's sum is done when the last one's has begun."""
+"""Tiles of rows that share each tile of weights: the first one's sum is ready when the last one's has begun."""
 
 SLOTS: Final = 80
 AXES: Final = 3
 TAPS: Final = 10
 READINGS: Final = SLOTS * AXES
 FIRST: Final = SLOTS - TAPS + 1
-"""Rows that the first convolution gives; of the second 60 are pooled to 20, then there are 11, and in the end 2."""
+"""Output rows of the first convolution. Of the second, 60 are pooled to 20; then there are 11, and finally 2."""
 POOL: Final = 3
 POOLED: Final = 20
 THIRD: Final = POOLED - TAPS + 1
@@ -64,8 +64,8 @@ MOST: Final = 96
 FEW: Final = CHANNELS - MOST
 FEATURES: Final = 160
 
-# From a frame to the next one, in numbers: room for what the last tile reads beyond it; and odd numbers of cache lines,
-# where rows are of different frames: they would meet in the same few places of the cache.
+# Distances between frames, in numbers. They leave room for what the last tile reads beyond a frame. Where a tile's rows
+# are of different frames they are odd numbers of cache lines, or else the rows would collide in a few cache sets.
 FRAME_STEP: Final = 288
 FIRST_STEP: Final = 7200
 FIRST_REST: Final = 320
@@ -73,7 +73,7 @@ POOLED_STEP: Final = 1952
 POOLED_REST: Final = 160
 THIRD_STEP: Final = THIRD * FEATURES
 
-# How deep the products are, in tiles: for `MOST` channels, the other ones, and 160 channels.
+# Depth of the products in tiles: for `MOST` channels, the other four, and 160 channels.
 DEEP_MOST: Final = TAPS * MOST // DEPTH
 DEEP_FEW: Final = -(-TAPS * FEW // DEPTH)
 DEEP_ALL: Final = TAPS * FEATURES // DEPTH
@@ -93,7 +93,7 @@ class Layers(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """What is between the layers, of 16 frames; of 100 channels in two arrays. `sums` are those of `AT_ONCE` tiles."""
+    """Activations between the layers, of 16 frames; 100 channels take two arrays. `sums` holds `AT_ONCE` tiles."""
 
     shapes: Bytes
     frames: Halves
@@ -145,11 +145,11 @@ class _Emit:
         return self.builder.bitcast(self.builder.gep(base, [place]), kind.as_pointer())
 
     def largest(self, a: Any, b: Any) -> Any:
-        """The larger one, or what is no number."""
+        """The maximum, or NaN."""
         return self._call(f"llvm.maximum.v{SIDE}f32", _VECTOR, [a, b])
 
     def tile(self, name: str, *arguments: Any) -> None:
-        """An instruction of the unit, whose operands are numbers of tiles, and memory."""
+        """An instruction of the unit, whose operands are tile numbers and memory."""
         self._call(f"llvm.x86.{name}", ir.VoidType(), arguments)
 
     def _call(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
@@ -167,7 +167,7 @@ def _tile(number: int) -> Any:
 
 
 def _begun(_: Any, shapes: Any) -> Any:
-    """Tell the unit the shapes of its tiles."""
+    """Configure the shapes of the unit's tiles."""
 
     def emit(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         to = _Emit(context, builder)
@@ -178,7 +178,7 @@ def _begun(_: Any, shapes: Any) -> Any:
 
 
 def _ended(_: Any) -> Any:
-    """Give the unit back: its tiles need not be kept for this thread any more."""
+    """Release the unit: this thread's tiles need not be saved any more."""
 
     def emit(context: Any, builder: Any, _: Any, _arguments: Any) -> Any:
         _Emit(context, builder).tile("tilerelease")
@@ -190,9 +190,9 @@ def _ended(_: Any) -> Any:
 def _products(count: int) -> Any:
     """Make `products(x, place, step, row, deep, rest, place, step, row, deep, weights, place, sums)`.
 
-    It multiplies `count` tiles of rows, which begin `step` apart in `x`, and their rows `row`, by weights that are
-    `deep` tiles deep; and what is left of the same rows, in `rest`, by the weights behind those. `sums` receives
-    (count, 16 rows, 16 outputs).
+    It multiplies `count` tiles of rows, which start `step` apart in `x` and whose rows are `row` apart, by weights
+    `deep` tiles deep; and the rest of the same rows, in `rest`, by the weights behind those. `sums` receives (count, 16
+    rows, 16 outputs).
     """
 
     def products(
@@ -242,7 +242,7 @@ def _products(count: int) -> Any:
 
 
 def _answer(pool: int) -> Any:
-    """Make `answer(sums, place, bias, place, y, place)`: 16 outputs of a row, or of the largest of `pool` rows."""
+    """Make `answer(sums, place, bias, place, y, place)`: 16 outputs of a row, or of the maximum of `pool` rows."""
 
     def answer(_: Any, sums: Any, at: Any, bias: Any, at_bias: Any, y: Any, at_y: Any) -> Any:
         def emit(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
@@ -283,7 +283,7 @@ _answer_row, _answer_largest = _answer(1), _answer(POOL)
 
 @part
 def _convolve_first(work: Workspace, frame: int, weights: Halves, bias: Floats) -> None:
-    """Two tiles' rows overlap, for 71 rows are four tiles and a half."""
+    """Two tiles overlap, because 71 rows are four and a half tiles."""
     x, sums = work.frames, work.sums
     at = frame * FRAME_STEP
     last = FIRST - SIDE
@@ -297,7 +297,7 @@ def _convolve_first(work: Workspace, frame: int, weights: Halves, bias: Floats) 
 
 @part
 def _answer_rows(work: Workspace, frame: int, begin: int, count: int, bias: Floats, output: int) -> None:
-    """Write `count` rows of the first convolution; what four channels' 16 outputs write too much, later rows mend."""
+    """Write `count` rows of the first convolution; later rows overwrite what exceeds the last four channels."""
     for row in range(count):
         if output < MOST:
             at = frame * FIRST_STEP + (begin + row) * MOST + output
@@ -309,7 +309,7 @@ def _answer_rows(work: Workspace, frame: int, begin: int, count: int, bias: Floa
 
 @part
 def _convolve_second(work: Workspace, frame: int, weights: Halves, bias: Floats) -> None:
-    """With the pooling."""
+    """Convolution and pooling."""
     x, at, rest, at_rest = work.first, frame * FIRST_STEP, work.first_rest, frame * FIRST_REST
     for output in range(0, CHANNELS, SIDE):
         tile = output // SIDE * (DEEP_MOST + DEEP_FEW) * TILE
@@ -328,7 +328,7 @@ def _convolve_second(work: Workspace, frame: int, weights: Halves, bias: Floats)
 
 @part
 def _convolve_third(work: Workspace, weights: Halves, bias: Floats) -> None:
-    """Of 16 frames, four rows at a time; one is done twice."""
+    """For 16 frames, four rows at a time; one row is computed twice."""
     x, rest = work.pooled, work.pooled_rest
     for begin in (0, AT_ONCE, THIRD - AT_ONCE):
         at, at_rest = begin * MOST, begin * FEW
@@ -345,7 +345,7 @@ def _convolve_third(work: Workspace, weights: Halves, bias: Floats) -> None:
 
 @part
 def _convolve_fourth(work: Workspace, frames: int, weights: Halves, bias: Floats, features: Floats, start: int) -> None:
-    """Of 16 frames, with the mean of their two rows."""
+    """For 16 frames, with the mean of their two rows."""
     x, sums = work.third, work.sums
     for output in range(0, FEATURES, SIDE):
         tile = output // SIDE * DEEP_ALL * TILE

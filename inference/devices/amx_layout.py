@@ -1,4 +1,4 @@
-"""How weights, and what is between the layers, lie in memory for `amx_kernels`."""
+"""Memory layout of weights and activations for `amx_kernels`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def pack_layers(weights: Weights) -> Layers:
 
 
 def pack_tiles(weight: NDArray[np.float32]) -> Halves:
-    """Return a filter (out, in, taps) as tiles of weights: for 16 outputs after the other, all that they multiply.
+    """Return a filter (out, in, taps) as tiles of weights: for each 16 outputs in turn, all that they multiply.
 
-    Of the inputs as many as fill rows of a tile come first, tap by tap, and then what is left of them. The unit takes
-    two neighbouring numbers of a row at once, so in a tile two rows of weights alternate.
+    The inputs that fill whole tile rows come first, tap by tap, then the rest. The unit multiplies pairs of
+    neighbouring numbers of a row, so in a tile two rows of weights alternate.
     """
     outputs, inputs, _ = weight.shape
     whole = inputs // DEPTH * DEPTH
@@ -48,7 +48,7 @@ def pack_tiles(weight: NDArray[np.float32]) -> Halves:
 
 
 def new_workspace() -> Workspace:
-    """Return room for what is between the layers, all zeros: what lies beyond frames is multiplied by weights of 0."""
+    """Return a workspace for the activations, all zeros: numbers beyond a frame are multiplied by weights of 0."""
     return Workspace(
         shapes=_tile_shapes(),
         frames=_halves(FRAME_STEP),
@@ -66,7 +66,7 @@ def _halves(step: int) -> Halves:
 
 
 def _tile_shapes() -> Bytes:
-    """What the unit is told of its eight tiles: all have 16 rows of 64 bytes (palette 1)."""
+    """Return the unit's configuration: eight tiles of 16 rows of 64 bytes (palette 1)."""
     shapes = np.zeros(64, np.uint8)
     shapes[0] = 1
     shapes[16:32:2] = 2 * DEPTH

@@ -11,14 +11,14 @@ from typing import Final
 from inference.devices import cpu_features
 
 NEEDED: Final = ("amx-tile", "amx-bf16", "avx512f", "avx512bf16")
-# As the kernel's documentation has it, in "Using XSTATE features in user space applications": the call's number on
-# x86-64, what is asked, and what for, which is the tiles' data.
+# From the kernel's documentation, "Using XSTATE features in user space applications": the system call's number on
+# x86-64, the request, and the feature, which is the tiles' data.
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
 @functools.cache
 def missing() -> str:
-    """Say what the engine amx lacks here; empty if nothing. Asks the kernel for the unit, which it gives for good."""
+    """Return what the engine amx lacks here, or an empty text. Requests the unit, which the kernel grants for good."""
     if lacking := cpu_features.missing_features("amx", "multiplies matrices of bfloat16", NEEDED):
         return lacking
     if sys.platform != "linux" or platform.machine() != "x86_64":

@@ -1,6 +1,6 @@
-"""The HAR network by the compiled kernels of `avx512_kernels`, at bfloat16: for CPUs with dot products of bfloat16.
+"""The engine `avx512`: `har-cnn` by the kernels of `avx512_kernels`, for CPUs with dot products of bfloat16.
 
-The last layer is NumPy's, in float32.
+NumPy computes the last layer, in float32.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def pack_layers(weights: Weights) -> Layers:
 
 
 def pack_panels(weight: NDArray[np.float32]) -> Halves:
-    """Return a filter (out, in, taps) as panels of 32 outputs, the last of 16 if need be, one behind the other.
+    """Return a filter (out, in, taps) as consecutive panels of 32 outputs; the last one has 16 if that is enough.
 
-    A panel holds, of two neighbouring numbers of a row after the other, the two weights of each output.
+    A panel holds, for each pair of neighbouring inputs of a row in turn, the two weights of each output.
     """
     rows = padded(weight.transpose(2, 1, 0).reshape(-1, len(weight)), 1, LANES)  # a row for each number
     pairs = rows.reshape(len(rows) // 2, 2, -1).transpose(0, 2, 1)  # (pairs, outputs, 2)
@@ -51,7 +51,7 @@ def pack_panels(weight: NDArray[np.float32]) -> Halves:
 
 
 def new_workspace() -> Workspace:
-    """Return room for what is between the layers."""
+    """Return a workspace for the activations between the layers."""
     return Workspace(
         frame=np.zeros(READINGS, np.uint16),
         first=np.zeros(FIRST * CHANNELS, np.uint16),

@@ -1,17 +1,16 @@
-"""`har-cnn`'s convolutions at bfloat16, compiled for vector instructions that some x86 processors have (AVX512-BF16).
+"""`har-cnn`'s convolutions at bfloat16, compiled for the vector instructions of some x86 processors (AVX512-BF16).
 
-One of these takes 16 lanes of two bfloat16 numbers by 16 lanes of two others, and adds the 16 dot products to float32
-sums. Here a lane is an output: two neighbouring numbers of a row, broadcast over all lanes, meet two weights of 16
-outputs. What a filter of ten taps sees of a sequence lies one behind the other in memory, so it is one long row, and
-the rows of neighbouring outputs overlap: nothing is copied. Twelve rows by 32 outputs fill the registers but for a few,
-and stay there over all taps; bias, ReLU and pooling are taken there, too, in float32, and each answer is rounded to
-bfloat16 once.
+One instruction multiplies 16 lanes of two bfloat16 numbers by 16 lanes of two others, and adds the 16 dot products to
+float32 sums. Here a lane is an output: two neighbouring numbers of a row, broadcast to all lanes, meet two weights of
+16 outputs. The ten readings under a filter are contiguous in memory, so they form one long row, and the rows of
+neighbouring outputs overlap: nothing is copied. Twelve rows by 32 outputs fill most registers, and stay there over all
+taps. Bias, ReLU and pooling are computed there, too, in float32, and each output is rounded to bfloat16 once.
 
-Frames go one by one through three convolutions. The fourth answers two rows of a frame, too few to be worth fetching
-its weights for: it takes twelve frames at once.
+Three convolutions take one frame at a time. The fourth has two output rows a frame, too few to load its weights for, so
+it takes twelve frames at once.
 
-Arrays are flat; those of 16-bit numbers hold bfloat16's bits, and places are counted in numbers. Nothing checks them:
-`avx512` sizes them. All that is compiled is in this file, since Numba's cache knows functions by it.
+Arrays are flat. 16-bit ones hold the bits of bfloat16, and positions count numbers. There are no bounds checks:
+`avx512` sizes the arrays. All compiled code is in this file, since Numba's cache tracks changes by file.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, "VDPBF16PS".
 """
@@ -47,18 +46,18 @@ READINGS: Final = SLOTS * AXES
 POOL: Final = 3
 POOLED: Final = 20
 SECOND: Final = POOL * POOLED
-"""Rows of the second convolution that the pooling takes, of 62; the first one's that these come of, of 71."""
+"""Rows of the second convolution that the pooling uses, of 62, and below those of the first that they need, of 71."""
 FIRST: Final = SECOND + TAPS - 1
 THIRD: Final = POOLED - TAPS + 1
 FOURTH: Final = THIRD - TAPS + 1
 CHANNELS: Final = 100
 MOST: Final = CHANNELS // PANEL * PANEL
-"""Of 100 outputs, those that fill panels; the other four have half a panel."""
+"""Of 100 outputs, those that fill panels; the other four use half a panel."""
 FEATURES: Final = 160
 FRAME: Final = THIRD * FEATURES
-"""From a frame to the next, of those that wait for the last convolution."""
+"""Distance between frames that wait for the last convolution."""
 WORTH_ALL: Final = 4
-"""From so many frames on the last convolution is done of all twelve, whatever lies in the others' places."""
+"""From this many frames on, the last convolution is computed for all twelve, whatever the others' places hold."""
 
 
 class Layers(NamedTuple):
@@ -75,7 +74,7 @@ class Layers(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """What is between the layers: of a frame, of twelve in `third`; and the last convolution's rows, (2, 12, 160)."""
+    """Activations between the layers: of a frame, of twelve in `third`; and the last convolution's (2, 12, 160)."""
 
     frame: Halves
     first: Halves
@@ -132,7 +131,7 @@ class _Emit:
         return self._call("llvm.x86.avx512bf16.dpbf16ps.512", [sums, a, b])
 
     def largest(self, a: Any, b: Any) -> Any:
-        """The larger one, or what is no number."""
+        """The maximum, or NaN."""
         return self._call(f"llvm.maximum.v{LANES}f32", [a, b])
 
     def rounded(self, value: Any) -> Any:
@@ -156,9 +155,9 @@ def _constant(number: int) -> Any:
 def _product(rows: int, width: int, *, pool: int = 1, to_floats: bool = False) -> Any:
     """Make `product(x, place, step, pairs, weights, place, bias, place, y, place, step)`.
 
-    `rows` rows of `pairs` pairs of numbers each, `step` apart in `x`, by weights of `width` times 16 outputs; with the
-    bias and the ReLU. `y` receives the rows, or the largest of each `pool` of them, `step` apart: as floats, or
-    rounded; of one times 16 outputs the first four.
+    It multiplies `rows` rows of `pairs` pairs of numbers, `step` apart in `x`, by weights of `width` times 16 outputs,
+    and applies bias and ReLU. `y` receives the rows, or the maximum of each `pool` of them, `step` apart: as floats, or
+    rounded; with a width of one, only the first four outputs.
     """
 
     def product(
@@ -243,7 +242,7 @@ _last_panel, _last_panel_of_one = _product(ROWS, 2, to_floats=True), _product(FO
 def _convolve_first(work: Workspace, weights: Halves, bias: Floats) -> None:
     pairs = TAPS * AXES // 2
     for start in range(0, FIRST, ROWS):
-        row = min(start, FIRST - ROWS)  # some are done twice
+        row = min(start, FIRST - ROWS)  # some are computed twice
         at = 0
         for output in range(0, MOST, PANEL):
             to = row * CHANNELS + output

@@ -12,5 +12,5 @@ NEEDED: Final = ("avx512f", "avx512bw", "avx512vl", "avx512bf16")
 
 @functools.cache
 def missing() -> str:
-    """Say what the engine avx512 lacks here; empty if nothing."""
+    """Return what the engine avx512 lacks here, or an empty text."""
     return cpu_features.missing_features("avx512", "has dot products of bfloat16", NEEDED)

@@ -1,4 +1,4 @@
-"""What an engine of our own needs of the CPU and of Numba, which compiles it."""
+"""What our own engines need of the CPU, and of Numba, which compiles them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import llvmlite.binding
 
 
 def missing_features(engine: str, what: str, needed: Sequence[str]) -> str:
-    """Say what an engine lacks here that needs a CPU that does `what`, hence these of LLVM's features; or nothing."""
+    """Return what an engine lacks here that needs a CPU that does `what`, by these LLVM features; or an empty text."""
     features = llvmlite.binding.get_host_cpu_features()
     if missing := [name for name in needed if not features.get(name)]:
         return f"the engine {engine} needs a CPU that {what}, and this one lacks {missing[0]}"
-    config: Any = importlib.import_module("numba.core.config")  # late: who has no such CPU may need no compiler
+    config: Any = importlib.import_module("numba.core.config")  # late: without such a CPU, no compiler may be needed
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
         return f"the engine {engine} needs kernels compiled for this CPU, and Numba's settings ask for others"
     return ""

@@ -1,6 +1,6 @@
-"""`har-cnn` by a network of ours: what is before and behind its compiled layers, which is NumPy's.
+"""`har-cnn` by our own kernels: NumPy computes the normalisation and the softmax around the compiled layers.
 
-For one frame, PyTorch's modules took half as long again as the layers themselves.
+For a single frame, PyTorch's modules took half as long again as the layers themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = Callable[[Floats], Floats]
 
 
 class HarEngine(Staging):
-    """A bundle's network, which is asked in `collect`."""
+    """A bundle's network; `collect` runs it."""
 
     def __init__(self, bundle: Bundle, network: Answer, max_batch: int) -> None:
         manifest = bundle.manifest
@@ -54,7 +54,7 @@ class HarEngine(Staging):
 
 
 def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
-    """The probabilities (n, classes) of logits that are given `below` each row's largest; in their memory."""
+    """Return the probabilities (n, classes) of logits given relative to each row's largest, in their memory."""
     below *= sharpness
     np.exp(below, out=below)
     below /= below.sum(axis=1, keepdims=True)
@@ -62,9 +62,9 @@ def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.fl
 
 
 def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
+    """Return the familiarity (n, 1) of logits (n, classes) given relative to each row's `largest` (n, 1)."""
     total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
-    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
+    # The OOD class has the logit 0: `-largest`, relative to the row's largest. Bounded, for exp(89) overflows float32.
     stranger = np.exp(np.minimum(-largest, np.float32(80)))
     stranger += total
     total /= stranger
@@ -97,7 +97,7 @@ def _answer(part: Answer, frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolutions:
-    """An engine by compiled convolutions for frames of one shape; the layer behind them is NumPy's, in float32.
+    """An engine of compiled convolutions for frames of one shape; NumPy computes the last layer, in float32.
 
     `convolve` takes standardised frames (flat), their number, the weights from `pack_layers`, and a workspace for the
     activations from `new_workspace`. It fills in the features, float32 (n, features). `entries` counts its compiled
@@ -113,13 +113,13 @@ class Convolutions:
     new_workspace: Callable[[], object]
 
     def load(self, bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
-        """Prepare the network of a bundle of `har-cnn`; raises `DeviceError` for frames of another shape."""
+        """Prepare a `har-cnn` bundle's network; raises `DeviceError` for frames of another shape."""
         if bundle.manifest.input.shape != self.frame:
             raise DeviceError(f"the engine {self.engine} serves frames of {self.frame} alone: choose engine auto")
         return HarEngine(bundle, self.network(bundle.weights, threads), max_batch)
 
     def network(self, weights: Weights, threads: int) -> ThreadedNetwork:
-        """Return the network of `har-cnn`, with `weights` by name, compiled; `threads` share a batch."""
+        """Return `har-cnn` with `weights` by name, compiled; `threads` share a batch."""
         layers, last = self.pack_layers(weights), (weights["output.weight"], weights["output.bias"])
         parts = [_Convolved(self.convolve, layers, self.new_workspace(), last).answer for _ in range(threads)]
         network = ThreadedNetwork(parts, self.single_thread_frames, self.engine)
@@ -127,13 +127,13 @@ class Convolutions:
         return network
 
     def warm_up(self) -> None:
-        """Compile, or load what has been compiled and cached; for a CPU that has the instructions."""
+        """Compile, or load from the cache; for a CPU with the instructions."""
         tensors = HarCnnArguments().tensors
         self.network({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
 
 
 class _Convolved:
-    """The network for one thread, with workspace of its own; `last` is the last layer's weights and biases."""
+    """The network for one thread, with its own workspace; `last` holds the last layer's weights and biases."""
 
     def __init__(
         self, convolve: Callable[..., None], layers: object, workspace: object, last: tuple[Floats, Floats]
@@ -144,7 +144,7 @@ class _Convolved:
         self._weight, self._bias = np.ascontiguousarray(last[0].T), last[1]
 
     def answer(self, frames: Floats) -> Floats:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        """Return the logits of frames: (n, slots, axes) to (n, classes)."""
         features = np.empty((len(frames), len(self._weight)), np.float32)
         self._convolve(frames.reshape(-1), len(frames), self._layers, self._workspace, features.reshape(-1))
         logits: Floats = features @ self._weight

@@ -1,13 +1,13 @@
-"""Compiled convolutions of ten taps, by minimal filtering: 2.8 times fewer multiplications than they say.
+"""Compiled convolutions of ten taps by minimal filtering (Winograd), with 2.8 times fewer multiplications.
 
-m neighbouring outputs of a filter of r taps need m + r - 1 multiplications, not m * r: inputs and taps are taken as
-polynomials, evaluated at m + r - 1 points, multiplied there, and interpolated. A filter of ten is two of five, which
-share the points and the interpolation. At each point the products over all channels are one matrix product, and the
-only costly step. Points are small fractions, exact in the tables; with these the results are as far from float64's
-as 5 to 10 roundings.
+m neighbouring outputs of a filter of r taps need m + r - 1 multiplications instead of m * r: inputs and taps are
+treated as polynomials, evaluated at m + r - 1 points, multiplied there, and interpolated. A filter of ten taps is two
+of five, which share the points and the interpolation. At each point the products over all channels are one matrix
+product, the only costly step. The points are small fractions, exact in the tables; with these the error against float64
+is that of 5 to 10 roundings.
 
-Arrays are flat float32, and places in them are counted in floats. Nothing checks them: `winograd` sizes them. All
-that is compiled is in this file, since Numba's cache knows a function by its file.
+Arrays are flat float32, and positions in them count floats. There are no bounds checks: `winograd` sizes the arrays.
+All compiled code is in this file, since Numba's cache tracks changes by file.
 
 Sources: Winograd, "Arithmetic Complexity of Computations" (1980); Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks" (2016); Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
@@ -39,7 +39,7 @@ POINTS: dict[int, Sequence[Fraction | int]] = {
     2: (0, 1, -1, 2, Fraction(-1, 2)),
     6: (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2), 4, Fraction(-1, 4)),
 }
-"""By how many outputs are computed at once: where they are evaluated, beside infinity."""
+"""The points of evaluation, besides infinity, by the number of outputs computed at once."""
 
 
 def _lanes() -> int:
@@ -52,7 +52,7 @@ def _lanes() -> int:
 
 LANES = _lanes()
 ROWS = 12 if LANES == 16 else 6
-"""Rows of a matrix product that are computed at once: two vectors each fill the registers but for a few."""
+"""Rows of a matrix product that are computed at once: with two vectors each they fill most registers."""
 
 
 # -- the tables
@@ -94,7 +94,7 @@ FILTERS = {outputs: minimal_filter(outputs, TAPS, points) for outputs, points in
 
 
 def pack_filter(weight: NDArray[np.float32], outputs: int) -> Floats:
-    """Return a filter (out, in, 10) at each point, as `convolve` reads it."""
+    """Return a filter (out, in, 10) evaluated at each point, in the layout of `convolve`."""
     table = np.array(FILTERS[outputs][1], dtype=np.float64)
     parts = weight.astype(np.float64).reshape(*weight.shape[:2], PARTS, TAPS)
     at_points = np.einsum("pr,oisr->psio", table, parts)  # in float64: they are rounded once
@@ -102,7 +102,7 @@ def pack_filter(weight: NDArray[np.float32], outputs: int) -> Floats:
 
 
 def pack_dense(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Floats:
-    """Return a filter (out, in, taps) and its bias (out,), as `dense` reads them, for at least `LANES` outputs."""
+    """Return a filter (out, in, taps) and its bias (out,), in the layout of `dense`, for at least `LANES` outputs."""
     taps = weight.transpose(2, 1, 0).reshape(-1, len(weight))
     return _panels(np.concatenate([bias[None], taps]), padded=False)
 
@@ -113,9 +113,9 @@ def vectors(channels: int) -> int:
 
 
 def _panels(matrix: NDArray[Any], *, padded: bool) -> Floats:
-    """Cut (k, n) into panels of two vectors' columns, the last of one if need be, one behind the other.
+    """Cut (k, n) into consecutive panels of two vectors' columns; the last one may have one vector.
 
-    What the last vector lacks is zeros if `padded`; else it begins earlier, and has columns that were there already.
+    If `padded`, zeros fill the last vector; else it starts earlier, and repeats columns.
     """
     inner, columns = matrix.shape
     count = vectors(columns)
@@ -129,7 +129,7 @@ def _panels(matrix: NDArray[Any], *, padded: bool) -> Floats:
     return np.concatenate(panels).astype(np.float32)
 
 
-# -- what Numba's own vectors would leave to chance, as instructions
+# -- LLVM instructions, for what Numba would vectorise only by chance
 
 _FLOAT = ir.FloatType()
 _PLACE = ir.IntType(64)
@@ -172,7 +172,7 @@ class _Emit:
         return self.builder.call(self._function(f"llvm.fma.v{LANES}f32", 3), [a, b, c])
 
     def largest(self, a: Any, b: Any) -> Any:
-        """The larger one, or what is no number."""
+        """The maximum, or NaN."""
         return self.builder.call(self._function(f"llvm.maximum.v{LANES}f32", 2), [a, b])
 
     def combination(self, factors: Sequence[Fraction], values: Sequence[Any], start: Any) -> Any:
@@ -199,7 +199,7 @@ def _product(width: int, *, last: bool) -> Any:
     """Make `product(a, place, step, b, place, k, c, place, step)`: `ROWS` rows of a matrix product.
 
     c[i] = a[i] b for rows i of `k` floats, `step` apart, and a panel of `width` vectors. In the `last` step of a layer
-    the panel begins with a bias, and the ReLU follows.
+    the panel starts with a bias, and the ReLU is applied.
     """
 
     def product(
@@ -246,7 +246,7 @@ def _product(width: int, *, last: bool) -> Any:
 def _combination(matrix: Matrix, pool: int = 0) -> Any:
     """Make `combination(x, place, step, y, place, step, bias, place)`: y = matrix x for one vector of channels.
 
-    x and y are rows, `step` apart. With `pool`, the bias is added, and y is the largest of so many rows each, or 0.
+    x and y are rows, `step` apart. With `pool`, the bias is added, and y is the maximum of each `pool` rows, or 0.
     """
 
     def combination(_: Any, x: Any, at_x: Any, step_x: Any, y: Any, at_y: Any, step_y: Any, bias: Any, at: Any) -> Any:
@@ -289,7 +289,7 @@ _interpolate_6_by_3 = _combination(FILTERS[6][0], 3)
 def dense(
     x: Floats, at_x: int, step: int, inner: int, panels: Floats, rows: int, y: Floats, at_y: int, out: int
 ) -> None:
-    """Answer `rows` rows of `inner` floats each, `step` apart in `x`, by `panels` (`pack_dense`) and a ReLU.
+    """Multiply `rows` rows of `inner` floats, `step` apart in `x`, by `panels` (`pack_dense`), and apply a ReLU.
 
     `y` receives (rows, out); there are at least `ROWS` rows. Rows of `x` that overlap make it a convolution.
     """
@@ -325,9 +325,9 @@ def convolve(
 ) -> None:
     """Convolve `frames` sequences in `x` (frames, height, channels) by ten taps, with bias and ReLU, into `y`.
 
-    `y` is (frames, out_height, len(bias)), and receives `amx` times `outputs` (a key of `FILTERS`) rows of each, or
-    a `pool`th of them (1, or 3 of 6), the largest each. `panels` are `pack_filter`'s; `at_points` and `products` are
-    workspaces.
+    `y` is (frames, out_height, len(bias)), and receives `tiles` times `outputs` (a key of `FILTERS`) rows of each, or
+    with `pool` (1, or 3 of 6) the maximum of each `pool` rows. `panels` come from `pack_filter`; `at_points` and
+    `products` are workspaces.
     """
     out, points = len(bias), outputs + TAPS - 1
     inner = PARTS * channels
@@ -340,7 +340,7 @@ def convolve(
                 at_x = (frame * height + tile * outputs + part * TAPS) * channels
                 at = (frame * tiles + tile) * inner + part * channels
                 for begin in range(0, channels, LANES):
-                    channel = min(begin, channels - LANES)  # the last vector does some channels again
+                    channel = min(begin, channels - LANES)  # the last vector repeats some channels
                     if outputs == 2:
                         _evaluate_2(x, at_x + channel, channels, at_points, at + channel, rows * inner, bias, 0)
                     else:
