@@ -1,4 +1,4 @@
-"""Columns to frames: the slot grid and its rings; texts and their tokens. No Kafka, no torch, no clock."""
+"""Columns to frames: the slot grid and its ring buffers; texts and their tokens. No Kafka, no torch, no clock."""
 
 from windowing.frame_features import features
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_MS, WINDOW_SLOTS

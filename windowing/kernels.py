@@ -1,16 +1,16 @@
-"""The compiled loops: merge readings into rings, cut the windows that close.
+"""The compiled loops: merge readings into ring buffers, cut the windows that close.
 
-What a device holds is one row of every array in `Rings`. Its slots lie in a ring of R = 80 + lateness places, slot s
-at place s mod R. With `newest` the slot of its newest reading, everything follows from one number:
+A device's state is one row of every array in `Rings`. Its slots lie in a ring of R = 80 + lateness places, slot s at
+place s mod R. With `newest` the slot of its newest reading, everything follows from one number:
 
     first = the smallest slot greater than newest - R at which a window of this device starts.
 
-The windows that start before `first` have closed, those at or after it are open; a reading before `first` is late,
-and one at or after it belongs to an open window. So what is held are the readings in slots first..newest, and those
-always fit the ring. Places of slots before `first` keep stale readings until the ring comes round; nothing reads them.
+Windows that start before `first` have closed, later ones are open. A reading before `first` is late; any other belongs
+to an open window. So the readings in slots first..newest are held, and those always fit the ring. Places of slots
+before `first` keep stale readings until they are reused; nothing reads them.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one, and
-who changes a constant of `grid` has to change this file too.
+Numba's cache tracks changes by file: all compiled code stays in this one, and whoever changes a constant of `grid` has
+to change this file too.
 """
 
 from typing import NamedTuple
@@ -34,16 +34,16 @@ MAX_ABS_MS = 2**62  # within it, no difference of two times overflows
 
 
 class Rings(NamedTuple):
-    """Everything held about devices, one row a device; n rows, rings of R slots.
+    """The state of devices, one row a device; n rows, rings of R slots.
 
     newest_ms: int64[n], timestamp of the newest reading, `NEVER` before the first.
-    phase: int64[n], residue modulo the stride of the slots where windows start.
+    phase: int64[n], the slots, modulo the stride, at which windows start.
     oldest: int64[n], smallest record offset among the readings held, `NO_OFFSET` for a free row.
     last: int64[n], offset of the last record with a reading of this device, whether held or not.
     strayed: int64[n], offset of the last record with a reading further behind the newest than the lateness, or `NEVER`.
-    rank: int8[n, R], how near its slot's centre the kept reading is (see `_rank`), `EMPTY` without one.
-    held: int64[n, R], record offset of the kept reading.
-    xyz: float32[n, R, 3], the kept reading.
+    rank: int8[n, R], closeness of the held reading to its slot's centre (see `_rank`), `EMPTY` without one.
+    held: int64[n, R], record offset of the held reading.
+    xyz: float32[n, R, 3], the held reading.
     """
 
     newest_ms: Int64s
@@ -57,7 +57,7 @@ class Rings(NamedTuple):
 
 
 class FrameBuffer(NamedTuple):
-    """Room for the frames cut in one step; m rows.
+    """The frames cut in one step; m rows.
 
     row: int64[m], the device's row in `Rings`.
     start: int64[m], first slot.
@@ -100,14 +100,14 @@ def _first_open(newest: int, phase: int, ring: int) -> int:
 
 @lean_part
 def _measure(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
-    """Return how many slots of the window are measured, and the length of its longest gap."""
+    """Return the number of the window's slots with a reading, and the length of its longest gap."""
     # Slots after the newest share their place in the ring with older ones, and are empty.
     heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
     place = window % ring
     ahead = min(heard, ring - place)
     measured = _count(ranks, place, place + ahead) + _count(ranks, 0, heard - ahead)
-    if measured == heard:  # then counting was enough, which takes many slots at a time
+    if measured == heard:  # without a gap the fast count is enough
         return measured, WINDOW_SLOTS - heard
     gap = longest = 0
     for _ in range(heard):
@@ -127,9 +127,9 @@ def _count(ranks: Int8s, start: int, stop: int) -> int:
 
 @lean_part
 def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int, measured: int) -> None:
-    """Copy the window's readings into the frame, and draw straight lines over its gaps.
+    """Copy the window's readings into the frame, and interpolate its gaps linearly.
 
-    Interpolated in float64: left + (right - left) * steps / length, then rounded to float32.
+    Computed in float64, left + (right - left) * steps / length, then rounded to float32.
     """
     heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
@@ -150,7 +150,7 @@ def _copy(frame: Float32s, to: int, xyz: Float32s, start: int, count: int) -> No
 
 @lean_part
 def _interpolate_gaps(frame: Float32s, ranks: Int8s, place: int, heard: int) -> None:
-    """Draw over what a frame has got from places that are empty, the first of which is `place`."""
+    """Interpolate the slots of a frame whose places in the ring are empty; the window starts at `place`."""
     ring = len(ranks)
     before = -1  # the last measured slot, relative to the window
     for k in range(heard):
@@ -182,11 +182,11 @@ def _close(
 ) -> tuple[int, int]:
     """Close the windows that start in first..stop - 1.
 
-    Returns the number of rows then used in the buffer, and of windows that were incomplete.
+    Returns the number of rows then used in the buffer, and of incomplete windows.
     """
     incomplete = 0
-    # A window after the newest slot holds nothing, and one that holds nothing does not exist: however far the
-    # device's clock has jumped, there are no more than ring / stride windows to look at.
+    # Windows without a reading don't exist, and those after the newest slot have none. So however far the device's
+    # clock has jumped, there are at most ring / stride windows to check.
     for window in range(first, min(stop, newest + 1), STRIDE_SLOTS):
         measured, gap = _measure(rings.rank[row], window, newest)
         if measured == 0:
@@ -330,8 +330,8 @@ def merge(
             rings.held[row, place] = offset[i]
             rings.oldest[row] = min(rings.oldest[row], offset[i])
             for axis in range(3):
-                # Adding zero turns -0.0, which compares equal to 0.0, into it: else the bits kept would
-                # depend on which of the two came first.
+                # Adding zero turns -0.0, which equals 0.0, into 0.0. Otherwise the stored bits would depend on which of
+                # the two came first.
                 rings.xyz[row, place, axis] = xyz[i, axis] + np.float32(0.0)
         if recount:
             rings.oldest[row] = _oldest_held(rings.rank[row], rings.held[row], first, newest)

@@ -1,4 +1,4 @@
-"""When each record was processed, remembered for runs of records rather than for readings."""
+"""When each record was processed, stored for runs of records rather than for single ones."""
 
 from bisect import bisect_right
 
@@ -8,10 +8,10 @@ _SHARE = 1 / 512
 class ProcessingTimes:
     """Tells which records had been processed by a given moment.
 
-    Offsets and moments only grow, so a table of (first offset of a run, moment the last of the run was processed)
-    says it all. A run covers at most 1/512 of `horizon_s` or, where the table reaches back farther, of its reach:
-    hence no more than 512 rows for the horizon and 512 for each time the reach grows e-fold beyond it.
-    A record counts as processed when the last of its run was: up to a run too late, never too early.
+    Offsets and moments only grow, so a table of (first offset of a run, moment when its last record was processed) is
+    enough. A run covers at most 1/512 of `horizon_s` or, if the table reaches back further, of its reach. So there are
+    no more than 512 rows for the horizon, and 512 for each time the reach grows e-fold beyond it. A record counts as
+    processed when the last of its run was: up to a run too late, never too early.
     """
 
     def __init__(self, horizon_s: float) -> None:
@@ -24,7 +24,7 @@ class ProcessingTimes:
         return len(self._first)
 
     def record(self, offset: int, moment: float) -> None:
-        """Note that records from `offset` on are processed at `moment`; a moment before the last one counts as it."""
+        """Record that offsets from `offset` on are processed at `moment`, or at the last moment if that is later."""
         if not self._first:
             self._append(offset, moment)
             return
@@ -36,12 +36,12 @@ class ProcessingTimes:
             self._append(offset, moment)
 
     def processed_by(self, moment: float) -> int | None:
-        """Return the offset below which every record had been processed at `moment`; None if that is all of them."""
+        """Return the offset below which every record had been processed at `moment`; None if all had."""
         run = bisect_right(self._ended, moment)
         return self._first[run] if run < len(self._first) else None
 
     def forget_until(self, moment: float) -> None:
-        """Drop what is needed only for moments up to this one."""
+        """Drop what only moments up to this one need."""
         run = bisect_right(self._ended, moment)
         del self._first[:run], self._began[:run], self._ended[:run]
 

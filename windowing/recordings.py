@@ -1,4 +1,4 @@
-"""Cutting recordings offline, with the code that cuts streams."""
+"""Cuts recordings offline, with the code that cuts streams."""
 
 import numpy as np
 

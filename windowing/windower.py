@@ -23,9 +23,9 @@ _NO_NUMBERS = np.empty(0, dtype=np.uint64)
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Closed and complete windows, one row each; there may be none.
+    """Closed and complete windows, one row each; possibly none.
 
-    device_id: uint8[m, 128], UTF-8, with zeros behind it.
+    device_id: uint8[m, 128], UTF-8, zero-padded.
     id_size: int32[m], its bytes.
     start_ms: int64[m], centre of the first slot, epoch ms.
     values: float32[m, 80, 3], in the readings' unit.
@@ -54,7 +54,7 @@ class Frames:
         return len(self.start_ms)
 
     def device_ids(self) -> list[bytes]:
-        """Return each window's device, as an object: not for the hot path."""
+        """Return each window's device id as an object: not for the hot path."""
         return _as_objects(self.device_id, self.id_size)
 
 
@@ -150,9 +150,8 @@ class Windower:
                 f"max_frames is {max_frames}: a single reading can close {at_once} windows, it must be at least that"
             )
         self._idle_timeout_s = idle_timeout_s
-        self._max_gap_slots = int(
-            min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS)
-        )  # a float would be another kernel to compile
+        # An int: for a float, numba would compile the kernels again.
+        self._max_gap_slots = int(min(max_gap_ms // SLOT_MS - 1, WINDOW_SLOTS))
         self._rings = _new_rings(_MIN_CAPACITY, ring)
         self._table = device_table.new_table(_MIN_CAPACITY)
         self._free = np.arange(_MIN_CAPACITY - 1, -1, -1, dtype=np.int64)  # a stack, of which so many are left:
@@ -187,8 +186,8 @@ class Windower:
     ) -> Step:
         """Take in the readings from row `start` on, and cut the windows that they close.
 
-        Stops between two readings when the next one might bring more than `max_frames` frames; then `Step.more` is
-        true, and the same batch is to be pushed again with `start=step.consumed`.
+        Stops between two readings if the next one might bring more than `max_frames` frames. Then `Step.more` is true,
+        and the same batch is to be pushed again with `start=step.consumed`.
 
         Args:
             ids: uint8[m], the bytes in which the device ids lie.
@@ -202,7 +201,6 @@ class Windower:
 
         Raises:
             ValueError: the columns don't fit each other or are out of range; nothing has been taken in.
-
         """
         ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
         id_at = _column(id_at, np.int64)
@@ -235,11 +233,10 @@ class Windower:
         )
 
     def are_absent(self, ids: Bytes, id_at: Int64s, id_end: Int64s) -> npt.NDArray[np.bool_]:
-        """Tell of each of n ids, which are as `push` takes them, whether no active device has it.
+        """Return for each of n ids, given as in `push`, whether no active device has it.
 
         Raises:
             ValueError: an id lies outside the bytes, or is too long.
-
         """
         ids = _read_only(np.require(ids, np.uint8, ["C", "A"]))
         id_at, id_end = _column(id_at, np.int64), _column(id_end, np.int64)
@@ -254,12 +251,12 @@ class Windower:
         return device_table.are_absent(self._table, device_table.KEY, ids, id_at, id_end)
 
     def fall_silent(self, heard_until: float) -> Step:
-        """Close all windows of the devices that are silent, judged at `heard_until`, and forget those devices.
+        """Close all windows of the devices that are silent at `heard_until`, and forget those devices.
 
-        A device is silent if the oldest reading its open windows hold was processed at or before `heard_until` less
-        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s` or, where `heard_until` lagged by more,
-        of its lag. `heard_until` is on the clock of `processed_at`, may stand still, and may be infinite: minus for
-        nothing heard yet, plus to close everything.
+        A device is silent if the oldest reading in its open windows was processed at or before `heard_until` less
+        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s` or, if `heard_until` lagged by more, of
+        its lag. `heard_until` is on the clock of `processed_at`, may stand still, and may be infinite: minus if nothing
+        was heard yet, plus to close everything.
         """
         moment = heard_until - self._idle_timeout_s
         bound = self._processing_times.processed_by(moment)
@@ -289,22 +286,22 @@ class Windower:
         return [] if len(rows) == 0 else _as_objects(self._table.id[rows], self._table.size[rows])
 
     def numbers(self, rows: Int64s) -> UInt64s:
-        """Return the numbers by which the devices in these rows are told from each other in this process."""
+        """Return the numbers that identify the devices in these rows in this process."""
         return self._table.hash[rows]
 
     def count_shared(self, rows: Int64s, others: Iterable["Windower"]) -> int:
-        """Return how many of the devices in these rows one of the others has, too."""
+        """Return how many of the devices in these rows another windower has, too."""
         absent = rows.copy()
         for other in others:
             absent = absent[: device_table.keep_absent(self._table, absent, other._table)]
         return len(rows) - len(absent)
 
     def rewind_to(self, position: int) -> int:
-        """Return the offset of the oldest record whose reading an open window holds, or `position` if there is none."""
+        """Return the offset of the oldest record with a reading in an open window, or `position` if there is none."""
         return min(int(self._rings.oldest.min()), position)
 
     def is_open(self, device_id: bytes, start_ms: int) -> bool:
-        """Tell whether a device's window may still hold readings, or take some in."""
+        """Return whether a device's window may still hold readings, or receive some."""
         row = self._row_of(device_id)
         if row == device_table.FREE:
             return False
@@ -321,7 +318,7 @@ class Windower:
         offset: Int64s,
         start: int,
     ) -> None:
-        """Keep the compiled loops, which check nothing, from reading and writing outside their arrays."""
+        """Raise ValueError for arguments that would take the compiled loops, which check nothing, out of bounds."""
         n, longest = len(id_at), device_table.MAX_ID_BYTES
         shapes = ids.shape, id_at.shape, id_end.shape, timestamp_ms.shape, xyz.shape, offset.shape
         if shapes != ((len(ids),), (n,), (n,), (n,), (n, 3), (n,)):
@@ -341,7 +338,7 @@ class Windower:
             )
 
     def _find_rows(self, ids: Bytes, id_at: Int64s, id_end: Int64s, start: int) -> tuple[Int64s, Int64s]:
-        """Return the row of each reading's device, and the rows that were given to devices that had none."""
+        """Return the row of each reading's device, and the rows newly given to devices."""
         rows = np.empty(len(id_at), dtype=np.int64)
         joined: list[Int64s] = []
         while True:
@@ -403,7 +400,7 @@ class Windower:
         return held
 
     def _frames(self, cut: int, by_silence: bool) -> Frames:
-        """Copy the frames out of the buffer, which the next call writes over."""
+        """Copy the frames out of the buffer, which the next call overwrites."""
         if cut == 0:
             return _NO_FRAMES
         buffer = self._buffer
@@ -423,7 +420,7 @@ class Windower:
 
 
 def warm_up() -> None:
-    """Compile the kernels, or load them from their cache, so that the first reading needn't wait for it."""
+    """Compile the kernels, or load them from their cache, so that the first reading doesn't wait for it."""
     first_call(_call_each_kernel, entries=9)
 
 
@@ -439,14 +436,14 @@ def _call_each_kernel() -> None:
 
 
 def _column(array: npt.NDArray[Any], dtype: type) -> npt.NDArray[Any]:
-    """Return the array itself where it is as the compiled loops take it, else a copy."""
+    """Return the array itself if the compiled loops can take it, else a copy."""
     if array.dtype == dtype and array.flags.carray:
         return array
     return np.require(array, dtype, ["C", "A", "W"])
 
 
 def _read_only(ids: Bytes) -> Bytes:
-    """Return a view that can't be written through, as bytes can't: one kind of array is compiled for."""
+    """Return a read-only view, as bytes are read-only, so that the kernels are compiled for one kind of array."""
     view = ids.view()
     view.flags.writeable = False
     return view
@@ -470,7 +467,7 @@ def _new_rings(rows: int, ring: int) -> Rings:
 
 
 def _new_buffer(rows: int) -> FrameBuffer:
-    # Empty rather than zeroed: memory that no frame has used yet is never touched, so a large bound costs nothing.
+    # Not zeroed: memory that no frame has used is never touched, so a large bound costs nothing.
     return FrameBuffer(
         row=np.empty(rows, dtype=np.int64),
         start=np.empty(rows, dtype=np.int64),
