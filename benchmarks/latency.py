@@ -97,7 +97,7 @@ def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> 
 
 
 def produce(bootstrap_servers: str, devices: int, seconds: float) -> None:
-    """Send from a process of its own, so that it doesn't share a lock with anything measured."""
+    """Send from a separate process, so that it doesn't share a lock with anything measured."""
     process = multiprocessing.get_context("spawn").Process(target=send, args=(bootstrap_servers, devices, seconds))
     process.start()
     process.join()

@@ -1,9 +1,9 @@
-"""What a careful engineer writes in an afternoon: a plain loop from readings to labels, to stand beside.
+"""Baselines to compare with: a plain loop from readings to labels, as a careful engineer writes it in an afternoon.
 
     python -m benchmarks.loops {kafka-python,confluent-kafka} --bootstrap-servers ... --bundle har-cnn
 
-A compiled JSON parser, a list a device, windows of 80 readings every 40, the same network in batches. No event time,
-no gaps, no late readings, no dead letters, no recovery: it says a window when 40 more readings have come.
+A compiled JSON parser, a list a device, windows of 80 readings every 40, the same network in batches. No event time, no
+gaps, no late readings, no dead letters, no recovery: a window is labelled when 40 more readings have come.
 """
 
 import argparse
