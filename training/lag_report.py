@@ -1,8 +1,8 @@
 """The lagged-series study's report folder.
 
-metrics.json          the command, and each network's metrics and residuals report.md             the metrics as a
-table: of the seeds the median, the lowest and the highest residuals.png         prediction minus y against y, within
-±3; what lies beyond is marked at the edge
+metrics.json          the command, and each network's metrics and residuals
+report.md             the metrics as a table: of the seeds the median, the lowest and the highest
+residuals.png         prediction minus y against y, within ±3; what lies beyond is marked at the edge
 """
 
 import dataclasses

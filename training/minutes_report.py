@@ -1,7 +1,7 @@
 """The report of the protocol `minutes`: how accuracy grows with the minutes of labelled recordings.
 
-minutes.json, minutes.md     each data set's points of the curve; minutes of each activity minutes.png
-the curves, with the bundle's own score as a line
+minutes.json, minutes.md     each data set's points of the curve; minutes of each activity
+minutes.png                  the curves, with the bundle's own score as a line
 """
 
 from collections.abc import Iterator, Mapping, Sequence

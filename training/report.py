@@ -1,10 +1,12 @@
 """Report folders: metrics as JSON and Markdown, confusion matrices and learning curves as plots.
 
-metrics.json          every metric below, with the command, the data and the settings report.md             the same as
-tables confusion-*.png       one for each data set scored reliability-*.png     accuracy by confidence, one for each
-data set scored familiarity-*.png     ROC of the familiarity, one for each data set scored, if the bundle has it
-learning-curves.png   of a training run scorings.jsonl        one line for each time that a bundle was scored: how often
-the test people were used
+metrics.json          every metric below, with the command, the data and the settings
+report.md             the same as tables
+confusion-*.png       one for each data set scored
+reliability-*.png     accuracy by confidence, one for each data set scored
+familiarity-*.png     ROC of the familiarity, one for each data set scored, if the bundle has it
+learning-curves.png   of a training run
+scorings.jsonl        one line for each time that a bundle was scored: how often the test people were used
 """
 
 import dataclasses
