@@ -1,4 +1,4 @@
-"""Fetching Kafka while somebody waits for it."""
+"""Fetching Kafka with progress on standard error."""
 
 import sys
 
@@ -10,7 +10,7 @@ from service.broker.artifacts import KAFKA_VERSION, Jar, default_cache, ensure_j
 
 
 def fetch_kafka() -> None:
-    """Make sure that Kafka's jars are cached; show on standard error how far that is: a bar on a terminal, else lines.
+    """Fetch Kafka's jars into the cache, with progress on standard error: a bar on a terminal, else lines.
 
     Raises an ArtifactError.
     """
@@ -39,5 +39,5 @@ def _print_fetched(jar: Jar, done: int, total: int) -> None:
 
 
 def print_status(sentence: str) -> None:
-    """Say what is being done, on standard error."""
+    """Print a line on standard error."""
     print(sentence, file=sys.stderr, flush=True)

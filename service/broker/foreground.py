@@ -1,4 +1,4 @@
-"""A broker in the foreground, as ``stridecast broker`` runs it."""
+"""A broker in the foreground, for ``stridecast broker``."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +13,8 @@ from service.interruption import interrupted_once
 def run_broker(port: int, data_dir: Path | None, heap: str) -> None:
     """Run a broker in the foreground until SIGTERM or SIGINT, then stop it and return.
 
-    Prints the bootstrap address on standard output, in a line of its own, once clients can connect; what it
-    does before that, on standard error.
+    Prints the bootstrap address on standard output, on its own line, once clients can connect; progress goes to
+    standard error.
 
     Raises BrokerError or ArtifactError.
     """

@@ -1,4 +1,4 @@
-"""The scores as shown: a live table on a terminal, a line now and then elsewhere."""
+"""The display of the scores: a live table on a terminal, a line now and then elsewhere."""
 
 import math
 import time
@@ -18,12 +18,12 @@ from service.replay.run import Replay
 TABLE_EVERY_S = 0.5
 LINE_EVERY_S = 5.0
 OTHER_ROWS = 9
-"""Lines of the live view that are no device's: headline, the table's frame, what is left out, caption, cursor."""
+"""Lines of the live view besides the devices: headline, the table's frame, the omission, caption, cursor."""
 
 
 @contextmanager
 def displayed(console: Console) -> Iterator[Any]:
-    """Give what shows the scores: a live table on a terminal, a line now and then elsewhere."""
+    """Yield a function that shows the scores: a live table on a terminal, a line now and then elsewhere."""
     due = [0.0]
     interactive = console.is_terminal
 
@@ -53,12 +53,12 @@ def displayed(console: Console) -> Iterator[Any]:
 
 
 def view(scores: LabelScores, rates: Rates, replay: Replay, height: int) -> Group:
-    """Return headline and table for a terminal of `height` lines, 80 columns or wider."""
+    """Return the headline and the table for a terminal of `height` lines and at least 80 columns."""
     return Group(Text("\n".join(_headline(scores, rates, replay))), _table(scores, rows=max(1, height - OTHER_ROWS)))
 
 
 def _headline(scores: LabelScores, rates: Rates, replay: Replay) -> tuple[str, str]:
-    """Return two lines for a terminal of 80 columns."""
+    """Return two lines of at most 80 columns."""
     messages, windows = rates.per_second
     return (
         f"{replay.done_ms / 1000:5.1f} s  {messages:,.0f} messages/s  {windows:,.1f} windows/s",
@@ -83,7 +83,7 @@ def _table(scores: LabelScores, rows: int) -> Table:
 
 
 def share(scores: LabelScores) -> str:
-    """Return how many scored labels are right, of a hundred."""
+    """Return the percentage of scored labels that are right."""
     return "–" if math.isnan(scores.agreement) else f"{scores.agreement:.0%}"
 
 

@@ -1,4 +1,4 @@
-"""What the labels that arrive say, beside what is true."""
+"""Labels scored against the synthetic truth, as they arrive."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from service.replay.run import Replay
 
 
 class LabelScores:
-    """What the labels that have arrived say, beside what is true."""
+    """The labels that have arrived, and how many of them are right."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
@@ -18,7 +18,7 @@ class LabelScores:
         self.right = 0
 
     def take(self, label: dict[str, Any]) -> None:
-        """Take one label in; it is scored where the wearer did the same from the window's start to its end."""
+        """Take in a label; score it if the wearer's activity is the same at the window's start and end."""
         number = self._numbers.get(label["device_id"])
         if number is None:
             return

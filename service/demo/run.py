@@ -1,7 +1,7 @@
-"""The demo: broker, topics, worker and synthetic devices on this machine, and a live table of what is labelled.
+"""The demo: broker, topics, worker and synthetic devices on this machine, and a live table of the labels.
 
-Nothing is left when it ends: the broker's data is in a temporary folder, and broker and worker are run by guards
-that end them when this process dies, however it dies.
+Nothing is left when it ends: the broker's data is in a temporary folder, and guard processes end broker and worker when
+this process dies, for whatever reason.
 
     DemoError    a part of the demo failed, or no label arrived; the text says which
 """
@@ -36,17 +36,17 @@ from service.topics import TopicError, ensure_topics
 PARTITIONS = 4
 SENDER_GRACE_S = 3.0
 SIGNAL_WITHIN_S = 0.5
-"""How long after a part ended a signal may come that was meant for all of us."""
+"""How long after a part has ended a signal may arrive that was sent to the whole process group."""
 
 
 class DemoError(Exception):
-    """The demo can't go on, or no label arrived."""
+    """The demo can't continue, or no label arrived."""
 
 
 def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: int, stop: threading.Event) -> None:
     """Run until `seconds` have passed since the first reading was sent, or `stop` is set.
 
-    Raises DemoError where a part fails or no label arrived, and whatever the broker, the topics and the worker raise.
+    Raises DemoError if a part fails or no label arrived, and the errors of the broker, the topics and the worker.
     """
     console = Console()
     console.print("Stridecast demo: Apache Kafka, the activity worker and synthetic devices, all on this machine.")
@@ -54,7 +54,7 @@ def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: i
     try:
         scores = _run_parts(settings, devices, seconds, seed, stop, console)
     except (BrokerError, TopicError, ReplayError, ChildWorkerError, DemoError):
-        # What stops us may stop our parts as well, and a moment earlier.
+        # A signal that stops the demo may stop its parts too, a moment earlier.
         if not stop.wait(SIGNAL_WITHIN_S):
             raise
         console.print("stopped")

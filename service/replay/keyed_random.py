@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they are for: no state, and any of them at any time.
+"""Stateless random numbers, each a function of its keys, so that any of them can be drawn at any time.
 
 A counter-based generator in the sense of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11.
 """
@@ -7,31 +7,31 @@ import numpy as np
 
 
 class Purpose:
-    """What a random number is for: each purpose has numbers of its own."""
+    """The purpose of a random number, used as a key: each has numbers of its own."""
 
     PHASE, SHIFT, CLOCK, JITTER_SPREAD, JITTER, ORIENTATION = range(1, 7)
     SCHEDULE, ORDER, WEARER, STRIDE, WANDER, POSTURE, LEVEL, SWAY, TREMBLE = range(7, 16)
 
 
 class Random:
-    """Random numbers for a seed; the keys say which: integers or integer arrays that broadcast."""
+    """Random numbers of a seed, selected by keys: integers or integer arrays that broadcast."""
 
     def __init__(self, seed: int) -> None:
         self._seed = np.array([seed % (1 << 64)], np.uint64)
 
     def bits(self, *keys: np.ndarray | int) -> np.ndarray:
-        """uint64 of the keys' common shape."""
+        """Return uint64 of the keys' common shape."""
         mixed = _mix(self._seed)
         for key in keys:
             mixed = _mix(mixed ^ np.asarray(key).astype(np.uint64))
         return mixed
 
     def uniform(self, *keys: np.ndarray | int) -> np.ndarray:
-        """float64 in [0, 1)."""
+        """Return float64 in [0, 1)."""
         return np.asarray((self.bits(*keys) >> np.uint64(11)) * 2.0**-53)
 
     def normal(self, *keys: np.ndarray | int, count: int) -> np.ndarray:
-        """float32 of the keys' common shape, and `count` for each."""
+        """Return float32 of the keys' common shape, with `count` for each."""
         return normal(self.bits(*keys), count)
 
 
@@ -44,7 +44,7 @@ def _mix(bits: np.ndarray) -> np.ndarray:
 
 
 def normal(keys: np.ndarray, count: int) -> np.ndarray:
-    """Standard normal float32[..., count] for each key, by Box and Muller: two from 64 bits."""
+    """Return standard normal float32[..., count] for each key, by Box and Muller: two from 64 bits."""
     pairs = (count + 1) // 2
     bits = _mix(keys[..., None] + np.arange(1, pairs + 1, dtype=np.uint64))
     first = ((bits >> np.uint64(32)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)

@@ -1,13 +1,13 @@
-"""Synthetic people: phones in the pockets of wearers who never were, with a known truth.
+"""Synthetic people: phones in the pockets of generated wearers, with known activities.
 
-Everything here is made up, from a table of figures (`synthetic_people.json`) that `training.fit_synthesiser`
-fitted to recorded people: posture, cadence, the harmonics of a stride on each axis with their phase relations,
-how these spread between people and from stride to stride, and how still people are who keep still. See
-`docs/synthetic.md` for what that can and cannot stand for.
+Everything is generated from a table of statistics (`synthetic_people.json`) that `training.fit_synthesiser` fitted to
+recorded people: posture, cadence, the harmonics of a stride on each axis with their phase relations, how these vary
+between people and from stride to stride, and how still people sit and stand. `docs/synthetic.md` says what that can and
+cannot stand for.
 
-A fleet is a pure function of its seed, the device and the time: the random numbers come from hashing those
-(`keyed_random`), so there is no state to keep, any moment can be asked for at any time, and how a stream is cut into
-blocks changes nothing.
+A fleet is a pure function of its seed, the device and the time. Its random numbers are hashes of those
+(`keyed_random`), so there is no state, any moment can be computed at any time, and the division of a stream into blocks
+changes nothing.
 """
 
 import functools
@@ -26,8 +26,8 @@ PERIOD_MS = 1000 // RATE_HZ
 HARMONICS = 8
 BLEND_MS = 600.0  # from one activity to the next
 LARGEST_JITTER_MS = 24.0  # under half a period: readings keep their order
-CLOCK_OFFSET_MS = 100.0  # standard deviation; what is left of a phone's clock after network time
-LEVEL_KNOT_MS = 3200.0  # how long someone who keeps still stays as restless as they are
+CLOCK_OFFSET_MS = 100.0  # standard deviation of a phone's clock after synchronisation
+LEVEL_KNOT_MS = 3200.0  # how long a still wearer's level of movement lasts
 SWAY_KNOT_MS = 400.0
 
 _GAITS = ("Downstairs", "Jogging", "Upstairs", "Walking")
@@ -35,12 +35,12 @@ _ORDERS = np.arange(1, HARMONICS + 1)
 
 
 class SyntheticFleet:
-    """Devices that send 20 readings a second, and whose wearers change what they do from time to time.
+    """Devices that send 20 readings a second, and whose wearers change their activity from time to time.
 
-    Their ids hold the seed: another seed is another fleet. Each device has a wearer drawn from the spread over people,
-    a way to be carried, a clock (offset, and jitter of 5 to 20 ms) and a schedule: all six activities in an order of
-    its own, again and again, each for half to one and a half times `dwell_s` seconds. Times are in ms since the start
-    of the stream, by the device's own clock.
+    The ids hold the seed: another seed is another fleet. Each device has a wearer drawn from the distribution over
+    people, an orientation, a clock (offset, and jitter of 5 to 20 ms) and a schedule: all six activities in its own
+    order, again and again, each for half to one and a half times `dwell_s` seconds. Times are in ms since the start of
+    the stream, by the device's own clock.
     """
 
     length_ms: float | None = None
@@ -56,7 +56,7 @@ class SyntheticFleet:
         self._dwell_ms = dwell_s * 1000.0
         self._random = Random(seed)
         every = np.arange(devices)
-        # A wearer's other days, habits and phone don't change: computed once.
+        # What does not change with time is computed once.
         self._phase_ms = PERIOD_MS * self._random.uniform(every, Purpose.PHASE)
         self._shift_ms = self._dwell_ms * self._random.uniform(every, Purpose.SHIFT)
         self._jitter_ms = 5.0 + 15.0 * self._random.uniform(every, Purpose.JITTER_SPREAD)
@@ -70,7 +70,7 @@ class SyntheticFleet:
         }
 
     def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
-        """All readings that are due in [start_ms, stop_ms), in the order in which they are."""
+        """Return all readings due in [start_ms, stop_ms), in that order."""
         first = max(0, int((start_ms - LARGEST_JITTER_MS) // PERIOD_MS) - 1)
         last = max(first, int((stop_ms + LARGEST_JITTER_MS) // PERIOD_MS) + 1)
         device, number = (grid.ravel() for grid in np.indices((len(self.device_ids), last - first)))
@@ -85,15 +85,15 @@ class SyntheticFleet:
         return FleetReadings(device.astype(np.int32), taken_ms, timestamp_ms, xyz)
 
     def truth(self, device: int, t_ms: float) -> str:
-        """What the wearer of a device does at a moment of the device's clock."""
+        """Return the activity of a device's wearer at a moment of the device's clock."""
         return ACTIVITIES[int(self.activities(np.array([device]), np.array([t_ms]))[0])]
 
     def activities(self, device: np.ndarray, t_ms: np.ndarray) -> np.ndarray:
-        """The truth in bulk: int64[n], indices into `ACTIVITIES`."""
+        """Return the activities in bulk: int64[n], indices into `ACTIVITIES`."""
         return self._activity(device, self._segment(device, t_ms - self._offset_ms[device])[0])
 
     def _segment(self, device: np.ndarray, t_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which segment of one activity a moment belongs to, and for how many ms it has lasted."""
+        """Return which segment of one activity a moment belongs to, and for how many ms it has lasted."""
         near = np.floor((t_ms + self._shift_ms[device]) / self._dwell_ms).astype(np.int64)
         segment = near - (t_ms < self._begin_ms(device, near))
         segment += t_ms >= self._begin_ms(device, segment + 1)
@@ -104,8 +104,8 @@ class SyntheticFleet:
         return np.asarray((segment + wander) * self._dwell_ms - self._shift_ms[device])
 
     def _activity(self, device: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Each round of six segments is a permutation, and never starts with what the last one ended with."""
-        # Thousands of readings share a few segments: work each out once.
+        """Return each segment's activity: every six are a permutation, and no two successive ones are the same."""
+        # Thousands of readings share a few segments: compute each once.
         pairs, row = np.unique((device.astype(np.int64) << 32) + segment + 1, return_inverse=True)
         device, segment = pairs >> 32, (pairs & 0xFFFFFFFF) - 1
         rounds, place = np.divmod(segment, len(ACTIVITIES))
@@ -129,7 +129,7 @@ class SyntheticFleet:
         return np.asarray(np.einsum("nij,nj->ni", self._orientation[device], xyz), np.float32)
 
     def _motion(self, device: np.ndarray, number: np.ndarray, t_ms: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """float32[n, 3] in the axes of a phone that is upright, screen out, in the pocket most people use."""
+        """Return float32[n, 3] in the axes of an upright phone, screen out, in the pocket that most people use."""
         activity = self._activity(device, segment)
         xyz = np.empty((len(device), 3), np.float32)
         for code in np.unique(activity):
@@ -141,7 +141,7 @@ class SyntheticFleet:
 
 @functools.cache
 def figures() -> dict[str, Any]:
-    """The table that was fitted to recorded people."""
+    """Return the table that was fitted to recorded people."""
     table: dict[str, Any] = json.loads(
         importlib.resources.files("service.replay").joinpath("synthetic_people.json").read_text()
     )
@@ -152,7 +152,7 @@ def figures() -> dict[str, Any]:
 
 
 class _Walker:
-    """A gait: a stride vector for each wearer, and deviations from it that are new with every stride."""
+    """A gait: a stride vector for each wearer, and random deviations of each stride."""
 
     def __init__(self, table: dict[str, Any], activity: str, random: Random, every: np.ndarray) -> None:
         of_gait = table["gaits"][activity]
@@ -185,7 +185,7 @@ class _Walker:
         return np.asarray(np.einsum("nap,np->na", shape, both) + vector[:, 6 * HARMONICS :])
 
     def _phase(self, device: np.ndarray, segment: np.ndarray, t_s: np.ndarray) -> np.ndarray:
-        """In strides. The cadence is the wearer's own, and wanders slowly around it."""
+        """Return the phase in strides. The cadence is the wearer's own, and varies slowly around it."""
         turns = 2 * np.pi * self._wander_hz[device]
         shift = 2 * np.pi * self._random.uniform(device[:, None], Purpose.WANDER, segment[:, None], np.arange(3))
         wandered = (np.sin(turns * t_s[:, None] + shift) / turns).sum(axis=1)
@@ -193,7 +193,7 @@ class _Walker:
         return np.asarray(start + self._hz[device] * (t_s + self._wander * wandered))
 
     def _deviation(self, device: np.ndarray, segment: np.ndarray, stride: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """From the middle of one stride to that of the next, one's deviation turns into the other's."""
+        """Return the deviation, which blends from that of one stride to that of the next between their middles."""
         key = self._random.bits(device, Purpose.STRIDE, segment, stride)
         next_key = self._random.bits(device, Purpose.STRIDE, segment, stride + 1)
         strides, row = np.unique(np.concatenate([key, next_key]), return_inverse=True)
@@ -201,13 +201,13 @@ class _Walker:
         deviations = (
             _row_product(drawn[:, : len(self._spread)], self._spread) + drawn[:, len(self._spread) :] * self._residual
         )
-        # Cosine and sine, for the sum of two independent deviations to keep their spread.
+        # Cosine and sine weights keep the variance of the sum of two independent deviations constant.
         fade = (share * (np.pi / 2)).astype(np.float32)[:, None]
         return np.asarray(np.cos(fade) * deviations[row[: len(key)]] + np.sin(fade) * deviations[row[len(key) :]])
 
 
 class _StillWearer:
-    """Someone who sits or stands: a posture, and the small motions of a body that is alive."""
+    """Someone who sits or stands: a posture, and small movements."""
 
     def __init__(self, table: dict[str, Any], activity: str, random: Random, every: np.ndarray) -> None:
         of_posture = table["still"][activity]
@@ -235,7 +235,7 @@ class _StillWearer:
         return np.asarray(posture + size[:, None] * self._axes * motion)
 
     def _smooth_noise(self, draw: int, device: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
-        """Noise that changes smoothly from one whole number to the next, of the same spread everywhere."""
+        """Return noise that changes smoothly from one integer to the next, with the same variance everywhere."""
         knot = np.floor(at).astype(np.int64)
         fade = ((at - knot) * (np.pi / 2))[:, None]
         before, after = (self._random.normal(device, draw, knot + step, count=count) for step in (0, 1))
@@ -243,7 +243,7 @@ class _StillWearer:
 
 
 def _orientation(random: Random, every: np.ndarray) -> np.ndarray:
-    """float64[devices, 3, 3], from a wearer's axes to the phone's: which leg, which side out, turned how far."""
+    """Return float64[devices, 3, 3], from a wearer's axes to the phone's: which leg, which side out, the rotation."""
     carrying = figures()["carrying"]
     choice = random.uniform(every[:, None], Purpose.ORIENTATION, np.arange(3))
     turned = carrying["turned_in_plane_spread_deg"] * random.normal(every, Purpose.ORIENTATION, every, count=1)[:, 0]
@@ -258,5 +258,5 @@ def _orientation(random: Random, every: np.ndarray) -> np.ndarray:
 
 
 def _row_product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A product in which each row is the same whatever the others are, and on this thread: not BLAS's."""
+    """Multiply with einsum rather than BLAS, so that a row's result doesn't depend on the others, on this thread."""
     return np.asarray(np.einsum("nk,kj->nj", rows, matrix))

@@ -1,4 +1,4 @@
-"""Sends the texts of a file to Kafka, so many a second."""
+"""Sends the texts of a file to Kafka at a given rate."""
 
 import itertools
 import math
@@ -15,15 +15,15 @@ from ingest.texts import decode_texts
 from service.offline import texts_of_file
 from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
 
-MS_PER_TEXT_UNPACED = 1.0  # what a text counts for in the stream's own time when none waits for its turn
+MS_PER_TEXT_UNPACED = 1.0  # a text's duration in the stream's own time without a rate
 
 
 class TextReplay(Sending):
     """The texts of a file, one a line, or a .jsonl of ``{"id", "text"}``; their ids are the records' keys.
 
-    `rate` is texts a second, 0 as fast as possible; `repeat` begins the file again when it ends; `seconds` ends the
-    replay. Raises ClassifyError for a file that can't be read or a text of more than `max_bytes`, ReplayError for a
-    stream without an end.
+    `rate` is texts a second, 0 as fast as possible; `repeat` restarts the file at its end; `seconds` ends the replay.
+    Raises ClassifyError for a file that can't be read or a text of more than `max_bytes`, ReplayError for an endless
+    stream without a rate.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TextReplay(Sending):
                 stop.wait(TICK_S)
 
     def _due(self) -> int:
-        """Return how many texts are due by now, of those that there are."""
+        """Return how many of the texts are due by now."""
         if not self._rate:
             return len(self._messages)
         due = 1 + int((time.monotonic() - self._started) * self._rate)
