@@ -74,7 +74,7 @@ def start_loop(bootstrap_servers: str, log: Path, client: str, *flags: str) -> s
     command = [sys.executable, "-m", "benchmarks.loops", client, "--bootstrap-servers", bootstrap_servers, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
-    time.sleep(15)  # it has no way to say that it is ready
+    time.sleep(15)  # it can't signal that it is ready
     if process.poll() is not None:
         raise SystemExit(f"the loop ended:\n{log.read_text()}")
     return process

@@ -35,14 +35,19 @@ class Fixed:
 class Task:
     """A classification problem with the given `labels`.
 
-    `validation` scores each epoch, and chooses the one whose weights are kept if `patience` is set. `candidates`
-    bool[t, k], if given, says which labels each class of `train` may mean, for examples whose label is only known to be
-    one of several. Without it a class is a label. `class_weights` float[k], of mean 1 over the examples; None weighs
-    all classes the same. `has_ood` says that some examples of `train` are out of distribution: their class is `OOD`.
-    They are taught as a further label, of weight 1, whose logit is the constant 0, so the network needs no parameter
-    for it: the other logits are above or below it. Validation examples all have a label. `lengths` int[n], if given,
-    are the lengths of the training examples. A batch then holds examples of similar length, which is faster with a
-    model that skips padding.
+    `validation` scores each epoch, and chooses the one whose weights are kept if `patience` is set.
+
+    `candidates` bool[t, k], if given, says which labels each class of `train` may mean, for examples whose label is
+    only known to be one of several. Without it a class is a label.
+
+    `class_weights` float[k], of mean 1 over the examples; None weighs all classes the same.
+
+    `has_ood` says that some examples of `train` are out of distribution: their class is `OOD`. They are taught as a
+    further label, of weight 1, whose logit is the constant 0, so the network needs no parameter for it: the other
+    logits are above or below it. Validation examples all have a label.
+
+    `lengths` int[n], if given, are the lengths of the training examples. A batch then holds examples of similar length,
+    which is faster with a model that skips padding.
     """
 
     labels: tuple[str, ...]

@@ -173,12 +173,12 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest
         (256, (8, 16, 24, 40, 64, 96, 144, 216, 256)),
     ],
 )
-def test_the_ladders_rungs_are_multiples_of_eight_that_grow_by_half(max_batch: int, buckets: tuple[int, ...]) -> None:
+def test_the_buckets_are_multiples_of_eight_that_grow_by_half(max_batch: int, buckets: tuple[int, ...]) -> None:
     assert batch_buckets(max_batch) == buckets
 
 
 @pytest.mark.parametrize("max_batch", [1, 7, 100, 1024, 65_536])
-def test_the_ladder_is_short_and_wastes_less_than_half(max_batch: int) -> None:
+def test_the_buckets_are_few_and_waste_less_than_half(max_batch: int) -> None:
     buckets = batch_buckets(max_batch)
 
     assert len(buckets) <= 25
@@ -187,7 +187,7 @@ def test_the_ladder_is_short_and_wastes_less_than_half(max_batch: int) -> None:
     assert all(high <= 2 * low for low, high in itertools.pairwise(buckets))
 
 
-def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() -> None:
+def test_a_batch_is_padded_to_the_next_bucket_and_its_padding_is_not_answered() -> None:
     slots = [FakeSlot(64), FakeSlot(64)]
     engine = BucketedEngine(slots, batch_buckets(64))
     for slot, frames in ((0, 1), (1, 8), (0, 9), (1, 41), (0, 64)):
@@ -199,7 +199,7 @@ def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() ->
     assert slots[1].runs == [(8, 8), (41, 64)]
 
 
-def test_two_slots_of_the_ladder_do_not_share_memory() -> None:
+def test_two_slots_of_an_engine_do_not_share_memory() -> None:
     engine = BucketedEngine([FakeSlot(8), FakeSlot(8)], batch_buckets(8))
     engine.staging(0)[:1] = numbered(1)
     engine.launch(0, 1)

@@ -178,7 +178,7 @@ def test_the_articles_recipe_stands_beside_its_published_figures(data: Path, tmp
     assert "accuracy 0.92 |" in text
 
 
-# -- strangers
+# -- out-of-distribution samples
 
 
 def test_the_default_recipes_bundle_tells_strangers(trained: tuple[Trained, Path]) -> None:
@@ -199,7 +199,7 @@ def drawn(data: Path, share: float) -> _AugmentedExamples:
     return task.train
 
 
-def test_so_many_strangers_are_drawn_in_an_epoch_and_each_draw_is_the_generators(data: Path) -> None:
+def test_so_many_ood_samples_are_drawn_in_an_epoch_and_each_draw_is_the_generators(data: Path) -> None:
     examples = drawn(data, 0.15)
     known = len(examples.segment)
     assert len(examples) == known + math.ceil(0.15 * known)
@@ -215,7 +215,7 @@ def test_so_many_strangers_are_drawn_in_an_epoch_and_each_draw_is_the_generators
     np.testing.assert_array_equal(rows, np.arange(len(examples)))
 
 
-def test_without_strangers_the_draws_are_those_of_before(data: Path) -> None:
+def test_without_ood_samples_the_draws_are_those_of_before(data: Path) -> None:
     examples = drawn(data, 0.0)
     rows = np.arange(len(examples))[::-1]
     frames, activity = examples.batch(rows, np.random.default_rng(1))
@@ -226,13 +226,13 @@ def test_without_strangers_the_draws_are_those_of_before(data: Path) -> None:
     np.testing.assert_array_equal(activity, examples.signal.activity[stretch])
 
 
-def test_a_checkpoint_with_another_share_of_strangers_is_of_another_run(data: Path) -> None:
+def test_a_checkpoint_with_another_share_of_ood_samples_is_of_another_run(data: Path) -> None:
     files = read_files([data])
     default = RECIPES["default"]
     assert identity_of(files, default) != identity_of(files, dataclasses.replace(default, ood_share=0.0))
 
 
-def test_a_checkpoint_of_people_who_were_parted_otherwise_is_of_another_run(
+def test_a_checkpoint_of_people_who_were_split_otherwise_is_of_another_run(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was gone on from, though it had learned from who tests now."""

@@ -93,6 +93,6 @@ def test_what_goes_on_from_a_bundle_finds_as_many_strange_as_that_did(data: Path
     assert energy_threshold(further.logits) == pytest.approx(before, abs=1e-4)
 
 
-def test_what_is_taught_no_strangers_is_not_shifted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_taught_no_ood_samples_is_not_shifted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.fit_activity.MIN_VALIDATION_PEOPLE", 0)
     assert learned(data, recipe=RECIPES["article"]).familiarity_shift == 0.0

@@ -234,7 +234,7 @@ def test_a_motionsense_member_that_makes_no_sense_is_named(tmp_path: Path, text:
 # --- the common CSV form -------------------------------------------------------------------------
 
 
-def test_the_common_form_is_parted_by_recording_and_keeps_time_from_zero(tmp_path: Path) -> None:
+def test_the_common_form_is_split_by_recording_and_keeps_time_from_zero(tmp_path: Path) -> None:
     path = tmp_path / "some_pocket.csv"
     path.write_text(
         "person,placement,activity,recording,t_ms,x,y,z\n"

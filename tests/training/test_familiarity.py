@@ -62,7 +62,7 @@ def file() -> DataFile:
     return DataFile("their.csv", "0" * 64, "csv", "their", (*walkers, other), {}, {"Cycling": 600})
 
 
-def test_strangers_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
+def test_ood_samples_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
     known = served_frames(file.recordings).values
     found = {name: (origin, frames) for name, origin, frames in ood_kinds(known, file)}
 
@@ -79,7 +79,7 @@ def test_strangers_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
     assert all(frames.dtype == np.float32 for _, frames in found.values())
 
 
-def test_where_nothing_else_is_recorded_strangers_are_made_up(file: DataFile) -> None:
+def test_where_nothing_else_is_recorded_ood_samples_are_made_up(file: DataFile) -> None:
     alone = dataclasses.replace(file, recordings=file.recordings[:4], others={})
     origins = [origin for _, origin, _ in ood_kinds(served_frames(alone.recordings).values, alone)]
     assert "recorded" not in origins

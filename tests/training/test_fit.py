@@ -140,7 +140,7 @@ def test_examples_that_may_have_either_of_two_labels_teach_what_they_are_not() -
     assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
 
 
-def test_strangers_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
+def test_ood_samples_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
     model = small_model()
     settings = dataclasses.replace(SETTINGS, epochs=30)
     history = fit(model, Task(LABELS, Visited(), validation(), has_ood=True), settings)
@@ -152,7 +152,7 @@ def test_strangers_are_told_from_the_clouds_and_the_clouds_from_one_another() ->
     assert history[-1].validation_accuracy > 0.95
 
 
-def test_who_was_never_shown_strangers_finds_them_as_familiar() -> None:
+def test_who_was_never_shown_ood_samples_finds_them_as_familiar() -> None:
     """So that the test above can fail: it is the strangers that teach it."""
     model = small_model()
     fit(model, task(), dataclasses.replace(SETTINGS, epochs=30))
@@ -161,7 +161,7 @@ def test_who_was_never_shown_strangers_finds_them_as_familiar() -> None:
     assert (familiarity(model, ood) < 0.5).mean() < 0.5
 
 
-def test_strangers_go_with_examples_that_may_have_either_of_two_labels_and_with_class_weights() -> None:
+def test_ood_samples_go_with_examples_that_may_have_either_of_two_labels_and_with_class_weights() -> None:
     class Vague(Visited):
         def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             points, targets = super().batch(rows, rng)

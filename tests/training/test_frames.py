@@ -70,7 +70,7 @@ def test_no_recordings_are_no_frames() -> None:
     assert frames.values.shape == (0, 80, 3)
 
 
-def test_rows_cut_straight_take_every_fortieth_start_and_the_majority() -> None:
+def test_windows_by_row_take_every_fortieth_start_and_the_majority() -> None:
     walking, sitting = swinging("Walking", seconds=10), swinging("Sitting", seconds=10)
     frames = windows_by_row([walking, sitting], DEFAULT_LABELS)
     assert frames.values.shape == (8, 80, 3)

@@ -144,7 +144,7 @@ def test_who_is_in_two_files_has_one_part() -> None:
     assert (train, validation, tested) == ({"2", "3", "6", "9"}, {"8"}, {"4"})
 
 
-def test_files_without_a_person_in_common_are_parted_each_by_itself() -> None:
+def test_files_without_a_person_in_common_are_split_each_by_itself() -> None:
     files = [file_of(["2", "3", "4"], "monday"), file_of(["6", "8", "9"], "tuesday")]
     train, validation, tested = people_in_splits(split_recordings(files, DEFAULT))
     assert (train, validation, tested) == ({"3", "6"}, {"2", "9"}, {"4", "8"})
@@ -168,7 +168,7 @@ def test_whom_the_shipped_model_never_saw_stays_unseen(dataset: str, test: str, 
     assert held_out_people(file_of(somebody, dataset)) == people
 
 
-def test_a_file_that_only_has_a_public_sets_name_is_parted_by_its_own_people() -> None:
+def test_a_file_that_only_has_a_public_sets_name_is_split_by_its_own_people() -> None:
     assert held_out_people(file_of(numbers(5), "umafall")) == split_by_name(numbers(5))
     assert held_out_people(file_of(numbers(5), "wisdm")) == split_by_name(numbers(5))
 

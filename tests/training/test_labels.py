@@ -128,7 +128,7 @@ def test_a_bundle_tells_the_labels_that_it_was_asked_for(folder: Path) -> None:
     )
 
 
-def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_strangers(folder: Path) -> None:
+def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_ood_samples(folder: Path) -> None:
     metrics = json.loads((folder / "own-report" / "metrics.json").read_text())
     (test,) = metrics["test"]
     assert test["people"] == ["1"]

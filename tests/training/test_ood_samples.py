@@ -19,7 +19,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_strangers_are_a_function_of_the_frames_and_the_generator() -> None:
+def test_ood_samples_are_a_function_of_the_frames_and_the_generator() -> None:
     frames = walkers()
     first, again, other = (ood_samples(frames, rng(seed)) for seed in (1, 1, 2))
 
@@ -30,19 +30,19 @@ def test_strangers_are_a_function_of_the_frames_and_the_generator() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_the_frames_that_strangers_are_made_of_are_left_as_they_are() -> None:
+def test_the_frames_that_ood_samples_are_made_of_are_left_as_they_are() -> None:
     frames = walkers()
     ood_samples(frames, rng())
     np.testing.assert_array_equal(frames, walkers())
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_strangers_can_be_made_too(count: int) -> None:
+def test_few_ood_samples_can_be_made_too(count: int) -> None:
     assert ood_samples(walkers(count), rng()).shape == (count, 80, 3)
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_no_stranger_is_the_frame_that_it_was_made_of(make: taught.Make) -> None:
+def test_no_ood_sample_is_the_frame_that_it_was_made_of(make: taught.Make) -> None:
     frames = walkers()
     assert (np.abs(make(frames, rng()) - frames).max(axis=(1, 2)) > 0.5).all()
 
@@ -104,7 +104,7 @@ def test_no_kind_is_both_taught_and_judged_by() -> None:
 
 
 @pytest.mark.parametrize("make", unseen.KINDS)
-def test_strangers_to_judge_by_are_a_function_of_the_generator(make: unseen.Make) -> None:
+def test_ood_samples_to_judge_by_are_a_function_of_the_generator(make: unseen.Make) -> None:
     first, again, other = (make(50, rng(seed)) for seed in (1, 1, 2))
 
     assert first.shape == (50, 80, 3)

@@ -22,7 +22,7 @@ def test_the_gradient_is_that_of_the_probability_of_any_of_them() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_labels_are_smoothed_among_themselves_and_strangers_not_at_all() -> None:
+def test_labels_are_smoothed_among_themselves_and_ood_samples_not_at_all() -> None:
     soft = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]])
     expected = torch.tensor([[0.8, 0.1, 0.1, 0.0], [0.1, 0.45, 0.45, 0.0], [0.0, 0.0, 0.0, 1.0]])
     torch.testing.assert_close(smooth_labels(soft, 0.3), expected)
