@@ -1,11 +1,11 @@
-"""Messages and readings per second of decoding, form by form, beside a plain json.loads (or struct) loop.
+"""Messages and readings per second of decoding, for each form, beside a plain json.loads (or struct) loop.
 
     python -m benchmarks.decode [--batch 1000] [--seconds 2]
 
-Records come as columns of places in a batch's bytes, which the compiled loop reads, or as objects, which are read one
-by one. The plain loop does less: it trusts its input, checks nothing and reads no time but an integer. All get the
-same records, in batches of the same size, in turn; the best of several rounds counts, in seconds of this process's
-CPU time, for the machine may be shared. What it costs to make the columns or the objects isn't counted.
+Records come as columns of positions in a batch's bytes, which the compiled loop reads, or as objects, which are read
+one by one. The plain loop does less: it trusts its input, checks nothing, and reads only integer times. All decode the
+same records, in batches of the same size, in turn. The best of several rounds counts, in seconds of this process's CPU
+time, for the machine may be shared. Making the columns or the objects is not counted.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def record(k: int, value: bytes, content_type: str | None = None) -> Any:
 
 
 def columns_of(records: list[Any]) -> Records:
-    """The same records, as places in the bytes of a batch."""
+    """Return the same records, as positions in the bytes of a batch."""
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 2**31 - 1)
     for one in records:
         builder.append(one.offset, one.timestamp, one.key, one.value, one.headers)
@@ -83,7 +83,7 @@ def binary(readings: int) -> bytes:
 
 
 def forms() -> dict[str, tuple[int, list[Any]]]:
-    """Name the forms: readings a message, and messages."""
+    """Return, for each form, its readings a message and its messages."""
     unknown = {
         "battery": 0.81,
         "gyroscope": [0.1, 0.2, 0.3],
@@ -113,7 +113,7 @@ def forms() -> dict[str, tuple[int, list[Any]]]:
 
 
 def plain_loop(records: list[Any]) -> tuple[list[str], Any, Any, Any]:
-    """Decode as one first would."""
+    """Decode as a first version would."""
     devices: list[str] = []
     times: list[int | str] = []
     rows: list[Any] = []
@@ -140,14 +140,14 @@ def plain_loop(records: list[Any]) -> tuple[list[str], Any, Any, Any]:
 
 
 def rates(contenders: Sequence[Callable[[list[Any]], object]], records: list[Any], options: Any) -> list[float]:
-    """Return messages per CPU second of each contender's best round, all with the same records."""
+    """Return messages per CPU second of each contender's best round, with the same records."""
     return rates_of_pairs([(work, records) for work in contenders], options)
 
 
 def rates_of_pairs(contenders: Sequence[tuple[Callable[[Any], object], Any]], options: Any) -> list[float]:
     """Return messages per CPU second of the best round of each, with its own records.
 
-    They take turns, so that all suffer alike.
+    They take turns, so that other load affects all alike.
     """
     starts = range(0, len(contenders[0][1]), options.batch)
     batches = [[records[at : at + options.batch] for at in starts] for _, records in contenders]

@@ -1,9 +1,9 @@
-"""What exactly once costs beside at least once: throughput of a backlog, and latency at a steady rate.
+"""The cost of exactly once beside at least once: throughput of a backlog, and latency at a steady rate.
 
     python -m benchmarks.delivery --rounds 3
 
-Starts Apache Kafka anew for each run. A read-committed reader of another client library (librdkafka) notes when it is
-given each label: a label's latency is that moment less the broker's timestamp of the record that closed its window.
+Starts a new Apache Kafka for each run. A read_committed reader of another client library (librdkafka) records when it
+receives each label. A label's latency is that time minus the broker's timestamp of the record that closed its window.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def make_topics(bootstrap_servers: str) -> None:
 
 
 def send_backlog(bootstrap_servers: str, devices: int, samples: int, *, until: float | None = None) -> None:
-    """Send samples of devices at 20 Hz whose last ones were taken now, or at another epoch second."""
+    """Send samples of devices at 20 Hz, the last ones taken now, or at another epoch second."""
     client = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 20})
     random = np.random.default_rng(0)
     values = [f'"x":{x:.4f},"y":{y:.4f},"z":{z:.4f}}}' for x, y, z in random.normal(0, 5, (997, 3))]
@@ -115,7 +115,7 @@ def send_backlog(bootstrap_servers: str, devices: int, samples: int, *, until: f
 
 
 class Reader:
-    """A read-committed reader in a process of its own."""
+    """A read_committed reader in its own process."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -132,7 +132,7 @@ class Reader:
         self._process.join()
 
     def settled(self) -> np.ndarray:
-        """Return (seen at, source partition, source offset) of each label, when no more have come for some seconds."""
+        """Return (received at, source partition, source offset) of each label, once none has come for some seconds."""
         self._here.send("when settled")
         labels: np.ndarray = self._here.recv()
         return labels

@@ -1,14 +1,14 @@
-"""End to end through Apache Kafka: what a backlog of single samples costs to label, beside two plain loops.
+"""End to end through Apache Kafka: the cost of labelling a backlog of single samples, beside two plain loops.
 
     python -m benchmarks.drain [--samples 1000000] [--devices 500 100000] [--processes 1 2] [--json FILE]
 
-Each contender first drains a small backlog, which compiles, imports and warms everything; then it is stopped (SIGSTOP)
-while the measured one is written, and let go. Counted are its CPU-seconds, of all its threads, and the wall seconds
-from there to its last label. `constant` answers every window alike: it is the pipeline without its model. The plain
-loops do less: no event time, no gaps, no late readings, no dead letters, no recovery.
+Each contender first drains a small backlog, which compiles, imports and warms up everything. Then it is stopped
+(SIGSTOP) while the measured one is written, and continued. Measured are the CPU-seconds of all its threads, and the
+wall seconds from then to its last label. `constant` gives every window the same answer: the pipeline without its model.
+The plain loops do less: no event time, no gaps, no late readings, no dead letters, no recovery.
 
-Several processes of a contender share the partitions as a group, and a machine's cores: on a small one that shows what
-a process costs, not what it gains.
+Several processes of a contender share the partitions as a group, and the machine's cores: on a small machine that shows
+what a process costs rather than what it gains.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """Who drains what, with which bundle, by how many processes."""
+    """The contender, its bundle, and its number of processes."""
 
     contender: str
     model: str
@@ -88,7 +88,7 @@ class Setting:
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Let it drain a backlog, once it is warm; return a row."""
+    """Let the contender drain a backlog, once it is warm; return a row of results."""
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder) / "kafka", port=0) as broker:
         servers = broker.bootstrap_servers
         make_topics(servers)
@@ -121,7 +121,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def start(setting: Setting, servers: str, log: Path, running: contextlib.ExitStack) -> int:
-    """Start one process, which ends when ``running`` is left; return its id."""
+    """Start one process, which ends with ``running``; return its id."""
     if setting.contender == "stridecast":
         flags = ("--activity.bundle", setting.bundle, "--kafka.session-timeout-s", str(SESSION_S))
         process = start_worker(servers, log, setting.contender, *flags)
@@ -143,7 +143,7 @@ def signal_all(pids: Sequence[int], which: signal.Signals) -> None:
 
 
 class Output:
-    """The topic of labels, seen from outside."""
+    """The topic of labels, observed from outside."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._client = confluent_kafka.Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "outside"})
@@ -156,7 +156,7 @@ class Output:
         self._client.close()
 
     def settled(self, pids: Sequence[int]) -> tuple[float, float]:
-        """Wait until no more labels come; return the processes' CPU-seconds and the time when the last one came."""
+        """Wait until no more labels come; return the processes' CPU-seconds and the time of the last label."""
         count, cpu, last = self.labels(), sum(map(cpu_seconds, pids)), time.time()
         while time.time() - last < QUIET_S or not count:
             time.sleep(0.02)
@@ -167,7 +167,7 @@ class Output:
 
 
 def constant_bundle(folder: Path) -> str:
-    """Write a bundle with the labels of the shipped one, which answers every window alike; return its folder."""
+    """Write a bundle with the labels of the shipped one, and the same answer to every window; return its folder."""
     shipped = load_bundle(find_bundle("har-cnn")).manifest
     arguments = {"classes": len(shipped.labels), "shape": list(shipped.input.shape)}
     description = Description(

@@ -1,18 +1,17 @@
-"""Frames (windows or texts) per second of each way to run each network, and what the core around it adds.
+"""Frames (windows or texts) per second of each way to run each network, and the core's overhead.
 
     python -m benchmarks.inference [--device cpu cuda] [--threads 1 2] [--batch 1 16 64 256 1024] [--bundle har-cnn]
         [--network text-cnn glove-cnn conv lstm gru deep-bilstm [--length 256] [--words 256]] [--no-core]
 
 Bundles are given by name or folder. The text networks of `--network` have random weights and 20,000 words: speed does
-not depend on what was learnt.
+not depend on training.
 
-The engines stand beside the same network called as it is (`plain`) and take turns with it, round by round, for
-`--seconds` each. Figures are the median of the turns, frames a second and in brackets ms a batch, and the best, which a
-busy machine has disturbed least. On one thread of a CPU they are of CPU time, else by the clock. GFLOP/s are of the
-best turn and of the network as it is defined, however many of them an engine is content with, and at int8 they are of
-whole numbers, but for the first convolution; the share is of the best
-matrix product at the engine's precision in the same run. The core is measured twice: saturated by blocks of frames, and
-at fixed rates, from submission to delivery.
+The engines are compared with an ordinary call of the same network (`plain`), in turn, round by round, for `--seconds`
+each. Results are the median of the turns, in frames a second and, in brackets, ms a batch; and the best, which other
+load has disturbed least. For one CPU thread they are in CPU time, else in wall time. GFLOP/s are of the best turn and
+of the network's definition, even if an engine needs fewer operations; at int8 they are integer operations, except for
+the first convolution. The share is of the best matrix product at the engine's precision in the same run. The core is
+measured twice: saturated by blocks of frames, and at fixed rates, from submission to delivery.
 """
 
 import argparse
@@ -41,13 +40,13 @@ from inference.lanes import Lane
 from inference.manifest import ArchitectureChoice, Description, Input, Precision, Training
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import served_module
+from inference.served_module import served_module
 
 Call = Callable[[int], object]
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 WORDS = 20_000
-RETRY_S = 1e-3  # until a block is submitted again for which there was no room
+RETRY_S = 1e-3  # until a block that found no room is submitted again
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "text-cnn": ("text-cnn", {}),
     "text-cnn-300": ("text-cnn", {"dimensions": 300}),
@@ -119,7 +118,7 @@ def installed(package: str) -> str:
 
 
 def operations(bundle: Bundle, frame: np.ndarray) -> int:
-    """Multiplications and additions of the convolutions and dense layers."""
+    """Return the multiplications and additions of the convolutions and dense layers."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         served_module(bundle)(torch.from_numpy(frame))
     return int(counter.get_total_flops())
@@ -148,7 +147,7 @@ def measure_engines(
 def take_turns(
     calls: dict[str, tuple[Call, Precision]], batch: int, seconds: float, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Seconds of each call of each contender."""
+    """Return the seconds of each call of each contender."""
     took: dict[str, list[float]] = {label: [] for label in calls}
     for call, _ in calls.values():
         for _ in range(3):
@@ -163,7 +162,7 @@ def take_turns(
 
 
 def peak(name: str, precision: Precision, clock: Callable[[], float]) -> float:
-    """GFLOP/s of the largest matrix products; 0 where the device would emulate them, or isn't asked for them."""
+    """Return the GFLOP/s of the largest matrix products; 0 for a precision that is emulated, or not asked for."""
     if name == "cpu" and precision == "bfloat16" and not cpu._has_native_bfloat16():
         return 0.0
     if precision == "int8" and (name != "cpu" or not cpu._has_native_int8()):
@@ -182,7 +181,7 @@ def peak(name: str, precision: Precision, clock: Callable[[], float]) -> float:
 
 
 def contenders(bundle: Bundle, frames: np.ndarray, name: str, threads: int) -> dict[str, tuple[Call, Precision]]:
-    """Each way to run a bundle, with its precision."""
+    """Return each way to run a bundle, with its precision."""
     calls: dict[str, tuple[Call, Precision]] = {"plain float32": (plain(bundle, frames, name), "float32")}
     engines: list[EngineName] = ["winograd", "amx", "avx512", "openvino", "pytorch"] if name == "cpu" else ["pytorch"]
     for engine in engines:
@@ -249,7 +248,7 @@ def measure_core(bundle: Bundle, frames: np.ndarray, device: Device, rates: list
 
 
 def saturate(lane: Lane, frames: np.ndarray, seconds: float) -> tuple[float, float]:
-    """Frames answered a second, and seconds of CPU a second."""
+    """Return the frames answered a second, and the CPU-seconds a second."""
     begun, cpu, submitted = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < begun + seconds:
         if lane.submit(frames, None):
@@ -264,7 +263,7 @@ def saturate(lane: Lane, frames: np.ndarray, seconds: float) -> tuple[float, flo
 def offer(
     lane: Lane, frames: np.ndarray, rate: float, seconds: float, delivered: list[tuple[Result, float]]
 ) -> list[float]:
-    """Seconds from when each frame was due to its delivery; frames come at random moments, `rate` a second."""
+    """Return the seconds from each frame's due time to its delivery; frames arrive at random, `rate` a second."""
     rng = np.random.default_rng(0)
     begun = due = time.perf_counter()
     while due < begun + seconds:

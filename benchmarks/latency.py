@@ -74,7 +74,7 @@ def start_loop(bootstrap_servers: str, log: Path, client: str, *flags: str) -> s
     command = [sys.executable, "-m", "benchmarks.loops", client, "--bootstrap-servers", bootstrap_servers, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
-    time.sleep(15)  # it has no way to say that it is ready
+    time.sleep(15)  # it can't signal that it is ready
     if process.poll() is not None:
         raise SystemExit(f"the loop ended:\n{log.read_text()}")
     return process
@@ -97,7 +97,7 @@ def start_worker(bootstrap_servers: str, log: Path, _name: str, *flags: str) -> 
 
 
 def produce(bootstrap_servers: str, devices: int, seconds: float) -> None:
-    """Send from a process of its own, so that it doesn't share a lock with anything measured."""
+    """Send from a separate process, so that it doesn't share a lock with anything measured."""
     process = multiprocessing.get_context("spawn").Process(target=send, args=(bootstrap_servers, devices, seconds))
     process.start()
     process.join()

@@ -1,9 +1,9 @@
-"""What a careful engineer writes in an afternoon: a plain loop from readings to labels, to stand beside.
+"""Baselines to compare with: a plain loop from readings to labels, as a careful engineer writes it in an afternoon.
 
     python -m benchmarks.loops {kafka-python,confluent-kafka} --bootstrap-servers ... --bundle har-cnn
 
-A compiled JSON parser, a list a device, windows of 80 readings every 40, the same network in batches. No event time,
-no gaps, no late readings, no dead letters, no recovery: it says a window when 40 more readings have come.
+A compiled JSON parser, a list a device, windows of 80 readings every 40, the same network in batches. No event time, no
+gaps, no late readings, no dead letters, no recovery: a window is labelled when 40 more readings have come.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from inference.bundle import find_bundle, load_bundle
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 
 INPUT, OUTPUT, GROUP = "accelerometer", "activities", "plain-loop"
 
@@ -59,7 +59,7 @@ def classify_all(polls: Iterator[list[Record]], send: Send, bundle_name: str) ->
         if not frames:
             continue
         for row, (device, end, partition, offset) in zip(
-            infer_plainly(module, np.array(frames, np.float32)), closed, strict=True
+            reference_probabilities(module, np.array(frames, np.float32)), closed, strict=True
         ):
             best = int(row.argmax())
             probabilities = dict(zip(labels, row.tolist(), strict=True))

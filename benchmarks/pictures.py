@@ -1,4 +1,4 @@
-"""Pictures of what was recorded with `--json` in `benchmarks/results/`, for the page beside them.
+"""Plots of the results recorded with `--json` in `benchmarks/results/`, for benchmarks/README.md.
 
     python -m benchmarks.pictures
 
@@ -28,7 +28,7 @@ Rows = Sequence[dict[str, Any]]
 
 
 def main() -> None:
-    matplotlib.rcParams["svg.hashsalt"] = "stridecast"  # the same figures give the same file
+    matplotlib.rcParams["svg.hashsalt"] = "stridecast"  # the same results give the same file
     matplotlib.rcParams["font.size"] = 9
     PICTURES.mkdir(exist_ok=True)
     for name, draw in PAGES.items():
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def draw_drain(figure: Figure, rows: Rows) -> None:
-    """CPU-seconds a million samples and samples a second, with a model and without, of each contender."""
+    """Plot each contender's CPU-seconds a million samples and samples a second, with a model and without."""
     left, right = figure.subplots(1, 2)
     bars(left, rows, "CPU-s a million", "CPU-seconds a million samples (less is better)", "{:.1f}")
     bars(right, rows, "samples/s", "samples a second, drained (more is better)", "{:,.0f}")
@@ -66,7 +66,7 @@ def bars(axes: Axes, rows: Rows, figure_of: str, title: str, style: str) -> None
 
 
 def draw_devices(figure: Figure, rows: Rows) -> None:
-    """What a sample costs, and what the process holds, over the number of devices."""
+    """Plot the cost of a sample, and the memory of the process, over the number of devices."""
     left, right = figure.subplots(1, 2)
     lines(left, rows, "devices", "CPU-s a million", "CPU-seconds a million samples, without a model")
     lines(right, rows, "devices", "MB", "MB resident")
@@ -77,7 +77,7 @@ def draw_devices(figure: Figure, rows: Rows) -> None:
 
 
 def draw_processes(figure: Figure, rows: Rows) -> None:
-    """What a sample costs over the number of worker processes that share the machine."""
+    """Plot the cost of a sample over the number of worker processes that share the machine."""
     left, right = figure.subplots(1, 2)
     lines(left, rows, "processes", "CPU-s a million", "CPU-seconds a million samples")
     lines(right, rows, "processes", "MB", "MB resident, of all processes")
@@ -88,7 +88,7 @@ def draw_processes(figure: Figure, rows: Rows) -> None:
 
 
 def draw_latency(figure: Figure, rows: Rows) -> None:
-    """Latency over the load: half of the labels are below the line, 99 of 100 below the broken one."""
+    """Plot the latency over the load: the median, and the 99th percentile as a dashed line."""
     axes = figure.subplots()
     for contender in [name for name in NAMES if any(row["contender"] == name for row in rows)]:
         loads = sorted({row["devices"] for row in rows if row["contender"] == contender})
@@ -115,7 +115,7 @@ def lines(axes: Axes, rows: Rows, over: str, figure_of: str, title: str) -> None
 
 
 def median(rows: Rows, figure_of: str, **where: object) -> float:
-    """Return the median of a figure in the rows of one setting."""
+    """Return the median of a metric in the rows of one setting."""
     found = sorted(row[figure_of] for row in rows if where.items() <= row.items())
     return float(found[len(found) // 2])
 

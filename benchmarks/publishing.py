@@ -1,11 +1,11 @@
-"""How many labels a core publishes, from predictions to acknowledged records.
+"""How many labels a core publishes a second, from predictions to acknowledged records.
 
     python -m benchmarks.publishing [--labels 300000] [--batch 1024]
 
 Starts Apache Kafka and publishes labels of 500 devices, of six classes, to eight partitions with acks=all and
-idempotence: as the workers do, in bulk; a `KafkaProducer.send` a label, of what pydantic's JSON writer made of it; and
-by confluent-kafka's `produce`, of bytes that were ready before. Labels per second of CPU time, of all threads of this
-process; Kafka has a process of its own, on the same machine. All take turns, and the best turn of each counts.
+idempotence: in bulk, as the workers do; one `KafkaProducer.send` a label, written by pydantic's JSON writer; and by
+confluent-kafka's `produce`, of prepared bytes. Results are labels per second of CPU time, of all threads of this
+process; Kafka runs in its own process on the same machine. All take turns, and the best turn of each counts.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def report(name: str, rate: float) -> None:
 
 
 def predictions(count: int) -> Columns:
-    """Make the columns of so many classified windows."""
+    """Return the columns of this many classified windows."""
     random = np.random.default_rng(0)
     ids = [b"device-%05d" % (number % DEVICES) for number in range(count)]
     return {
@@ -99,7 +99,7 @@ def predictions(count: int) -> Columns:
 
 
 def one_by_one(**columns: Any) -> list[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
-    """Encode as one would without a compiled loop: a dict a label, for pydantic's JSON writer."""
+    """Encode without a compiled loop: a dict a label, for pydantic's JSON writer."""
     rounded = columns["probabilities"].astype(np.float64).round(6)
     constant = [("source-partition", b"%d" % columns["source_partition"])]
     constant.append(("bundle-digest", columns["bundle_digest"].encode()))
@@ -131,7 +131,7 @@ def one_by_one(**columns: Any) -> list[tuple[bytes, bytes, list[tuple[str, bytes
 
 
 def encoding(columns: Columns, encode: Callable[..., Any]) -> float:
-    """Return labels encoded a second of this thread's CPU: the best call of `ENCODING_S`."""
+    """Return the labels encoded a second of this thread's CPU time, in the best call within `ENCODING_S`."""
     encode(**columns)
     best, until = float("inf"), time.perf_counter() + ENCODING_S
     while time.perf_counter() < until:
@@ -150,7 +150,7 @@ def in_bulk(bootstrap_servers: str, columns: Columns, batches: int) -> float:
         bodies = encode_activities(**columns)
         where = TopicPartition(TOPIC, number % PARTITIONS)
         sendings.append(producer.send_bodies(where, bodies, int(1000 * time.time())))
-        if number >= 4 * PARTITIONS:  # so much on its way, as a worker bounds it
+        if number >= 4 * PARTITIONS:  # a worker's bound of unacknowledged batches
             sendings[number - 4 * PARTITIONS].get(WAIT_S)
     for sending in sendings:
         sending.get(WAIT_S)
@@ -160,7 +160,7 @@ def in_bulk(bootstrap_servers: str, columns: Columns, batches: int) -> float:
 
 
 def in_transactions(bootstrap_servers: str, columns: Columns, batches: int) -> float:
-    """Publish a batch of each partition in a transaction; without positions, as no group is there."""
+    """Publish a batch of each partition in a transaction; without offsets, as there is no consumer group."""
     transactions = Transactions(
         bootstrap_servers=bootstrap_servers,
         client_id="transactions",
@@ -203,7 +203,7 @@ def singly(bootstrap_servers: str, columns: Columns, batches: int) -> float:
 
 
 def by_confluent_kafka(bootstrap_servers: str, columns: Columns, batches: int) -> float:
-    """Produce bytes that were ready before; each label's acknowledgement is counted, as a worker would have to."""
+    """Produce prepared bytes; each label's acknowledgement is counted, as a worker would have to."""
     labels: list[tuple[bytes, bytes, Any]] = list(unpack(encode_activities(**columns)))
     client = confluent_kafka.Producer(
         {

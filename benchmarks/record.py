@@ -1,4 +1,4 @@
-"""What a benchmark found, as a file beside the page: the command, the day, the machine, and a row a figure."""
+"""A benchmark's results as a file for benchmarks/README.md: the command, the day, the machine, and a row a result."""
 
 import datetime
 import json
@@ -14,21 +14,21 @@ Row = Mapping[str, str | int | float]
 
 
 def machine(packages: Sequence[str]) -> str:
-    """Name the machine, and the versions of what is measured."""
+    """Return the machine's name, and the versions of the packages measured."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 @dataclass
 class Record:
-    """Rows as they come; each is written at once, for a run may be cut short. Without a path they go nowhere."""
+    """Rows of results, each written at once, for a run may be interrupted. Without a path they are not written."""
 
     path: Path | None
     machine: str
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take in a row."""
+        """Add a row."""
         self.rows.append(row)
         if self.path is not None:
             found = {

@@ -1,11 +1,11 @@
-"""How fast a partition's windows are rebuilt from its log: the parts of a mute replay, and the whole.
+"""How fast a partition's windows are rebuilt from its log: a replay without output, in stages and as a whole.
 
     python -m benchmarks.recovery [--records 1000000] [--codec none]
 
-Starts Apache Kafka, writes single-sample JSON of 500 devices at 20 Hz to one partition with another client library,
-and replays it: first reading alone, then decoding and windowing as well, as a worker does when it is given the
-partition. Reading stands beside kafka-python's own reader and beside confluent-kafka's. CPU-seconds are this process's,
-of all its threads; Kafka has a process of its own, on the same machine.
+Starts Apache Kafka, writes single-sample JSON of 500 devices at 20 Hz to one partition with another client library, and
+replays it: first reading only, then decoding and windowing as well, as a worker does when it is assigned the partition.
+Reading is compared with kafka-python's own reader and with confluent-kafka's. CPU-seconds are this process's, of all
+its threads; Kafka runs in its own process on the same machine.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def rebuild() -> Callable[[Records], None]:
 
 
 def after_the_first(polls: Polls, take: Callable[[Any], None]) -> tuple[float, float]:
-    """Return the CPU and wall seconds a record, from the second poll on: joining the group is not what is asked."""
+    """Return the CPU and wall seconds a record, from the second poll on: joining the group is not measured."""
     take(next(polls))
     count, cpu, wall = 0, time.process_time(), time.perf_counter()
     for records in polls:
@@ -128,7 +128,7 @@ def parts(polls: Polls) -> dict[str, float]:
 
 
 def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type | None = None) -> Polls:
-    """Give what the workers' consumer gives, with another reader if one is named."""
+    """Yield what the workers' consumer polls, with another reader if one is named."""
     nothing: dict[TopicPartition, OffsetAndMetadata] = {}
     handover = Handover(
         assigned=lambda _: None,

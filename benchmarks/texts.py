@@ -1,11 +1,12 @@
-"""Texts per second of decoding and of framing, beside what one would write first.
+"""Texts per second of decoding and of framing, beside simple versions of both.
 
     python -m benchmarks.texts [--batch 256] [--seconds 2]
 
-Framing stands beside a plain loop (an expression, lower(), a dictionary, a list a text) and beside scikit-learn's
-analyzer of CountVectorizer with the same dictionary; both find simpler tokens than ours. Decoding stands beside
-json.loads. The texts are made: words of a Zipf-like vocabulary of 20,000, with punctuation, clitics and capitals, a
-tenth of the words unknown. They take turns; the best of several rounds counts, in seconds of this process's CPU time.
+Framing is compared with a plain loop (a regular expression, lower(), a dictionary, a list a text) and with
+scikit-learn's analyzer of CountVectorizer with the same dictionary; both find simpler tokens than ours. Decoding is
+compared with json.loads. The texts are synthetic: words of a Zipf-like vocabulary of 20,000, with punctuation, clitics
+and capitals, a tenth of the words unknown. All take turns; the best of several rounds counts, in seconds of this
+process's CPU time.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def text(known: Sequence[str], weights: Sequence[float], count: int) -> str:
 
 
 def plain_loop(ids: dict[str, int], length: int) -> Callable[[Sequence[str]], Any]:
-    """Frame as one first would."""
+    """Frame as a first version would."""
     token = re.compile(r"\w+")
 
     def frame(texts: Sequence[str]) -> Any:

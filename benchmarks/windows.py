@@ -1,10 +1,10 @@
-"""Readings and windows per second of the rings, beside a plain loop with a NumPy array for each device.
+"""Readings and windows per second of the ring buffers, beside a plain loop with a NumPy array for each device.
 
     python -m benchmarks.windows [--devices 500 100000] [--batch 500 10000]
 
-The plain loop does less: no grid, no lateness, no holes, no silence; it takes readings as they come and copies the
-last 80 every 40. Both get the same batches, in turn, and are measured once every ring is full, in seconds of
-processor time of their one thread.
+The plain loop does less: no grid, no lateness, no gaps, no silence; it takes readings in order and copies the last 80
+every 40. Both get the same batches, in turn, and are measured once every ring is full, in CPU time of their single
+thread.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ID_BYTES = len(ID % 0)
 
 
 class PlainLoop:
-    """What one writes first: a dictionary, an array a device, a loop."""
+    """A first version: a dictionary, an array a device, a loop."""
 
     def __init__(self) -> None:
         self.buffers: dict[bytes, npt.NDArray[np.float32]] = {}
@@ -52,7 +52,7 @@ class PlainLoop:
 
 
 class Rings:
-    """The room's own, as a worker calls it."""
+    """The service's windowing, called as a worker does."""
 
     def __init__(self) -> None:
         self.windower = Windower()
@@ -103,7 +103,7 @@ def measure(push: Callable[[bytes, Batch], int], devices: int, batch: int) -> tu
 
 
 def measure_silence(devices: int) -> float:
-    """Return how long it takes to see that none of so many devices is silent, in microseconds."""
+    """Return the microseconds to find that none of this many devices is silent."""
     rings, ids = Rings(), ids_of(devices)
     for batches in ticks(devices, 1, devices):
         rings.push(ids, batches[0])

@@ -1,4 +1,4 @@
-"""The queue of frames: blocks in, batches out, in order, and how large a batch may be. No threads and no clock here."""
+"""The queue of frames: blocks in, batches out, in order, and a batch's size limit. No threads and no clock here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-# After so many batches without a failure a larger one is tried again: what used the memory may have ended, and one
-# batch in a thousand that is answered twice costs next to nothing.
+# After this many batches without a failure, a larger one is tried again: whatever used the memory may have ended, and
+# one batch in a thousand that is computed twice costs next to nothing.
 GROW_AFTER_BATCHES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """What one caller submitted at once: float32 or int32 (n, *shape), and the caller's own mark for it."""
+    """What one caller submitted at once: frames (n, *shape), float32 or int32, and the caller's ticket for it."""
 
     frames: NDArray[Any]
     ticket: Any
@@ -35,10 +35,10 @@ class Piece:
 
 
 class FrameQueue:
-    """Blocks that wait, first come first served, at most `capacity` frames of them.
+    """Waiting blocks, first in first out, at most `capacity` frames of them.
 
-    A block goes in whole or not at all. One that is larger than the capacity has an empty queue to itself: it
-    exists already, so refusing it would save no memory and stop its owner for ever.
+    A block goes in whole or not at all. One that is larger than the capacity is accepted into an empty queue: it is in
+    memory already, so refusing it would save nothing and block its owner for ever.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -48,7 +48,7 @@ class FrameQueue:
         self._taken = 0  # rows of the first block that have left
 
     def offer(self, block: Block) -> bool:
-        """Append `block`, or return False if it has no room."""
+        """Append `block`, or return False if there is no room."""
         frames = len(block.frames)
         if self.frames and self.frames + frames > self.capacity:
             return False
@@ -73,29 +73,29 @@ class FrameQueue:
         return pieces
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all waiting blocks."""
         self._blocks.clear()
         self.frames = self._taken = 0
 
 
 class BatchLimit:
-    """How many frames a batch may hold: at most `most`, halved where the device has no memory, and back in time."""
+    """The most frames that a batch may hold: halved when the device runs out of memory, and raised again later."""
 
     def __init__(self, most: int) -> None:
         self.frames = most
         self._most = most
-        self._went_well = 0
+        self._successes = 0
 
     def shrink(self, failed: int) -> None:
-        """Allow no more than half of the `failed` frames for which there was no memory, and at least one."""
+        """Allow at most half of the `failed` frames that there was no memory for, and at least one."""
         self.frames = min(self.frames, max(1, failed // 2))
-        self._went_well = 0
+        self._successes = 0
 
-    def went_well(self) -> None:
-        """Note that a batch was answered; after many of them allow twice as many frames."""
+    def record_success(self) -> None:
+        """Count a batch that was answered; after many of them, allow twice as many frames."""
         if self.frames == self._most:
             return
-        self._went_well += 1
-        if self._went_well >= GROW_AFTER_BATCHES:
+        self._successes += 1
+        if self._successes >= GROW_AFTER_BATCHES:
             self.frames = min(2 * self.frames, self._most)
-            self._went_well = 0
+            self._successes = 0

@@ -1,12 +1,12 @@
-"""Model bundles: a folder that says what a model is, holds its weights, and proves that it works as promised.
+"""Model bundles: a folder with a model's manifest, its weights, and golden answers that prove that it works.
 
     <folder>/bundle.json          the manifest (`Manifest`), at most 1 MiB
     <folder>/weights.safetensors  the architecture's parameters and buffers, by name
     <folder>/vocabulary.txt       for texts: the words behind the ids (see `vocabulary`)
 
-A bundle is not trusted: it names one of our own architectures, its arguments are bounded before anything is
-allocated, tensors must have exactly the architecture's names and shapes and hold finite numbers, and nothing
-in it is ever executed or used as a path.
+A bundle is not trusted. It names one of our own architectures, whose arguments are bounded before anything is
+allocated. Tensors must have exactly the architecture's names and shapes, and finite values. Nothing in a bundle is ever
+executed or used as a path.
 
 Errors: see `inference.manifest`.
 """
@@ -46,15 +46,15 @@ WEIGHTS_NAME = "weights.safetensors"
 VOCABULARY_NAME = "vocabulary.txt"
 MANIFEST_LIMIT = 1 << 20
 WEIGHTS_HEADER_LIMIT = 1 << 16
-HALVES: Final = {"F16": "float16", "BF16": "bfloat16"}
-"""What safetensors calls dtypes, and NumPy or PyTorch."""
-STORED_AS: Final = HALVES | {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
+HALF_DTYPES: Final = {"F16": "float16", "BF16": "bfloat16"}
+"""Safetensors' names of dtypes, and those of NumPy or PyTorch."""
+STORED_AS: Final = HALF_DTYPES | {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
 SHIPPED = Path(__file__).parent / "bundles"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A bundle whose manifest and weights have been checked, though not yet its golden answers."""
+    """A bundle with a checked manifest and weights; its golden answers are not checked yet."""
 
     folder: Path
     manifest: Manifest
@@ -72,7 +72,7 @@ class Bundle:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle; the golden answers are checked by whoever serves it (`check_golden`).
+    """Read and check a bundle, except for its golden answers (`check_golden`).
 
     Raises `BundleNotFoundError`, `ManifestError`, `WeightsError` or `VocabularyError`.
     """
@@ -102,7 +102,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def find_bundle(name_or_path: str) -> Path:
-    """The folder of a bundle given by the name of a shipped one or by a path.
+    """Return the folder of a bundle, given the name of a shipped one or a path.
 
     Raises `BundleNotFoundError` that lists the shipped names.
     """
@@ -120,14 +120,14 @@ def find_bundle(name_or_path: str) -> Path:
 
 
 def shipped_bundles() -> list[Path]:
-    """The folders of the bundles that come with the program, by name."""
+    """Return the folders of the shipped bundles, by name."""
     return sorted(folder.parent for folder in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
 
 
 def check_golden(bundle: Bundle, infer: Callable[[NDArray[Any]], NDArray[np.float32]], precision: Precision) -> None:
-    """Hold the answers of `infer`, which computes at `precision`, against the golden ones, in all their columns.
+    """Compare the answers of `infer`, which computes at `precision`, with the golden ones, in all columns.
 
-    Raises `GoldenError` with the largest difference and what is allowed.
+    Raises `GoldenError` with the largest difference and the tolerance.
     """
     manifest = bundle.manifest
     expected = manifest.golden_answers()
@@ -156,7 +156,7 @@ def _why_missed(precision: Precision) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BundleSummary:
-    """What `stridecast models` tells of a bundle."""
+    """What `stridecast models` shows of a bundle."""
 
     name: str
     version: str
@@ -169,7 +169,7 @@ class BundleSummary:
 
 
 def describe_bundles(folders: Sequence[Path] | None = None) -> list[BundleSummary]:
-    """What the bundles in `folders`, by default the shipped ones, promise.
+    """Return summaries of the bundles in `folders`, by default the shipped ones.
 
     Raises `BundleError` at the first that cannot be loaded.
     """
@@ -244,13 +244,13 @@ def _as_array(tensor: Mapping[str, Any], wanted: TensorSpec, where: str) -> NDAr
     if shape != wanted.shape:
         raise WeightsError(f"{where} has shape {list(shape)}, the architecture needs {list(wanted.shape)}")
     dtype = STORED_AS.get(stored)
-    halved = stored in HALVES and wanted.dtype == "float32"
+    halved = stored in HALF_DTYPES and wanted.dtype == "float32"
     if dtype != wanted.dtype and not halved:
         raise WeightsError(f"{where} holds {dtype or stored}, the architecture needs {wanted.dtype}")
-    if stored == "BF16":  # the upper half of a float32, of which NumPy has none
+    if stored == "BF16":  # the upper half of a float32; NumPy has no such dtype
         values = (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
     else:
-        values = np.frombuffer(tensor["data"], np.dtype(HALVES.get(stored, wanted.dtype)).newbyteorder("<"))
+        values = np.frombuffer(tensor["data"], np.dtype(HALF_DTYPES.get(stored, wanted.dtype)).newbyteorder("<"))
     if not np.isfinite(values).all():
         raise WeightsError(f"{where} holds values that are not finite")
     return values.astype(wanted.dtype).reshape(shape)

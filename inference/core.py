@@ -1,12 +1,12 @@
-"""The inference core: frames in, predictions out. It knows models, batches and devices, and nothing of their use.
+"""The inference core: frames in, predictions out. It knows models, batches and devices, but not what they are used for.
 
-One thread owns the device. When the device is idle, whatever waits leaves at once; while it is busy frames gather,
-and as soon as they fill a batch that batch is prepared and launched behind the one that runs. So there is no timer,
+One thread owns the device. While the device is idle, whatever waits is launched at once. While it is busy, frames
+gather; as soon as they fill a batch, that batch is prepared and launched behind the running one. So there is no timer,
 no wait at low load, and large batches at high load.
 
-Each model has a lane of its own (`lanes.py`, with the errors), with a bounded queue. A batch holds frames of one lane,
-and the lanes that have any take turns batch by batch, so that none can starve another. What happens to a batch that
-the device cannot answer is in `failures.py`.
+Each model has a lane (`lanes.py`, with the errors): its own bounded queue. A batch holds frames of one lane, and lanes
+with frames take turns batch by batch, so none can starve another. `failures.py` deals with batches that the device
+cannot answer.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from inference.batching import Piece
 from inference.bundle import Bundle
 from inference.devices import Device
-from inference.failures import Calls, Rescue, checked
-from inference.lanes import CoreError, CoreTimeoutError, Lane, Reason, Shared, Trouble
+from inference.failures import BatchRecovery, DeviceCalls, checked
+from inference.lanes import CoreError, CoreState, CoreTimeoutError, Lane, Reason, Trouble
 from inference.models import Model
 
-# An idle thread looks up this often, though nothing depends on it: a wait without a deadline is a hang in waiting.
+# An idle thread wakes up this often. Nothing depends on it, but a wait without a timeout could hang.
 IDLE_WAIT_S = 1.0
 
 
@@ -34,10 +34,11 @@ IDLE_WAIT_S = 1.0
 class Result:
     """The answers to rows [start, stop) of the block that was submitted with `ticket`.
 
-    `probabilities` is float32 (stop - start, labels), C-contiguous. `familiarity`, how sure the model is that a frame
-    is of any of its labels, is float32 (stop - start,) in [0, 1]; None if `bundle` doesn't tell it. `queue_s` is from
-    submission until the device took the batch up, `inference_s` from then until its answers were there. `opens_batch`
-    is true for one result of each batch: who counts batches counts `batch_frames`, `reason` and `inference_s` there.
+    `probabilities` is float32 (stop - start, labels), C-contiguous. `familiarity`, the probability that a frame belongs
+    to any of the model's labels, is float32 (stop - start,) in [0, 1]; None if `bundle` doesn't have it. `queue_s` is
+    the time from submission until the device starts on the batch, `inference_s` from then until its answers arrive.
+    `opens_batch` is true for one result of each batch: count `batch_frames`, `reason` and `inference_s` there, once a
+    batch.
     """
 
     ticket: Any
@@ -55,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """What has been launched, or failed to be with `error`, and not yet collected."""
+    """A batch that has been launched, or failed to launch with `error`, and is not yet collected."""
 
     lane: Lane
     model: Model
@@ -69,7 +70,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """A batch's answers, (frames, columns), the model that gave them, and when it began and ended."""
+    """A batch's answers, (frames, columns), the model that gave them, and the times of its start and end."""
 
     model: Model
     columns: NDArray[np.float32]
@@ -78,11 +79,11 @@ class _Answers:
 
 
 class Core:
-    """Batches frames from any thread onto one device and delivers the answers, in order of submission to each lane.
+    """Batches frames from any thread onto one device, and delivers answers in order of submission to each lane.
 
-    `max_batch` bounds a batch and `capacity` the frames that wait in each lane, `clock` gives seconds, and `deliver`
-    is called on the core's own thread: it should hand the result on rather than work on it, for nothing is
-    classified meanwhile. `fallback` is where models move that `device` fails to serve.
+    `max_batch` bounds a batch, and `capacity` the waiting frames of each lane. `clock` returns seconds. `deliver` is
+    called on the core's thread and should only hand the result on, since nothing is classified meanwhile. Models that
+    `device` fails to serve move to `fallback`.
     """
 
     def __init__(
@@ -101,13 +102,13 @@ class Core:
         self._capacity = capacity
         self._clock = clock
         self._deliver = deliver
-        self._calls = Calls()
-        self._rescue = Rescue(device, fallback, max_batch, self._calls)
+        self._calls = DeviceCalls()
+        self._recovery = BatchRecovery(device, fallback, max_batch, self._calls)
         self._given_up = False
-        self._shared = Shared()
-        self._lanes: list[Lane] = []  # the one whose turn is next comes first; belongs to the lock
-        self._slot = 0  # of the next batch; the core's thread alone
-        self._free_at = 0.0  # when the device finished its last batch; the core's thread alone
+        self._shared = CoreState()
+        self._lanes: list[Lane] = []  # the next in turn comes first; guarded by the lock
+        self._slot = 0  # of the next batch; used by the core's thread only
+        self._free_at = 0.0  # when the device finished its last batch; used by the core's thread only
         self._thread = threading.Thread(target=self._run, name="inference-core", daemon=True)
 
     # -- for everyone
@@ -119,21 +120,21 @@ class Core:
 
     @property
     def call_under_way(self) -> int | None:
-        """The number of the device's call that is under way; None while there is none."""
+        """The number of the device call in progress; None if there is none."""
         return self._calls.under_way
 
     @property
     def ended_cleanly(self) -> bool:
-        """Whether, once closed, no thread is left in the device, and no memory of a lost one."""
-        return not self._thread.is_alive() and not self._rescue.lost
+        """Whether, once closed, no thread is still in the device, and no memory of a lost device is held."""
+        return not self._thread.is_alive() and not self._recovery.lost
 
     def open(self, bundle: Bundle, notice: Callable[[Trouble], None] = lambda _: None) -> Lane:
-        """Load a model, hold it against its golden answers, warm it, and give it a lane; before or after `start`.
+        """Load a model, check its golden answers, warm it up, and return a lane for it; before or after `start`.
 
-        `notice` is told of what the device fails with and the core survives; mostly on the core's own thread.
-        Raises `BundleError` and `DeviceError`.
+        `notice` is called when the core survives a failure of the device, mostly on the core's own thread. Raises
+        `BundleError` and `DeviceError`.
         """
-        model, load, error = self._rescue.load(bundle)
+        model, load, error = self._recovery.load(bundle)
         lane = Lane(model, load, capacity=self._capacity, clock=self._clock, shared=self._shared, notice=notice)
         if error is not None:
             notice(Trouble("fallback", error, model, model.max_batch))
@@ -148,32 +149,32 @@ class Core:
         self._thread.start()
 
     def give_up(self, error: CoreError) -> None:
-        """Fail all callers with `error` though the core's thread lives on, in a call that does not come back."""
+        """Fail all callers with `error`, although the core's thread is still in a call that does not return."""
         with self._shared.lock:
             self._given_up = True
             self._shared.error = self._shared.error or error
-            self._forget_waiting()
-            self._shared.frames_came.notify_all()
+            self._clear_queues()
+            self._shared.frames_available.notify_all()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Finish the batches that run, drop what waits, and end the thread; `Lane.drain` first to lose nothing.
+        """Finish the running batches, drop what waits, and end the thread; call `Lane.drain` first to lose nothing.
 
-        Raises `CoreTimeoutError` if the thread does not end; it is a daemon, and will not keep the process.
+        Raises `CoreTimeoutError` if the thread does not end; as a daemon thread it won't keep the process alive.
         """
         with self._shared.lock:
             self._shared.closing = True
-            self._forget_waiting()
-            self._shared.frames_came.notify_all()
+            self._clear_queues()
+            self._shared.frames_available.notify_all()
         if self._thread.ident is None or self._given_up:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise CoreTimeoutError(f"the core's thread did not end within {timeout_s:g} s")
 
-    def _forget_waiting(self) -> None:
+    def _clear_queues(self) -> None:
         for lane in self._lanes:
             lane.clear()
-        self._shared.answers_came.notify_all()
+        self._shared.answers_delivered.notify_all()
 
     # -- the core's thread
 
@@ -184,21 +185,21 @@ class Core:
         except BaseException as error:
             with self._shared.lock:
                 self._shared.error = self._shared.error or error
-                self._forget_waiting()
+                self._clear_queues()
 
     def _wait_for_frames(self) -> _Batch | None:
-        """Launch a batch as soon as anything waits; return None when the core closes."""
+        """Launch a batch as soon as frames wait; return None when the core closes."""
         with self._shared.lock:
             while not any(lane.queued for lane in self._lanes) and not self._shared.stopped:
-                self._shared.frames_came.wait(IDLE_WAIT_S)
+                self._shared.frames_available.wait(IDLE_WAIT_S)
         return self._launch_next(full_only=False)
 
     def _keep_busy(self, first: _Batch) -> None:
         """Run `first` and all that gathers behind it, until nothing is left."""
         running: _Batch | None = first
         while running is not None:
-            # A full batch gains nothing by waiting: it is prepared while the other runs. One that is not full goes
-            # on gathering until the device is free.
+            # A full batch gains nothing by waiting, so it is prepared while the other runs. One that is not full keeps
+            # gathering until the device is free.
             following = self._launch_next(full_only=True)
             answers = self._collect(running)
             if following is None:
@@ -207,7 +208,7 @@ class Core:
             running = following
 
     def _launch_next(self, *, full_only: bool) -> _Batch | None:
-        """Launch a batch of the lane whose turn it is, the first that has frames; None if it has no (full) batch."""
+        """Launch a batch of the first lane in turn that has frames; return None if it has no (full) batch."""
         with self._shared.lock:
             lane = next((lane for lane in self._lanes if lane.queued), None)
             if lane is None or (full_only and not lane.fills_a_batch):
@@ -230,24 +231,24 @@ class Core:
                     staging[row : row + len(piece)] = piece.block.frames[piece.start : piece.stop]
                     row += len(piece)
                 model.engine.launch(slot, frames)
-        except Exception as error:  # seen to in the batch's turn: another one runs before it
+        except Exception as error:  # handled in the batch's turn: another one runs before it
             failure = error
         return _Batch(lane, model, slot, pieces, frames, reason, launched_at, failure)
 
     def _collect(self, batch: _Batch) -> _Answers:
-        """Return a batch's answers, if need be from where `Rescue` finds them."""
+        """Return a batch's answers, recovered if necessary."""
         model, answers = batch.model, self._fetch(batch)
         if isinstance(answers, Exception):
             frames = np.concatenate([piece.block.frames[piece.start : piece.stop] for piece in batch.pieces])
-            model, answers = self._rescue.answer(batch.lane, model, batch.slot, frames, answers)
+            model, answers = self._recovery.answer(batch.lane, model, batch.slot, frames, answers)
         else:
-            batch.lane.limit.went_well()
+            batch.lane.limit.record_success()
         began_at = max(batch.launched_at, self._free_at)
         self._free_at = self._clock()
         return _Answers(model, answers, began_at, self._free_at)
 
     def _fetch(self, batch: _Batch) -> NDArray[np.float32] | Exception:
-        """Return what the device answered or failed with; raised, it would be the context of whatever fails next."""
+        """Return the device's answers or its error; raised, it would become the context of the next error."""
         if batch.error is not None:
             return batch.error
         try:
@@ -260,7 +261,7 @@ class Core:
         if self._shared.error is not None:  # it was given up meanwhile
             return
         row = 0
-        probabilities, familiarity = answers.model.parted(answers.columns)
+        probabilities, familiarity = answers.model.split_columns(answers.columns)
         for piece in batch.pieces:
             rows = slice(row, row + len(piece))
             self._deliver(
@@ -281,4 +282,4 @@ class Core:
             row += len(piece)
         with self._shared.lock:
             batch.lane.count_answered(batch.frames)
-            self._shared.answers_came.notify_all()
+            self._shared.answers_delivered.notify_all()

@@ -1,4 +1,4 @@
-"""The device that the settings ask for."""
+"""The device that the settings select."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from inference.devices import Device, EngineName, cpu
 from inference.engine_choice import Measurement
 from inference.manifest import Precision
 
-# What a driver of NVIDIA's puts there (in Windows' Linux too, and on its small boards), what makes its devices when
-# they are first asked for, and what AMD's puts there.
+# Paths that NVIDIA's driver creates (also in WSL and on Jetson boards), the tool that creates its devices on first use,
+# and AMD's path.
 NVIDIA = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/usr/bin/nvidia-modprobe", "/dev/dxg")
 GPUS = (*NVIDIA, "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/kfd")
 
@@ -24,12 +24,12 @@ def choose_device(
     engine: EngineName | Literal["auto"] = "auto",
     measurement: Measurement | None = None,
 ) -> Device:
-    """Return the device of the settings; `auto` takes a GPU where there is one. The rest is for the CPU alone.
+    """Return the device of the settings; `auto` takes a GPU if there is one. The other arguments are for the CPU only.
 
     Raises `DeviceError`.
     """
     if name == "cuda" or (name == "auto" and may_have_gpu()):
-        from inference.devices import cuda  # late: it takes PyTorch seconds and 500 MB to find out
+        from inference.devices import cuda  # late: importing PyTorch takes seconds and 500 MB
 
         if name == "cuda" or cuda.is_available():
             return cuda.CudaDevice(precision)
@@ -37,5 +37,5 @@ def choose_device(
 
 
 def may_have_gpu() -> bool:
-    """Tell whether it is worth PyTorch's while to look for a GPU: not where Linux has no driver for one."""
+    """Return whether importing PyTorch to look for a GPU is worthwhile: not on Linux without a GPU driver."""
     return sys.platform != "linux" or any(Path(driver).exists() for driver in GPUS)

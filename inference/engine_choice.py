@@ -1,11 +1,10 @@
-"""Which of several ways to serve a bundle is the fastest on this machine: measured once, and remembered.
+"""The fastest way to serve a bundle on this machine: measured once, and stored.
 
-A way is measured only if it reproduces the bundle's golden answers at its own precision. All that do take turns with
-full batches and single frames of the golden input, and the quickest turn of each counts, which a busy machine
-disturbs least.
-What was measured is kept in a file for each processor, versions, architecture and settings; without a place to keep
-it, or with one that can't be read or written, it is measured at each start. The golden answers are checked at each
-load in any case, by whoever loads.
+A way is an engine at a precision. It is measured only if it reproduces the bundle's golden answers at its precision.
+All such ways take turns with full batches and single frames of the golden input. The fastest turn of each counts,
+because other load disturbs it least. Measurements are stored in a file for each combination of processor, versions,
+architecture and settings. If the file can't be read or written, or there is no folder, each start measures. The golden
+answers are checked at each load in any case.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from inference.devices import Device, DeviceError, Engine, answer, load_checked
 from inference.manifest import GoldenError, Precision
 
 SECONDS = 1.0
-"""What the turns of all ways may take together; `ROUNDS` of them take place in any case."""
+"""The time that the turns of all ways take together; at least `ROUNDS` turns take place."""
 ROUNDS = 3
 
-# A lower precision must pay: its answers lie further from the golden ones, though within what the bundle allows.
-WORTH_PRECISION = 1.1
+# A lower precision must be this much faster: its answers are further from the golden ones, though within the tolerance.
+FLOAT32_BONUS = 1.1
 FILE_LIMIT = 1 << 16
-PATIENCE_S = 120.0
-"""What may pass until another process has measured: on a machine with nothing cached it compiles first."""
+MEASURING_TIMEOUT_S = 120.0
+"""The time that another process may take to measure: with empty caches it compiles first."""
 VECTORS = ("amx-tile", "avx512f", "avx2", "sve", "neon")
 PACKAGES = ("stridecast", "torch", "numpy", "numba", "openvino")
 
@@ -55,11 +54,11 @@ class Way(Device, Protocol):
 
     @property
     def precision(self) -> Precision:
-        """The one."""
+        """The precision."""
 
 
 class Measured(BaseModel):
-    """A way to serve: `frames_per_s` in full batches, `single_ms` for one frame; or why it can't, and zeros."""
+    """The speed of a way: `frames_per_s` in full batches, `single_ms` for one frame; or its refusal, and zeros."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -76,32 +75,32 @@ class Measured(BaseModel):
 
     @property
     def worth(self) -> float:
-        """What ways are compared by."""
-        return self.frames_per_s * (WORTH_PRECISION if self.precision == "float32" else 1.0)
+        """The value that ways are ranked by."""
+        return self.frames_per_s * (FLOAT32_BONUS if self.precision == "float32" else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The ways to serve a bundle, the best first; what was `measured`, if anything; and how it was kept."""
+    """The ways to serve a bundle, best first; the measurements, if any; and how they were stored."""
 
     ways: Sequence[Way]
     measured: Sequence[Measured] = ()
     remembered: bool = False
-    """Whether it had been measured before."""
+    """Whether the measurements were stored before."""
     note: str = ""
-    """Why it could not be kept for the next start."""
+    """Why the measurements could not be stored for the next start."""
 
 
 @runtime_checkable
-class Choosing(Protocol):
-    """A device that has several ways to serve a bundle."""
+class ChoosesEngine(Protocol):
+    """A device with several ways to serve a bundle."""
 
     def choose(self, bundle: Bundle, max_batch: int) -> Choice:
-        """Return them, the best first."""
+        """Return the ways, best first."""
 
 
 class Memory(BaseModel):
-    """What was measured: under which circumstances, and for which bundle of the architecture among them."""
+    """A stored measurement: the conditions it holds for, the bundle that was measured, and the results."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -110,7 +109,7 @@ class Memory(BaseModel):
     measured: list[Measured]
 
     def holds_for(self, key: dict[str, JsonValue], ways: Sequence[Way], bundle: Bundle) -> bool:
-        """Tell whether it holds; what was refused for one bundle may be good for another, and isn't settled by it."""
+        """Return whether it applies. A refusal holds only for the bundle measured: another bundle may pass."""
         if [(each.engine, each.precision) for each in self.measured] != [(way.engine, way.precision) for way in ways]:
             return False
         refused = any(each.refusal for each in self.measured)
@@ -119,10 +118,10 @@ class Memory(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How to measure: by a clock that gives seconds; and the folder to remember in, if any.
+    """How to measure: a clock in seconds, and the folder to store results in, if any.
 
-    `anew` leaves what is in the folder unread. What this process has measured itself, it remembers without. `apart`
-    measures in a process of its own: whoever serves with the fastest engine needn't hold what the others take.
+    `anew` ignores what is in the folder. Results of this process are kept in memory in any case. `apart` measures in
+    another process, so that the serving process needn't hold the memory of the slower engines.
     """
 
     clock: Callable[[], float]
@@ -133,17 +132,17 @@ class Measurement:
 
 
 def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, measurement: Measurement) -> Choice:
-    """Return `ways` by what is remembered of them, or else by a measurement; refused ones are left out.
+    """Return `ways` ranked by stored or new measurements, without refused ones.
 
-    The last of `ways` stays the last resort whatever it was measured at.
+    The last of `ways` is kept as the last resort, whatever its measurement.
     """
     key = _key(bundle, ways, max_batch, threads)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = measurement.folder / f"{name}.json" if measurement.folder is not None else None
-    found = measurement.memories.get(name) or (None if path is None or measurement.anew else recall(path))
+    found = measurement.memories.get(name) or (None if path is None or measurement.anew else load_memory(path))
     remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
-        measured = (measure_apart if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
+        measured = (measure_in_process if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
             return Choice(
                 ways, note="what should measure them could not start, died of it or took too long: taken unmeasured"
@@ -151,7 +150,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
         found = Memory(key=key, bundle_digest=bundle.digest, measured=list(measured))
         if any(not each.refusal for each in measured):
             measurement.memories[name] = found
-            note = remember(path, found) if path is not None else ""
+            note = save_memory(path, found) if path is not None else ""
     by_name = {(way.engine, way.precision): way for way in ways}
     best_first = sorted((each for each in found.measured if not each.refusal), key=lambda each: -each.worth)
     chosen = [by_name[each.engine, each.precision] for each in best_first]
@@ -159,15 +158,15 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
 
 
 def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]) -> list[Measured]:
-    """Measure each way that reproduces the golden answers; the result is in the order of `ways`."""
+    """Measure each way that reproduces the golden answers; return results in the order of `ways`."""
     found: dict[int, Measured] = {}
     engines: dict[int, Engine] = {}
     for index, way in enumerate(ways):
         try:
             engines[index] = load_checked(bundle, way, way.precision, max_batch)
-        except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
-            told = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
-            found[index] = Measured(engine=way.engine, precision=way.precision, refusal=told or type(error).__name__)
+        except Exception as error:  # a package or its driver may raise anything; the other ways can still serve
+            message = str(error) if isinstance(error, GoldenError | DeviceError) else f"{type(error).__name__}: {error}"
+            found[index] = Measured(engine=way.engine, precision=way.precision, refusal=message or type(error).__name__)
     golden = bundle.manifest.golden_frames()
     frames = np.resize(golden, (max_batch, *golden.shape[1:]))
     full, single = dict.fromkeys(engines, float("inf")), dict.fromkeys(engines, float("inf"))
@@ -186,21 +185,21 @@ def measure(bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable
     return [found[index] for index in range(len(ways))]
 
 
-def measure_apart(
+def measure_in_process(
     bundle: Bundle, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
 ) -> Sequence[Measured]:
-    """Measure in a process of its own; the result is empty if that dies of it, or takes too long."""
+    """Measure in another process; return nothing if it dies or takes too long."""
     context = multiprocessing.get_context("spawn")
     answers, answer_to = context.Pipe(duplex=False)
     arguments = (answer_to, bundle.folder, ways, max_batch, clock)
-    process = context.Process(target=_measure_and_tell, args=arguments, name="measuring engines", daemon=True)
+    process = context.Process(target=_measure_and_send, args=arguments, name="measuring engines", daemon=True)
     try:
         process.start()
     except OSError:  # there may be no room for another process
         return ()
     answer_to.close()
     try:
-        return answers.recv() if answers.poll(PATIENCE_S) else ()
+        return answers.recv() if answers.poll(MEASURING_TIMEOUT_S) else ()
     except EOFError:
         return ()
     finally:
@@ -208,15 +207,15 @@ def measure_apart(
         process.join()
 
 
-def _measure_and_tell(
+def _measure_and_send(
     answer_to: Connection, folder: Path, ways: Sequence[Way], max_batch: int, clock: Callable[[], float]
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits, which then ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the waiting process handles it, and then ends this one
     answer_to.send(measure(load_bundle(folder), ways, max_batch, clock))
 
 
-def recall(path: Path) -> Memory | None:
-    """Read what was measured; None if it wasn't, or can't be read."""
+def load_memory(path: Path) -> Memory | None:
+    """Read a stored measurement; return None if there is none, or it can't be read."""
     try:
         with path.open("rb") as file:
             return Memory.model_validate_json(file.read(FILE_LIMIT))
@@ -225,14 +224,14 @@ def recall(path: Path) -> Memory | None:
 
 
 def memories(bundle: Bundle, folder: Path | None) -> list[Memory]:
-    """Return what has been measured on this processor for bundles of this one's architecture."""
-    found = [recall(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
+    """Return the measurements stored for this processor and this bundle's architecture."""
+    found = [load_memory(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
     here = {"cpu": cpu_title(), "architecture": bundle.manifest.architecture.model_dump(mode="json")}
     return [memory for memory in found if memory is not None and here.items() <= memory.key.items()]
 
 
-def remember(path: Path, memory: Memory) -> str:
-    """Write what was measured, whole or not at all; return why it can't be, or nothing."""
+def save_memory(path: Path, memory: Memory) -> str:
+    """Store a measurement atomically; return why it can't be stored, or an empty text."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -251,7 +250,7 @@ def _duration(engine: Engine, frames: Any, clock: Callable[[], float]) -> float:
 
 
 def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> dict[str, JsonValue]:
-    """What a measurement depends on; of a bundle, its architecture alone."""
+    """Return the conditions that a measurement depends on; of the bundle, only its architecture."""
     return {
         "cpu": cpu_title(),
         "cores": os.cpu_count(),
@@ -265,7 +264,7 @@ def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> d
 
 @functools.cache
 def cpu_title() -> str:
-    """What this machine's processor is called, and the widest of the vector instructions that it has."""
+    """Return the processor's name, and the widest vector instructions that it has."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""What becomes of a batch that the device could not answer: answered in smaller ones, on another device, or never.
+"""Recovery of a batch that the device could not answer: in smaller batches, on another device, or not at all.
 
-Out of memory: the batch is answered again in parts of half the size, down to single frames. Anything else that a
-device can fail with, answers that are no probabilities and no memory for a single frame included: the same frames,
-and all later ones of their lane, are answered by the fallback device where there is one; where not, the core dies,
-and says why. A batch is answered by one model from its first frame to its last, and in its turn.
+Out of memory: the batch is answered in parts of half the size, down to single frames. Any other failure, including
+invalid answers and no memory for a single frame: the same frames, and all later ones of their lane, are answered by the
+fallback device, if there is one; if not, the core dies with the reason. A batch is answered by one model as a whole,
+and in its turn.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from inference.devices import Device, DeviceError, DeviceLostError, DeviceMemory
 from inference.lanes import AnswerError, DeviceGivenUpError, Lane, Load, Trouble
 from inference.models import Model, load_model
 
-# On a CPU the rate is flat from 8 frames on; a larger batch only takes longer.
+# On a CPU the rate is constant from 8 frames on; a larger batch only adds latency.
 FALLBACK_BATCH = 64
 
 
-class Calls:
-    """Tells whoever watches which call of the device is under way: one that stays the same hangs."""
+class DeviceCalls:
+    """Numbers the device's calls, so that a watcher sees one that hangs: its number stays the same."""
 
     def __init__(self) -> None:
         self.under_way: int | None = None
@@ -39,13 +39,13 @@ class Calls:
         self.under_way = None
 
 
-class Rescue:
-    """Answers batches that failed; belongs to the core's thread, but for `load`.
+class BatchRecovery:
+    """Answers batches that failed; used by the core's thread only, except for `load`.
 
-    Models are served by `device` in batches of `max_batch`, and moved to `fallback` when it fails.
+    Models are served by `device` in batches of `max_batch`, and move to `fallback` when it fails.
     """
 
-    def __init__(self, device: Device, fallback: Device | None, max_batch: int, calls: Calls) -> None:
+    def __init__(self, device: Device, fallback: Device | None, max_batch: int, calls: DeviceCalls) -> None:
         self._load: Load = functools.partial(load_model, device=device, max_batch=max_batch)
         self._fallback: Load | None = None
         self._fallback_device = ""
@@ -53,11 +53,11 @@ class Rescue:
             self._fallback = functools.partial(load_model, device=fallback, max_batch=min(max_batch, FALLBACK_BATCH))
             self._fallback_device = fallback.name
         self._calls = calls
-        # Never freed: what frees a lost device's memory asks the device, and may abort the process.
+        # Never freed: freeing memory calls the lost device, which may abort the process.
         self.lost: list[Model] = []
 
     def load(self, bundle: Bundle) -> tuple[Model, Load, DeviceError | None]:
-        """Load a lane's first model; return it, what will load the next ones, and why it isn't on the core's device.
+        """Load a lane's first model; return it, its loader for later ones, and the error if it is on the fallback.
 
         Raises `BundleError` and, without a fallback, `DeviceError`.
         """
@@ -71,13 +71,13 @@ class Rescue:
     def answer(
         self, lane: Lane, model: Model, slot: int, frames: NDArray[Any], error: Exception
     ) -> tuple[Model, NDArray[np.float32]]:
-        """Answer `frames`, which `model` failed to answer with `error`; return them with the model that did.
+        """Answer `frames`, on which `model` failed with `error`; return the answers and the model that gave them.
 
         The engine's `slot` is free for it. Raises `DeviceGivenUpError`.
         """
         failed = len(frames)
         while True:
-            self._give_way(lane, model, failed, error)
+            self._degrade(lane, model, failed, error)
             model = lane.model
             failed = min(len(frames), lane.limit.frames, model.max_batch)
             try:
@@ -85,7 +85,7 @@ class Rescue:
             except Exception as another:
                 error = another
 
-    def _give_way(self, lane: Lane, model: Model, failed: int, error: Exception) -> None:
+    def _degrade(self, lane: Lane, model: Model, failed: int, error: Exception) -> None:
         if isinstance(error, DeviceMemoryError) and failed > 1:
             lane.limit.shrink(failed)
             lane.notice(Trouble("smaller", error, model, lane.limit.frames))
@@ -95,10 +95,10 @@ class Rescue:
     def _fall_back(self, lane: Lane, model: Model, error: Exception) -> None:
         if isinstance(error, DeviceLostError) and model not in self.lost:
             self.lost.append(model)
-        if lane.model is not model:  # the batch before it has moved the lane, or a newer bundle came: try that
+        if lane.model is not model:  # an earlier batch has moved the lane, or a bundle was swapped in: try that
             return
         if self._fallback is None or model.device == self._fallback_device:
-            raise DeviceGivenUpError(_last_words(model, error)) from error
+            raise DeviceGivenUpError(_failure_message(model, error)) from error
         fresh = self._fallback(model.bundle)
         lane.move(model, fresh, self._fallback)
         lane.notice(Trouble("fallback", error, fresh, fresh.max_batch))
@@ -115,7 +115,7 @@ class Rescue:
 
 
 def checked(model: Model, answers: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Return `answers` if they can be those of so many frames.
+    """Return `answers` if they are valid for this many frames.
 
     Raises `AnswerError`.
     """
@@ -127,7 +127,7 @@ def checked(model: Model, answers: NDArray[np.float32], frames: int) -> NDArray[
     return answers
 
 
-def _last_words(model: Model, error: Exception) -> str:
+def _failure_message(model: Model, error: Exception) -> str:
     advice = (
         "if it happens again on another machine, the bundle or its frames are at fault"
         if model.device == "cpu"

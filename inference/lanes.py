@@ -1,12 +1,12 @@
-"""A lane: one model's way through the core, with a queue of its own in front of it.
+"""A lane: one model's path through the core, with its own queue.
 
 Errors:
 
     CoreError
-    ├── AnswerError         the device answered rubbish
+    ├── AnswerError         the device's answer is invalid
     ├── CoreClosedError     used before `Core.start`, or after `Core.close`
     ├── CoreFailedError     the device or the receiver of results failed; `__cause__` says how
-    ├── CoreTimeoutError    a wait met its deadline
+    ├── CoreTimeoutError    a wait timed out
     └── DeviceGivenUpError  a model cannot be served any more: the core dies of it
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from inference.batching import BatchLimit, Block, FrameQueue, Piece
 from inference.bundle import Bundle
-from inference.models import Model, refuse_other_frames
+from inference.models import Model, check_same_frames
 
 Reason = Literal["idle", "full", "drain"]
 REASONS: tuple[Reason, ...] = ("idle", "full", "drain")
@@ -33,7 +33,7 @@ class CoreError(Exception):
 
 
 class AnswerError(CoreError):
-    """What the device answered cannot be probabilities of the frames it was given."""
+    """The device's answers can't be the probabilities of the frames it was given."""
 
 
 class CoreClosedError(CoreError):
@@ -41,15 +41,15 @@ class CoreClosedError(CoreError):
 
 
 class CoreFailedError(CoreError):
-    """The core's thread has died; no result made after its error was delivered."""
+    """The core's thread has died; no results are delivered after its error."""
 
 
 class CoreTimeoutError(CoreError):
-    """Something was not finished by its deadline."""
+    """A wait timed out."""
 
 
 class DeviceGivenUpError(CoreError):
-    """A model cannot be served any more, on any device that may be used; the text says why, and what to do."""
+    """A model cannot be served any more on any allowed device; the text says why, and what to do."""
 
 
 Load = Callable[[Bundle], Model]
@@ -59,10 +59,10 @@ OUTCOMES: tuple[Outcome, ...] = ("smaller", "fallback")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trouble:
-    """What the device failed with, and what has been done about it.
+    """A failure of the device, and how the core dealt with it.
 
     `smaller`: the batch is answered again in parts, and the next ones hold at most `max_batch` frames. `fallback`: the
-    lane is served by `model` from now on, on the device that was named for it.
+    lane is served by `model` on the fallback device from now on.
     """
 
     outcome: Outcome
@@ -71,13 +71,13 @@ class Trouble:
     max_batch: int
 
 
-class Shared:
-    """What a core's thread shares with the callers of its lanes; all of it, and all queues, belong to the lock."""
+class CoreState:
+    """State shared by a core's thread and the callers of its lanes; it and all queues are guarded by the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.frames_came = threading.Condition(self.lock)
-        self.answers_came = threading.Condition(self.lock)
+        self.frames_available = threading.Condition(self.lock)
+        self.answers_delivered = threading.Condition(self.lock)
         self.started = False
         self.closing = False
         self.error: BaseException | None = None
@@ -88,7 +88,7 @@ class Shared:
         return self.closing or self.error is not None
 
     def raise_unless_serving(self) -> None:
-        """Raise `CoreClosedError` or `CoreFailedError` unless frames that are submitted will be answered."""
+        """Raise `CoreClosedError` or `CoreFailedError` unless submitted frames will be answered."""
         if self.error is not None:
             raise CoreFailedError(f"inference failed: {self.error}") from self.error
         if self.closing:
@@ -98,7 +98,7 @@ class Shared:
 
 
 class Lane:
-    """Takes frames for one model from any thread; they are answered in order of submission. Made by `Core.open`."""
+    """Takes frames for one model from any thread; answers come in order of submission. Made by `Core.open`."""
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class Lane:
         *,
         capacity: int,
         clock: Callable[[], float],
-        shared: Shared,
+        shared: CoreState,
         notice: Callable[[Trouble], None],
     ) -> None:
         self._load = load
         self._clock = clock
         self._shared = shared
         self._model = model
-        self.limit = BatchLimit(model.max_batch)  # changed by the core's thread alone
+        self.limit = BatchLimit(model.max_batch)  # changed by the core's thread only
         self.notice = notice
         self._queue = FrameQueue(capacity)
         self._accepted = 0
@@ -126,30 +126,30 @@ class Lane:
 
     @property
     def model(self) -> Model:
-        """What answers now."""
+        """The model that answers now."""
         return self._model
 
     @property
     def capacity(self) -> int:
-        """How many frames may wait."""
+        """The most frames that may wait."""
         return self._queue.capacity
 
     @property
     def queued(self) -> int:
-        """How many frames wait now."""
+        """The number of waiting frames."""
         return self._queue.frames
 
     @property
     def error(self) -> BaseException | None:
-        """What the core died of."""
+        """The error that the core died of."""
         return self._shared.error
 
     def submit(self, frames: NDArray[Any], ticket: object) -> bool:
-        """Queue a block of frames, (n, *shape) in the bundle's dtype; False if the queue has no room for all of it.
+        """Queue a block of frames, (n, *shape) in the bundle's dtype; return False if the queue has no room for it.
 
-        Never waits. `frames` is not copied: leave it as it is until it has been answered. No frames, no results.
-        Ids must be below the architecture's limit, which is not looked at here: the bundle's own vocabulary keeps it.
-        Raises `CoreClosedError`, `CoreFailedError`, and `ValueError` for frames of another shape or dtype.
+        Never waits. `frames` is not copied: don't change it until it has been answered. An empty block has no result.
+        Ids must be below the architecture's limit, which is not checked here; the bundle's own vocabulary guarantees
+        it. Raises `CoreClosedError`, `CoreFailedError`, and `ValueError` for frames of another shape or dtype.
         """
         wanted = self._model.bundle.manifest.input
         if frames.shape[1:] != wanted.shape or frames.dtype != wanted.dtype:
@@ -164,14 +164,14 @@ class Lane:
                 return False
             self._accepted += len(frames)
             if not self._gathers or self.fills_a_batch:
-                self._shared.frames_came.notify()
+                self._shared.frames_available.notify()
         return True
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Wake an idle core once for all that is submitted within, so that it leaves in one batch, or when one is full.
+        """Wake an idle core once for all blocks submitted within, or when a batch is full, so that they form one batch.
 
-        For one thread at a time; whoever else submits meanwhile may wait as long.
+        For one thread at a time; blocks of other threads may wait as long.
         """
         self._gathers = True
         try:
@@ -180,10 +180,10 @@ class Lane:
             with self._shared.lock:
                 self._gathers = False
                 if self.queued:
-                    self._shared.frames_came.notify()
+                    self._shared.frames_available.notify()
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until all that has been submitted here so far is answered and delivered.
+        """Wait until all frames submitted here so far have been answered and delivered.
 
         Raises `CoreTimeoutError`, `CoreClosedError` and `CoreFailedError`.
         """
@@ -192,7 +192,7 @@ class Lane:
             target = self._accepted
             self._drainers += 1
             try:
-                shared.answers_came.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
+                shared.answers_delivered.wait_for(lambda: shared.stopped or self._answered >= target, timeout_s)
             finally:
                 self._drainers -= 1
             if self._answered >= target:
@@ -202,20 +202,20 @@ class Lane:
             raise CoreTimeoutError(f"{left} frames were still unanswered after {timeout_s:g} s")
 
     def swap(self, bundle: Bundle) -> None:
-        """Load, check and warm `bundle` on the caller's thread, and serve with it from this lane's next batch on.
+        """Load, check and warm up `bundle` on the caller's thread, and serve with it from this lane's next batch on.
 
-        Whatever it raises, `BundleError` above all, the old one goes on serving.
+        If it raises, `BundleError` in particular, the old bundle keeps serving.
         """
-        refuse_other_frames(self._model.bundle, bundle)
+        check_same_frames(self._model.bundle, bundle)
         model = self._load(bundle)
         with self._shared.lock:
             self._shared.raise_unless_serving()
             self._model = model
 
     def move(self, failed: Model, fresh: Model, load: Load) -> None:
-        """Serve with `fresh` in the place of `failed`, and load with `load` from now on; for the core's thread.
+        """Replace the model `failed` by `fresh`, and load with `load` from now on; called on the core's thread.
 
-        A bundle that was swapped in meanwhile stays: it may fare better.
+        A bundle that was swapped in meanwhile stays: it may succeed.
         """
         with self._shared.lock:
             self._load = load
@@ -227,22 +227,22 @@ class Lane:
 
     @property
     def fills_a_batch(self) -> bool:
-        """Whether so much waits that more could not leave in one batch."""
+        """Whether the waiting frames fill a batch."""
         return self._queue.frames >= self._batch_frames
 
     def take(self) -> tuple[list[Piece], Reason]:
-        """Remove the oldest frames, as many as a batch may hold; with why they leave."""
+        """Remove the oldest frames, as many as a batch may hold; return them and why they leave."""
         reason: Reason = "full" if self.fills_a_batch else "drain" if self._drainers else "idle"
         return self._queue.take(self._batch_frames), reason
 
     @property
     def _batch_frames(self) -> int:
-        return min(self.limit.frames, self._model.max_batch)  # a model from the fallback may hold fewer
+        return min(self.limit.frames, self._model.max_batch)  # the fallback's batches may be smaller
 
     def count_answered(self, frames: int) -> None:
-        """Note that so many more frames have been delivered."""
+        """Count frames that have been delivered."""
         self._answered += frames
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Drop the waiting frames."""
         self._queue.clear()

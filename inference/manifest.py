@@ -1,4 +1,4 @@
-"""What a bundle's manifest may say, checked and bounded before anything of it is used; and a bundle's errors.
+"""A bundle's manifest, checked and bounded before anything of it is used; and a bundle's errors.
 
 Each error's `str` is one sentence that names the file, the field and the remedy:
 
@@ -28,15 +28,15 @@ from inference.architectures.arguments import TensorSpec
 if TYPE_CHECKING:
     from torch import nn
 
-# No float16: a reading that the contract allows (1000 m/s^2) can overflow it inside the network, and the NaN that
-# follows would stop the core.
+# No float16: a reading that the contract allows (1000 m/s^2) can overflow it inside the network, and the resulting NaN
+# would stop the core.
 Precision = Literal["float32", "bfloat16", "int8"]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 Ratio = Annotated[float, Field(gt=0.0, le=0.05)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-# Bounded so that no float32 that a range is divided or multiplied by becomes 0 or infinite.
+# Bounded so that no float32 computed with a range becomes 0 or infinite.
 SMALLEST_RANGE, WIDEST_RANGE = 1e-6, 1e6
 Range = Annotated[float, Field(ge=SMALLEST_RANGE, le=WIDEST_RANGE)]
 
@@ -58,18 +58,18 @@ class WeightsError(BundleError):
 
 
 class VocabularyError(BundleError):
-    """`vocabulary.txt` is malformed, or does not hold the words that the architecture has ids for."""
+    """`vocabulary.txt` is malformed, or does not hold a word for each of the architecture's ids."""
 
 
 class GoldenError(BundleError):
     """The model does not reproduce the golden answers."""
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ArchitectureChoice(_Part):
+class ArchitectureChoice(_StrictModel):
     """One of `ARCHITECTURES` and its arguments."""
 
     name: str
@@ -83,26 +83,26 @@ class ArchitectureChoice(_Part):
         return self
 
     def checked(self) -> Arguments:
-        """The arguments, with their defaults."""
+        """Return the arguments, with their defaults."""
         return ARCHITECTURES[self.name].arguments.model_validate(self.arguments)
 
     def build(self) -> nn.Module:
-        """A module with freshly initialised weights."""
+        """Return a module with freshly initialised weights."""
         return ARCHITECTURES[self.name].module(self.checked())
 
     def skeleton(self) -> nn.Module:
-        """A module without memory for its weights, which are to be assigned to it."""
-        from inference.architectures.skeleton import skeleton  # late: there are engines that do without PyTorch
+        """Return a module on the device `meta`, without memory for its weights, which are to be assigned to it."""
+        from inference.architectures.skeleton import skeleton  # late: some engines don't need PyTorch
 
         return skeleton(self.build)
 
     def tensors(self) -> Mapping[str, TensorSpec]:
-        """Names, shapes and dtypes of the tensors that the network needs, without memory for them."""
-        told = self.checked().tensors
-        return self.tensors_when_built() if told is None else told
+        """Return names, shapes and dtypes of the network's tensors, without allocating them."""
+        declared = self.checked().tensors
+        return self.tensors_when_built() if declared is None else declared
 
     def tensors_when_built(self) -> Mapping[str, TensorSpec]:
-        """The same, asked of a network."""
+        """Return the same from a network that is built for it, which takes PyTorch."""
         state = self.skeleton().state_dict()
         return {
             name: TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -110,29 +110,29 @@ class ArchitectureChoice(_Part):
         }
 
 
-class Input(_Part):
-    """One frame, as the core's callers hand it in."""
+class Input(_StrictModel):
+    """One frame, as the core's callers submit it."""
 
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
     dtype: Literal["float32", "int32"] = "float32"
 
 
-class Normalisation(_Part):
-    """Per axis, in the data's own units: the network sees `(value - mean) / std`."""
+class Normalisation(_StrictModel):
+    """Per axis, in the data's units: the network sees `(value - mean) / std`."""
 
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     std: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1, max_length=64)]
 
 
-class DataSet(_Part):
+class DataSet(_StrictModel):
     """A file that the weights were fitted to."""
 
     name: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Training(_Part):
-    """How to make these weights again."""
+class Training(_StrictModel):
+    """How to reproduce the weights."""
 
     data: Annotated[tuple[DataSet, ...], Field(max_length=100)]
     command: Annotated[str, Field(min_length=1, max_length=16_000)]  # it may name many labels
@@ -140,10 +140,10 @@ class Training(_Part):
     date: datetime.date
 
 
-class Population(_Part):
-    """What a model learned from, for whoever serves it to see by how much its readings and labels are others.
+class Population(_StrictModel):
+    """Statistics of the training data, for a worker to measure drift against.
 
-    `tenths`: of each feature, nine bounds between which a tenth of the training frames lie. `shares`: of each label.
+    `tenths`: for each feature, the nine deciles of the training frames. `shares`: of each label.
     """
 
     tenths: Annotated[
@@ -159,22 +159,22 @@ class Population(_Part):
         return self
 
 
-class Tolerance(_Part):
-    """How far each probability, and the familiarity, may lie from the golden one, by the precision that computes it."""
+class Tolerance(_StrictModel):
+    """The largest allowed difference of probabilities and familiarity from the golden ones, by the precision served."""
 
     float32: Ratio = 1e-4
-    # With convolutions in bfloat16 5,591 recorded frames missed their familiarity by 0.023 at most. Golden ones, shaken
-    # until it was middling, where it is steepest, missed it by 0.030.
+    # With convolutions in bfloat16, the familiarity of 5,591 recorded frames was off by at most 0.023. That of golden
+    # frames, shaken until it was about 0.5, where it is steepest, was off by 0.030.
     bfloat16: Ratio = 0.04
-    # Golden frames of three fitted `har-cnn` missed theirs by 0.003, 0.006 and 0.023 at most; with ranges a quarter as
-    # wide or less, five times as wide or more, or exchanged between layers, the last one's by 0.19 to 0.49.
+    # The golden frames of three fitted `har-cnn` were off by at most 0.003, 0.006 and 0.023. With ranges a quarter as
+    # wide or less, five times as wide or more, or swapped between layers, the last one's were off by 0.19 to 0.49.
     int8: Ratio = 0.05
 
 
-class Golden(_Part):
-    """A few frames, flattened, and what float32 gives them: probabilities and, of a bundle that tells it, familiarity.
+class Golden(_StrictModel):
+    """A few frames, flattened, and their float32 answers: probabilities and, if the bundle has it, familiarity.
 
-    Where the familiarity is 0 or 1 it proves little: some of the frames should be neither.
+    A familiarity of 0 or 1 proves little: some of the frames should have neither.
     """
 
     input: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1, max_length=16)]
@@ -183,8 +183,8 @@ class Golden(_Part):
     tolerance: Tolerance = Tolerance()
 
 
-class Description(_Part):
-    """What its maker says of a model."""
+class Description(_StrictModel):
+    """The part of the manifest that a model's maker writes."""
 
     format: Literal[1] = 1
     name: Name
@@ -192,23 +192,23 @@ class Description(_Part):
     architecture: ArchitectureChoice
     input: Input
     labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=2)]
-    # How texts, or signals, become frames: the callers' business, kept here so that training and serving agree.
+    # How texts, or signals, become frames: used by the callers, stored here so that training and serving agree.
     framing: dict[str, JsonValue] | None = None
     normalisation: Normalisation | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
-    # How probable each label (column) is one window after each (row), for callers whose frames follow one another.
+    # Transition probabilities from each label (row) to each (column), one window later, for callers with sequences.
     transitions: Annotated[tuple[tuple[Probability, ...], ...], Field(max_length=64)] | None = None
-    # Whether the network has learned what is none of its labels, so that its logits tell how familiar a frame is.
+    # Whether the network was trained with out-of-distribution frames, so that its logits give the familiarity.
     tells_strangers: bool = False
     population: Population | None = None
-    # For int8: the largest number that each layer of the architecture's `quantised` is to tell from larger ones.
+    # For int8: the upper end of the input range of each of the architecture's `quantised` layers.
     activation_ranges: dict[Name, Range] | None = None
     training: Training
     metrics: Annotated[dict[Name, float], Field(max_length=200)] = Field(default_factory=dict)
 
     @property
     def columns(self) -> int:
-        """Numbers that an engine answers a frame with: a probability for each label and, if told, the familiarity."""
+        """Numbers in an engine's answer to a frame: a probability for each label and, if it has one, familiarity."""
         return len(self.labels) + self.tells_strangers
 
     @model_validator(mode="after")
@@ -255,7 +255,7 @@ class Description(_Part):
 class Manifest(Description):
     """The content of `bundle.json`."""
 
-    # Of `vocabulary.txt`: golden frames are ids, so nothing else would notice the words of another model.
+    # Of `vocabulary.txt`: golden frames are ids, so no other check would notice the words of another model.
     vocabulary_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     golden: Golden
 
@@ -277,11 +277,11 @@ class Manifest(Description):
         return self
 
     def golden_frames(self) -> NDArray[Any]:
-        """The golden input, (m, *shape) in the input's dtype."""
+        """Return the golden input, (m, *shape) in the input's dtype."""
         return np.array(self.golden.input, dtype=self.input.dtype).reshape(-1, *self.input.shape)
 
     def golden_answers(self) -> NDArray[np.float64]:
-        """What an engine is to answer to them, (m, columns)."""
+        """Return the expected answers to it, (m, columns)."""
         probabilities = np.array(self.golden.probabilities, dtype=np.float64)
         if not self.tells_strangers:
             return probabilities

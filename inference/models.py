@@ -1,4 +1,4 @@
-"""A bundle on a device: loaded, held against its golden answers, and warm."""
+"""A bundle on a device: loaded, checked against its golden answers, and warmed up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.devices import Device, Engine, load_checked
-from inference.engine_choice import Choice, Choosing, Way
+from inference.engine_choice import Choice, ChoosesEngine, Way
 from inference.manifest import GoldenError, ManifestError, Precision
 
 
@@ -21,19 +21,19 @@ class Model:
     precision: Precision
     engine: Engine
     device: str
-    """What metrics call where it runs: `cpu` or `cuda`."""
+    """The device's name in metrics: `cpu` or `cuda`."""
     max_batch: int
     choice: Choice | None = None
-    """For a device that has several ways: which there are, the one taken among them."""
+    """For a device with several ways: all of them."""
     way: str = ""
-    """The engine of the way that was taken."""
+    """The engine of the chosen way."""
     passed_over: tuple[str, ...] = ()
-    """Why better ways were not taken."""
+    """Why better ways were not chosen."""
 
-    def parted(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Part the engine's answers (n, columns): probabilities (n, labels) and familiarity (n,), None if not told.
+    def split_columns(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Split the engine's answers (n, columns) into probabilities (n, labels) and familiarity (n,) or None.
 
-        Each is in one piece of memory.
+        Both are contiguous.
         """
         manifest = self.bundle.manifest
         if not manifest.tells_strangers:
@@ -45,10 +45,10 @@ class Model:
 def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
     """Load `bundle` in the device's best way, or at its first precision, that reproduces its golden answers.
 
-    Raises `GoldenError`, of the last one tried, if there is none; and `DeviceError`.
+    Raises `GoldenError`, of the last one tried, if none does; and `DeviceError`.
     """
-    if isinstance(device, Choosing):
-        return _load_one_way(bundle, device.choose(bundle, max_batch), max_batch)
+    if isinstance(device, ChoosesEngine):
+        return _load_best_way(bundle, device.choose(bundle, max_batch), max_batch)
     refusal = GoldenError(f"{bundle.folder}: the device {device.name} offers no precision")
     for precision in device.precisions:
         try:
@@ -60,12 +60,12 @@ def load_model(bundle: Bundle, device: Device, max_batch: int) -> Model:
     raise refusal
 
 
-def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
+def _load_best_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
     refusals: list[tuple[Way, Exception]] = []
     for way in choice.ways:
         try:
             engine = load_checked(bundle, way, way.precision, max_batch)
-        except Exception as error:  # a package, or a driver of its own, may fail with anything: the others serve
+        except Exception as error:  # a package or its driver may raise anything; the other ways can still serve
             refusals.append((way, error))
         else:
             passed_over = tuple(f"{refused.engine} at {refused.precision}: {error}" for refused, error in refusals)
@@ -73,10 +73,10 @@ def _load_one_way(bundle: Bundle, choice: Choice, max_batch: int) -> Model:
     raise refusals[-1][1]
 
 
-def refuse_other_frames(old: Bundle, new: Bundle) -> None:
-    """Refuse to replace `old` by a bundle that its callers' frames, or their metrics' labels, would not fit.
+def check_same_frames(old: Bundle, new: Bundle) -> None:
+    """Check that `new` can replace `old`: with the same frames of its callers and the same labels of their metrics.
 
-    Raises `ManifestError` that names what differs.
+    Raises `ManifestError` that names the difference.
     """
     for field in ("input", "labels", "framing"):
         if getattr(old.manifest, field) != getattr(new.manifest, field):

@@ -1,4 +1,4 @@
-"""Writes model bundles: see `bundle` for what they are."""
+"""Writes model bundles (see `inference.bundle`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from inference import vocabulary
 from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, Bundle, check_golden, load_bundle
 from inference.manifest import Description, Golden, Manifest, ManifestError, VocabularyError, WeightsError
-from inference.served import answer_plainly, serve, served_module
+from inference.served_module import for_serving, reference_answers, served_module
 
 
 def save_bundle(
@@ -32,12 +32,12 @@ def save_bundle(
     vocabulary: Sequence[str] = (),
     half: Collection[str] = (),
 ) -> Bundle:
-    """Write a bundle; its golden answers are what the weights, as stored, give `golden_frames` on the CPU in float32.
+    """Write a bundle; its golden answers are the stored weights' answers to `golden_frames`, on the CPU in float32.
 
-    `golden_frames`: 1 to 16 frames (m, *shape), better real ones of different classes. `vocabulary`: for texts, the
+    `golden_frames`: 1 to 16 frames (m, *shape), preferably real ones of different classes. `vocabulary`: for texts, the
     words with the ids 2, 3 and so on. `half`: the tensors to store as float16. A bundle already at `folder` is
-    replaced; a reader finds the old one, the new one or, for an instant, none, never a mixture.
-    Raises `BundleError` if what was written cannot be loaded again or does not reproduce itself.
+    replaced; a reader finds the old one, the new one or, for an instant, none, but never a mixture. Raises
+    `BundleError` if what was written cannot be loaded again or does not reproduce itself.
     """
     state = network.state_dict()
     stored = _stored(state, half, folder)
@@ -56,7 +56,7 @@ def save_bundle(
         for name, content in files.items():
             _write(fresh / name, content)
         written = load_bundle(fresh)
-        check_golden(written, functools.partial(answer_plainly, served_module(written)), "float32")
+        check_golden(written, functools.partial(reference_answers, served_module(written)), "float32")
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         fresh.rename(folder)
@@ -79,7 +79,7 @@ def _with_golden(
     limit = description.architecture.checked().input_limit
     if limit is not None and not ((frames >= 0) & (frames < limit)).all():
         raise ManifestError(f"golden_frames must be ids from 0 to {limit - 1}")
-    answers = answer_plainly(serve(network, description), frames)
+    answers = reference_answers(for_serving(network, description), frames)
     labels = len(description.labels)
     golden = Golden(
         input=tuple(tuple(map(_shortest, frame)) for frame in frames.reshape(len(frames), -1)),
@@ -90,7 +90,7 @@ def _with_golden(
 
 
 def _shortest(value: np.generic) -> float:
-    """The double with the fewest digits that is `value` again as a float32; the manifest stays readable."""
+    """Return the double with the fewest digits that equals `value` as a float32: the manifest stays readable."""
     return float(str(value))
 
 

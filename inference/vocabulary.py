@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LIMIT = 1 << 25
-"""Bytes of the file: a million words, the most that an architecture takes, of 32 bytes."""
+"""Bytes of the file: a million words, the most that an architecture accepts, of 32 bytes."""
 
 WORD_LIMIT = 256
-"""Characters of a word: what is longer is a line that lost its end."""
+"""Characters of a word: longer ones come from an unterminated line."""
 
 
 def parse(content: bytes) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def parse(content: bytes) -> tuple[str, ...]:
 
 
 def check(words: Sequence[str]) -> None:
-    """Refuse what could not be read again or would not be told apart.
+    """Check that all words are unique and can be read back.
 
     Raises `ValueError`, a sentence that names the line and what to do.
     """

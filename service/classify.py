@@ -1,7 +1,7 @@
-"""Labels without Kafka, by the workers' own code: their decoders, framing, core and labels.
+"""Labels without Kafka, by the workers' own code: decoders, framing, core and labels.
 
-Only Kafka is missing: a file's records go through the same `Kind` that a worker runs, all at once, and a device's
-last windows are closed as its silence would close them.
+A file's records go through the same `Kind` as a worker's, all at once. A device's last windows are closed as by its
+silence.
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ from service.terminal import printable
 from service.text_worker import text_kind
 from windowing import WINDOW_MS
 
-ANSWER_S = 600.0  # for a block of frames; only a device that hangs takes so long
+ANSWER_TIMEOUT_S = 600.0  # for a block of frames; only a device that hangs takes so long
 SHOWN_CHARACTERS = 60  # of a text, in a table
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a worker would have published: the message, and its fields."""
+    """The message that a worker would publish, and its fields."""
 
     message: bytes
     fields: dict[str, Any]
@@ -58,9 +58,9 @@ class LabelledTexts:
 
 @dataclass(frozen=True, slots=True)
 class LabelledReadings:
-    """Readings as they were given, and the labels of their windows, device by device in order of time.
+    """The readings as given, and the labels of their windows, by device and time.
 
-    `names` are all labels that the model knows.
+    `names` are all labels of the model.
     """
 
     readings: Readings
@@ -69,7 +69,7 @@ class LabelledReadings:
 
 
 def classify_texts(source: Source, settings: TextSettings, inference: InferenceSettings) -> LabelledTexts:
-    """Label texts; raises ClassifyError for one that a worker would refuse, BundleError or WorkerError."""
+    """Label texts; raises ClassifyError for one that a worker would reject, BundleError or WorkerError."""
     texts, rejections = decode_texts(source.lines, max_bytes=settings.max_bytes)
     source.refuse(rejections)
     labels, _ = _classify(text_kind(settings), source.lines, inference)
@@ -100,7 +100,7 @@ def devices(readings: Readings) -> list[bytes]:
 
 
 def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings) -> tuple[list[Label], tuple[str, ...]]:
-    """Return the labels of all records, in the order of their frames, and the labels that the model knows."""
+    """Return the labels of all records, in the order of their frames, and all labels of the model."""
     bundle = load_bundle(find_bundle(kind.settings.bundle))
     metrics = WorkerMetrics(
         Families(CollectorRegistry()), kind.name, topics=[], reasons=list(Reason), labels=bundle.manifest.labels
@@ -118,13 +118,13 @@ def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings)
 def _labels(kind: Kind, lane: Lane, block: Block) -> list[Label]:
     answers = _Answers()
     lane.submit(block.frames, answers)  # nothing else waits in the lane, so there is room for any block
-    lane.drain(ANSWER_S)
+    lane.drain(ANSWER_TIMEOUT_S)
     messages = [message for result in answers for _, message, _ in unpack(kind.say(result, block, 0))]
     return [Label(message, json.loads(message)) for message in messages]
 
 
 class _Answers(list[Result]):
-    """The results of a block, in order; the core publishes them to it."""
+    """The results of a block, in order; a ticket that the core publishes to."""
 
     def publish(self, result: Result) -> None:
         self.append(result)
@@ -142,13 +142,13 @@ _COLUMNS: Mapping[str, Callable[[dict[str, Any], int], str]] = {
     "familiarity": lambda fields, _: f"{fields['familiarity']:.3f}",
     "measured": lambda fields, _: f"{fields['coverage']:.0%}",
 }
-"""Of a window's label, and when its device's first reading was."""
+"""Columns from a window's label and the time of its device's first reading."""
 _WORDS = ("device", "activity", "smoothed")
 _FIELDS = {"smoothed": "smoothed_activity", "familiarity": "familiarity"}
 
 
 def text_table(labelled: LabelledTexts) -> Table:
-    """Give a row a text: its id, its beginning, its label; and what else it might be where there are many labels."""
+    """Return a table with a row a text: its id, beginning and label; with many labels, also the runner-up."""
     table = Table()
     table.add_column("id", overflow="fold", min_width=2)
     table.add_column("text", min_width=16)
@@ -165,9 +165,9 @@ def text_table(labelled: LabelledTexts) -> Table:
 
 
 def activity_table(labelled: LabelledReadings) -> Table:
-    """Give a row a window: when it was, in seconds since the device's first reading, and what its wearer did.
+    """Return a table with a row a window: its times, in seconds since the device's first reading, and its label.
 
-    What the model tells of no window has no column.
+    A column without values is omitted.
     """
     begins = beginnings(labelled.readings)
     table = Table()
@@ -186,7 +186,7 @@ def activity_table(labelled: LabelledReadings) -> Table:
 
 
 def beginnings(readings: Readings) -> dict[str, int]:
-    """Return each device's first reading's time, epoch ms, in the order of `devices`."""
+    """Return the time of each device's first reading, epoch ms, in the order of `devices`."""
     begins: dict[str, int] = {}
     for device, timestamp_ms in zip(readings.device_ids(), readings.timestamp_ms.tolist(), strict=True):
         name = device.decode()
@@ -201,11 +201,11 @@ def _runner_up(fields: dict[str, Any]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return the beginning of a text, on one line; no more of it is looked at than is shown."""
+    """Return the beginning of a text, on one line; the rest of it is not processed."""
     begins = " ".join(text[: 4 * SHOWN_CHARACTERS].split())
     return begins if len(begins) <= SHOWN_CHARACTERS else begins[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def _plain(cell: str) -> Text:
-    """Return what a terminal may show of a text, without markup."""
+    """Return a text without markup and control characters, for a terminal."""
     return Text(printable(cell))

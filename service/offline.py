@@ -1,9 +1,8 @@
-"""Texts and readings without Kafka: from the command line and from files, as records that the workers' decoders take.
+"""Texts and readings from the command line and from files, as records for the workers' decoders, without Kafka.
 
-    ClassifyError         what was given can't be classified; the text says where and what to do
+    ClassifyError         the input can't be classified; the text says where and what to do
 
-A record's offset is the number of its line (or of the word on the command line), so whatever is said of a record
-names its place.
+A record's offset is its line number (or the argument's number on the command line), so that errors can name it.
 """
 
 import csv
@@ -30,12 +29,12 @@ INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 class ClassifyError(Exception):
-    """What was given can't be classified; the text says where and what to do."""
+    """The input can't be classified; the text says where and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record as a worker would read it from Kafka; its timestamp is so late that no reading is ahead of it."""
+    """A record as from Kafka; its timestamp is the latest possible, so that no reading is ahead of it."""
 
     value: bytes
     offset: int
@@ -46,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Records and where they come from: `name` is a file's, or empty for the command line."""
+    """Records and their origin: `name` is a file's, or empty for the command line."""
 
     name: str
     lines: list[Line]
@@ -60,7 +59,7 @@ class Source:
         raise ClassifyError(f"{self.place(self.lines[first.record].offset)}: {first.detail}{others}")
 
     def place(self, number: int) -> str:
-        """Name the place of a record."""
+        """Return the description of a record's place."""
         return f"{self.name}, line {number}" if self.name else f"text {number}"
 
 
@@ -68,7 +67,7 @@ class Source:
 
 
 def texts_of_words(words: Sequence[str]) -> Source:
-    """Take each word of the command line as a text; ids count from 1. Raises ClassifyError."""
+    """Return each command-line argument as a text; ids count from 1. Raises ClassifyError."""
     for number, word in enumerate(words, 1):
         if not _is_utf8(word):
             raise ClassifyError(f"text {number} is not UTF-8")
@@ -76,16 +75,16 @@ def texts_of_words(words: Sequence[str]) -> Source:
 
 
 def texts_of_file(path: Path) -> Source:
-    """Read texts, one a line, whose ids are the lines' numbers; or a .jsonl of ``{"id", "text"}``.
+    """Read texts, one a line, with line numbers as ids; or a .jsonl of ``{"id", "text"}``.
 
-    Empty lines are no texts. Raises ClassifyError.
+    Empty lines are skipped. Raises ClassifyError.
     """
     if path.suffix.lower() == ".csv":  # its lines would be taken for texts, header and quotes and all
         raise ClassifyError(f"{path} is a CSV: texts go into a .txt, one a line, or a .jsonl of id and text")
     name, content = _read(path)
     jsonl = path.suffix.lower() == ".jsonl"
     lines = []
-    for number, raw in enumerate(io.BytesIO(content), 1):  # all lines at once may be many more than texts
+    for number, raw in enumerate(io.BytesIO(content), 1):  # not splitlines: most lines may be empty
         if not raw.strip():
             continue
         text = _decoded(raw.removesuffix(b"\n").removesuffix(b"\r"), name, number)
@@ -104,7 +103,7 @@ def _text(number: int, text: str) -> Line:
 def _is_utf8(word: str) -> bool:
     try:
         word.encode()
-    except UnicodeEncodeError:  # what could not be decoded came as halves of surrogate pairs
+    except UnicodeEncodeError:  # Python decodes invalid bytes of the command line as lone surrogates
         return False
     return True
 
@@ -115,8 +114,8 @@ def _is_utf8(word: str) -> bool:
 def readings_of_file(path: Path) -> Source:
     """Read a CSV of accelerometer readings as samples of the message contract; raises ClassifyError.
 
-    The header names timestamp, x, y, z, and where there are several devices device_id; other columns are ignored.
-    Values are judged by the decoder, as a message's are.
+    The header names timestamp, x, y, z, and for several devices device_id; other columns are ignored. The decoder
+    checks the values, as it does a message's.
     """
     name, content = _read(path)
     rows = _rows(name, content)
@@ -137,7 +136,7 @@ def readings_of_file(path: Path) -> Source:
 
 
 def _rows(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Give each row that is not empty, with the number of its (last) line."""
+    """Yield each non-empty row, with the number of its (last) line."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -153,7 +152,7 @@ def _rows(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
-    """Return the place of each column that a sample needs."""
+    """Return the index of each column that a sample needs."""
     names = [column.strip() for column in header]
     missing = [column for column in REQUIRED_COLUMNS if column not in names]
     if missing:
@@ -169,7 +168,7 @@ def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
 
 
 def _sample(number: int, fields: dict[str, str]) -> Line:
-    """Write a row as the contract's sample; what is no number stays a text, which the decoder refuses by name."""
+    """Return a row as the contract's sample; invalid numbers stay texts, which the decoder rejects by name."""
     timestamp = fields["timestamp"]
     sample: dict[str, Any] = {
         "device_id": fields.get("device_id", ONE_DEVICE),
@@ -195,7 +194,7 @@ def _values(count: int) -> str:
 
 
 def _read(path: Path) -> tuple[str, bytes]:
-    """Return what to call a file, and its bytes without a byte order mark."""
+    """Return a file's display name, and its bytes without a byte order mark."""
     try:
         if path == STANDARD_INPUT:
             if sys.stdin is None:

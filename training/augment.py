@@ -1,7 +1,7 @@
-"""Training frames drawn from recordings as other phones, pockets and wearers might have measured them.
+"""Training frames drawn from recordings, varied as by other phones, pockets and wearers.
 
-A draw is a pure function of the generator it is given. Everything works on whole batches of NumPy arrays: a
-batch of 256 frames takes a few milliseconds, a small part of a training step.
+A draw is a pure function of its generator. Everything works on whole batches of NumPy arrays: a batch of 256 frames
+takes a few milliseconds, a small part of a training step.
 """
 
 import itertools
@@ -13,13 +13,13 @@ import numpy as np
 from training.recordings import OTHER_ACTIVITY, STANDARD_GRAVITY, Recording
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 
-# A hole that the service would not bridge ends a stretch of signal.
+# A gap that the service would not interpolate ends a segment.
 MAX_GAP_MS = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far a training frame may be from the recorded one. The defaults are the default recipe's."""
+    """How far a training frame may differ from the recorded one. The defaults are the default recipe's."""
 
     max_stretch: float = 0.2  # of time, either way
     max_tilt_degrees: float = 25.0  # of the phone's plane against the thigh
@@ -32,11 +32,10 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Stretches of signal without a hole, of one activity each, laid end to end on one clock.
+    """Segments of signal without a gap, of one activity each, laid end to end on one clock.
 
-    `clock_ms` float64[n], strictly increasing over all stretches; `xyz` float32[n, 3]; per stretch: `first_ms`
-    and `last_ms` float64[s] on that clock, `activity` int64[s], and `windows` int64[s], how many frames an
-    epoch draws from it.
+    `clock_ms` float64[n], strictly increasing over all segments; `xyz` float32[n, 3], m/s². Per segment: `first_ms` and
+    `last_ms` float64[s] on that clock, `activity` int64[s], and `windows` int64[s], the frames an epoch draws from it.
     """
 
     clock_ms: np.ndarray
@@ -48,14 +47,14 @@ class Signals:
 
 
 def signals(recordings: Sequence[Recording]) -> Signals:
-    """Lay out what frames can be drawn from; stretches shorter than a window are left out."""
+    """Collect the segments to draw frames from; drop those shorter than a window."""
     clocks, values, rows = [], [], []
     now = 0.0
     window_ms = (WINDOW_SLOTS - 1) * SLOT_MS
     for recording in recordings:
         once = np.diff(recording.t_ms, prepend=recording.t_ms[:1] - 1) > 0  # a clock may stand still
         recorded_ms, xyz, recorded = recording.t_ms[once], recording.xyz[once], recording.activity[once]
-        for start, stop in _stretches(recorded_ms, recorded):
+        for start, stop in _segments(recorded_ms, recorded):
             t_ms = recorded_ms[start:stop]
             length = float(t_ms[-1] - t_ms[0])
             if length < window_ms:
@@ -76,8 +75,8 @@ def signals(recordings: Sequence[Recording]) -> Signals:
     )
 
 
-def _stretches(t_ms: np.ndarray, activity: np.ndarray) -> list[tuple[int, int]]:
-    """Rows (start, stop) of each run of one known activity without a hole."""
+def _segments(t_ms: np.ndarray, activity: np.ndarray) -> list[tuple[int, int]]:
+    """Return (start, stop) of each run of rows of one known activity without a gap."""
     breaks = (np.diff(t_ms) > MAX_GAP_MS) | (np.diff(activity) != 0)
     bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(t_ms)]
     return [
@@ -87,38 +86,38 @@ def _stretches(t_ms: np.ndarray, activity: np.ndarray) -> list[tuple[int, int]]:
     ]
 
 
-def draw(signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """One frame, float32[m, 80, 3], from a random place in each of `stretches` int64[m]."""
-    frames = read_at_another_pace(signal, stretches, how, rng)
-    frames = frames @ orientations(len(frames), how.max_tilt_degrees, rng)
-    return measured_by_another_sensor(frames, how, rng)
+def draw(signal: Signals, segments: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """One frame, float32[m, 80, 3], from a random place in each of `segments` int64[m]."""
+    frames = read_at_another_pace(signal, segments, augmentation, rng)
+    frames = frames @ orientations(len(frames), augmentation.max_tilt_degrees, rng)
+    return simulate_sensor(frames, augmentation, rng)
 
 
 def read_at_another_pace(
-    signal: Signals, stretches: np.ndarray, how: Augmentation, rng: np.random.Generator
+    signal: Signals, segments: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> np.ndarray:
     """Frames float32[m, 80, 3] whose clock runs up to `max_stretch` faster or slower than the recorded one."""
     span_ms = (WINDOW_SLOTS - 1) * SLOT_MS
-    length = signal.last_ms[stretches] - signal.first_ms[stretches]
-    pace = 1.0 + how.max_stretch * rng.uniform(-1.0, 1.0, len(stretches))
+    length = signal.last_ms[segments] - signal.first_ms[segments]
+    pace = 1.0 + augmentation.max_stretch * rng.uniform(-1.0, 1.0, len(segments))
     pace = np.minimum(pace, length / span_ms)
-    start = signal.first_ms[stretches] + rng.random(len(stretches)) * (length - pace * span_ms)
+    start = signal.first_ms[segments] + rng.random(len(segments)) * (length - pace * span_ms)
     at = start[:, None] + pace[:, None] * np.arange(WINDOW_SLOTS) * SLOT_MS
     after = np.clip(np.searchsorted(signal.clock_ms, at), 1, len(signal.clock_ms) - 1)
     t0, t1 = signal.clock_ms[after - 1], signal.clock_ms[after]
     share = (at - t0) / (t1 - t0)
-    nearest = rng.random(len(stretches)) < how.nearest_share
+    nearest = rng.random(len(segments)) < augmentation.nearest_share
     share = np.where(nearest[:, None], np.rint(share), share).astype(np.float32)[:, :, None]
     frames: np.ndarray = signal.xyz[after - 1] * (1 - share) + signal.xyz[after] * share
     return frames
 
 
 def orientations(count: int, max_tilt_degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """Rotations float32[count, 3, 3], for row vectors: any angle in the phone's plane, screen in or out, tilted."""
+    """Return rotations float32[count, 3, 3] of row vectors: any angle in the phone's plane, either side out, tilted."""
     turn = rng.uniform(0.0, 2.0 * np.pi, count)
     screen_in = rng.integers(0, 2, count) * 2.0 - 1.0
-    # Most phones lie nearly flat on the thigh, and it is tilt that tells sitting from standing: the square makes
-    # small angles, as it makes weak noise below, the usual ones.
+    # Most phones lie nearly flat on the thigh, and tilt separates sitting from standing. The square makes small angles
+    # the usual ones, as it does weak noise below.
     tilt = np.radians(max_tilt_degrees) * rng.random(count) ** 2
     towards = rng.uniform(0.0, 2.0 * np.pi, count)
     in_plane = _about_z(turn)
@@ -142,13 +141,13 @@ def _about_x(angle: np.ndarray) -> np.ndarray:
     return np.roll(_about_z(angle), 1, axis=(1, 2))
 
 
-def measured_by_another_sensor(frames: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """The frames, float32[m, 80, 3], with another sensor's gain, offset, noise and, now and then, range."""
+def simulate_sensor(frames: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Return frames float32[m, 80, 3] with another sensor's gain, offset and noise and, now and then, range."""
     count = len(frames)
-    gain = rng.normal(1.0, how.gain_sd, (count, 1, 3))
-    offset = rng.normal(0.0, how.offset_sd, (count, 1, 3))
-    noise = rng.random((count, 1, 1), np.float32) ** 2 * how.max_noise
+    gain = rng.normal(1.0, augmentation.gain_sd, (count, 1, 3))
+    offset = rng.normal(0.0, augmentation.offset_sd, (count, 1, 3))
+    noise = rng.random((count, 1, 1), np.float32) ** 2 * augmentation.max_noise
     out = frames * gain.astype(np.float32) + offset.astype(np.float32)
     out += noise * rng.standard_normal(out.shape, np.float32)
-    limit = np.where(rng.random((count, 1, 1)) < how.clipping_share, 2 * STANDARD_GRAVITY, np.inf)
+    limit = np.where(rng.random((count, 1, 1)) < augmentation.clipping_share, 2 * STANDARD_GRAVITY, np.inf)
     return np.asarray(np.clip(out, -limit, limit), np.float32)

@@ -1,4 +1,4 @@
-"""What any network has to beat: TF-IDF with a linear classifier, by scikit-learn."""
+"""Baselines for text classification: TF-IDF with a linear classifier, by scikit-learn."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,9 +19,9 @@ SETTINGS = (
 
 
 def fit_baseline(
-    baseline: Baseline, texts: Sequence[str], targets: np.ndarray, others: Sequence[str], classes: int
+    baseline: Baseline, texts: Sequence[str], targets: np.ndarray, test_texts: Sequence[str], classes: int
 ) -> np.ndarray:
-    """Learn from `texts` and their classes int64[n]; what `others` are, as float32[m, classes] of ones and zeros.
+    """Fit on `texts` and their classes int64[n]; return predictions for `test_texts`, one-hot float32[m, classes].
 
     Raises `FitError` where scikit-learn is not installed.
     """
@@ -36,5 +36,5 @@ def fit_baseline(
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, dtype=np.float32)
     classifier: Any = LogisticRegression(C=10.0, max_iter=1000) if baseline == "tfidf-logistic" else LinearSVC(C=1.0)
     classifier.fit(words.fit_transform(texts), targets)
-    guesses: np.ndarray = classifier.predict(words.transform(others))
+    guesses: np.ndarray = classifier.predict(words.transform(test_texts))
     return np.asarray(np.eye(classes, dtype=np.float32)[guesses])

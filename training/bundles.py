@@ -1,4 +1,4 @@
-"""What the ends of all training runs have in common: room for the result, its description, its seeds."""
+"""What all training runs share at their ends: output folders, the bundle's description, new networks."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from training.scores import Scores
 METRIC_NAME_LENGTH = 55
 
 
-def make_room(*folders: Path) -> None:
-    """Find out before an hour of work, not after it, that its result cannot be written; raises `FitError`."""
+def create_folders(*folders: Path) -> None:
+    """Create the output folders before an hour of work rather than after it; raises `FitError`."""
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -31,9 +31,9 @@ def make_room(*folders: Path) -> None:
 
 
 def replaced_bundle(folder: Path) -> str:
-    """Name the bundle at `folder` that saving another there replaces, with its digest's beginning; "" for none.
+    """Return the title and digest prefix of the bundle that saving to `folder` will replace; "" for none.
 
-    Raises `FitError` where the folder holds anything else, which saving a bundle would delete.
+    Raises `FitError` where the folder holds anything else, which saving would delete.
     """
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -49,14 +49,14 @@ def replaced_bundle(folder: Path) -> str:
     return f"{bundle.title} {bundle.digest[:12]}"
 
 
-def told(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
-    """Return a run's last line: what it made, where, and what it `replaced`, if anything."""
+def closing_line(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
+    """Return a run's last line: the bundle, its folder, the report, and what it `replaced`, if anything."""
     instead = f", in place of {replaced}" if replaced else ""
     return f"Bundle {bundle.title} in {folder}{instead}; report in {report}"
 
 
 def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
-    """A network whose first weights are a function of `seed`; the caller's random numbers are left alone.
+    """Build a network whose initial weights are a function of `seed`; the caller's random state is unchanged.
 
     Raises `FitError` for arguments that the architecture does not take.
     """
@@ -65,26 +65,26 @@ def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
         try:
             return build(architecture, **arguments)
         except ValidationError as error:
-            raise FitError(f"no network {architecture} can be built so: {_first_fault(error)}") from None
+            raise FitError(f"no network {architecture} can be built so: {_first_error(error)}") from None
 
 
-def described(make: Callable[[], Description], name: str, version: str) -> Description:
-    """What `make` gives; where it cannot be a bundle's description, a `FitError` that says why."""
+def checked_description(make: Callable[[], Description], name: str, version: str) -> Description:
+    """Return what `make` builds; raises `FitError` with the reason if it is no valid description."""
     try:
         return make()
     except ValidationError as error:
         raise FitError(
-            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_fault(error)}"
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_error(error)}"
         ) from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"
 
 
 def with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:
-    """The description with the figures of its validation and tests."""
+    """Return the description with the metrics of its validation and tests."""
     metrics = {"validation.accuracy": validation.accuracy, "validation.macro_f1": validation.macro_f1}
     for test in tests:
         dataset = metric_name(test.dataset)
@@ -94,6 +94,6 @@ def with_metrics(description: Description, validation: Scores, tests: Sequence[E
 
 
 def metric_name(dataset: str) -> str:
-    """A data set's name as a manifest's metrics have it, such as `wisdm-v1.1-reconstructed`."""
+    """Return a data set's name as used in a manifest's metrics, such as `wisdm-v1.1-reconstructed`."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", dataset.lower())
     return plain.strip("._-")[:METRIC_NAME_LENGTH] or "data"

@@ -1,6 +1,6 @@
-"""What is fitted to people who validate when a network has learned: how sure it may be, and what is strange to it.
+"""Calibration on the validation set after the fit: the temperature, and the threshold of familiarity.
 
-Neither changes which label it says.
+Neither changes which label is predicted.
 """
 
 import math
@@ -9,17 +9,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-UNFAMILIAR = 0.5
-"""A familiarity below it says that a window is rather a stranger's."""
-RARELY = 0.02
-"""So many of the windows of people who validate are less familiar than `UNFAMILIAR`, at most."""
+FAMILIARITY_THRESHOLD = 0.5
+"""Windows less familiar than this count as out of distribution."""
+MAX_FALSE_ALARM_RATE = 0.02
+"""At most this share of the validation windows may be below `FAMILIARITY_THRESHOLD`."""
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature in [0.1, 10] that gives `logits` float[m, k] the lowest loss on `targets` int64[m].
+    """Return the temperature in [0.1, 10] that minimises the loss of `logits` float[m, k] on `targets` int64[m].
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in the inverse
-    temperature, so a golden section search finds it.
+    temperature, so a golden-section search finds it.
     """
     x, y = torch.from_numpy(logits).double(), torch.from_numpy(targets)
 
@@ -35,15 +35,17 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def probabilities_at(temperature: float, logits: np.ndarray) -> np.ndarray:
-    """Probabilities float64[m, k] of `logits` float[m, k] divided by the temperature."""
+    """Return the softmax float64[m, k] of `logits` float[m, k] divided by the temperature."""
     return np.asarray(torch.from_numpy(logits / temperature).double().softmax(dim=1).numpy())
 
 
-def familiarity_border(logits: np.ndarray) -> float:
-    """What to take from all of `logits` float[m, k], so that at most the share `RARELY` is below `UNFAMILIAR`.
+def energy_threshold(logits: np.ndarray) -> float:
+    """Return the offset to subtract from all `logits` float[m, k] for the false-alarm rate `MAX_FALSE_ALARM_RATE`.
 
-    Familiarity is the sigmoid of the logarithm of the sum of a window's logits' exponentials (`inference.served`). What
-    a network learned of made-up strangers says little of where the border to real ones lies; this makes it a rate of
-    false alarms.
+    This is a quantile of logsumexp(logits), the negative energy, whose sigmoid is the familiarity
+    (`inference.served_module`). Training on synthetic out-of-distribution frames does not place the threshold for real
+    ones, so it is set by the rate of false alarms on known windows.
     """
-    return float(np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), RARELY, method="lower"))
+    return float(
+        np.quantile(torch.from_numpy(logits).double().logsumexp(dim=1).numpy(), MAX_FALSE_ALARM_RATE, method="lower")
+    )

@@ -1,4 +1,4 @@
-"""The state of a run, and the file that it goes on from after an interruption."""
+"""The state of a training run, and the checkpoint file that an interrupted run resumes from."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass
-class Run:
+class TrainingState:
     """Everything that changes during a run, and so everything that a checkpoint holds."""
 
     model: nn.Module
@@ -32,12 +32,12 @@ class Run:
 
     @property
     def best_epoch(self) -> Epoch | None:
-        """The one whose weights are `best`."""
+        """The epoch whose weights are `best`."""
         return best_epoch(self.history, self.best_by)
 
 
-def save_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; `identity` says in values that JSON has what run it is of."""
+def save_checkpoint(run: TrainingState, path: Path, identity: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically; `identity` says which run it belongs to, in values that JSON can hold."""
     tensors = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
@@ -53,8 +53,8 @@ def save_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def restore_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
-    """Go on from a checkpoint; raises `FitError` for a damaged one, and for one of another run."""
+def load_checkpoint(run: TrainingState, path: Path, identity: Mapping[str, Any]) -> None:
+    """Restore the state from a checkpoint; raises `FitError` for a damaged one, and for one of another run."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -82,12 +82,12 @@ def restore_run(run: Run, path: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _differing(kept: str, identity: Mapping[str, Any]) -> str:
-    """Say in which values the checkpoint's identity, as JSON, is not this run's; empty where it is in none."""
+    """Describe where the checkpoint's identity, as JSON, differs from this run's; empty if it does not."""
     try:
         theirs = dict(json.loads(kept))
     except (ValueError, TypeError):
         return "it does not say which"
-    ours = json.loads(json.dumps(identity))  # tuples become lists, as in what was kept
+    ours = json.loads(json.dumps(identity))  # tuples become lists, as in the file
     names = [name for name in theirs | ours if theirs.get(name) != ours.get(name)]
     return "; ".join(f"its {name} is {_short(theirs.get(name))}, now {_short(ours.get(name))}" for name in names)
 

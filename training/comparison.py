@@ -1,7 +1,7 @@
-"""Whether one bundle is better than another on the same windows, and whether the difference is noise.
+"""Is one bundle better than another on the same windows, or is the difference noise?
 
-Windows of one walk are much alike, and windows of one person are too: an interval that takes each for a witness of its
-own is far too narrow. So what is drawn again and again is people, or minutes of recordings where there are few people.
+Windows of one walk are correlated, and so are windows of one person: a bootstrap that resamples single windows gives
+far too narrow an interval. So it resamples people, or minutes of recordings where there are few people.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,18 +19,18 @@ from training.frames import LabelledFrames, served_frames
 from training.markdown import plain, table
 from training.recordings import DataFile, Recording
 
-DRAWS = 4000
-SEED = 0  # of what is drawn
+BOOTSTRAP_SAMPLES = 4000
+SEED = 0  # of the bootstrap
 BLOCK_MS = 60_000
-# Of fewer a bootstrap's interval is far too narrow: of 3 it is wrong one time in six, of 10 one in eleven.
-TELLING_CLUSTERS = 10
+# With fewer, a bootstrap's interval is far too narrow: with 3 it misses one time in six, with 10 one in eleven.
+MIN_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a class, or all of them, gains: shares of `windows` that are right, and 95 % interval of new minus old.
+    """The difference for a class, or for all: shares of `windows` that are right, and a 95 % interval of new - old.
 
-    The windows are of so many `clusters` that stand or fall together.
+    `clusters` counts the independent groups that the windows come from.
     """
 
     label: str
@@ -43,8 +43,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Say it in a word; "no telling" where the interval holds 0, or too few clusters show the class."""
-        if self.clusters < TELLING_CLUSTERS:
+        """The verdict in a word: "no telling" where the interval holds 0, "too few" with too few clusters."""
+        if self.clusters < MIN_CLUSTERS:
             return "too few"
         if self.low > 0:
             return "better"
@@ -53,21 +53,24 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The class by class differences of two bundles, that of all windows first; `drawn` says by what."""
+    """The differences of two bundles, all windows first and then class by class.
+
+    `resampled` names the units that the bootstrap resampled.
+    """
 
     old: str
     new: str
     dataset: str
     differences: tuple[Difference, ...]
-    drawn: str
+    resampled: str
 
 
 def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Comparison:
     """Compare two bundles on some recordings of `file`.
 
     The interval is a percentile interval of a cluster bootstrap (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError`
-    where there is no complete window, or a bundle has other labels.
+    Bootstrap", 1993, chapters 8 and 13), of accuracy and of each class's recall. Raises `DataError` where there is no
+    complete window, or a bundle has other labels.
     """
     check_comparable(old, new)
     if new.manifest.labels != file.labels.names:
@@ -75,15 +78,15 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(f"{file.name} holds no complete window of the people asked for")
-    clusters, drawn = _clusters(frames, apart=file.kind == "kept")
+    clusters, resampled = _clusters(frames, separate_recordings=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
     rng = np.random.default_rng(SEED)
     differences = _differences(file.labels.names, frames.activity, before, after, clusters, rng)
-    return Comparison(old.title, new.title, file.dataset, differences, drawn)
+    return Comparison(old.title, new.title, file.dataset, differences, resampled)
 
 
-def nothing_to_compare(old: Bundle, new: Bundle) -> str | None:
-    """Say why two bundles can't be compared; None where they can."""
+def why_incomparable(old: Bundle, new: Bundle) -> str | None:
+    """Return why two bundles can't be compared; None if they can."""
     if old.manifest.labels == new.manifest.labels:
         return None
     theirs, ours = (", ".join(bundle.manifest.labels) for bundle in (old, new))
@@ -91,8 +94,8 @@ def nothing_to_compare(old: Bundle, new: Bundle) -> str | None:
 
 
 def check_comparable(old: Bundle, new: Bundle) -> None:
-    """Raise `DataError` for two bundles of other labels."""
-    if why := nothing_to_compare(old, new):
+    """Raise `DataError` for two bundles with different labels."""
+    if why := why_incomparable(old, new):
         raise DataError(why)
 
 
@@ -104,7 +107,7 @@ def compare_bundles(
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Comparison]:
-    """Compare two bundles on each data file; `people` limits each to those who are named. Raises `DataError`."""
+    """Compare two bundles on each data file, limited to `people` if given. Raises `DataError`."""
     comparisons = [
         compare(old, new, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
@@ -114,15 +117,17 @@ def compare_bundles(
     return comparisons
 
 
-def _clusters(frames: LabelledFrames, *, apart: bool) -> tuple[np.ndarray, str]:
-    """A number int64[m] for each window, the same for those that stand or fall together, and what they are.
+def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.ndarray, str]:
+    """Return the cluster int64[m] of each window, and a description of the clusters.
 
-    Of windows that were kept `apart`, each a recording of its own, the clock says which ones belong together.
+    With `separate_recordings`, as for kept windows, each window is a recording of its own: only the clock groups them.
     """
     people, person = np.unique(frames.person.astype(str), return_inverse=True)
-    if len(people) >= TELLING_CLUSTERS:
+    if len(people) >= MIN_CLUSTERS:
         return person, f"{len(people)} people"
-    minute = np.stack([person if apart else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1)
+    minute = np.stack(
+        [person if separate_recordings else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1
+    )
     blocks, block = np.unique(minute, axis=0, return_inverse=True)
     return block.reshape(-1), f"{len(blocks)} minutes of {len(people)} people: of others it says little"
 
@@ -136,7 +141,7 @@ def _differences(
     rng: np.random.Generator,
 ) -> tuple[Difference, ...]:
     count = int(cluster.max()) + 1
-    draws = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
+    draws = rng.multinomial(count, np.full(count, 1 / count), BOOTSTRAP_SAMPLES)
     of_class = [("all", np.ones(len(activity), bool))] + [(name, activity == k) for k, name in enumerate(labels)]
     found = []
     for label, mask in of_class:
@@ -144,8 +149,8 @@ def _differences(
             continue
         sums = [np.bincount(cluster[mask], weight, minlength=count) for weight in (None, old[mask], new[mask])]
         windows, before, after = (draws @ each for each in sums)
-        drawn = windows > 0
-        low, high = np.quantile((after - before)[drawn] / windows[drawn], [0.025, 0.975])
+        nonempty = windows > 0
+        low, high = np.quantile((after - before)[nonempty] / windows[nonempty], [0.025, 0.975])
         found.append(
             Difference(
                 label=label,
@@ -160,7 +165,7 @@ def _differences(
     return tuple(found)
 
 
-# --- told ----------------------------------------------------------------------------------------
+# --- the tables ----------------------------------------------------------------------------------
 
 _COLUMNS = ("label", "windows", "old", "new", "difference", "95 % of it", "verdict")
 
@@ -181,23 +186,24 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Draw it for a terminal."""
-    drawn = Table(
+    """Return the comparison as a table for a terminal."""
+    table_ = Table(
         title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
-        caption=f"shares that are right; intervals by drawing again from {comparison.drawn}",
+        caption=f"shares that are right; intervals by drawing again from {comparison.resampled}",
     )
     for number, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
+        table_.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
     for row in _rows(comparison):
-        drawn.add_row(*map(escape, row))
-    return drawn
+        table_.add_row(*map(escape, row))
+    return table_
 
 
 def comparison_section(comparison: Comparison) -> str:
-    """Write it as Markdown."""
+    """Return the comparison as Markdown."""
     lines = [
         f"## {plain(comparison.new)}, beside {plain(comparison.old)}: {plain(comparison.dataset)}\n",
-        f"Shares of windows that are right. Intervals of the difference by drawing again from {comparison.drawn}.\n",
+        "Shares of windows that are right. Intervals of the difference by drawing again from "
+        f"{comparison.resampled}.\n",
         *table(_COLUMNS, _rows(comparison), left=(0, len(_COLUMNS) - 1)),
     ]
     return "\n".join(lines) + "\n"

@@ -1,10 +1,10 @@
 """Cross-validation of text models, fold by fold.
 
-    folds/<model>-<fold>.json    what one fold gave, and of which run it is
+    folds/<model>-<fold>.json    one fold's result, and the run that it belongs to
     metrics.json, report.md      all folds that are there, and the comparison fold by fold
 
-A fold is a function of the seed, its number and the settings alone: it can be run again by itself, and folds
-can be shared out between processes that write to the same folder.
+A fold is a function of the seed, its number and the settings alone. It can be run again by itself, and processes that
+write to the same folder can share the folds.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
-from training.bundles import make_room
-from training.figures import write_json
+from training.bundles import create_folders
 from training.fit_settings import FitError
+from training.fit_text import Split, TextTrainingData, describe, fit_text, identity_of, score_on, split_off
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
 from training.history import best_epoch
-from training.learn_text import Material, Split, describe, identity_of, learn, score_on, split_off
 from training.markdown import code, plain
+from training.report_json import write_json
 from training.scores import score
 from training.text_recipes import TextRecipe
 
@@ -33,7 +33,7 @@ Results = dict[str, list[FoldResult]]
 
 
 def cross_validate(
-    material: Material,
+    data: TextTrainingData,
     recipes: Sequence[TextRecipe],
     report: Path,
     *,
@@ -45,13 +45,13 @@ def cross_validate(
     resume: bool = False,
     console: Console | None = None,
 ) -> Results:
-    """Learn from all folds but one and score that one, for each fold and recipe; write the table to `report`.
+    """For each fold and recipe, fit on all other folds and score that one; write the table to `report`.
 
-    All recipes, and the `baselines`, see the same folds. `only` names the folds to run, from 0; the table shows
-    all that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
+    All recipes, and the `baselines`, use the same folds. `only` names the folds to run, from 0; the table shows all
+    that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
     """
-    make_room(report)
-    corpus = material.corpus
+    create_folders(report)
+    corpus = data.corpus
     if corpus.test is not None:
         raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
     if wrong := [number for number in only if not 0 <= number < folds]:
@@ -59,33 +59,33 @@ def cross_validate(
     fold = stratified_folds(corpus.targets, folds, seed)
     runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}
     for recipe in recipes:
-        who = {**identity_of(material, recipe), "folds": folds, "seed": seed}
-        runs[recipe.title] = (partial(_network_fold, material, recipe, fold, seed, console), who)
+        identity = {**identity_of(data, recipe), "folds": folds, "seed": seed}
+        runs[recipe.title] = (partial(_network_fold, data, recipe, fold, seed, console), identity)
     for baseline in BASELINES if baselines else ():
-        who = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
-        runs[baseline] = (partial(_baseline_fold, material, baseline, fold), who)
+        identity = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
+        runs[baseline] = (partial(_baseline_fold, data, baseline, fold), identity)
     for number in only or range(folds):
-        for model, (run, who) in runs.items():
-            if resume and kept_fold(report, model, number, who):
+        for model, (run, identity) in runs.items():
+            if resume and kept_fold(report, model, number, identity):
                 continue
             if console is not None:
                 console.rule(f"{model}, fold {number} of {folds}")
             result = run(number)
-            save_fold(report, result, who)
+            save_fold(report, result, identity)
             if console is not None:
                 console.print(f"{model}, fold {number}: accuracy {result.scores.accuracy:.4f}, {result.seconds:.0f} s")
     results = {
-        model: [kept for number in range(folds) if (kept := kept_fold(report, model, number, who))]
-        for model, (_, who) in runs.items()
+        model: [kept for number in range(folds) if (kept := kept_fold(report, model, number, identity))]
+        for model, (_, identity) in runs.items()
     }
-    _write(report, material, recipes, {model: found for model, found in results.items() if found}, folds, command)
+    _write(report, data, recipes, {model: found for model, found in results.items() if found}, folds, command)
     if console is not None:
         console.print(f"Report in {report}", soft_wrap=True, markup=False)
     return results
 
 
 def _network_fold(
-    material: Material,
+    data: TextTrainingData,
     recipe: TextRecipe,
     fold: np.ndarray,
     seed: int,
@@ -96,29 +96,29 @@ def _network_fold(
     others = np.flatnonzero(fold != number)
     validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)))
     test = np.flatnonzero(fold == number)
-    # Variants share a fold's seed: what differs between them is the variant.
+    # Variants share a fold's seed, so they differ in the variant only.
     settings = dataclasses.replace(recipe.fit, seed=fold_seed(seed, number))
-    learned = learn(material, Split(train, validation, test), recipe, settings, console=console)
-    best = best_epoch(learned.history, recipe.fit.best_by)
+    fitted = fit_text(data, Split(train, validation, test), recipe, settings, console=console)
+    best = best_epoch(fitted.history, recipe.fit.best_by)
     assert best is not None  # a fit has an epoch
     return FoldResult(
         model=recipe.title,
         fold=number,
-        scores=score_on(material, learned, test, recipe),
-        epochs=len(learned.history),
+        scores=score_on(data, fitted, test, recipe),
+        epochs=len(fitted.history),
         best_epoch=best.epoch,
         seconds=time.monotonic() - began,
     )
 
 
 def fold_seed(seed: int, number: int) -> int:
-    """The seed of all that is random in one fold."""
+    """Return the seed of all randomness in one fold."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
-def _baseline_fold(material: Material, baseline: Baseline, fold: np.ndarray, number: int) -> FoldResult:
+def _baseline_fold(data: TextTrainingData, baseline: Baseline, fold: np.ndarray, number: int) -> FoldResult:
     began = time.monotonic()
-    corpus = material.corpus
+    corpus = data.corpus
     train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
     guesses = fit_baseline(
         baseline,
@@ -133,20 +133,20 @@ def _baseline_fold(material: Material, baseline: Baseline, fold: np.ndarray, num
 
 def _write(
     report: Path,
-    material: Material,
+    data: TextTrainingData,
     recipes: Sequence[TextRecipe],
     results: Results,
     folds: int,
     command: str,
 ) -> None:
-    corpus, vectors = material.corpus, material.vectors
+    corpus, vectors = data.corpus, data.vectors
     papers = corpus.name.startswith("SUBJ") and any(r.network.name == "text-cnn" for r in recipes)
     write_json(
         report / "metrics.json",
         {
             "command": command,
             "threads": torch.get_num_threads(),
-            "data": [dataclasses.asdict(file) for file in material.files],
+            "data": [dataclasses.asdict(file) for file in data.files],
             "texts": len(corpus),
             "recipes": {recipe.title: describe(recipe) for recipe in recipes},
             **summary(results),
@@ -159,7 +159,7 @@ def _write(
             f"The vectors differ from the paper's: here {differ}; there word2vec of 300 dimensions, trained on "
             "100 billion words of news. Its standard deviations are not published.\n"
         )
-    lines.append(tables(results, folds, beside_the_paper=papers))
+    lines.append(tables(results, folds, with_paper=papers))
     if any(model in BASELINES for model in results):
         lines.append(f"{SETTINGS}\n")
     (report / "report.md").write_text("\n".join(lines), encoding="utf-8")

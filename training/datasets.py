@@ -1,18 +1,18 @@
-"""Public data files of phone accelerometers, read into recordings.
+"""Data files of phone accelerometers, read into recordings.
 
 Four forms are known, each recognised by its content, plain or compressed (gzip, bzip2, xz):
 
 - ``WISDM_ar_v1.1_raw.txt`` of WISDM Activity Prediction v1.1 (Kwapisz, Weiss, Moore, SensorKDD 2010), with
   the defects that its users report: see `Defect`.
-- the MotionSense archive ``A_DeviceMotion_data`` (Malekzadeh et al., IoTDI 2019), a zip as it is published or a tar,
-  read where it lies: nothing is unpacked to disk.
-- CSV whose header names the columns ``person``, ``activity``, ``timestamp`` or ``t_ms``, ``x``, ``y`` and ``z``,
-  in any order, and perhaps ``placement`` and ``recording``; others are passed over. Axes are in m/s², gravity
+- the MotionSense archive ``A_DeviceMotion_data`` (Malekzadeh et al., IoTDI 2019), a zip as published, or a tar;
+  it is read in place, and nothing is unpacked to disk.
+- CSV with a header that names the columns ``person``, ``activity``, ``timestamp`` or ``t_ms``, ``x``, ``y`` and ``z``,
+  in any order, and optionally ``placement`` and ``recording``; others are ignored. Axes are in m/s², gravity
   included; a time is in milliseconds, or ISO 8601.
-- Parquet of windows that a worker kept, which a person has labelled: see `training.kept_windows`.
+- Parquet of windows that a worker kept and a person labelled: see `training.kept_windows`.
 
-Data files are untrusted: no path in an archive is ever used to write, and the decompressed size, the number
-of an archive's members and the length of a line are bounded. What cannot be read is a `DataError`.
+Data files are untrusted: no path in an archive is ever written to, and the decompressed size, the number of an
+archive's members and the length of a line are bounded. A file that cannot be read raises `DataError`.
 """
 
 import io
@@ -27,17 +27,19 @@ from training.files import READ_ERRORS, DataError, opened, reason, sha256
 from training.kept_windows import PARQUET, Windows, read_kept
 from training.motionsense import ZIP, read_tar, read_zip
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
-from training.recordings import SIX, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
+from training.recordings import DEFAULT_LABELS, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
 
 MANY = 10
 
 
-def read_files(paths: Sequence[Path], console: Console | None = None, labels: Labels = SIX) -> list[DataFile]:
-    """Read each file by `labels`; raises `DataError` where one is missing, named twice, not understood or without any.
+def read_files(
+    paths: Sequence[Path], console: Console | None = None, labels: Labels = DEFAULT_LABELS
+) -> list[DataFile]:
+    """Read each file with `labels`; print on `console` what is left out.
 
-    `console` is told, too, what of them isn't used.
+    Raises `DataError` for a file that is missing, given twice, in no known form, or without any of the activities.
     """
-    windows: Windows = {}  # of all files: a window that was kept in two would count twice
+    windows: Windows = {}  # shared by all files: a window kept in two of them must count once
     files = [read_file(path, console, labels, windows) for path in paths]
     for file in files:
         if all((recording.activity < 0).all() for recording in file.recordings):
@@ -62,12 +64,12 @@ def read_files(paths: Sequence[Path], console: Console | None = None, labels: La
 
 
 def read_file(
-    path: Path, console: Console | None = None, labels: Labels = SIX, windows: Windows | None = None
+    path: Path, console: Console | None = None, labels: Labels = DEFAULT_LABELS, windows: Windows | None = None
 ) -> DataFile:
-    """Read one data file by `labels`, showing progress on `console` where one is given.
+    """Read one data file with `labels`, showing progress on `console` if given.
 
-    Kept windows that are among `windows` are left out, and the others are put there.
-    Raises `DataError` where the file is missing, damaged, over the bounds or in no known form.
+    Kept windows that are already in `windows` are dropped; the others are added to it. Raises `DataError` where the
+    file is missing, damaged, over the bounds or in no known form.
     """
     path = Path(path)
     try:
@@ -131,5 +133,5 @@ def _read_content(
 
 
 def _wisdm_name(path: Path) -> str:
-    # The only copy that many can get is not the original; its name must never pass for it.
+    # The only copy that many can get is a reconstruction; it must never pass for the original.
     return "WISDM v1.1 (reconstructed)" if "reconstructed" in path.name else "WISDM v1.1"

@@ -1,15 +1,15 @@
 """Ways to train a table of word vectors. Each ends as one plain table, which is all that a bundle holds.
 
     rand          random rows, trained                                          Kim (2014), CNN-rand
-    static        published vectors, as they are                                CNN-static
+    static        published vectors, unchanged                                  CNN-static
     non-static    published vectors, trained                                    CNN-non-static
     multichannel  the vectors twice, fixed and trained, under the same filters  CNN-multichannel
     projected     the vectors times a trained matrix, plus a trained offset for each word
 
-Kim's multichannel model applies each filter to both channels and adds the results: as a convolution is linear,
-that is one channel that holds the sum of both, with which it is trained and served here.
+Kim's multichannel model applies each filter to both channels and adds the results. Convolution is linear, so that
+equals one channel with the sum of both, which is how it is trained and served here.
 
-`projected` moves every word that has a vector, also those that no training text holds, with the matrix.
+`projected` transforms every word that has a vector, including those that no training text holds.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ Variant = Literal["rand", "static", "non-static", "multichannel", "projected"]
 class Table(nn.Module):
     """An embedding in training: ids int32[n, length] to vectors float32[n, length, dimensions].
 
-    `rows` float32[tokens, dimensions] are its first vectors; row 0, the padding, is and stays zeros.
+    `rows` float32[tokens, dimensions] are the initial vectors; row 0, the padding, stays zero.
     """
 
     def __init__(self, rows: Tensor) -> None:
@@ -33,15 +33,15 @@ class Table(nn.Module):
         self.rows = nn.Parameter(rows.clone())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The vectors of `ids`."""
+        """Return the vectors of `ids`."""
         return F.embedding(ids, self.rows, padding_idx=0)
 
     def fold(self) -> Tensor:
-        """The table float32[tokens, dimensions] that gives the same vectors."""
+        """Return the plain table float32[tokens, dimensions] that gives the same vectors."""
         return self.rows.detach()
 
     def carry(self, rows: Tensor) -> Tensor:
-        """What `rows` float32[m, dimensions], published vectors of words not trained on, are in the table."""
+        """Transform `rows` float32[m, dimensions], published vectors of words that were not trained on."""
         return rows
 
 
@@ -54,7 +54,7 @@ class Static(Table):
 
 
 class Multichannel(Table):
-    """The sum of a trained channel, `rows`, and a fixed one; both begin as the same vectors."""
+    """The sum of a trained channel, `rows`, and a fixed one, both initialised with the same vectors."""
 
     fixed: Tensor
 
@@ -63,20 +63,20 @@ class Multichannel(Table):
         self.register_buffer("fixed", rows.clone())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The vectors of `ids`."""
+        """Return the vectors of `ids`."""
         return super().forward(ids) + F.embedding(ids, self.fixed)
 
     def fold(self) -> Tensor:
-        """The table float32[tokens, dimensions] that gives the same vectors."""
+        """Return the plain table float32[tokens, dimensions] that gives the same vectors."""
         return super().fold() + self.fixed
 
     def carry(self, rows: Tensor) -> Tensor:
-        """Both channels' sum, for vectors of words not trained on."""
+        """Return the sum of both channels, for words that were not trained on."""
         return 2 * rows
 
 
 class Projected(nn.Module):
-    """Fixed vectors times a matrix that begins as the identity, plus offsets that begin as zeros."""
+    """Fixed vectors times a matrix, initially the identity, plus offsets, initially zero."""
 
     fixed: Tensor
 
@@ -87,15 +87,15 @@ class Projected(nn.Module):
         self.offsets = nn.Parameter(torch.zeros_like(rows))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The vectors of `ids`."""
+        """Return the vectors of `ids`."""
         return F.embedding(ids, self.fixed) @ self.matrix + F.embedding(ids, self.offsets, padding_idx=0)
 
     def fold(self) -> Tensor:
-        """The table float32[tokens, dimensions] that gives the same vectors."""
+        """Return the plain table float32[tokens, dimensions] that gives the same vectors."""
         return (self.fixed @ self.matrix + self.offsets).detach()
 
     def carry(self, rows: Tensor) -> Tensor:
-        """Vectors of words not trained on, moved as all others are."""
+        """Transform the vectors of words that were not trained on, with the same matrix."""
         return (rows @ self.matrix).detach()
 
 

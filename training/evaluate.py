@@ -1,4 +1,4 @@
-"""Scores of a bundle on recordings or texts, framed by the service's own windowing, answered by the served module."""
+"""Scores of a bundle on recordings or texts, framed by the service's windowing and computed by the served module."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference.bundle import Bundle, load_bundle
-from inference.devices.texts import speed_up_texts
-from inference.served import answer_plainly, served_module
-from training.familiarity import Separation, Strangers, kinds_of_strangers
+from inference.devices.texts import optimise_text_layers
+from inference.served_module import reference_answers, served_module
+from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
-from training.recordings import DataFile, Labels, Recording, by_number
+from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
-from training.spanning import Said, put_together, said_of
-from training.steadiness import Steadiness, steadiness
-from training.texts import Corpus, Dataset, Part, read_corpus
+from training.smoothing_scores import SmoothingScores, score_smoothing
+from training.spanning import Said, make_spanning_windows, said_of
+from training.text_datasets import Corpus, Dataset, MessagePart, read_corpus
 from windowing import WINDOW_SLOTS
 from windowing.text import Framer, parse_rules
 
@@ -29,7 +29,7 @@ FRAMES_A_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a bundle scored on one data set."""
+    """A bundle's scores on one data set."""
 
     bundle: str
     bundle_digest: str
@@ -42,12 +42,12 @@ class Evaluation:
     other: int = 0  # windows left out: none of the bundle's activities
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
-    steadiness: Steadiness | None = None  # where the bundle tells transitions
+    smoothing: SmoothingScores | None = None  # where the bundle tells transitions
     spanning: Said | None = None  # of recordings, where somebody shows two activities
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
-    """Load a bundle that recordings can be scored with; raises `BundleError`, or `DataError` for another model."""
+    """Load a bundle to score recordings with; raises `BundleError`, or `DataError` for another kind of model."""
     bundle = load_bundle(folder)
     if bundle.vocabulary:
         raise DataError(
@@ -61,7 +61,7 @@ def load_activity_bundle(folder: Path) -> Bundle:
 
 
 def labels_of(bundle: Bundle) -> Labels:
-    """What recordings are to be read by for this bundle; raises `DataError` where it has labels that no file can."""
+    """Return the labels to read recordings with for this bundle; raises `DataError` for labels no file can hold."""
     try:
         return Labels(bundle.manifest.labels)
     except DataError as error:
@@ -75,9 +75,9 @@ def evaluate_bundle(
     people: Collection[str] | None = None,
     console: Console | None = None,
 ) -> list[Evaluation]:
-    """Score a bundle of activities on each data file, in order.
+    """Score an activity bundle on each data file, in order.
 
-    `people` limits each data set to those of its people who are named. Raises `DataError`.
+    `people` limits each data set to the named people. Raises `DataError`.
     """
     evaluations = [
         evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
@@ -115,37 +115,41 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
         file=file.name,
         sha256=file.sha256,
         scores=score(file.labels.names, frames.activity, probabilities),
-        people=tuple(sorted({r.person for r in recordings}, key=by_number)),
+        people=tuple(sorted({r.person for r in recordings}, key=natural_order)),
         mixed=frames.mixed,
         other=frames.other,
-        familiarity=None if familiarity is None else _separation(bundle, frames.values, familiarity, file),
-        steadiness=None if follow is None else steadiness(frames, probabilities, follow),
+        familiarity=None if familiarity is None else _score_familiarity(bundle, frames.values, familiarity, file),
+        smoothing=None if follow is None else score_smoothing(frames, probabilities, follow),
         spanning=_spanning(bundle, frames, recordings),
     )
 
 
 def _spanning(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Said | None:
-    windows = put_together(frames, recordings)
+    windows = make_spanning_windows(frames, recordings)
     if not len(windows.values):
         return None
     return said_of(windows, answers(bundle, windows.values), bundle.manifest.labels)
 
 
-def _separation(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:
-    kinds = list(kinds_of_strangers(known, file))
+def _score_familiarity(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:
+    kinds = list(ood_kinds(known, file))
     _, found = answers_and_familiarity(bundle, np.concatenate([frames for _, _, frames in kinds]))
     assert found is not None, bundle.title
     each = np.split(found, np.cumsum([len(frames) for _, _, frames in kinds])[:-1])
     return Separation(
         familiarity,
-        tuple(Strangers(name, origin, some) for (name, origin, _), some in zip(kinds, each, strict=True)),
+        tuple(OodSamples(name, origin, some) for (name, origin, _), some in zip(kinds, each, strict=True)),
     )
 
 
 def evaluate_text_bundle(
-    bundle: Path, dataset: Dataset, files: Sequence[Path], strip: Collection[Part] = (), console: Console | None = None
+    bundle: Path,
+    dataset: Dataset,
+    files: Sequence[Path],
+    strip: Collection[MessagePart] = (),
+    console: Console | None = None,
 ) -> Evaluation:
-    """Score the bundle in the folder `bundle` on a data set: its test part, or all texts where it has none.
+    """Score the bundle in the folder `bundle` on a data set's test part, or on all texts if it has none.
 
     Raises `BundleError`, `FramingError` or `DataError`.
     """
@@ -159,7 +163,7 @@ def evaluate_text_bundle(
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:
-    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` where there are none, or other labels."""
+    """Score `bundle` on `texts` int64[m] of `corpus`; raises `DataError` for no texts, or for other labels."""
     if set(corpus.labels) - set(bundle.manifest.labels):
         raise DataError(
             f"{bundle.title} tells {', '.join(bundle.manifest.labels[:10])}, {corpus.name} holds "
@@ -182,22 +186,22 @@ def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluat
 
 
 def answers(bundle: Bundle, frames: np.ndarray) -> np.ndarray:
-    """Probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
+    """Return probabilities float32[m, k] of frames [m, ...], by the module that a CPU serves, in float32."""
     return answers_and_familiarity(bundle, frames)[0]
 
 
 def answers_and_familiarity(bundle: Bundle, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The same, and the familiarity float32[m]; None where the bundle doesn't tell it."""
+    """Return the probabilities float32[m, k] and the familiarity float32[m], None if the bundle has none."""
     module = served_module(bundle)
-    speed_up_texts(module)
+    optimise_text_layers(module)
     batches = range(0, len(frames), FRAMES_A_BATCH)
-    found = np.concatenate([answer_plainly(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
+    found = np.concatenate([reference_answers(module, frames[i : i + FRAMES_A_BATCH]) for i in batches])
     labels = len(bundle.manifest.labels)
     return found[:, :labels], found[:, labels] if bundle.manifest.tells_strangers else None
 
 
 def table(evaluation: Evaluation) -> Table:
-    """The figures of one evaluation, class by class."""
+    """Return one evaluation's metrics, class by class, as a table for a terminal."""
     scores = evaluation.scores
     drawn = Table(
         title=escape(f"{evaluation.bundle} on {evaluation.dataset}, {_extent(evaluation)}"),
@@ -217,7 +221,7 @@ def _extent(evaluation: Evaluation) -> str:
 
 
 def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
-    """Each class with its precision, recall, F1 and examples, as text; a class that does not occur has none."""
+    """Return each class with its precision, recall, F1 and support, as text; "-" for a class that does not occur."""
     columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, scores.support.tolist(), strict=True)
     return [
         (label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}") if n else (label, "-", "-", "-", "0")

@@ -1,6 +1,6 @@
-"""How well a bundle's familiarity tells the windows of what it has learned from strangers: whom, and the figures.
+"""How well a bundle's familiarity separates known windows from out-of-distribution (OOD) ones.
 
-Strangers are of three origins, the first of which counts most, for nobody made them up.
+OOD samples have three origins. Recorded ones count most, for they are real. Reports call OOD samples strangers.
 """
 
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from typing import Literal
 
 import numpy as np
 
-from training import strangers, unseen_strangers
-from training.calibration import UNFAMILIAR
-from training.frames import windows_of_others
+from training import ood_samples, unseen_ood_samples
+from training.calibration import FAMILIARITY_THRESHOLD
+from training.frames import other_activity_windows
 from training.recordings import DataFile
 
-MADE_UP = 300
-"""Strangers that are made up of each kind."""
+SYNTHETIC_COUNT = 300
+"""Synthetic samples of each kind."""
 SEED = 0
 
 Origin = Literal["recorded", "made up, never taught", "made up, as taught"]
 
 
 @dataclass(frozen=True, slots=True)
-class Strangers:
-    """Strangers of one kind, and how familiar a bundle finds them: `familiarity` float32[m]."""
+class OodSamples:
+    """OOD samples of one kind, and their familiarity float32[m]."""
 
     name: str
     origin: Origin
@@ -32,50 +32,50 @@ class Strangers:
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How familiar a bundle finds the windows of its activities, `known` float32[n], and strangers."""
+    """The familiarity of windows of the bundle's activities, `known` float32[n], and of OOD samples."""
 
     known: np.ndarray
-    strangers: tuple[Strangers, ...]
+    ood: tuple[OodSamples, ...]
 
 
-def kinds_of_strangers(known: np.ndarray, file: DataFile) -> Iterator[tuple[str, Origin, np.ndarray]]:
-    """Strangers to judge by: what they are, their origin, and frames float32[m, 80, 3], m/s².
+def ood_kinds(known: np.ndarray, file: DataFile) -> Iterator[tuple[str, Origin, np.ndarray]]:
+    """Yield the kinds of OOD samples to score: name, origin, and frames float32[m, 80, 3], m/s².
 
-    Recorded ones are windows of everybody in `file` that show another activity: nothing is ever learned from them.
-    Those as taught are made of some of the frames `known` float32[n, 80, 3].
+    Recorded ones are all windows in `file` that show another activity; no model is ever trained on them. The kinds "as
+    taught" are made from some of the frames `known` float32[n, 80, 3].
     """
-    others = windows_of_others(file.recordings)
+    others = other_activity_windows(file.recordings)
     if len(others):
         yield ", ".join(file.others) or "other activities", "recorded", others
     rng = np.random.default_rng(SEED)
-    for unseen in unseen_strangers.KINDS:
-        yield _name(unseen), "made up, never taught", unseen(MADE_UP, rng)
-    for taught in strangers.KINDS:
-        some = known[rng.integers(0, len(known), MADE_UP)]
+    for unseen in unseen_ood_samples.KINDS:
+        yield _name(unseen), "made up, never taught", unseen(SYNTHETIC_COUNT, rng)
+    for taught in ood_samples.KINDS:
+        some = known[rng.integers(0, len(known), SYNTHETIC_COUNT)]
         yield _name(taught), "made up, as taught", np.asarray(taught(some, rng), np.float32)
 
 
-def _name(kind: strangers.Make | unseen_strangers.Make) -> str:
+def _name(kind: ood_samples.Make | unseen_ood_samples.Make) -> str:
     return kind.__name__.replace("_", " ")
 
 
-def unfamiliar_share(familiarity: np.ndarray) -> float:
-    """The share of windows that a bundle takes for strangers."""
-    return float((familiarity < UNFAMILIAR).mean())
+def share_below_threshold(familiarity: np.ndarray) -> float:
+    """Return the share of windows that count as out of distribution."""
+    return float((familiarity < FAMILIARITY_THRESHOLD).mean())
 
 
-def area_under_curve(known: np.ndarray, strange: np.ndarray) -> float:
-    """How often a known window is more familiar than a stranger, of all pairs; a tie counts a half."""
+def roc_auc(known: np.ndarray, ood: np.ndarray) -> float:
+    """Return how often a known window is more familiar than an OOD one, over all pairs; a tie counts a half."""
     ordered = np.sort(known)
-    less, not_more = (np.searchsorted(ordered, strange, side) for side in ("left", "right"))
+    less, not_more = (np.searchsorted(ordered, ood, side) for side in ("left", "right"))
     return float(1 - (less + not_more).mean() / (2 * len(known)))
 
 
-def curve(known: np.ndarray, strange: np.ndarray) -> np.ndarray:
-    """The receiver operating characteristic, float64[p, 2], from (0, 0) to (1, 1).
+def roc_curve(known: np.ndarray, ood: np.ndarray) -> np.ndarray:
+    """Return the receiver operating characteristic, float64[p, 2], from (0, 0) to (1, 1).
 
-    For each threshold, the share of known windows below it, taken for strangers by mistake, and of strangers below it.
+    For each threshold: the share of known windows below it (false alarms), and the share of OOD samples below it.
     """
-    thresholds = np.append(np.unique(np.concatenate([known, strange])), np.inf)
-    shares = [np.searchsorted(np.sort(one), thresholds) / len(one) for one in (known, strange)]
+    thresholds = np.append(np.unique(np.concatenate([known, ood])), np.inf)
+    shares = [np.searchsorted(np.sort(one), thresholds) / len(one) for one in (known, ood)]
     return np.stack(shares, axis=1)

@@ -1,4 +1,4 @@
-"""Data files: opened whatever they are compressed with, and never larger than expected.
+"""Data files: opened whatever their compression, with a bound on their size.
 
 DataError             a data file that cannot be used; its text says where and what to do
 """
@@ -22,7 +22,7 @@ from rich.markup import escape
 MAX_CONTENT_BYTES = 4 << 30
 BLOCK_BYTES = 4 << 20
 
-# What reading a damaged file may end in.
+# The errors that reading a damaged file may raise.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
@@ -31,21 +31,21 @@ class DataError(ValueError):
 
 
 def reason(error: BaseException) -> str:
-    """What was wrong, without the path that an OSError repeats."""
+    """Return an error's text without the path that an OSError repeats."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file as it lies, in hexadecimal."""
+    """Return the SHA-256 of the file as stored, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def opened(path: Path, console: Console | None = None) -> Iterator[io.BufferedReader]:
-    """A file's content, decompressed if it is gzip, bzip2 or xz, showing progress on `console` if there is one.
+    """Open a file's content, decompressed if it is gzip, bzip2 or xz, showing progress on `console` if given.
 
-    Reading past `MAX_CONTENT_BYTES` raises `DataError`; a damaged file, one of `READ_ERRORS`.
+    Reading past `MAX_CONTENT_BYTES` raises `DataError`; a damaged file raises one of `READ_ERRORS`.
     """
     quiet = console is None or not console.is_terminal  # elsewhere a bar leaves an empty line
     with rich.progress.open(
@@ -67,7 +67,7 @@ def _decompressed(raw: IO[bytes]) -> IO[bytes]:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in a `DataError` past `MAX_CONTENT_BYTES`: a small archive may hold a huge file."""
+    """A stream that raises `DataError` past `MAX_CONTENT_BYTES`: a small archive may hold a huge file."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream

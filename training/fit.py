@@ -1,10 +1,10 @@
-"""One training loop, for any model that turns a batch of inputs into logits.
+"""One training loop, for any model that maps a batch of inputs to logits.
 
-The loop knows nothing of accelerometers or texts. Everything random is a function of the seed and of the number of the
-epoch, so a run that is interrupted and resumed ends with the same weights as one that is not.
+The loop knows nothing of accelerometers or texts. All randomness is a function of the seed and the epoch, so a run that
+is interrupted and resumed ends with the same weights as one that is not.
 
-    fit_settings, task    how to fit, and to what
-    history, checkpoint   what each epoch gave, and all that changes during a run
+    fit_settings, task    the hyperparameters, and the training problem
+    history, checkpoint   the metrics of each epoch, and the state that a run resumes from
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
-from training.checkpoint import Run, Weights, restore_run, save_run
+from training.checkpoint import TrainingState, Weights, load_checkpoint, save_checkpoint
 from training.fit_settings import FitError, FitSettings
-from training.goals import STRANGER, Splices, may_be_or_strange, smoothed, splice, spliced_goals
 from training.history import Epoch
 from training.logits import predict
 from training.progress import epochs_progress
 from training.scores import score
+from training.soft_targets import OOD, Splices, smooth_labels, splice, spliced_targets, with_ood_class
 from training.task import Task
 
-# So many batches' examples are sorted by their length among themselves: enough to even lengths out, few enough
-# that batches differ from epoch to epoch.
+# Sort by length within this many batches' examples: enough to even out lengths, few enough that batches differ from
+# epoch to epoch.
 BATCHES_SORTED = 20
 
 
@@ -45,11 +45,10 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[Epoch]:
-    """Fit `model` in place and return what each epoch gave; raises `FitError`.
+    """Fit `model` in place and return each epoch's metrics; raises `FitError`.
 
-    With a `checkpoint` path the run is saved after each epoch and, with `resume`, continued from there;
-    `identity` names the data and the model, in values that JSON has, so that a checkpoint of another run is not
-    taken for this one's.
+    With a `checkpoint` path, the run is saved after each epoch and, with `resume`, continued from there. `identity`
+    names the data and the model, in values that JSON can hold, so that another run's checkpoint is refused.
     """
     if not len(task.train) or not len(task.validation):
         raise FitError(
@@ -58,12 +57,14 @@ def fit(
         )
     console = console or Console(quiet=True)
     first = model.state_dict()
-    run = Run(model, _optimizer(model, settings), _copied(first), _copied(first), settings.best_by)
-    who = {**(identity or {}), **dataclasses.asdict(settings)}
+    run = TrainingState(model, _optimizer(model, settings), _cloned(first), _cloned(first), settings.best_by)
+    identity = {**(identity or {}), **dataclasses.asdict(settings)}
     if checkpoint and resume:
-        _resume(run, checkpoint, who, console)
+        _resume(run, checkpoint, identity, console)
     try:
-        _all_epochs(run, task, settings, console, lambda: save_run(run, checkpoint, who) if checkpoint else None)
+        _all_epochs(
+            run, task, settings, console, lambda: save_checkpoint(run, checkpoint, identity) if checkpoint else None
+        )
     except KeyboardInterrupt:
         console.print(_interrupted(run, checkpoint), soft_wrap=True)
         raise
@@ -81,34 +82,36 @@ def _optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer
     return torch.optim.AdamW(learned, lr=rate, weight_decay=decay)
 
 
-def _resume(run: Run, checkpoint: Path, identity: Mapping[str, Any], console: Console) -> None:
+def _resume(run: TrainingState, checkpoint: Path, identity: Mapping[str, Any], console: Console) -> None:
     if not checkpoint.exists():
         console.print(f"No checkpoint at {checkpoint}: starting from the beginning", soft_wrap=True, markup=False)
         return
-    restore_run(run, checkpoint, identity)
+    load_checkpoint(run, checkpoint, identity)
     console.print(f"Resuming after epoch {len(run.history)} from {checkpoint}", soft_wrap=True, markup=False)
 
 
-def _all_epochs(run: Run, task: Task, settings: FitSettings, console: Console, save: Callable[[], None]) -> None:
+def _all_epochs(
+    run: TrainingState, task: Task, settings: FitSettings, console: Console, save: Callable[[], None]
+) -> None:
     with epochs_progress(console) as progress:
         bar = progress.add_task("Fitting", total=settings.epochs, completed=len(run.history))
-        while len(run.history) < settings.epochs and not _waited_enough(run, settings):
+        while len(run.history) < settings.epochs and not _out_of_patience(run, settings):
             epoch = _one_epoch(run, task, settings, lambda epochs: progress.update(bar, completed=epochs))
             run.history.append(epoch)
             if run.best_epoch is epoch:
-                run.best = _copied(run.average)
+                run.best = _cloned(run.average)
             save()
-            console.print(_line(epoch, settings), soft_wrap=True)
+            console.print(_summary_line(epoch, settings), soft_wrap=True)
 
 
-def _interrupted(run: Run, checkpoint: Path | None) -> str:
+def _interrupted(run: TrainingState, checkpoint: Path | None) -> str:
     if not run.history:
         return "Interrupted before the end of the first epoch: nothing is kept"
     after = f"Interrupted after epoch {len(run.history)}"
     return f"{after}: --resume goes on from there" if checkpoint else after
 
 
-def _one_epoch(run: Run, task: Task, settings: FitSettings, passed: Callable[[float], None]) -> Epoch:
+def _one_epoch(run: TrainingState, task: Task, settings: FitSettings, on_progress: Callable[[float], None]) -> Epoch:
     began = time.monotonic()
     number = len(run.history)
     rng = np.random.default_rng((settings.seed, number))
@@ -123,13 +126,13 @@ def _one_epoch(run: Run, task: Task, settings: FitSettings, passed: Callable[[fl
             inputs, splices = splice(inputs, settings.spliced, rng) if settings.spliced else (inputs, None)
             targets = torch.from_numpy(classes)
             rate = learning_rate(number * steps + step, settings.epochs * steps, settings)
-            logits, goal = _step(run, torch.from_numpy(inputs), targets, splices, rate, task, settings)
+            logits, soft = _step(run, torch.from_numpy(inputs), targets, splices, rate, task, settings)
             if settings.average or step == steps - 1:
                 _average(run, number * steps + step, settings)
-            loss_sum += float(F.cross_entropy(logits, goal, reduction="sum"))
-            hits = _hits(logits, goal, targets, splices, len(task.labels))
+            loss_sum += float(F.cross_entropy(logits, soft, reduction="sum"))
+            hits = _correct(logits, soft, targets, splices, len(task.labels))
             correct, known = correct + int(hits.sum()), known + len(hits)
-            passed(number + (step + 1) / steps)
+            on_progress(number + (step + 1) / steps)
     probabilities = predict(run.model, task.validation.inputs, run.average)
     scores = score(task.labels, task.validation.targets, probabilities)
     return Epoch(
@@ -145,7 +148,7 @@ def _one_epoch(run: Run, task: Task, settings: FitSettings, passed: Callable[[fl
 
 
 def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Every example once, in a random order; with `lengths`, examples of about the same length together."""
+    """Return each example once, in random order; with `lengths`, batches of examples of similar length."""
     order = rng.permutation(len(task.train))
     if task.lengths is None:
         return [order[i : i + size] for i in range(0, len(order), size)]
@@ -158,7 +161,7 @@ def _batches(task: Task, size: int, rng: np.random.Generator) -> list[np.ndarray
 
 
 def _step(
-    run: Run,
+    run: TrainingState,
     inputs: Tensor,
     targets: Tensor,
     splices: Splices | None,
@@ -166,9 +169,9 @@ def _step(
     task: Task,
     settings: FitSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Learn from one batch; the logits float32[m, k] that it had before, and what it should have said.
+    """Train on one batch; return its logits float32[m, k] before the step, and its soft targets.
 
-    With strangers both are of k + 1 columns, the last one theirs.
+    With OOD samples both have k + 1 columns, theirs last.
     """
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -176,46 +179,50 @@ def _step(
         logits: Tensor = run.model(inputs)
     logits = logits.float()
     weights = None if task.class_weights is None else torch.as_tensor(task.class_weights, dtype=torch.float32)
-    if task.strangers:
+    if task.has_ood:
         logits = F.pad(logits, (0, 1))
         weights = None if weights is None else F.pad(weights, (0, 1), value=1.0)
-        goal = spliced_goals(logits.detach(), targets, splices, may_be_or_strange(_may_be(task)))
-        loss = F.cross_entropy(logits, smoothed(goal, settings.label_smoothing), weights)
+        soft = spliced_targets(logits.detach(), targets, splices, with_ood_class(_candidates(task)))
+        loss = F.cross_entropy(logits, smooth_labels(soft, settings.label_smoothing), weights)
     else:
-        plain = task.may_be is None and splices is None
-        goal = targets if plain else spliced_goals(logits.detach(), targets, splices, torch.from_numpy(_may_be(task)))
-        loss = F.cross_entropy(logits, goal, weights, label_smoothing=settings.label_smoothing)
+        plain = task.candidates is None and splices is None
+        soft = (
+            targets
+            if plain
+            else spliced_targets(logits.detach(), targets, splices, torch.from_numpy(_candidates(task)))
+        )
+        loss = F.cross_entropy(logits, soft, weights, label_smoothing=settings.label_smoothing)
     if not bool(torch.isfinite(loss)):
         raise FitError("the loss is no longer finite: lower the learning rate")
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     if settings.max_norm:
-        _hold_norm(run.model, settings.max_norm)
-    return logits.detach(), goal
+        _limit_norm(run.model, settings.max_norm)
+    return logits.detach(), soft
 
 
-def _may_be(task: Task) -> np.ndarray:
-    return np.eye(len(task.labels), dtype=bool) if task.may_be is None else task.may_be
+def _candidates(task: Task) -> np.ndarray:
+    return np.eye(len(task.labels), dtype=bool) if task.candidates is None else task.candidates
 
 
-def _hits(logits: Tensor, goal: Tensor, targets: Tensor, splices: Splices | None, labels: int) -> Tensor:
-    """Whether each example that is known, and whole, was said to be what it is, bool[counted], by the labels alone."""
-    wanted = targets if goal is targets else goal[:, :labels].argmax(dim=1)
-    counted = targets != STRANGER
+def _correct(logits: Tensor, soft: Tensor, targets: Tensor, splices: Splices | None, labels: int) -> Tensor:
+    """Return whether each known, unspliced example was predicted right, bool[counted], among the labels alone."""
+    wanted = targets if soft is targets else soft[:, :labels].argmax(dim=1)
+    counted = targets != OOD
     if splices is not None:
         counted &= torch.from_numpy(splices.share == 0)
     return (logits[:, :labels].argmax(dim=1) == wanted)[counted]
 
 
 @torch.no_grad()
-def _hold_norm(model: nn.Module, longest: float) -> None:
+def _limit_norm(model: nn.Module, longest: float) -> None:
     weight = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
     weight.copy_(weight.renorm(2, 0, longest))
 
 
 def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
-    """The rate of one step; "one-cycle" rises in a line for a tenth of the run and falls as a cosine to 0."""
+    """Return a step's learning rate; "one-cycle" rises linearly for a tenth of the run, then falls to 0 as a cosine."""
     if settings.schedule == "constant":
         return settings.learning_rate
     rise = max(1, steps // 10)
@@ -225,8 +232,8 @@ def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
 
 
 @torch.no_grad()
-def _average(run: Run, step: int, settings: FitSettings) -> None:
-    # The first weights are noise: a short memory at the beginning forgets them.
+def _average(run: TrainingState, step: int, settings: FitSettings) -> None:
+    # The initial weights are noise: a small decay at the beginning forgets them.
     decay = min(settings.average, (1 + step) / (10 + step))
     for name, tensor in run.model.state_dict().items():
         if tensor.is_floating_point():
@@ -235,24 +242,24 @@ def _average(run: Run, step: int, settings: FitSettings) -> None:
             run.average[name].copy_(tensor)
 
 
-def _waited_enough(run: Run, settings: FitSettings) -> bool:
+def _out_of_patience(run: TrainingState, settings: FitSettings) -> bool:
     best = run.best_epoch
     return bool(settings.patience) and best is not None and len(run.history) - best.epoch >= settings.patience
 
 
 @contextmanager
 def _seeded(seed: int, epoch: int) -> Iterator[None]:
-    """Dropout's randomness, a function of the seed and the epoch; the caller's generator is left alone."""
+    """Seed dropout with the seed and the epoch; the caller's generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
         yield
 
 
-def _copied(weights: Mapping[str, Tensor]) -> Weights:
+def _cloned(weights: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
-def _line(epoch: Epoch, settings: FitSettings) -> str:
+def _summary_line(epoch: Epoch, settings: FitSettings) -> str:
     return (
         f"epoch {epoch.epoch:3d} of {settings.epochs}: training loss {epoch.train_loss:.3f}, "
         f"accuracy {epoch.train_accuracy:.3f}; validation loss {epoch.validation_loss:.3f}, "

@@ -64,8 +64,8 @@ _POSES = np.array([(x, 1, z) for x in (1, -1) for z in (1, -1)], np.float64)  # 
 class Pieces:
     """Pieces of one activity.
 
-    `xyz` float64[s, PIECE, 3], upright; `person` int[s]; `angle` float64[s], radians by which each phone was
-    turned in its plane.
+    `xyz` float64[s, PIECE, 3], rotated upright; `person` int[s]; `angle` float64[s], the rotation of each phone in its
+    plane, radians.
     """
 
     xyz: np.ndarray
@@ -91,7 +91,7 @@ def _may_be_used(recording: Recording) -> bool:
 
 
 def fit(recordings: Sequence[Recording]) -> dict[str, object]:
-    """Fit the table of figures to recordings of phones at 20 Hz or more, in the six activities."""
+    """Fit the table of statistics to recordings of phones at 20 Hz or more, in the six activities."""
     pieces = {activity: _pieces(recordings, activity) for activity in ACTIVITIES}
     gaits = {activity: _Gait.match(pieces[activity], *STRIDE_HZ[activity]) for activity in STRIDE_HZ}
     return {
@@ -127,7 +127,7 @@ def _pieces(recordings: Sequence[Recording], activity: str) -> Pieces:
 
 
 def _runs(recording: Recording, activity: int) -> Iterator[np.ndarray]:
-    """Unbroken stretches of one activity at 20 Hz: of each slot of 50 ms, the reading nearest its centre."""
+    """Yield unbroken segments of one activity at 20 Hz: in each slot of 50 ms, the reading nearest its centre."""
     wanted = recording.activity == activity
     breaks = np.flatnonzero((np.diff(recording.t_ms) > LONGEST_STEP_MS) | (np.diff(wanted.astype(np.int8)) != 0)) + 1
     for rows in np.split(np.arange(len(wanted)), breaks):
@@ -142,7 +142,7 @@ def _runs(recording: Recording, activity: int) -> Iterator[np.ndarray]:
 
 
 def _turned(xyz: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Turn each piece in the plane of its phone, by an angle each."""
+    """Rotate each piece in the plane of its phone, by its own angle."""
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     x, y, z = np.moveaxis(xyz, -1, 0)
     return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
@@ -153,7 +153,7 @@ def _turned(xyz: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class _Gait:
-    """Strides lined up: `strides` float64[n, 51], `person` int[n]; and of each piece its person and its cadence.
+    """Aligned strides: `strides` float64[n, 51], `person` int[n]; and each piece's person and cadence.
 
     `pose` int[people] is an index into `_POSES`.
     """
@@ -166,7 +166,7 @@ class _Gait:
 
     @classmethod
     def match(cls, pieces: Pieces, lowest_hz: float, highest_hz: float) -> "_Gait":
-        """Line the strides of all pieces up with one another."""
+        """Align the strides of all pieces with each other."""
         hz = np.arange(lowest_hz, highest_hz, 0.0125)
         centred = pieces.xyz - pieces.xyz.mean(axis=1, keepdims=True)
         spectra = _spectra(centred, hz)
@@ -187,7 +187,7 @@ class _Gait:
         return cls(strides, pieces.person[piece], pieces.person, np.log(hz[at]), pose)
 
     def figures(self) -> dict[str, object]:
-        """Summarise over people, each counting the same however long they were recorded."""
+        """Return statistics over people, each with the same weight however long they were recorded."""
         people = [one for one in range(self.pose.size) if (self.person == one).sum() >= 8]
         own, deviations, wander = [], [], []
         for one in people:
@@ -212,7 +212,7 @@ class _Gait:
 
 
 def _spectra(xyz: np.ndarray, hz: np.ndarray) -> np.ndarray:
-    """Coefficients of every piece for every cadence it might have: complex64[s, len(hz), 3, HARMONICS]."""
+    """Return each piece's coefficients for each possible cadence: complex64[s, len(hz), 3, HARMONICS]."""
     t = np.arange(PIECE) * SLOT_MS / 1000
     waves = np.exp(-2j * np.pi * hz[:, None, None] * _ORDERS * t[:, None])  # cadence, reading, order
     waves *= (hz[:, None] * _ORDERS < 500 / SLOT_MS)[:, None, :] * 2 / PIECE
@@ -220,7 +220,7 @@ def _spectra(xyz: np.ndarray, hz: np.ndarray) -> np.ndarray:
 
 
 def _best_match(spectra: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each piece, the cadence and the phase at which it looks most like its template (indices)."""
+    """Return, for each piece, the cadence and the phase at which it matches its template best (indices)."""
     product = np.einsum("sfah,sah->sfh", spectra, templates.conj())
     score = _turned_scores(product)
     best = score.reshape(len(score), -1).argmax(axis=1)
@@ -229,7 +229,7 @@ def _best_match(spectra: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray,
 
 
 def _turned_scores(product: np.ndarray) -> np.ndarray:
-    """Float[s, f, phases]: how alike a piece and a template are, from their products, at every phase."""
+    """Return float[s, f, phases]: the match of pieces and templates at every phase, from their products."""
     return np.asarray(np.einsum("sfh,th->sft", product, _TURNS).real)
 
 
@@ -238,7 +238,7 @@ def _aligned(spectra: np.ndarray, at: np.ndarray, theta: np.ndarray) -> np.ndarr
 
 
 def _common_template(spectra: np.ndarray, person: np.ndarray, centred: np.ndarray) -> np.ndarray:
-    """Complex128[3, HARMONICS]: what all people's strides have in common, in one pose."""
+    """Return complex128[3, HARMONICS]: what all people's strides have in common, in one pose."""
     power = (centred**2).mean(axis=(1, 2))
     explained = (np.abs(spectra) ** 2).sum(axis=(2, 3)) / power[:, None] / 6
     lively = power >= np.median(power)
@@ -253,7 +253,7 @@ def _common_template(spectra: np.ndarray, person: np.ndarray, centred: np.ndarra
 
 
 def _poses(spectra: np.ndarray, person: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """For each person, the pose (index into `_POSES`) in which all their pieces look most like the template."""
+    """Return, for each person, the pose (index into `_POSES`) in which all their pieces match the template best."""
     scores = []
     for pose in _POSES:
         product = np.einsum("sfah,ah->sfh", spectra, (template * pose[:, None]).conj())
@@ -263,12 +263,12 @@ def _poses(spectra: np.ndarray, person: np.ndarray, template: np.ndarray) -> np.
 
 
 def _shrunk(aligned: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """A person's own template, drawn to the common one where there is little to go by."""
+    """Return a person's own template, shrunk towards the common one if there is little data."""
     return np.asarray((aligned.sum(axis=0) + COMMON_PIECES * template) / (len(aligned) + COMMON_PIECES))
 
 
 def _strides(xyz: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whole strides (float64[n, 51]) and the piece each is from; `phase` float64[s, PIECE] is in strides."""
+    """Return whole strides (float64[n, 51]) and their pieces; `phase` float64[s, PIECE] is in strides."""
     vectors, pieces = [], []
     grid = np.arange(32) / 32
     fine = _upsampled(xyz, 8)
@@ -284,7 +284,7 @@ def _strides(xyz: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _upsampled(xyz: np.ndarray, times: int) -> np.ndarray:
-    """Band-limited: interpolation between readings 50 ms apart would blunt the impacts of the feet."""
+    """Upsample band-limited: interpolation between readings 50 ms apart would blunt the impacts of the feet."""
     mirrored = np.concatenate([xyz, xyz[:, ::-1]], axis=1)  # without a jump where the ends meet
     spectrum = np.fft.rfft(mirrored, axis=1)
     spectrum[:, -1] /= 2
@@ -297,7 +297,7 @@ def _typical(strides: np.ndarray) -> np.ndarray:
 
 
 def _components(deviations: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` principal components, each as long as its standard deviation, and the spread that they leave."""
+    """Return `count` principal components, scaled by their standard deviations, and the residual deviation."""
     _, lengths, directions = np.linalg.svd(deviations, full_matrices=False)
     components = directions[:count] * lengths[:count, None]
     left = (deviations**2).sum(axis=0) - (components**2).sum(axis=0)
@@ -305,7 +305,7 @@ def _components(deviations: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
 
 
 def _spread(values: np.ndarray) -> float:
-    """Standard deviation, from the quartiles: some pieces are matched an octave or a pause away."""
+    """Return the standard deviation, from the quartiles: some pieces are matched an octave or a pause away."""
     low, high = np.quantile(values, [0.25, 0.75])
     return float((high - low) / 1.349)
 
@@ -363,7 +363,7 @@ def _still_figures(pieces: Pieces) -> dict[str, object]:
 
 
 def as_json(table: dict[str, object]) -> str:
-    """One line a row of figures, three decimals: small, and its changes can be read."""
+    """Format as JSON with a row of numbers a line and three decimals, so that diffs are readable."""
     return _json(table, 0) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Folds of a cross-validation: who is in them, their results as files, and the tables of all of them."""
+"""Folds of a cross-validation: the assignment, the results as files, and the summary tables."""
 
 import dataclasses
 import itertools
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from training.figures import write_json
 from training.fit_settings import FitError
+from training.report_json import write_json
 from training.scores import Scores
 
 # Kim (2014), table 2, on SUBJ with word2vec vectors of 300 dimensions.
@@ -21,7 +21,7 @@ PAPER = {"rand": 0.896, "static": 0.930, "non-static": 0.934, "multichannel": 0.
 
 
 def stratified_folds(targets: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold int64[n] of each text: every class is shared out evenly, at random. Raises `FitError`."""
+    """Return the fold int64[n] of each text: each class is spread evenly, at random. Raises `FitError`."""
     fewest = int(np.bincount(targets).min())
     if not 2 <= folds <= fewest:
         raise FitError(f"folds must be 2 to {fewest}, as many as the rarest label has texts; they are {folds}")
@@ -35,9 +35,9 @@ def stratified_folds(targets: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """What one model scored on one fold after learning from the others.
+    """What one model scored on one fold after training on the others.
 
-    `untempered` is the calibration error that it had before a temperature was fitted, where one is.
+    `untempered` is the calibration error before temperature scaling, where a temperature was fitted.
     """
 
     model: str
@@ -50,7 +50,7 @@ class FoldResult:
 
 
 def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> None:
-    """Keep a fold's result in `folder`, with what it is a result of."""
+    """Save a fold's result in `folder`, with the identity of its run."""
     path = _path(folder, result.model, result.fold)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = dataclasses.asdict(result) | {
@@ -64,25 +64,25 @@ def save_fold(folder: Path, result: FoldResult, identity: Mapping[str, Any]) -> 
         "macro_f1": result.scores.macro_f1,
         "identity": json.loads(json.dumps(identity)),
     }
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # others may write to the same folder
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # other processes may write here too
     write_json(partial, content)
     os.replace(partial, path)
 
 
 def kept_fold(folder: Path, model: str, fold: int, identity: Mapping[str, Any]) -> FoldResult | None:
-    """The result that is kept of a fold; None where there is none, or one of another run."""
+    """Return the saved result of a fold; None where there is none, or one of another run."""
     kept = _read(_path(folder, model, fold))
     return kept[0] if kept is not None and kept[1] == json.loads(json.dumps(identity)) else None
 
 
 def kept_folds(folder: Path) -> list[tuple[FoldResult, dict[str, Any]]]:
-    """All results that are kept in `folder`, each with what it is a result of; the newest comes last."""
+    """Return all results saved in `folder`, each with the identity of its run; the newest comes last."""
     paths = sorted((folder / "folds").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     return [kept for path in paths if (kept := _read(path)) is not None]
 
 
 def _read(path: Path) -> tuple[FoldResult, dict[str, Any]] | None:
-    """A result and its identity; None for a file that isn't there, or isn't one."""
+    """Return a result and its identity; None for a file that is missing or is no result."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         scores = content["scores"]
@@ -115,7 +115,7 @@ Results = Mapping[str, Sequence[FoldResult]]
 
 
 def summary(results: Results) -> dict[str, Any]:
-    """All figures of a cross-validation, as JSON has them."""
+    """Return all metrics of a cross-validation, for JSON."""
     return {
         "models": {
             model: {
@@ -137,7 +137,7 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def paired_differences(results: Results) -> list[tuple[str, str, int, float, float]]:
-    """For each two models: their mean difference in accuracy over the folds of both, and its standard error.
+    """Return, for each pair of models, the mean difference in accuracy over their common folds, and its standard error.
 
     The better one is named first; the third value is the number of folds.
     """
@@ -155,11 +155,11 @@ def paired_differences(results: Results) -> list[tuple[str, str, int, float, flo
     return found
 
 
-def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
-    """The results as Markdown: one line a model, each fold, and the paired differences."""
+def tables(results: Results, folds: int, *, with_paper: bool) -> str:
+    """Return the results as Markdown: one line a model, each fold, and the paired differences."""
     heading = "| model | mean accuracy % | standard deviation | mean macro F1 % | folds | minutes |"
     rule = "|---|---:|---:|---:|---:|---:|"
-    if beside_the_paper:
+    if with_paper:
         heading, rule = f"{heading} Kim (2014) % |", f"{rule}---:|"
     lines = [heading, rule]
     for model, each in results.items():
@@ -172,7 +172,7 @@ def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
             f"{len(each)} of {folds}",
             f"{sum(r.seconds for r in each) / 60:.1f}",
         ]
-        if beside_the_paper:
+        if with_paper:
             cells.append(f"{100 * PAPER[model]:.1f}" if model in PAPER else "")
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Accuracy % fold by fold:", "", f"| model | {' | '.join(map(str, range(folds)))} |"]
@@ -189,7 +189,7 @@ def tables(results: Results, folds: int, *, beside_the_paper: bool) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean, and where there are several values their standard deviation."""
+    """Format the mean, with the standard deviation if there are several values."""
     return f"{_mean(values):.3f}" + (f" ± {_deviation(values):.3f}" if len(values) > 1 else "")
 
 
@@ -198,5 +198,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Of a sample; 0 for a single value."""
+    """Return the sample standard deviation; 0 for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,7 +1,7 @@
 """Recordings cut into labelled frames, by the service's own windowing.
 
-A frame here is what a worker would have made of the same readings, so that the accuracy that training reports
-is the accuracy that the service has.
+A frame here is what a worker would make of the same readings, so the accuracy that training reports is the accuracy
+that the service has.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, cut
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrames:
-    """Frames of one activity each, with whose they are.
+    """Frames of one activity each, and where they come from.
 
-    `values` float32[m, 80, 3], m/s²; `activity` int64[m], the label's code; `person` object[m], as
-    `dataset/person`; `recording` int64[m], which of the recordings, and `start_ms` int64[m], where in it; `mixed`
-    and `other` count the windows left out because they span two activities or show one that is no label.
+    `values` float32[m, 80, 3], m/s²; `activity` int64[m], the label's code; `person` object[m], as `dataset/person`;
+    `recording` int64[m], the index of the recording, and `start_ms` int64[m], the time within it. `mixed` and `other`
+    count the windows left out because they span two activities, or show one that is no label.
     """
 
     values: np.ndarray
@@ -35,17 +35,17 @@ class LabelledFrames:
 
 
 def device_id(recording: Recording) -> bytes:
-    """The device id under which a recording is cut: it decides the phase of its windows."""
+    """Return the device id to cut a recording with: it decides the phase of its windows."""
     return person_id(recording.dataset, recording.person)
 
 
 def person_id(dataset: str, person: str) -> bytes:
-    """The same, of a person whose recording is still to be made."""
+    """Return the same id for a person whose recording does not exist yet."""
     return f"{dataset}/{person}".encode()
 
 
 def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
-    """All complete windows that show one activity that is a label, and no other, as the service cuts them."""
+    """Return all complete windows of a single activity that is a label, as the service cuts them."""
     values: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     people: list[str] = []
@@ -73,8 +73,8 @@ def served_frames(recordings: Iterable[Recording]) -> LabelledFrames:
     )
 
 
-def windows_of_others(recordings: Iterable[Recording]) -> np.ndarray:
-    """All complete windows that show nothing but activities that are no label, float32[m, 80, 3], m/s²."""
+def other_activity_windows(recordings: Iterable[Recording]) -> np.ndarray:
+    """Return all complete windows that show only activities that are no label, float32[m, 80, 3], m/s²."""
     values = [np.empty((0, WINDOW_SLOTS, 3), np.float32)]
     for recording in recordings:
         if (recording.activity == OTHER_ACTIVITY).any():
@@ -85,7 +85,7 @@ def windows_of_others(recordings: Iterable[Recording]) -> np.ndarray:
 
 
 def _labels(recording: Recording, start_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each window's first activity int64[m], and whether all of its readings have it, bool[m]."""
+    """Return each window's first activity int64[m], and whether all of its readings have it, bool[m]."""
     slot = (recording.t_ms + SLOT_MS // 2) // SLOT_MS
     first = np.searchsorted(slot, start_ms // SLOT_MS)
     last = np.searchsorted(slot, start_ms // SLOT_MS + WINDOW_SLOTS) - 1
@@ -93,11 +93,11 @@ def _labels(recording: Recording, start_ms: np.ndarray) -> tuple[np.ndarray, np.
     return recording.activity[first].astype(np.int64), changes[first] == changes[last]
 
 
-def rows_cut_straight(recordings: Sequence[Recording], labels: Labels) -> LabelledFrames:
-    """Windows of 80 rows every 40, over all rows as they lie, with the majority's label.
+def windows_by_row(recordings: Sequence[Recording], labels: Labels) -> LabelledFrames:
+    """Return windows of 80 rows every 40, cut by row number, with the majority's label.
 
-    This is the article's way: it takes 20 Hz for granted and knows neither gaps nor where one person ends and
-    the next begins. Only its recipe is trained on it; nothing is scored on it.
+    This is the article's method: it assumes 20 Hz, and ignores gaps and where one person ends and the next begins. Only
+    its recipe trains on these windows; nothing is scored on them.
     """
     xyz = np.concatenate([recording.xyz for recording in recordings])
     activity = np.concatenate([recording.activity for recording in recordings]).astype(np.int64)

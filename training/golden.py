@@ -1,22 +1,22 @@
-"""The frames that a bundle of activities promises answers to: made up, for nobody's recording goes into a bundle."""
+"""Golden frames, whose answers an activity bundle promises. They are synthetic: no recording goes into a bundle."""
 
 import numpy as np
 from torch import nn
 
 from inference.manifest import Description
-from inference.served import answer_plainly, serve
+from inference.served_module import for_serving, reference_answers
 from training.recordings import STANDARD_GRAVITY
 from windowing import SLOT_MS, WINDOW_SLOTS
 
-# Of 20 m/s²: of 32 frames at four fitted networks, int8 moved the familiarity of one in five by more than the 0.05 that
-# a bundle allows, and of none that took 0.05 to 0.3 to be half familiar.
+# As a share of 20 m/s². Of 32 frames on four fitted networks, int8 moved the familiarity of one in five by more than
+# the 0.05 that a bundle allows, but of none that needed a share of 0.05 to 0.3 to become half familiar.
 MODERATE_SHAKING = 0.15
 
 
 def golden_frames() -> np.ndarray:
-    """Eight made-up frames, float32[8, 80, 3], m/s².
+    """Return eight synthetic frames, float32[8, 80, 3], m/s².
 
-    Two phones at rest and six that swing about gravity at a walker's to a runner's pace.
+    Two are phones at rest; six swing about gravity, at a walker's to a runner's pace.
     """
     t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
     postures = np.array(
@@ -31,14 +31,14 @@ def golden_frames() -> np.ndarray:
 
 
 def half_familiar(network: nn.Module, description: Description, known: np.ndarray) -> np.ndarray:
-    """Four of the frames `known` shaken until their familiarity is middling, float32[4, 80, 3], m/s².
+    """Return four of the frames `known`, shaken until their familiarity is about 0.5, float32[4, 80, 3], m/s².
 
-    Nearly all frames have one of 0 or 1, at which another temperature, say, would go unnoticed. Where no shaking makes
-    a stranger of a frame, or it is one already, it is shaken most, or hardly at all. The four are those that take most
-    nearly a moderate shaking: whether a phone that all but lies still is familiar hangs on single steps of int8, and
-    what is shaken wildly is beyond its ranges.
+    Nearly all frames have a familiarity of 0 or 1, where a wrong temperature, say, would go unnoticed. If no shaking
+    makes a frame unfamiliar, or it is unfamiliar already, it is shaken most, or hardly at all. The four are those that
+    need closest to moderate shaking: the familiarity of an almost still phone depends on single int8 steps, and violent
+    shaking exceeds the int8 ranges.
     """
-    module = serve(network, description)
+    module = for_serving(network, description)
     t = np.arange(WINDOW_SLOTS)[:, None] * SLOT_MS / 1000
     shaking = 20 * np.sin(2 * np.pi * np.array([7.1, 8.3, 9.7]) * t)
     least, most = np.zeros((len(known), 1, 1)), np.ones((len(known), 1, 1))
@@ -48,7 +48,7 @@ def half_familiar(network: nn.Module, description: Description, known: np.ndarra
 
     for _ in range(12):
         share = (least + most) / 2
-        familiar = answer_plainly(module, shaken(share))[:, -1, None, None] > 0.5
+        familiar = reference_answers(module, shaken(share))[:, -1, None, None] > 0.5
         least, most = np.where(familiar, share, least), np.where(familiar, most, share)
     share = (least + most) / 2
     chosen = np.sort(np.argsort(np.abs(np.log(share / MODERATE_SHAKING)).ravel(), kind="stable")[:4])

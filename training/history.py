@@ -1,4 +1,4 @@
-"""What the epochs of a run gave, and which was the best."""
+"""The metrics of a run's epochs, and the choice of the best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch gave. Training figures are of the batches as they were learned from.
+    """The metrics of one epoch. Training metrics are of the batches before their step.
 
-    The training loss is of strangers and of spliced examples too; the accuracy, as validation's, of the others and by
-    the labels alone.
+    The training loss includes OOD and spliced examples. Both accuracies are of the other examples, among the labels
+    alone.
     """
 
     epoch: int
@@ -24,7 +24,7 @@ class Epoch:
 
 
 def best_epoch(history: Sequence[Epoch], by: Literal["loss", "accuracy"]) -> Epoch | None:
-    """The first epoch that none is better than; None where there is no epoch. Of equal accuracies, less loss wins."""
+    """Return the first of the best epochs, or None without any. Of equal accuracies, the lower loss wins."""
     if by == "accuracy":
         return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)
     return min(history, key=lambda epoch: epoch.validation_loss, default=None)

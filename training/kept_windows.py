@@ -1,13 +1,12 @@
-"""Windows that a worker kept in Parquet files (`service.kept_files`), labelled by a person, as recordings.
+"""Windows that a worker kept in Parquet files (`service.kept_files`) and a person labelled, as recordings.
 
-Of a file are read the columns ``device_id``, ``window_start``, ``frame`` (80 readings of x, y and z, m/s²) and
-``activity``, and ``placement`` where there is one; a program that a person labels with may have written it anew, with
-wider types. A window becomes a recording of its own, of the person who is named like the device. Its clock is put
-forward by less than 2 s, to where `training.frames` will cut: what is learned is the frame as it was served, to the
-bit.
+Read are the columns ``device_id``, ``window_start``, ``frame`` (80 readings of x, y and z, m/s²) and ``activity``, and
+``placement`` if present. The labelling program may have rewritten the file with wider types. Each window becomes a
+recording of its own, of the person named like the device. Its clock is moved forward by less than 2 s, to where
+`training.frames` will cut, so that training sees exactly the frame that was served.
 
-Files are untrusted: their size, their rows and what a row holds are bounded before it is laid out in memory, and only
-plain types are read.
+Files are untrusted: their size, rows and cell contents are bounded before they are laid out in memory, and only plain
+types are read.
 """
 
 import io
@@ -45,12 +44,13 @@ Windows = dict[tuple[str, int], tuple[int, str]]
 def read_kept(
     content: io.BufferedReader, name: str, dataset: str, labels: Labels, tally: Tally, windows: Windows
 ) -> list[Recording]:
-    """The labelled windows of a Parquet file, without those among `windows`, of this file and others, to which it adds.
+    """Return the labelled windows of a Parquet file that are not yet in `windows`, and add them to it.
 
-    Raises `DataError` where it is none of kept windows, has no label, or has another one for a window.
+    `windows` is shared by all files. Raises `DataError` for a file that is not of kept windows, has no label, or
+    contradicts another label of a window.
     """
     try:
-        import pyarrow as pa  # here and below, for it is an optional part
+        import pyarrow as pa  # here and below: an optional dependency
     except ImportError:
         raise DataError(f"{name} is Parquet, which takes pyarrow to read: pip install 'stridecast[parquet]'") from None
     data = content.read(MAX_FILE_BYTES + 1)
@@ -74,7 +74,7 @@ def read_kept(
 def _recordings(
     data: bytes, name: str, dataset: str, labels: Labels, tally: Tally, windows: Windows
 ) -> Iterator[Recording]:
-    """A recording of each labelled window, in the order of the file; of one that is there twice, the first."""
+    """Yield a recording of each labelled window, in file order; of duplicates, the first."""
     for rows in _labelled(data, name, tally):
         columns = [rows[column].to_pylist() for column in ("device_id", "window_start", "activity", "placement")]
         for xyz, device, start_ms, activity, placement in zip(_frames(rows, name), *columns, strict=True):
@@ -104,7 +104,7 @@ def _recording(dataset: str, person: str, start_ms: int, placement: str, code: i
 
 
 def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:
-    """The columns of rows that have an activity, some thousand rows at a time."""
+    """Yield the columns of the rows that have an activity, a few thousand rows at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -112,7 +112,7 @@ def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:
     bounds = {"thrift_string_size_limit": MAX_FOOTER_BYTES, "thrift_container_size_limit": MAX_FOOTER_BYTES}
     columns = _columns(pq.ParquetFile(pa.BufferReader(data), **bounds).schema_arrow, name)
     texts = [column for column in columns if column in TEXTS]
-    # As dictionaries, so that each text is unpacked once, however often it is repeated.
+    # As dictionaries, so that a text that is repeated is unpacked once.
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts, **bounds)
     if file.metadata.num_rows > MAX_WINDOWS:
         raise DataError(f"{name} has more than {MAX_WINDOWS:,} windows: split it")
@@ -132,8 +132,8 @@ def _labelled(data: bytes, name: str, tally: Tally) -> Iterator[dict[str, Any]]:
 
 
 def _values_of_frames(file: Any) -> int:
-    """How many values the file says that there are in all frames."""
-    # Damage that this meets is an exception; met by the metadata below, it would be the end of the process.
+    """Return how many values all frames hold, by the file's metadata."""
+    # A damaged file raises an exception here; reading the metadata below, it would crash the process.
     file.scan_contents(["frame"])
     paths = [file.schema.column(place).path for place in range(len(file.schema))]
     places = [place for place, path in enumerate(paths) if path.partition(".")[0] == "frame"]
@@ -142,7 +142,7 @@ def _values_of_frames(file: Any) -> int:
 
 
 def _texts(column: Any, name: str) -> Any:
-    """A column as texts, each of its own; raises `DataError` for one that is too long to be repeated."""
+    """Return a column as plain texts; raises `DataError` if one is too long."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -154,7 +154,7 @@ def _texts(column: Any, name: str) -> Any:
 
 
 def _frames(rows: dict[str, Any], name: str) -> np.ndarray:
-    """float32[n, 80, 3], all finite."""
+    """Return float32[n, 80, 3], all finite."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -169,7 +169,7 @@ def _frames(rows: dict[str, Any], name: str) -> np.ndarray:
 
 
 def _columns(schema: Any, name: str) -> list[str]:
-    """The columns to read; raises `DataError` where one is missing, or of another type than can be meant."""
+    """Return the columns to read; raises `DataError` for a missing column or a wrong type."""
     columns = [column for column in (*REQUIRED, *OPTIONAL) if column in schema.names]
     if not set(REQUIRED) <= set(columns) or any(schema.names.count(column) > 1 for column in columns):
         raise DataError(

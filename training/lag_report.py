@@ -1,7 +1,7 @@
-"""The study of the lagged series, from nothing to a report folder.
+"""The lagged-series study's report folder.
 
-metrics.json          how it came about, and each network's figures and residuals
-report.md             the figures as a table: of the seeds the median, the lowest and the highest
+metrics.json          the command, and each network's metrics and residuals
+report.md             the metrics as a table: of the seeds the median, the lowest and the highest
 residuals.png         prediction minus y against y, within ±3; what lies beyond is marked at the edge
 """
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from training.files import reason
 from training.fit_settings import FitError
-from training.lag_series import CASES, MODELS, Case, Fitted, Which, study, targets
+from training.lag_series import CASES, MODELS, Case, Fitted, ModelName, study, targets
 
 try:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 EDGE = 3.0
-COLOURS: dict[Which, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
+COLOURS: dict[ModelName, str] = {"lstm": "tab:blue", "mlp": "tab:orange"}
 
 
 def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console) -> list[Fitted]:
@@ -48,7 +48,7 @@ def train_lag_series(report: Path, *, epochs: int, seeds: int, console: Console)
 
 
 def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, seconds: float) -> None:
-    """Write the report of the networks in `fitted` into `folder`, which is there."""
+    """Write the report of the networks in `fitted` into the existing folder `folder`."""
     content = {
         "command": command,
         "seconds": round(seconds, 1),
@@ -66,7 +66,7 @@ def write_report(folder: Path, fitted: Sequence[Fitted], *, command: str, second
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the residuals of one network say; all but the count are in units of y."""
+    """The metrics of one network's residuals; all but the count are in units of y."""
 
     rmse_trained: float
     rmse_held_out: float
@@ -89,11 +89,11 @@ LEGEND = (
     "Figures are the seeds' median (lowest to highest), in units of y. The last row is that of i = 103: its residual "
     "is given after the last epoch, as the median over the last 100 epochs, and by how far it swings in those."
 )
-SHOWN = ("top", "top_median")  # what a terminal of 80 characters has room for
+SHOWN = ("top", "top_median")  # as many columns as fit a terminal of 80 characters
 
 
 def figures(fitted: Fitted) -> Figures:
-    """The figures of one network."""
+    """Return the metrics of one network."""
     size = np.abs(fitted.residuals)
     return Figures(
         rmse_trained=_rmse(np.delete(fitted.residuals, fitted.held_out)),
@@ -125,7 +125,7 @@ def _as_json(fitted: Fitted) -> dict[str, object]:
 
 
 def as_markdown(fitted: Sequence[Fitted]) -> str:
-    """A row for each model and case; each figure is the seeds' median, with the lowest and the highest."""
+    """Return a row for each model and case; a cell is the median over seeds, with the lowest and the highest."""
     lines = [f"| model | case | {' | '.join(TITLES.values())} |", f"|---|---|{'---:|' * len(TITLES)}"]
     lines += [f"| {' | '.join(row)} |" for row in _rows(fitted, list(TITLES))]
     return "\n".join(lines) + "\n"
@@ -144,9 +144,9 @@ def _table(fitted: Sequence[Fitted]) -> Table:
 
 def _rows(fitted: Sequence[Fitted], names: Sequence[str]) -> list[list[str]]:
     rows = []
-    for which, case in _groups():
-        columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, which, case)]
-        row = [MODELS[which].title, case.title]
+    for model_name, case in _groups():
+        columns = [dataclasses.asdict(figures(one)) for one in _of(fitted, model_name, case)]
+        row = [MODELS[model_name].title, case.title]
         for name in names:
             values = np.array([column[name] for column in columns])
             style = ".0f" if name == "beyond" else ".2f"
@@ -156,24 +156,24 @@ def _rows(fitted: Sequence[Fitted], names: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def _groups() -> list[tuple[Which, Case]]:
-    return [(which, case) for which in MODELS for case in CASES]
+def _groups() -> list[tuple[ModelName, Case]]:
+    return [(model_name, case) for model_name in MODELS for case in CASES]
 
 
-def _of(fitted: Sequence[Fitted], which: Which, case: Case) -> list[Fitted]:
-    return [one for one in fitted if one.model == which and one.case == case]
+def _of(fitted: Sequence[Fitted], model_name: ModelName, case: Case) -> list[Fitted]:
+    return [one for one in fitted if one.model == model_name and one.case == case]
 
 
 # --- the picture ---------------------------------------------------------------------------------
 
 
 def draw(fitted: Sequence[Fitted]) -> Figure:
-    """A row of panels for each model and a panel for each case; a thin line for each seed."""
+    """Draw a row of panels for each model and a panel for each case, with a thin line for each seed."""
     figure = Figure(figsize=(14, 6), layout="constrained")
     panels = figure.subplots(len(MODELS), len(CASES), sharex=True, sharey=True)
-    for axes, (which, case) in zip(panels.flat, _groups(), strict=True):
-        _draw_panel(axes, _of(fitted, which, case), COLOURS[which])
-        axes.set_title(f"{MODELS[which].title}\n{case.title}", fontsize=10)
+    for axes, (model_name, case) in zip(panels.flat, _groups(), strict=True):
+        _draw_panel(axes, _of(fitted, model_name, case), COLOURS[model_name])
+        axes.set_title(f"{MODELS[model_name].title}\n{case.title}", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("y")
     for axes in panels[:, 0]:

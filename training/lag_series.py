@@ -1,18 +1,18 @@
-"""An LSTM beside a linear MLP on a lagged series: which of them learns a straight line, and why the other does not.
+"""An LSTM and a linear MLP on a lagged series: which of them learns a straight line, and why the other does not.
 
 The series is y_i = i + 0.5 (i - 1) + 0.2 (i - 2) + 0.1 (i - 3), i from 4 to 103. David Lengacher ("How to build LSTM
-neural networks in Keras", 2018) fits LSTM(8)-Dense(2)-Dense(1), which sees i-4 to i as five steps of one feature, by
-Adam, and Dense(8)-Dense(2)-Dense(1), which sees i alone, by RMSprop: linear Dense layers, mean squared error, batches
+neural networks in Keras", 2018) fits LSTM(8)-Dense(2)-Dense(1), which sees i-4 to i as five steps of one feature, with
+Adam, and Dense(8)-Dense(2)-Dense(1), which sees i alone, with RMSprop: linear Dense layers, mean squared error, batches
 of 5, 2000 epochs, the last 5 % held out. He finds the MLP virtually perfect and the LSTM drifting at the top.
 
-Two things might explain the drift: the held-out rows are the top of the range, and the numbers are large for a cell
-whose gates and outputs are squashed. So each model is fitted in the four `CASES`, which change the one, the other and
-both. A seed's networks begin with the same weights and are shuffled alike in every case, so the cases can be compared
-seed by seed.
+Two things might explain the drift. The held-out rows are the top of the range, and the numbers are large for a cell
+with saturating gates and outputs. So each model is fitted in the four `CASES`, which change one, the other, and both. A
+seed's networks have the same initial weights and the same shuffling in every case, so cases can be compared seed by
+seed.
 
-Keras' default initialisers and optimisers are written out here, for PyTorch's differ in more than their defaults. The
-networks are tiny, and calling PyTorch costs more than they do: all networks of a model are therefore fitted at once,
-as one more dimension of every tensor. In shapes, r counts networks, n rows, b rows of a batch.
+Keras' default initialisers and optimisers are written out here, because PyTorch's differ in more than their defaults.
+The networks are tiny, and PyTorch's call overhead exceeds their arithmetic. So all networks of a model are fitted at
+once, as one more dimension of every tensor. In shapes, r counts networks, n rows, b rows of a batch.
 """
 
 import functools
@@ -40,25 +40,25 @@ LEARNING_RATE = 1e-3  # Keras', of both optimisers
 EPSILON = 1e-7  # likewise
 
 Parameters = dict[str, Tensor]
-Which = Literal["lstm", "mlp"]
+ModelName = Literal["lstm", "mlp"]
 
 
 # --- the series ----------------------------------------------------------------------------------
 
 
 def positions() -> np.ndarray:
-    """Each i, int64[100]."""
+    """Return each i, int64[100]."""
     return np.arange(FIRST, LAST + 1)
 
 
 def targets() -> np.ndarray:
-    """Each y_i, float64[100], which is 1.8 i - 1.2."""
+    """Return each y_i, float64[100], which is 1.8 i - 1.2."""
     i = positions()
     return np.asarray(i + 0.5 * (i - 1) + 0.2 * (i - 2) + 0.1 * (i - 3))
 
 
 def inputs(steps: int) -> np.ndarray:
-    """What a model sees of each row: i - steps + 1 to i, float64[100, steps]."""
+    """Return a model's input for each row: i - steps + 1 to i, float64[100, steps]."""
     return np.asarray(positions()[:, None] + np.arange(1 - steps, 1), np.float64)
 
 
@@ -69,9 +69,10 @@ def inputs(steps: int) -> np.ndarray:
 class Case:
     """One way to fit a model.
 
-    `held_out` "last" are the last rows, as Keras' validation_split takes them before it shuffles; "below" are as many
-    drawn from the rows below those, so that the top of the range is trained on. `standardised` inputs and targets have
-    the training rows' mean 0 and standard deviation 1, and residuals are in the series' own units all the same.
+    `held_out` "last" holds out the last rows, as Keras' validation_split does before it shuffles; "below" holds out as
+    many at random from the rows below those, so that the top of the range is trained on. `standardised` inputs and
+    targets have mean 0 and standard deviation 1 over the training rows; residuals are in the series' own units in any
+    case.
     """
 
     title: str
@@ -88,7 +89,7 @@ CASES = (
 
 
 def split(held_out: Literal["last", "below"], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on, int64[95], and those held out, int64[5], each in order."""
+    """Return the training rows, int64[95], and the held-out rows, int64[5], each in order."""
     rows = np.arange(LAST - FIRST + 1)
     kept = math.floor(len(rows) * (1 - HELD_OUT_SHARE))
     if held_out == "last":
@@ -102,10 +103,10 @@ def split(held_out: Literal["last", "below"], seed: int) -> tuple[np.ndarray, np
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network and the optimiser that it is fitted by.
+    """A network and its optimiser.
 
-    `create` makes the weights of one network; `predict` takes those of r networks, stacked, and inputs
-    float32[r, b, steps], and gives float32[r, b].
+    `create` returns the weights of one network; `predict` takes those of r networks, stacked, and inputs float32[r, b,
+    steps], and returns float32[r, b].
     """
 
     title: str
@@ -116,7 +117,7 @@ class Model:
 
 
 def lstm_weights(generator: torch.Generator) -> Parameters:
-    """LSTM(8)-Dense(2)-Dense(1) as Keras begins it; the forget gate's bias is 1."""
+    """Return the weights of LSTM(8)-Dense(2)-Dense(1) as Keras initialises them; the forget gate's bias is 1."""
     bias = torch.zeros(1, 4 * UNITS)
     bias[:, UNITS : 2 * UNITS] = 1
     return {
@@ -129,7 +130,7 @@ def lstm_weights(generator: torch.Generator) -> Parameters:
 
 
 def lstm(weights: Parameters, x: Tensor) -> Tensor:
-    """Answers float32[r, b] to x float32[r, b, 5], a step of one feature after the other."""
+    """Return predictions float32[r, b] for x float32[r, b, 5], the steps of one feature."""
     hidden = cell = x.new_zeros(*x.shape[:2], UNITS)
     from_input = x[..., None] * weights["lstm.kernel"][:, None] + weights["lstm.bias"][:, None]
     for step in from_input.unbind(dim=2):
@@ -140,7 +141,7 @@ def lstm(weights: Parameters, x: Tensor) -> Tensor:
 
 
 def mlp_weights(generator: torch.Generator) -> Parameters:
-    """Dense(8)-Dense(2)-Dense(1) as Keras begins it."""
+    """Return the weights of Dense(8)-Dense(2)-Dense(1) as Keras initialises them."""
     return {
         **_dense_weights("dense1", 1, UNITS, generator),
         **_dense_weights("dense2", UNITS, 2, generator),
@@ -149,20 +150,20 @@ def mlp_weights(generator: torch.Generator) -> Parameters:
 
 
 def mlp(weights: Parameters, x: Tensor) -> Tensor:
-    """Answers float32[r, b] to x float32[r, b, 1]."""
+    """Return predictions float32[r, b] for x float32[r, b, 1]."""
     return _dense(weights, "dense3", _dense(weights, "dense2", _dense(weights, "dense1", x))).squeeze(2)
 
 
 def glorot_uniform(fan_in: int, fan_out: int, generator: torch.Generator) -> Tensor:
-    """float32[fan_in, fan_out], uniform within ±sqrt(6 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010."""
+    """Return float32[fan_in, fan_out], uniform in ±sqrt(6 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010."""
     limit = math.sqrt(6 / (fan_in + fan_out))
     return torch.empty(fan_in, fan_out).uniform_(-limit, limit, generator=generator)
 
 
 def orthogonal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """float32[rows, columns] with orthonormal rows (rows <= columns): Saxe et al., ICLR 2014."""
+    """Return float32[rows, columns] with orthonormal rows (rows <= columns): Saxe et al., ICLR 2014."""
     q, r = torch.linalg.qr(torch.randn(columns, rows, generator=generator))
-    signs = torch.sign(torch.diagonal(r))  # without them some rotations would be likelier than others
+    signs = torch.sign(torch.diagonal(r))  # makes the distribution uniform over rotations
     return torch.mul(q, signs).T.contiguous()
 
 
@@ -178,10 +179,10 @@ def _dense(weights: Parameters, name: str, x: Tensor) -> Tensor:
 
 
 class Optimiser(Protocol):
-    """What moves weights down their gradients."""
+    """Updates weights by their gradients."""
 
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Change the weights in place; `gradients` are in their order."""
+        """Update the weights in place; `gradients` are in their order."""
 
 
 class Adam:
@@ -195,7 +196,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Change the weights in place."""
+        """Update the weights in place."""
         self._steps += 1
         rate = LEARNING_RATE * math.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
         for weight, mean, square, gradient in zip(self._weights, self._mean, self._square, gradients, strict=True):
@@ -213,13 +214,13 @@ class RMSprop:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Change the weights in place."""
+        """Update the weights in place."""
         for weight, square, gradient in zip(self._weights, self._square, gradients, strict=True):
             square.mul_(0.9).addcmul_(gradient, gradient, value=1 - 0.9)
             weight.addcdiv_(gradient, square.add(EPSILON).sqrt_(), value=-LEARNING_RATE)
 
 
-MODELS: dict[Which, Model] = {
+MODELS: dict[ModelName, Model] = {
     "lstm": Model("LSTM", STEPS, lstm_weights, lstm, Adam),
     "mlp": Model("linear MLP", 1, mlp_weights, mlp, RMSprop),
 }
@@ -230,13 +231,13 @@ MODELS: dict[Which, Model] = {
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One network: `residuals` float64[100], prediction minus y, and the rows that it was not trained on, int64[5].
+    """One fitted network: `residuals` float64[100], prediction minus y, and the rows held out, int64[5].
 
-    `top` float64[100] are the last row's residuals after each of the last 100 epochs (fewer where there were fewer),
-    for a constant learning rate never comes to rest: where a network ends is one draw of where it goes about.
+    `top` float64[100] holds the last row's residual after each of the last 100 epochs (or fewer): with a constant
+    learning rate the weights never settle, so the final residual is one sample of where they move.
     """
 
-    model: Which
+    model: ModelName
     case: Case
     seed: int
     residuals: np.ndarray
@@ -245,18 +246,18 @@ class Fitted:
 
 
 def study(epochs: int, seeds: int, console: Console) -> list[Fitted]:
-    """Fit both models in every case, from `seeds` seeds each; model by model, case by case, seed by seed."""
+    """Fit both models in every case, from `seeds` seeds each; results are by model, case and seed."""
     fitted: list[Fitted] = []
     with epochs_progress(console) as progress, _fit_for_tiny_networks():
-        bars = {which: progress.add_task(model.title, total=epochs) for which, model in MODELS.items()}
-        for which, bar in bars.items():
-            fitted += fit_all(which, epochs, seeds, functools.partial(progress.advance, bar))
+        bars = {model_name: progress.add_task(model.title, total=epochs) for model_name, model in MODELS.items()}
+        for model_name, bar in bars.items():
+            fitted += fit_all(model_name, epochs, seeds, functools.partial(progress.advance, bar))
     return fitted
 
 
-def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -> list[Fitted]:
-    """Fit one model in every case from every seed, all at once; `passed` is called after each epoch."""
-    model = MODELS[which]
+def fit_all(model_name: ModelName, epochs: int, seeds: int, on_epoch: Callable[[], None]) -> list[Fitted]:
+    """Fit one model in every case from every seed, all at once; `on_epoch` is called after each epoch."""
+    model = MODELS[model_name]
     runs = [(case, seed) for case in CASES for seed in range(seeds)]
     splits = [split(case.held_out, seed) for case, seed in runs]
     learned = torch.from_numpy(np.stack([train for train, _ in splits]))
@@ -274,22 +275,23 @@ def fit_all(which: Which, epochs: int, seeds: int, passed: Callable[[], None]) -
         rows = learned.gather(1, order.repeat(len(CASES), 1))
         for start in range(0, learned.shape[1], BATCH):
             batch = (network, rows[:, start : start + BATCH])
-            # The networks share nothing, so the gradient of the sum of their losses is each one's own.
+            # The networks are independent, so the gradient of the summed loss is each network's own.
             loss = (model.predict(weights, x[batch]) - y[batch]).square().mean(dim=1).sum()
             optimiser.step(torch.autograd.grad(loss, list(weights.values())))
         if epoch >= epochs - WATCHED_EPOCHS:
-            top.append(_answers(model, weights, x[:, -1:], scales) - targets()[-1])
-        passed()
-    residuals = _answers(model, weights, x, scales) - targets()
+            top.append(_predictions(model, weights, x[:, -1:], scales) - targets()[-1])
+        on_epoch()
+    residuals = _predictions(model, weights, x, scales) - targets()
     watched = np.concatenate([np.empty((len(runs), 0)), *top], axis=1)
     return [
-        Fitted(which, case, seed, residuals[run], splits[run][1], watched[run]) for run, (case, seed) in enumerate(runs)
+        Fitted(model_name, case, seed, residuals[run], splits[run][1], watched[run])
+        for run, (case, seed) in enumerate(runs)
     ]
 
 
 @torch.no_grad()
-def _answers(model: Model, weights: Parameters, x: Tensor, scales: Sequence["_Scale"]) -> np.ndarray:
-    """Predictions float64[r, n] in units of y."""
+def _predictions(model: Model, weights: Parameters, x: Tensor, scales: Sequence["_Scale"]) -> np.ndarray:
+    """Return predictions float64[r, n] in units of y."""
     y_mean = np.array([[scale.y_mean] for scale in scales])
     y_std = np.array([[scale.y_std] for scale in scales])
     return np.asarray(model.predict(weights, x).double().numpy() * y_std + y_mean)
@@ -315,16 +317,16 @@ def _stacked(arrays: Sequence[np.ndarray]) -> Tensor:
 
 
 def _repeated(of_seeds: Sequence[Parameters]) -> Parameters:
-    """Stack the weights of each seed's network, and give every case its own copy."""
+    """Stack the weights of each seed's network, and copy them for every case."""
     stacked = {name: torch.stack([weights[name] for weights in of_seeds]) for name in of_seeds[0]}
     return {name: tensor.repeat(len(CASES), 1, 1).requires_grad_() for name, tensor in stacked.items()}
 
 
 @contextmanager
 def _fit_for_tiny_networks() -> Iterator[None]:
-    """Compute on one thread, and take numbers below 1e-38 for 0.
+    """Compute on one thread, and flush denormal numbers (below 1e-38) to 0.
 
-    Saturated gates have such gradients, and CPUs crawl through them; several threads cost more than they share.
+    Saturated gates have such gradients, and CPUs are slow on them; several threads cost more than they save.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What a network says of inputs while it is fitted, or before it has become a bundle."""
+"""A network's logits and probabilities during and after the fit, before it is a bundle."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def logits_of(
     model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None, batch: int = 256
 ) -> np.ndarray:
-    """Logits float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
+    """Return logits float32[m, k] of `inputs`, by `model` with its own or other `weights`."""
     was_training = model.training
     model.eval()
     state = dict(model.state_dict() if weights is None else weights)
@@ -24,5 +24,5 @@ def logits_of(
 
 
 def predict(model: nn.Module, inputs: np.ndarray, weights: Mapping[str, Tensor] | None = None) -> np.ndarray:
-    """Probabilities float32[m, k], at a temperature of 1."""
+    """Return probabilities float32[m, k], at a temperature of 1."""
     return np.asarray(torch.from_numpy(logits_of(model, inputs, weights)).softmax(dim=1).numpy())

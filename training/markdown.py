@@ -1,6 +1,6 @@
-"""Markdown of reports: tables, headings and commands that no name from a data file can break.
+"""Markdown for reports: tables, headings and commands that no name from a data file can break.
 
-Labels, data sets, people and files are named by others: their names may hold what Markdown takes for its own.
+Labels, data sets, people and files are named by users, and their names may hold Markdown's special characters.
 """
 
 import re
@@ -11,12 +11,12 @@ _SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def plain(text: str) -> str:
-    """A name as text that is shown as it is, in a line, a heading or a cell of a table."""
+    """Escape a name, so that a line, a heading or a cell shows it as it is."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """A command as code, whatever backticks it holds."""
+    """Format a command as code, whatever backticks it holds."""
     text = " ".join(text.splitlines())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
@@ -24,7 +24,7 @@ def code(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Iterable[str]], left: Collection[int] = (0,)) -> Iterator[str]:
-    """The lines of a table of plain text; columns are aligned to the right, but for those that `left` names."""
+    """Yield the lines of a table; columns are right-aligned, except those that `left` lists."""
     yield _row(columns)
     yield f"|{''.join('---|' if number in left else '---:|' for number in range(len(columns)))}"
     yield from map(_row, rows)

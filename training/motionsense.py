@@ -1,4 +1,4 @@
-"""The MotionSense archive of CSV files, a zip as it is published or a tar, read where it lies: nothing is unpacked."""
+"""The MotionSense archive of CSV files, a zip as published or a tar, read in place: nothing is unpacked."""
 
 import io
 import re
@@ -32,11 +32,11 @@ _MOTIONSENSE_PERIOD_MS = 20
 
 
 _Member = tuple[str, int, Callable[[], bytes]]
-"""A file's name, its size in bytes, and what reads it."""
+"""A file's name, its size in bytes, and the function that reads it."""
 
 
 def read_zip(path: Path, labels: Labels, tally: Tally) -> Iterator[Recording]:
-    """Yield the recordings of a zip; raises `DataError` where it is none, or over the bounds."""
+    """Yield the recordings of a zip; raises `DataError` for a damaged one, or one over the bounds."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -53,7 +53,7 @@ def _reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
 
 
 def read_tar(content: io.BufferedReader, labels: Labels, tally: Tally) -> Iterator[Recording]:
-    """Yield the recordings of a tar; raises `DataError` where it is none, or over the bounds."""
+    """Yield the recordings of a tar; raises `DataError` if it is not MotionSense, or over the bounds."""
     with tarfile.open(fileobj=content, mode="r|") as archive:
         # A regular file always has content.
         members = (
@@ -82,7 +82,7 @@ def _recordings(members: Iterator[_Member], labels: Labels, tally: Tally) -> Ite
 
 
 def _motionsense_xyz(text: bytes, name: str) -> np.ndarray:
-    """float32[n, 3], m/s²: the phone gives gravity and the wearer's own acceleration apart, in g."""
+    """Return float32[n, 3], m/s²: the file has gravity and the user's acceleration in separate columns, in g."""
     header, _, rows = text.partition(b"\n")
     columns = [column.strip().strip('"') for column in header.decode("utf-8", "replace").split(",")]
     missing = [column for column in _G_COLUMNS if column not in columns]

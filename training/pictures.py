@@ -1,11 +1,11 @@
-"""A report's pictures."""
+"""A report's plots."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from training.familiarity import Separation, area_under_curve, curve
+from training.familiarity import Separation, roc_auc, roc_curve
 from training.fit_settings import FitError
 from training.history import Epoch
 from training.scores import Scores
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 
 def draw_confusion(path: Path, scores: Scores, title: str) -> None:
-    """Rows are the true labels; shades are shares of a row, numbers count windows or texts."""
+    """Draw the confusion matrix: rows are true labels, shades are shares of a row, numbers are counts."""
     k = len(scores.labels)
     shares = scores.confusion / np.maximum(1, scores.support)[:, None]
     side = max(5.6, 0.5 * k)
@@ -42,7 +42,7 @@ def draw_confusion(path: Path, scores: Scores, title: str) -> None:
 
 
 def draw_reliability(path: Path, scores: Scores, title: str) -> None:
-    """How often answers of each confidence are right; bars show how many there are. On the line it is honest."""
+    """Draw the reliability diagram: accuracy by confidence, with the number of answers as bars."""
     count, confidence, right = scores.reliability.T
     some = count > 0
     figure = Figure(figsize=(5.0, 4.6), layout="constrained")
@@ -64,14 +64,14 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
 
 
 def draw_separation(path: Path, separation: Separation, title: str) -> None:
-    """The receiver operating characteristic of each kind of strangers; towards the upper left it is better."""
+    """Draw the receiver operating characteristic of each kind of OOD samples; the upper left is best."""
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     styles = {"recorded": "-", "made up, never taught": "--", "made up, as taught": ":"}
-    for some in separation.strangers:
-        area = area_under_curve(separation.known, some.familiarity)
-        mistaken, found = curve(separation.known, some.familiarity).T
+    for some in separation.ood:
+        area = roc_auc(separation.known, some.familiarity)
+        mistaken, found = roc_curve(separation.known, some.familiarity).T
         name = some.name.replace("$", r"\$")  # a file's own, and no formula
         axes.plot(mistaken, found, styles[some.origin], label=f"{name}, {some.origin}: {area:.3f}")
     axes.set(
@@ -87,7 +87,7 @@ def draw_separation(path: Path, separation: Separation, title: str) -> None:
 
 
 def draw_ranges(path: Path, values: Mapping[str, Sequence[float]], what: str) -> None:
-    """One line of points for each name, its values in [0, 1], with a mark at their mean."""
+    """Draw one line of points for each name, with values in [0, 1] and a mark at their mean."""
     figure = Figure(figsize=(7.0, 1.2 + 0.4 * len(values)), layout="constrained")
     axes = figure.add_subplot()
     for row, each in enumerate(values.values()):
@@ -101,11 +101,11 @@ def draw_ranges(path: Path, values: Mapping[str, Sequence[float]], what: str) ->
 
 
 def draw_curves(path: Path, history: Sequence[Epoch]) -> None:
-    """Loss, accuracy and macro F1, epoch by epoch."""
+    """Draw loss, accuracy and macro F1, epoch by epoch."""
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [epoch.epoch for epoch in history]
-    marker = "o" if len(history) == 1 else ""  # a line of one point is not seen
+    marker = "o" if len(history) == 1 else ""  # a line of one point is invisible
     loss.plot(epochs, [epoch.train_loss for epoch in history], marker=marker, label="training")
     loss.plot(epochs, [epoch.validation_loss for epoch in history], marker=marker, label="validation")
     loss.set(title="loss", xlabel="epoch")

@@ -1,4 +1,4 @@
-"""What the training frames are like, for whoever serves the model to see by how much its own are others."""
+"""Statistics of the training frames, for a worker to measure drift against."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ TENTHS = np.arange(1, 10) / 10
 
 
 def population(recordings: Sequence[Recording], labels: Labels) -> Population | None:
-    """The tenths of each feature, and each label's share, of all windows as the service cuts them; None without any."""
+    """Return the deciles of each feature and the share of each label over all windows; None without windows."""
     frames = served_frames(recordings)
     if not len(frames):
         return None

@@ -1,11 +1,11 @@
-"""How far a fit has come, on a terminal."""
+"""Progress of a fit, on a terminal."""
 
 import rich.progress
 from rich.console import Console
 
 
 def epochs_progress(console: Console) -> rich.progress.Progress:
-    """A bar for each fit, with its epochs and the time that it takes."""
+    """Return a progress bar with the epochs and the time of each fit."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),

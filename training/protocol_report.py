@@ -1,10 +1,10 @@
-"""The report of protocols: one table of all that a folder keeps, recipe beside recipe, and when people were scored.
+"""The report of protocols: one table of all results in a folder, recipe beside recipe, and a log of the scorings.
 
-What lies in the folder, beside what a training run or the protocol `minutes` may have put there:
+In the folder, beside what a training run or the protocol `minutes` may have written:
 
-    <protocol>/<recipe>/folds/             what each round gave (`training.folds`)
-    judged.jsonl                           a line for each time that people were scored, never taken back
-    judged.json, judged.md, judged.png     all rounds of the same files, labels and seed
+    <protocol>/<recipe>/folds/             each round's result (`training.folds`)
+    judged.jsonl                           a line for each time that people were scored, append-only
+    judged.json, judged.md, judged.png     all rounds with the same files, labels and seed
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.figures import write_json
 from training.folds import FoldResult, kept_folds, spread
 from training.markdown import code, table
 from training.pictures import draw_ranges
 from training.recipes import RECIPES, RecipeName
+from training.report_json import write_json
 from training.rounds import ProtocolName
 
 Identity = Mapping[str, Any]
@@ -33,8 +33,8 @@ LOG = "judged.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What a recipe has scored by a protocol so far: results by data set, and the settings of all of them."""
+class ProtocolResults:
+    """A recipe's results with a protocol so far, by data set, and their settings."""
 
     protocol: ProtocolName
     recipe: RecipeName
@@ -43,32 +43,34 @@ class Judged:
 
 
 def rounds_folder(report: Path, protocol: str, recipe: str) -> Path:
-    """Where the rounds of a protocol and a recipe are kept."""
+    """Return the folder of a protocol's and a recipe's rounds."""
     return report / protocol / recipe
 
 
-def note_scoring(report: Path, who: Identity, result: FoldResult) -> None:
-    """Add to the log that a data set's people were scored."""
+def log_scoring(report: Path, run_identity: Identity, result: FoldResult) -> None:
+    """Log that a data set's people were scored."""
     line = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "protocol": who["protocol"],
-        "recipe": who["recipe"],
+        "protocol": run_identity["protocol"],
+        "recipe": run_identity["recipe"],
         "data_set": result.model,
         "round": result.fold,
         "epochs": result.epochs,
         "windows": int(result.scores.support.sum()),
         "accuracy": round(result.scores.accuracy, 4),
-        "of": _shared(who),
+        "of": _shared(run_identity),
     }
     log = report / LOG
-    cut_short = log.exists() and not log.read_bytes().endswith(b"\n")  # this line is not to be lost with that one
+    cut_short = log.exists() and not log.read_bytes().endswith(b"\n")  # don't append to a truncated line
     with log.open("a", encoding="utf-8") as lines:
         lines.write("\n" * cut_short + json.dumps(line) + "\n")
 
 
-def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
-    """Write the figures, the table and the picture of what is kept in `report`; `names` orders the data sets."""
-    judged = [found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, who))]
+def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[str]) -> None:
+    """Write the metrics, table and plot of all results in `report`; `names` orders the data sets."""
+    judged = [
+        found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, run_identity))
+    ]
     lines = ["# Judged by people, and by data sets, that no network saw\n"]
     lines += [f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(each.protocol for each in judged)]
     lines += ["", *_table(judged, names), ""]
@@ -78,7 +80,7 @@ def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
         for recipe in dict.fromkeys(each.recipe for each in judged)
         if RECIPES[recipe].validation_share
     ]
-    lines += ["", "## When people were scored\n", *_logged(report, who), ""]
+    lines += ["", "## When people were scored\n", *_logged(report, run_identity), ""]
     accuracy = {
         f"{name}, {each.protocol}, {each.recipe}": [one.scores.accuracy for one in each.results[name]]
         for each in judged
@@ -87,33 +89,36 @@ def write_judged(report: Path, who: Identity, names: Sequence[str]) -> None:
     }
     (report / "judged.md").write_text("\n".join(lines), encoding="utf-8")
     draw_ranges(report / "judged.png", accuracy, "accuracy")
-    write_json(report / "judged.json", {**_shared(who), "judged": [_figures(each, names) for each in judged]})
+    write_json(report / "judged.json", {**_shared(run_identity), "judged": [_figures(each, names) for each in judged]})
 
 
-def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, who: Identity) -> Judged | None:
-    """What the folder keeps of a protocol and a recipe: of `who` itself, else of whichever run was the last."""
+def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, run_identity: Identity) -> ProtocolResults | None:
+    """Return the saved results of a protocol and a recipe: of the run `run_identity`, else of the latest run."""
     kept = [
         (result, identity)
         for result, identity in kept_folds(rounds_folder(report, protocol, recipe))
-        if _shared(identity) == _shared(who)
+        if _shared(identity) == _shared(run_identity)
     ]
-    own = (protocol, recipe) == (who["protocol"], who["recipe"])
-    identity = dict(who) if own else (kept[-1][1] if kept else None)
+    own = (protocol, recipe) == (run_identity["protocol"], run_identity["recipe"])
+    identity = dict(run_identity) if own else (kept[-1][1] if kept else None)
     results: dict[str, list[FoldResult]] = {}
     for result, of in sorted(kept, key=lambda each: each[0].fold):
         if of == identity:
             results.setdefault(result.model, []).append(result)
     if identity is None or not results:
         return None
-    return Judged(protocol, recipe, identity["settings"], results)
+    return ProtocolResults(protocol, recipe, identity["settings"], results)
 
 
-def _shared(who: Identity) -> dict[str, Any]:
-    """What rounds in one table have in common; in which order the files were named makes no difference."""
-    return {"data": sorted(who["data"].split(", ")), **{name: who[name] for name in ("labels", "seed") if name in who}}
+def _shared(run_identity: Identity) -> dict[str, Any]:
+    """Return what the rounds in one table have in common; the order of the files makes no difference."""
+    return {
+        "data": sorted(run_identity["data"].split(", ")),
+        **{name: run_identity[name] for name in ("labels", "seed") if name in run_identity},
+    }
 
 
-def _figures(each: Judged, names: Sequence[str]) -> dict[str, Any]:
+def _figures(each: ProtocolResults, names: Sequence[str]) -> dict[str, Any]:
     return {
         "protocol": each.protocol,
         "recipe": each.recipe,
@@ -133,14 +138,14 @@ def _figures(each: Judged, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _windows(each: Judged, name: str) -> int:
-    """How many windows were scored; seeds score the same ones each time."""
+def _windows(each: ProtocolResults, name: str) -> int:
+    """Return how many windows were scored; all seeds score the same ones."""
     some = each.results[name]
     return sum(int(one.scores.support.sum()) for one in (some[:1] if each.protocol == "seeds" else some))
 
 
-def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
-    """A line for each protocol and data set, with the recipes side by side."""
+def _table(judged: Sequence[ProtocolResults], names: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each protocol and data set, with the recipes side by side."""
     recipes = list(dict.fromkeys(each.recipe for each in judged))
     by_place = {(each.protocol, each.recipe): each for each in judged}
     measures = ("rounds", "accuracy", "macro F1", "calibration error", "before temperature")
@@ -156,7 +161,7 @@ def _table(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[str]:
     yield from table(columns, rows, left=(0, 1))
 
 
-def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
+def _cells(each: ProtocolResults | None, name: str, width: int) -> Sequence[str]:
     if each is None or name not in each.results:
         return ("",) * width
     results = each.results[name]
@@ -170,11 +175,11 @@ def _cells(each: Judged | None, name: str, width: int) -> Sequence[str]:
     )
 
 
-def _logged(report: Path, who: Identity) -> Iterator[str]:
-    """How often, and when, people were scored: who chooses by scores would have to do so more often than once."""
+def _logged(report: Path, run_identity: Identity) -> Iterator[str]:
+    """Yield how often, and when, people were scored: choosing by their scores would take more than one scoring."""
     times: dict[tuple[str, ...], list[str]] = {}
     for entry in _entries(report / LOG):
-        if entry.get("of") == _shared(who):
+        if entry.get("of") == _shared(run_identity):
             times.setdefault((entry["protocol"], entry["recipe"], entry["data_set"]), []).append(entry["date"])
     rows = [
         (*place, str(len(dates)), dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}")
@@ -184,7 +189,7 @@ def _logged(report: Path, who: Identity) -> Iterator[str]:
 
 
 def _entries(log: Path) -> Iterator[dict[str, Any]]:
-    """The log's lines; one that was cut short, as by a full disk, is passed over."""
+    """Yield the log's lines; a truncated one, as after a full disk, is skipped."""
     if log.exists():
         for line in log.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):

@@ -1,10 +1,10 @@
-"""How large the numbers are that a network's convolutions take: what a bundle has to say to be served at int8.
+"""The input ranges of a network's convolutions, which a bundle needs to be served at int8.
 
-A number becomes one of 256 steps from 0 to the range's end, and what is larger the last of them: post-training
-quantisation, unsigned, by layer, after Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", CVPR 2018. The end is a percentile and not the largest number, which would make
-steps too coarse for all others: Wu et al., "Integer Quantization for Deep Learning Inference: Principles and Empirical
-Evaluation", 2020.
+An input becomes one of 256 steps from 0 to the range's end; larger ones saturate. This is post-training quantisation,
+unsigned, by layer, after Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018. The end is a percentile rather than the maximum, which would make the
+steps too coarse for all other values: Wu et al., "Integer Quantization for Deep Learning Inference: Principles and
+Empirical Evaluation", 2020.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from inference.manifest import SMALLEST_RANGE, WIDEST_RANGE
 
 QUANTILE = 0.9999
 FRAMES = 4096
-"""At most so many frames, evenly out of all: `har-cnn` has 7,100 numbers for its second layer from each."""
+"""At most this many frames, evenly spaced: in `har-cnn`, the second layer has 7,100 inputs a frame."""
 FRAMES_A_BATCH = 256
 
 
 def activation_ranges(network: nn.Module, inputs: np.ndarray, layers: Sequence[str]) -> dict[str, float]:
-    """Return below which value nearly all numbers lie that each of `layers` takes, when `network` sees `inputs`.
+    """Return the `QUANTILE` of the inputs of each of `layers`, when `network` sees `inputs`.
 
     `inputs` float32[n, ...] are normalised frames, as the network takes them; n is at least 1.
     """

@@ -1,4 +1,4 @@
-"""Text forms of recordings: WISDM's raw format, and CSV whose header names its columns."""
+"""Text forms of recordings: WISDM's raw format, and CSV with a header."""
 
 import datetime
 import io
@@ -25,22 +25,22 @@ from training.recordings import (
 MAX_LINE_BYTES = 64 << 10
 # A clock that steps back further than this starts a new recording; less is jitter and is sorted.
 STEP_BACK_MS = 200
-# A recording of so many readings of which most have the same millisecond was not timed in milliseconds.
-TELLING = 50
+# From this many readings on: if most share the previous one's millisecond, the timestamps are not milliseconds.
+MIN_READINGS_TO_CHECK = 50
 
 BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What becomes of the rows that are not used: left out, by reason; and activities that are no label."""
+    """The rows left out, by reason, and the readings of activities that are no label."""
 
     dropped: Counter[Defect] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
 
 
 def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
-    """Whole lines, some megabytes at a time."""
+    """Yield whole lines, a few megabytes at a time."""
     rest = b""
     while data := content.read(BLOCK_BYTES):
         data = rest + data
@@ -54,7 +54,7 @@ def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
         yield rest
 
 
-# Each text is matched in one way only: a hostile row must not make the search try many.
+# Each text matches in one way only: backtracking on a hostile row must stay cheap.
 _BARE_NUMBER = rb"([-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,2})?)"
 _NUMBER = rb"[ \t]*" + _BARE_NUMBER + rb"[ \t]*"
 _XYZ = b",".join([_NUMBER] * 3)
@@ -74,7 +74,7 @@ _CSV_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a text form writes one reading: `row` captures `fields`, of `width` fields of a line."""
+    """How a text form writes a reading: `row` captures `fields`, out of `width` fields of a line."""
 
     kind: Kind
     row: re.Pattern[bytes]
@@ -96,7 +96,7 @@ WISDM = _Form(
 
 
 def csv_form(header: bytes, path: Path) -> _Form | None:
-    """The form that a CSV's header describes; None where the line is no header. Raises `DataError`."""
+    """Return the form that a CSV's header describes; None if the line is no header. Raises `DataError`."""
     header = header.removeprefix(BOM).strip()
     columns = _names(header, b",")
     if not set("xyz") <= set(columns):
@@ -141,7 +141,7 @@ def _too_long() -> DataError:
 def read_text(
     content: io.BufferedReader, form: _Form, dataset: str, labels: Labels, tally: Tally
 ) -> Iterator[Recording]:
-    """Yield the recordings of a text in this form; raises `DataError` where it can't be one."""
+    """Yield the recordings of a text in this form; raises `DataError` if it has another one."""
     parts: dict[_Key, list[_Columns]] = {}
     for block in _blocks(content):
         text = block.replace(form.record_end, b"\n")
@@ -157,7 +157,7 @@ def read_text(
         named = dict(zip(_key_fields(form), key, strict=True))
         person, placement = named["person"], named.get("placement") or b"pocket"
         activity, time, xyz = (np.concatenate(column) for column in zip(*tables, strict=True))
-        if form is not WISDM and len(time) >= TELLING and np.median(np.abs(np.diff(time))) < 1:
+        if form is not WISDM and len(time) >= MIN_READINGS_TO_CHECK and np.median(np.abs(np.diff(time))) < 1:
             raise DataError(
                 f"{dataset}: most readings of {_text(person)!r} have the millisecond of the one before: are the "
                 f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
@@ -175,7 +175,7 @@ def _key_fields(form: _Form) -> tuple[str, ...]:
 
 
 def _key_of(form: _Form) -> Callable[[_Key], _Key]:
-    """The fields of a row that tell recordings apart."""
+    """Return a function from a row to the fields that distinguish recordings."""
     places = [form.fields.index(field) for field in _key_fields(form)]
     return lambda row: tuple(row[place] for place in places)
 
@@ -190,7 +190,7 @@ def _columns(rows: list[_Key], form: _Form, labels: Labels, tally: Tally) -> _Co
 
 
 def _ms(time: bytes) -> int:
-    """Milliseconds of a time that isn't a whole number of them, in UTC without an offset; -1 where there is none."""
+    """Convert a fractional number or ISO 8601 to milliseconds, UTC if it has no offset; -1 for an invalid time."""
     text = time.decode()
     if "-" not in text:
         return int(float(text))
@@ -220,14 +220,14 @@ def _defect(line: bytes, form: _Form) -> Defect:
 def _continuous(
     activity: np.ndarray, time: np.ndarray, xyz: np.ndarray, units_per_ms: int, dropped: Counter[Defect]
 ) -> Iterator[_Columns]:
-    """Sound rows, once each, in order of time; parted where the clock steps back."""
+    """Yield valid rows without duplicates, sorted by time; split where the clock steps back."""
     sound = _sound(time, xyz, units_per_ms, dropped)
     activity, time, xyz = activity[sound], time[sound], xyz[sound]
     t_ms = time // units_per_ms
     bounds = [0, *(np.flatnonzero(np.diff(t_ms) < -STEP_BACK_MS) + 1).tolist(), len(t_ms)]
     for start, stop in itertools.pairwise(bounds):
         order = start + np.argsort(time[start:stop], kind="stable")
-        fresh = ~_repeats_the_row_above(activity[order], time[order], xyz[order])
+        fresh = ~_is_duplicate(activity[order], time[order], xyz[order])
         _count(dropped, Defect.DUPLICATE, ~fresh)
         order = order[fresh]
         if len(order):
@@ -235,7 +235,7 @@ def _continuous(
 
 
 def _sound(time: np.ndarray, xyz: np.ndarray, units_per_ms: int, dropped: Counter[Defect]) -> np.ndarray:
-    """Bool[n]: rows with a time and with values that an accelerometer can have."""
+    """Return bool[n]: rows with a time, and with values in an accelerometer's range."""
     # A clock of nanoseconds since boot is never 0; one that counts milliseconds of a recording starts there.
     timeless = (time == 0) & (units_per_ms > 1)
     impossible = time < 0
@@ -251,7 +251,7 @@ def _count(dropped: Counter[Defect], reason: Defect, rows: np.ndarray) -> None:
         dropped[reason] += int(rows.sum())
 
 
-def _repeats_the_row_above(activity: np.ndarray, time: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+def _is_duplicate(activity: np.ndarray, time: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     repeats = np.zeros(len(time), bool)
     repeats[1:] = (np.diff(activity) == 0) & (np.diff(time) == 0) & (xyz[1:] == xyz[:-1]).all(axis=1)
     return repeats

@@ -1,4 +1,4 @@
-"""What a data file of phone accelerometers holds: recordings, and what became of its rows."""
+"""Recordings read from a data file of phone accelerometers, their labels, and why rows were left out."""
 
 import enum
 import functools
@@ -11,14 +11,14 @@ import numpy as np
 from training.files import DataError
 
 ACTIVITIES = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
-# Names that mean one of several activities, of which it isn't known which.
+# Names that mean one of several activities, without saying which.
 MIXED_ACTIVITIES = {"StairsMixed": ("Downstairs", "Upstairs")}
-# Further names of activities; of umafall: who stands and claps, or raises the arms.
-FURTHER_NAMES = {"StandingArms": "Standing"}
+# Other names of activities. In umafall: standing and clapping, or raising the arms.
+SYNONYMS = {"StandingArms": "Standing"}
 
 OTHER_ACTIVITY = -1
 MAX_LABELS = 64
-FIRST_MIXED = MAX_LABELS  # so that a code says by itself whether its activity is known, however many labels there are
+FIRST_MIXED = MAX_LABELS  # above all label codes, so that a code alone says whether it is a single label
 MAX_LABEL_CHARACTERS = 100
 STANDARD_GRAVITY = 9.80665
 MAX_ABS_VALUE = 1000.0
@@ -28,17 +28,17 @@ Kind = Literal["wisdm", "motionsense", "csv", "kept"]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The activities that a model tells apart, in the order of its answers, and what data files mean by a name.
+    """The activities that a model distinguishes, in output order, and the codes of activity names in data files.
 
-    The code of one of them is its place among `names`; of one of `MIXED_ACTIVITIES`, `FIRST_MIXED` and its place there;
-    of any other activity, `OTHER_ACTIVITY`. Raises `DataError` for names that can't be a model's.
+    A label's code is its index in `names`. A name in `MIXED_ACTIVITIES` has the code `FIRST_MIXED` plus its index
+    there. Any other activity has `OTHER_ACTIVITY`. Raises `DataError` for names that can't be a model's.
     """
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse too few, too many, the same twice, and what no file could hold."""
-        wrong = [name for name in self.names if not _may_be_a_label(name)]
+        """Check the number, the uniqueness and the form of the names."""
+        wrong = [name for name in self.names if not _is_valid_label(name)]
         if wrong:
             raise DataError(
                 f"{wrong[0][: 2 * MAX_LABEL_CHARACTERS]!r} can't be a label: it takes 1 to {MAX_LABEL_CHARACTERS} "
@@ -55,11 +55,11 @@ class Labels:
         return len(self.names)
 
     def code(self, name: str) -> int:
-        """What a data file means by this name, however it is capitalised."""
+        """Return the code of an activity name in a data file, ignoring case."""
         return _codes(self.names).get(name.casefold(), OTHER_ACTIVITY)
 
-    def may_be(self) -> np.ndarray:
-        """Which of the labels each code may be: bool[codes, k], without any in rows that are no code."""
+    def candidates(self) -> np.ndarray:
+        """Return the candidate labels of each code: bool[codes, k]; unused codes have none."""
         meant = np.zeros((FIRST_MIXED + len(MIXED_ACTIVITIES), len(self.names)), bool)
         np.fill_diagonal(meant, True)
         for number, several in enumerate(MIXED_ACTIVITIES.values()):
@@ -68,17 +68,17 @@ class Labels:
 
 
 def is_label(codes: np.ndarray) -> np.ndarray:
-    """Whether each code is that of one label, bool[n]: no other activity, and none of which it isn't known which."""
+    """Return whether each code is that of a single label, bool[n]: neither another activity nor a mixed one."""
     return np.asarray((codes >= 0) & (codes < FIRST_MIXED))
 
 
-def _may_be_a_label(name: str) -> bool:
+def _is_valid_label(name: str) -> bool:
     return 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable() and name == name.strip()
 
 
 @functools.lru_cache(maxsize=8)
 def _codes(names: tuple[str, ...]) -> Mapping[str, int]:
-    """The code of each name that isn't another activity's, casefolded; a label is what it says, first of all."""
+    """Return the code of each known name, casefolded; labels take precedence over mixed names and synonyms."""
     labels = {name.casefold(): code for code, name in enumerate(names)}
     mixed = {
         name.casefold(): FIRST_MIXED + number
@@ -86,13 +86,13 @@ def _codes(names: tuple[str, ...]) -> Mapping[str, int]:
         if all(one.casefold() in labels for one in meant)
     }
     further = {
-        name.casefold(): labels[meant.casefold()] for name, meant in FURTHER_NAMES.items() if meant.casefold() in labels
+        name.casefold(): labels[meant.casefold()] for name, meant in SYNONYMS.items() if meant.casefold() in labels
     }
     return mixed | further | labels
 
 
-SIX = Labels(ACTIVITIES)
-"""What the shipped model tells apart."""
+DEFAULT_LABELS = Labels(ACTIVITIES)
+"""The labels of the shipped model."""
 
 
 class Defect(enum.StrEnum):
@@ -109,10 +109,10 @@ class Defect(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What one person's one device measured, in order of time; it may hold gaps.
+    """One person's readings from one device, sorted by time, possibly with gaps.
 
-    `activity` int8[n], codes of the `Labels` that it was read by; `t_ms` int64[n], never decreasing; `xyz`
-    float32[n, 3], m/s² with gravity, in the device's own axes.
+    `activity` int8[n], codes of the `Labels` it was read with; `t_ms` int64[n], non-decreasing; `xyz` float32[n, 3],
+    m/s² with gravity, in the device's own axes.
     """
 
     dataset: str
@@ -125,9 +125,9 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file's recordings, with the digest of the file as it lies and the rows left out, by reason.
+    """One file's recordings, with the file's SHA-256 as stored, and the rows left out by reason.
 
-    `others` are the activities that are none of `labels`, by which it was read, with their readings.
+    `others` counts the readings of activities that are none of `labels`, with which it was read.
     """
 
     name: str
@@ -137,19 +137,19 @@ class DataFile:
     recordings: tuple[Recording, ...]
     dropped: Mapping[Defect, int]
     others: Mapping[str, int] = field(default_factory=dict)
-    labels: Labels = SIX
+    labels: Labels = DEFAULT_LABELS
 
     @property
     def people(self) -> set[str]:
-        """Whose recordings they are."""
+        """The names of the people recorded."""
         return {recording.person for recording in self.recordings}
 
     @property
     def readings(self) -> int:
-        """Readings in all recordings."""
+        """The number of readings in all recordings."""
         return sum(len(recording.t_ms) for recording in self.recordings)
 
 
-def by_number(person: str) -> tuple[int, str]:
-    """Sort people as they are counted: 2 before 10."""
+def natural_order(person: str) -> tuple[int, str]:
+    """Return a sort key for people that puts 2 before 10."""
     return (int(person) if person.isdecimal() else 0, person)

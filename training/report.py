@@ -1,12 +1,12 @@
-"""Report folders: figures as JSON and Markdown, confusion matrices and learning curves as pictures.
+"""Report folders: metrics as JSON and Markdown, confusion matrices and learning curves as plots.
 
-metrics.json          every figure below, and how it came about
+metrics.json          every metric below, with the command, the data and the settings
 report.md             the same as tables
 confusion-*.png       one for each data set scored
-reliability-*.png     how often answers of each confidence are right, one for each data set scored
-familiarity-*.png     how well familiarity tells strangers, one for each data set scored, of a bundle that tells it
+reliability-*.png     accuracy by confidence, one for each data set scored
+familiarity-*.png     ROC of the familiarity, one for each data set scored, if the bundle has it
 learning-curves.png   of a training run
-scorings.jsonl        one line for each time that a bundle was scored: how often the test people were looked at
+scorings.jsonl        one line for each time that a bundle was scored: how often the test people were used
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluate import Evaluation
-from training.figures import evaluation_figures, figures, write_json
 from training.history import Epoch
 from training.markdown import code
 from training.pictures import draw_confusion, draw_curves, draw_reliability, draw_separation
+from training.report_json import evaluation_json, scores_json, write_json
 from training.report_tables import evaluation_section, markdown
 from training.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a training run has to tell."""
+    """The content of a training run's report."""
 
     title: str  # Markdown, in a line
     command: str
@@ -49,7 +49,7 @@ class TrainingReport:
 
 
 def write_training_report(folder: Path, report: TrainingReport) -> None:
-    """Write all of a training run's report into `folder`."""
+    """Write a training run's report into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / "metrics.json",
@@ -64,8 +64,8 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
             "data": report.data,
             "examples": report.examples,
             "temperature": report.temperature,
-            "validation": figures(report.validation, report.unit),
-            "test": [evaluation_figures(test) for test in report.tests],
+            "validation": scores_json(report.validation, report.unit),
+            "test": [evaluation_json(test) for test in report.tests],
             "history": [dataclasses.asdict(epoch) for epoch in report.history],
         },
     )
@@ -83,9 +83,9 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
 
 
 def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], sections: Sequence[str] = ()) -> None:
-    """Write the report of an evaluation, outside of training, into `folder`; `sections` are further Markdown."""
+    """Write the report of an evaluation outside of training into `folder`; `sections` are further Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", {"test": [evaluation_figures(one) for one in evaluations]})
+    write_json(folder / "metrics.json", {"test": [evaluation_json(one) for one in evaluations]})
     (folder / "report.md").write_text(
         "\n".join(["# Evaluation\n", *map(evaluation_section, evaluations), *sections]), encoding="utf-8"
     )
@@ -96,7 +96,7 @@ def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with (folder / "scorings.jsonl").open("a", encoding="utf-8") as log:
         for one in evaluations:
-            log.write(json.dumps({"at": now, **evaluation_figures(one)}) + "\n")
+            log.write(json.dumps({"at": now, **evaluation_json(one)}) + "\n")
     for one in evaluations:
         slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
         draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)

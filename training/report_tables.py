@@ -1,17 +1,17 @@
-"""A report's figures as Markdown, mostly in tables."""
+"""A report's metrics as Markdown, mostly in tables."""
 
-from training.calibration import UNFAMILIAR
+from training.calibration import FAMILIARITY_THRESHOLD
 from training.evaluate import Evaluation, class_rows
-from training.familiarity import Separation, area_under_curve, unfamiliar_share
+from training.familiarity import Separation, roc_auc, share_below_threshold
 from training.markdown import plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
+from training.smoothing_scores import SmoothingScores
 from training.spanning import Said
-from training.steadiness import Steadiness
 
 
 def markdown(scores: Scores, unit: str = "windows") -> str:
-    """The figures of each class, and of all of them."""
+    """Return the metrics of each class, and of all of them."""
     lines = list(table(("label", "precision", "recall", "F1", unit), class_rows(scores)))
     lines.append(
         f"\naccuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, loss {scores.loss:.3f}, expected "
@@ -21,7 +21,7 @@ def markdown(scores: Scores, unit: str = "windows") -> str:
 
 
 def evaluation_section(evaluation: Evaluation) -> str:
-    """All figures of an evaluation, under a heading."""
+    """Return all metrics of an evaluation, under a heading."""
     if not evaluation.people:
         return f"## {plain(evaluation.dataset)}\n\n{markdown(evaluation.scores, evaluation.unit)}"
     people = ", ".join(map(plain, evaluation.people))
@@ -29,13 +29,13 @@ def evaluation_section(evaluation: Evaluation) -> str:
         f"## {plain(evaluation.dataset)}, people {people}\n\n{markdown(evaluation.scores)}\n"
         f"Left out: {evaluation.mixed} windows that span two activities, {evaluation.other} of other activities.\n"
         f"{'' if evaluation.familiarity is None else separation_section(evaluation.familiarity)}"
-        f"{'' if evaluation.steadiness is None else steadiness_section(evaluation.steadiness)}"
+        f"{'' if evaluation.smoothing is None else smoothing_section(evaluation.smoothing)}"
         f"{'' if evaluation.spanning is None else spanning_section(evaluation.spanning)}"
     )
 
 
-def steadiness_section(found: Steadiness) -> str:
-    """What smoothing does, as Markdown; nothing where there was nothing to smooth."""
+def smoothing_section(found: SmoothingScores) -> str:
+    """Return the effect of smoothing as Markdown; empty if there was nothing to smooth."""
     if not found.windows or not found.pairs:
         return ""
     raw, smoothed = found.right / found.windows, found.smoothed_right / found.windows
@@ -51,7 +51,7 @@ def steadiness_section(found: Steadiness) -> str:
 
 
 def spanning_section(found: Said) -> str:
-    """What is said of windows that span two activities, as Markdown."""
+    """Return the scores on windows that span two activities, as Markdown."""
     return (
         f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "
         f"activities {found}; expected calibration error {found.calibration_error:.3f}.\n"
@@ -59,30 +59,30 @@ def spanning_section(found: Said) -> str:
 
 
 def separation_section(separation: Separation) -> str:
-    """The figures of each kind of strangers, as Markdown."""
+    """Return the metrics of each kind of OOD samples, as Markdown."""
     known = separation.known
     lines = [
-        f"\n### Familiarity\n\nBelow {UNFAMILIAR:g} in {unfamiliar_share(known):.1%} of the {len(known):,} windows "
-        "above. Of strangers, with the area under the curve: how often one of those windows is more familiar than a "
-        "stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
+        f"\n### Familiarity\n\nBelow {FAMILIARITY_THRESHOLD:g} in {share_below_threshold(known):.1%} of the "
+        f"{len(known):,} windows above. Of strangers, with the area under the curve: how often one of those windows is "
+        "more familiar than a stranger. Recorded ones are of everybody in the file: nobody's are ever learned from.\n",
     ]
     rows = [
         (
             some.name,
             some.origin,
             f"{len(some.familiarity):,}",
-            f"{area_under_curve(known, some.familiarity):.3f}",
-            f"{unfamiliar_share(some.familiarity):.1%}",
+            f"{roc_auc(known, some.familiarity):.3f}",
+            f"{share_below_threshold(some.familiarity):.1%}",
         )
-        for some in separation.strangers
+        for some in separation.ood
     ]
-    columns = ("strangers", "origin", "windows", "area under curve", f"below {UNFAMILIAR:g}")
+    columns = ("strangers", "origin", "windows", "area under curve", f"below {FAMILIARITY_THRESHOLD:g}")
     lines += table(columns, rows, left=(0, 1))
     return "\n".join(lines) + "\n"
 
 
-def beside_the_article(test: Evaluation) -> str:
-    """A test's figures beside those that were published, as Markdown."""
+def article_section(test: Evaluation) -> str:
+    """Return a test's metrics beside the published ones, as Markdown."""
     ours = test.scores
     lines = [
         f"## Beside the article: {plain(test.dataset)}\n",

@@ -1,4 +1,4 @@
-"""How well predictions fit known labels."""
+"""Scores of predictions against true labels."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ RELIABILITY_BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Counts and figures of one set of predictions.
+    """The confusion matrix and metrics of one set of predictions.
 
-    `confusion` int64[k, k]: rows are the true labels, columns the predicted ones. `loss` is the mean negative
-    log likelihood of the true label, nan where nothing was scored. `reliability` float64[15, 3]: of the predictions
-    whose confidence is in each fifteenth of [0, 1], how many there are, the sum of their confidence, and how many are
-    right. A class never predicted has precision 0, one never seen recall 0.
+    `confusion` int64[k, k]: rows are the true labels, columns the predicted ones. `loss` is the mean negative log
+    likelihood of the true label, nan if nothing was scored. `reliability` float64[15, 3]: for each fifteenth of [0, 1],
+    the number of predictions with that confidence, the sum of their confidence, and the number that are right. A class
+    never predicted has precision 0, one that never occurs recall 0.
     """
 
     labels: tuple[str, ...]
@@ -34,21 +34,21 @@ class Scores:
 
     @property
     def calibration_error(self) -> float:
-        """Mean difference between confidence and the share that is right, over the bins of `reliability`.
+        """Expected calibration error: the mean gap between confidence and accuracy over the bins of `reliability`.
 
-        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017: the expected calibration error.
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
         """
         count, confidence, right = self.reliability.T
         return float(np.abs(confidence - right).sum() / max(1, count.sum()))
 
     @property
     def precision(self) -> np.ndarray:
-        """float64[k]: of what was called a class, the share that is."""
+        """float64[k]: of the examples predicted as a class, the share that belongs to it."""
         return np.asarray(np.diag(self.confusion) / np.maximum(1, self.confusion.sum(axis=0)))
 
     @property
     def recall(self) -> np.ndarray:
-        """float64[k]: of what is a class, the share that was called so."""
+        """float64[k]: of the examples of a class, the share predicted as it."""
         return np.asarray(np.diag(self.confusion) / np.maximum(1, self.support))
 
     @property
@@ -58,7 +58,7 @@ class Scores:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the classes that occur, each counting the same; 0 where none does."""
+        """Unweighted mean F1 of the classes that occur; 0 if none does."""
         occurs = self.support > 0
         return float(self.f1[occurs].mean()) if occurs.any() else 0.0
 

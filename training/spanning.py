@@ -1,8 +1,7 @@
-"""What a bundle says of windows that span two activities: which of them, or a third.
+"""What a bundle predicts for windows that span two activities: one of the two, or a third.
 
-Recordings show one activity each, as a rule, so such windows are put together of two windows of one person and
-placement: the beginning of one and the rest of the other. What people do in between, such as getting up, is not in
-them.
+Recordings usually show one activity each. So such windows are joined from two windows of one person and placement: the
+beginning of one and the rest of the other. What people do in between, such as getting up, is missing.
 """
 
 from collections.abc import Sequence
@@ -16,17 +15,17 @@ from training.scores import score
 from windowing import WINDOW_SLOTS
 
 MOST = 2000
-"""So many windows are put together of one data set."""
+"""At most this many windows are made from one data set."""
 SHORTEST = WINDOW_SLOTS // 10
-"""The shorter activity lasts for so many slots at least, 0.4 s."""
+"""The shorter activity lasts at least this many slots, 0.4 s."""
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Spanning:
-    """Windows that span two activities: `values` float32[m, 80, 3], m/s²; int64[m] which lasts `longer` and `shorter`.
+    """Windows `values` float32[m, 80, 3], m/s², and their labels int64[m]: of the `longer` and the `shorter` activity.
 
-    Of two that last equally long the first is the longer one.
+    If both last equally long, the first counts as the longer one.
     """
 
     values: np.ndarray
@@ -36,9 +35,9 @@ class Spanning:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was said of so many windows: the activity that lasts `longer` in it, the `shorter` one, else a third.
+    """Counts of the predictions: the activity that lasts `longer` in the window, the `shorter` one, else a third.
 
-    `calibration_error` is by how much its confidence is off from how often the longer one is said.
+    `calibration_error` compares the confidence with how often the longer one is predicted.
     """
 
     windows: int
@@ -48,7 +47,7 @@ class Said:
 
     @property
     def third(self) -> int:
-        """How many windows were called by an activity that is not in them."""
+        """How many windows were predicted as an activity that is not in them."""
         return self.windows - self.longer - self.shorter
 
     def __str__(self) -> str:
@@ -57,8 +56,8 @@ class Said:
         return f"{of_the_two}, {third:.1%} neither"
 
 
-def put_together(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
-    """Put windows together of `frames`, which were cut of `recordings`; none where nobody shows two activities."""
+def make_spanning_windows(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
+    """Join windows of `frames`, which were cut from `recordings`; none if nobody shows two activities."""
     rng = np.random.default_rng(SEED)
     of = np.array([f"{one.dataset}/{one.person}/{one.placement}" for one in recordings], object)[frames.recording]
     first, second = _pairs(of, frames.activity, rng)
@@ -74,7 +73,7 @@ def put_together(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spa
 
 
 def _pairs(of: np.ndarray, activity: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two windows int64[m] and int64[m] for each pair, of the same wearer and of different activities."""
+    """Return two windows int64[m] and int64[m] for each pair, of one wearer and different activities."""
     wearers = [np.flatnonzero(of == one) for one in np.unique(of)]
     first = rng.permuted(np.concatenate([np.empty(0, np.int64), *wearers]))
     partner = np.empty(len(of), np.int64)
@@ -86,7 +85,7 @@ def _pairs(of: np.ndarray, activity: np.ndarray, rng: np.random.Generator) -> tu
 
 
 def said_of(windows: Spanning, probabilities: np.ndarray, labels: tuple[str, ...]) -> Said:
-    """Count what was said of windows; `probabilities` float[m, k] are of the k `labels`."""
+    """Count the predictions for windows; `probabilities` float[m, k] are of the k `labels`."""
     said = probabilities.argmax(axis=1)
     return Said(
         len(said),

@@ -1,4 +1,4 @@
-"""What a model is to learn, and from what: knows nothing of accelerometers or texts."""
+"""A classification problem to train on; it knows nothing of accelerometers or texts."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,18 +7,18 @@ import numpy as np
 
 
 class Examples(Protocol):
-    """What to learn from; an implementation may draw an example anew each time it is asked for."""
+    """Training examples; an implementation may draw an example anew each time it is asked for."""
 
     def __len__(self) -> int:
-        """Examples an epoch."""
+        """Examples in an epoch."""
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs [m, ...] and classes int64[m] of `rows` int64[m]."""
+        """Return inputs [m, ...] and classes int64[m] of `rows` int64[m]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Examples that are always the same: `inputs` [n, ...] and classes `targets` int64[n]."""
+    """Examples that never change: `inputs` [n, ...] and classes `targets` int64[n]."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -27,23 +27,27 @@ class Fixed:
         return len(self.targets)
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The rows as they are."""
+        """Return the rows unchanged."""
         return self.inputs[rows], self.targets[rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a model is to learn: to tell `labels` apart.
+    """A classification problem with the given `labels`.
 
-    `validation` scores each epoch, and chooses the one whose weights are kept where `patience` is set.
-    `may_be` bool[t, k], where given, says which labels each class of `train` may mean: some examples are known
-    to have one of several, and not which. Without it a class is a label.
-    `class_weights` float[k], of mean 1 over the examples, says how much each class counts; None is the same.
-    `strangers` says that some examples of `train` are of none of the labels: their class is `STRANGER`. To be one is
-    taught as a further label, of weight 1, whose logit is the constant 0, so that the network needs no parameter for
-    it: the other logits are above it or below it. Validation is of labels alone.
-    `lengths` int[n], where given, says how long each training example is: a batch then holds examples of about
-    the same length, which a model that skips padding is faster on.
+    `validation` scores each epoch, and chooses the one whose weights are kept if `patience` is set.
+
+    `candidates` bool[t, k], if given, says which labels each class of `train` may mean, for examples whose label is
+    only known to be one of several. Without it a class is a label.
+
+    `class_weights` float[k], of mean 1 over the examples; None weighs all classes the same.
+
+    `has_ood` says that some examples of `train` are out of distribution: their class is `OOD`. They are taught as a
+    further label, of weight 1, whose logit is the constant 0, so the network needs no parameter for it: the other
+    logits are above or below it. Validation examples all have a label.
+
+    `lengths` int[n], if given, are the lengths of the training examples. A batch then holds examples of similar length,
+    which is faster with a model that skips padding.
     """
 
     labels: tuple[str, ...]
@@ -51,5 +55,5 @@ class Task:
     validation: Fixed
     class_weights: np.ndarray | None = None
     lengths: np.ndarray | None = None
-    may_be: np.ndarray | None = None
-    strangers: bool = False
+    candidates: np.ndarray | None = None
+    has_ood: bool = False

@@ -14,47 +14,47 @@ from inference.architectures import count_parameters
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Training
 from inference.saving import save_bundle
-from training.bundles import described, make_room, replaced_bundle, told, with_metrics
+from training.bundles import checked_description, closing_line, create_folders, replaced_bundle, with_metrics
 from training.embeddings import Variant
 from training.evaluate import Evaluation, evaluate_texts, table
 from training.fit_settings import FitSettings
-from training.learn_text import (
+from training.fit_text import (
     RANDOM_DIMENSIONS,
-    Learned,
-    Material,
+    FittedTextModel,
     Split,
+    TextTrainingData,
     describe,
+    fit_text,
     identity_of,
-    learn,
     split_off,
 )
 from training.markdown import plain
 from training.report import TrainingReport, write_training_report
-from training.text_comparison import Beside, comparison_section, measure
+from training.text_comparison import BaselineComparison, comparison_section, measure
+from training.text_datasets import Corpus
 from training.text_recipes import TextRecipe
-from training.texts import Corpus
 from training.words import FIRST_WORD
 from windowing.text import Framer
 
-PAPERS_VARIANTS: tuple[Variant, ...] = ("rand", "static", "non-static", "multichannel")
+KIM_VARIANTS: tuple[Variant, ...] = ("rand", "static", "non-static", "multichannel")
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What `train_text` made."""
+    """The bundle that `train_text` wrote, and its test scores."""
 
     bundle: Bundle
     tests: tuple[Evaluation, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AskedText:
-    """What to fit a text model to, and how; its bundle carries `command` and `version`.
+class TextTrainingRequest:
+    """The data and the recipe of a text model; its bundle carries `command` and `version`.
 
-    The texts that the data set holds back test, or where it has no split `test_share` of all.
+    The test texts are those that the data set holds out, or `test_share` of all if it has no split.
     """
 
-    material: Material
+    data: TextTrainingData
     recipe: TextRecipe
     command: str
     seed: int = 0
@@ -63,12 +63,12 @@ class AskedText:
 
     @property
     def settings(self) -> FitSettings:
-        """The recipe's, with this seed."""
+        """The recipe's settings, with this seed."""
         return dataclasses.replace(self.recipe.fit, seed=self.seed)
 
 
 def train_text(
-    asked: AskedText,
+    request: TextTrainingRequest,
     output: Path,
     report: Path,
     *,
@@ -76,84 +76,91 @@ def train_text(
     resume: bool = False,
     console: Console | None = None,
 ) -> Trained:
-    """Fit a text model; write its bundle to the folder `output` and the account to `report`.
+    """Fit a text model; write its bundle to the folder `output` and the report to the folder `report`.
 
     The test texts are scored once, at the end, as they will be served. The bundle is named like its folder. `report`
-    also keeps the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
+    also holds the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
-    make_room(output.parent, report)
+    create_folders(output.parent, report)
     replaced = replaced_bundle(output)
-    split = single_split(asked.material.corpus, asked.recipe.validation_share, asked.test_share, asked.seed)
-    training = _training(asked)
-    # What cannot be a bundle is refused before the fit, not after it.
-    _describe(output.name, asked, training, *_largest_table(asked.material, asked.recipe))
-    learned = _learn(asked, split, report / "checkpoint.safetensors", resume, console)
-    description = _describe(output.name, asked, training, *learned.table_shape)
-    trained = _save_and_test(output, learned, description, asked, split.test)
-    beside = measure(asked.material.corpus, split, trained.bundle, baselines)
-    write_training_report(report, _account(asked, split, learned, trained, beside, time.monotonic() - began))
+    split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed)
+    training = _training(request)
+    # A description that no bundle can have must fail before the fit, not after it.
+    _describe(output.name, request, training, *_largest_table(request.data, request.recipe))
+    fitted = _fit(request, split, report / "checkpoint.safetensors", resume, console)
+    description = _describe(output.name, request, training, *fitted.table_shape)
+    trained = _save_and_test(output, fitted, description, request, split.test)
+    comparison = measure(request.data.corpus, split, trained.bundle, baselines)
+    write_training_report(report, _report(request, split, fitted, trained, comparison, time.monotonic() - began))
     if console is not None:
         for test in trained.tests:
             console.print(table(test))
-        console.print(told(trained.bundle, output, report, replaced), soft_wrap=True, markup=False)
+        console.print(closing_line(trained.bundle, output, report, replaced), soft_wrap=True, markup=False)
     return trained
 
 
-def _learn(asked: AskedText, split: Split, checkpoint: Path, resume: bool, console: Console | None) -> Learned:
-    # What shares leave for each part, the seed draws: a checkpoint of other parts has seen this run's test.
+def _fit(
+    request: TextTrainingRequest, split: Split, checkpoint: Path, resume: bool, console: Console | None
+) -> FittedTextModel:
+    # The seed draws each part by its size: a checkpoint with other sizes has trained on this run's test texts.
     parts = [len(split.train), len(split.validation), len(split.test)]
-    return learn(
-        asked.material,
+    return fit_text(
+        request.data,
         split,
-        asked.recipe,
-        asked.settings,
-        everything=True,
+        request.recipe,
+        request.settings,
+        unseen_words=True,
         checkpoint=checkpoint,
         resume=resume,
-        identity=identity_of(asked.material, asked.recipe) | {"parts": parts},
+        identity=identity_of(request.data, request.recipe) | {"parts": parts},
         console=console,
     )
 
 
-def _account(
-    asked: AskedText, split: Split, learned: Learned, trained: Trained, beside: Beside, seconds: float
+def _report(
+    request: TextTrainingRequest,
+    split: Split,
+    fitted: FittedTextModel,
+    trained: Trained,
+    comparison: BaselineComparison,
+    seconds: float,
 ) -> TrainingReport:
-    recipe, material = asked.recipe, asked.material
+    recipe, data = request.recipe, request.data
     return TrainingReport(
-        title=f"{plain(material.corpus.name)}, {recipe.network.name}, {recipe.variant}",
-        command=asked.command,
-        seed=asked.seed,
+        title=f"{plain(data.corpus.name)}, {recipe.network.name}, {recipe.variant}",
+        command=request.command,
+        seed=request.seed,
         seconds=seconds,
         threads=torch.get_num_threads(),
-        settings=dataclasses.asdict(asked.settings),
-        data=[dataclasses.asdict(file) for file in material.files],
+        settings=dataclasses.asdict(request.settings),
+        data=[dataclasses.asdict(file) for file in data.files],
         examples={
             "training, an epoch": len(split.train),
             "validation": len(split.validation),
             "test": len(split.test),
         },
-        temperature=learned.temperature,
-        history=tuple(learned.history),
-        validation=learned.validation,
+        temperature=fitted.temperature,
+        history=tuple(fitted.history),
+        validation=fitted.validation,
         tests=trained.tests,
         unit="texts",
         details={
             "recipe": describe(recipe),
-            "words": len(learned.vocabulary),
-            "parameters": count_parameters(learned.network),
-            "texts_a_second": {str(batch): rate for batch, rate in beside.speed.items()},
+            "words": len(fitted.vocabulary),
+            "parameters": count_parameters(fitted.network),
+            "texts_a_second": {str(batch): rate for batch, rate in comparison.speed.items()},
             "baselines": {
                 name: {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
-                for name, scores in beside.baselines.items()
+                for name, scores in comparison.baselines.items()
             },
         },
-        sections=[comparison_section(recipe, learned, trained.tests, beside)],
+        sections=[comparison_section(recipe, fitted, trained.tests, comparison)],
     )
 
 
 def single_split(corpus: Corpus, validation_share: float, test_share: float, seed: int) -> Split:
-    """The data set's own test part, or `test_share` of all; of the others, `validation_share` for validation."""
+    """Split off the data set's own test part, or `test_share` of all; of the rest, `validation_share` validates."""
     rng = np.random.default_rng(seed)
     if corpus.test is not None:
         test, others = np.flatnonzero(corpus.test), np.flatnonzero(~corpus.test)
@@ -163,32 +170,32 @@ def single_split(corpus: Corpus, validation_share: float, test_share: float, see
     return Split(train, validation, test)
 
 
-def _largest_table(material: Material, recipe: TextRecipe) -> tuple[int, int]:
-    """The most tokens that the table of vectors can come to have, and its dimensions."""
-    vectors = None if recipe.variant == "rand" else material.vectors
-    words = len(material.tokens.words) + (len(vectors.rows) if vectors else 0)
+def _largest_table(data: TextTrainingData, recipe: TextRecipe) -> tuple[int, int]:
+    """Return the largest possible number of tokens in the table of vectors, and its dimensions."""
+    vectors = None if recipe.variant == "rand" else data.vectors
+    words = len(data.tokens.words) + (len(vectors.rows) if vectors else 0)
     return min(words, recipe.max_words) + FIRST_WORD, vectors.dimensions if vectors else RANDOM_DIMENSIONS
 
 
-def _training(asked: AskedText) -> Training:
+def _training(request: TextTrainingRequest) -> Training:
     return Training(
-        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in asked.material.files),
-        command=asked.command,
-        seed=asked.seed,
+        data=tuple(DataSet(name=file.name, sha256=file.sha256) for file in request.data.files),
+        command=request.command,
+        seed=request.seed,
         date=datetime.datetime.now(datetime.UTC).date(),
     )
 
 
-def _describe(name: str, asked: AskedText, training: Training, tokens: int, dimensions: int) -> Description:
-    """What the bundle will say of itself; raises `FitError`."""
-    recipe, labels = asked.recipe, asked.material.corpus.labels
+def _describe(name: str, request: TextTrainingRequest, training: Training, tokens: int, dimensions: int) -> Description:
+    """Return the manifest's description; raises `FitError`."""
+    recipe, labels = request.recipe, request.data.corpus.labels
     arguments = recipe.network.sized(
         tokens=tokens, dimensions=dimensions, length=recipe.rules.length, classes=len(labels)
     )
-    return described(
+    return checked_description(
         lambda: Description(
             name=name,
-            version=asked.version,
+            version=request.version,
             architecture=ArchitectureChoice(name=recipe.network.architecture, arguments=arguments),
             input=Input(shape=(recipe.rules.length,), dtype="int32"),
             framing=recipe.rules.model_dump(),
@@ -196,32 +203,32 @@ def _describe(name: str, asked: AskedText, training: Training, tokens: int, dime
             training=training,
         ),
         name,
-        asked.version,
+        request.version,
     )
 
 
 def _save_and_test(
-    output: Path, learned: Learned, description: Description, asked: AskedText, test: np.ndarray
+    output: Path, fitted: FittedTextModel, description: Description, request: TextTrainingRequest, test: np.ndarray
 ) -> Trained:
     """Save the bundle, score it as it will be served, and save it again with its scores."""
 
     def save(told: Description) -> Bundle:
-        # Texts in another language would all be unknown words: its first words are known ones.
-        known = " ".join(learned.vocabulary[:GOLDEN_WORDS])
-        golden = Framer(asked.recipe.rules, learned.vocabulary).frame((*GOLDEN_TEXTS, known))
+        # In another language all golden texts would be unknown words, so one consists of the vocabulary's first words.
+        known = " ".join(fitted.vocabulary[:GOLDEN_WORDS])
+        golden = Framer(request.recipe.rules, fitted.vocabulary).frame((*GOLDEN_TEXTS, known))
         return save_bundle(
-            output, learned.network, told, golden, vocabulary=learned.vocabulary, half=("embedding.weight",)
+            output, fitted.network, told, golden, vocabulary=fitted.vocabulary, half=("embedding.weight",)
         )
 
-    calibrated = description.model_copy(update={"temperature": round(learned.temperature, 4)})
+    calibrated = description.model_copy(update={"temperature": round(fitted.temperature, 4)})
     bundle = save(calibrated)
-    tests = [evaluate_texts(bundle, asked.material.corpus, test)] if len(test) else []
-    bundle = save(with_metrics(calibrated, learned.validation, tests))
+    tests = [evaluate_texts(bundle, request.data.corpus, test)] if len(test) else []
+    bundle = save(with_metrics(calibrated, fitted.validation, tests))
     return Trained(bundle, tuple(dataclasses.replace(one, bundle_digest=bundle.digest) for one in tests))
 
 
 GOLDEN_WORDS = 50
-# Made up: nobody's text goes into a bundle.
+# Synthetic: nobody's text goes into a bundle.
 GOLDEN_TEXTS = (
     "a boy finds an old map and leaves his village to look for the island where his father was lost .",
     "this is a warm and funny film , though its last half hour is far too long !",

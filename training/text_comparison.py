@@ -1,4 +1,4 @@
-"""A text model beside baselines, which learn from the same texts; and how fast it answers."""
+"""A text model beside baselines that are fitted to the same texts, and its speed."""
 
 import time
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from inference.bundle import Bundle
 from inference.devices.cpu import CpuDevice
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.evaluate import Evaluation
-from training.learn_text import Learned, Split
+from training.fit_text import FittedTextModel, Split
 from training.scores import Scores, score
+from training.text_datasets import Corpus
 from training.text_recipes import TextRecipe
-from training.texts import Corpus
 from windowing.text import Framer, parse_rules
 
 SPEED_BATCHES = (1, 256)
@@ -23,28 +23,30 @@ SPEED_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What the model is seen beside: what `baselines` score, and what it answers a second, by the size of the batch."""
+class BaselineComparison:
+    """The scores of the `baselines`, and the model's texts a second (`speed`) by batch size."""
 
     baselines: dict[Baseline, Scores]
     speed: dict[int, float]
 
 
-def measure(corpus: Corpus, split: Split, bundle: Bundle, baselines: bool) -> Beside:
-    """Score the baselines, where they are wanted, on the test texts, and time the bundle on those that validate."""
+def measure(corpus: Corpus, split: Split, bundle: Bundle, baselines: bool) -> BaselineComparison:
+    """Score the baselines, if asked for, on the test texts, and time the bundle on the validation texts."""
     found = _baseline_scores(corpus, split) if baselines and len(split.test) else {}
-    return Beside(found, texts_a_second(bundle, [corpus.texts[i] for i in split.validation[: max(SPEED_BATCHES)]]))
+    return BaselineComparison(
+        found, texts_a_second(bundle, [corpus.texts[i] for i in split.validation[: max(SPEED_BATCHES)]])
+    )
 
 
 def _baseline_scores(corpus: Corpus, split: Split) -> dict[Baseline, Scores]:
-    """The baselines learn from the validation part too: they choose nothing by it."""
-    learned = np.concatenate([split.train, split.validation])
+    """Fit the baselines to the training and validation texts, for they choose nothing by the latter, and score them."""
+    train = np.concatenate([split.train, split.validation])
     found: dict[Baseline, Scores] = {}
     for baseline in BASELINES:
         guesses = fit_baseline(
             baseline,
-            [corpus.texts[i] for i in learned],
-            corpus.targets[learned],
+            [corpus.texts[i] for i in train],
+            corpus.targets[train],
             [corpus.texts[i] for i in split.test],
             len(corpus.labels),
         )
@@ -53,9 +55,9 @@ def _baseline_scores(corpus: Corpus, split: Split) -> dict[Baseline, Scores]:
 
 
 def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
-    """How many of `texts` the core's CPU engine answers a second, on one thread, by the size of the batch.
+    """Return how many of `texts` the core's CPU engine classifies a second, on one thread, by batch size.
 
-    They should be as long as those to come: the engine leaves out the padding that a batch has in common.
+    They should be as long as those in service: the engine skips the padding that a batch has in common.
     """
     threads = torch.get_num_threads()
     frames = Framer(parse_rules(bundle.manifest.framing), bundle.vocabulary).frame(texts)
@@ -75,26 +77,28 @@ def texts_a_second(bundle: Bundle, texts: Sequence[str]) -> dict[int, float]:
     return rates
 
 
-def comparison_section(recipe: TextRecipe, learned: Learned, tests: Sequence[Evaluation], beside: Beside) -> str:
-    """The model beside the baselines, as Markdown."""
-    heads = " | ".join(f"texts/s at batch {batch}" for batch in beside.speed)
+def comparison_section(
+    recipe: TextRecipe, fitted: FittedTextModel, tests: Sequence[Evaluation], comparison: BaselineComparison
+) -> str:
+    """Return the model beside the baselines, as Markdown."""
+    heads = " | ".join(f"texts/s at batch {batch}" for batch in comparison.speed)
     lines = [
         "## Comparison\n",
         f"| model | accuracy | macro F1 | parameters | fitting, s | {heads} |",
-        f"|---|---:|---:|---:|---:|{'---:|' * len(beside.speed)}",
+        f"|---|---:|---:|---:|---:|{'---:|' * len(comparison.speed)}",
     ]
-    rates = " | ".join(f"{rate:,.0f}" for rate in beside.speed.values())
-    fitting = sum(epoch.seconds for epoch in learned.history)
-    on, found = ("test", tests[0].scores) if tests else ("validation", learned.validation)
+    rates = " | ".join(f"{rate:,.0f}" for rate in comparison.speed.values())
+    fitting = sum(epoch.seconds for epoch in fitted.history)
+    on, found = ("test", tests[0].scores) if tests else ("validation", fitted.validation)
     lines.append(
         f"| {recipe.network.name} {recipe.variant}, on {on} | {found.accuracy:.4f} | {found.macro_f1:.4f} | "
-        f"{count_parameters(learned.network):,} | {fitting:.0f} | {rates} |"
+        f"{count_parameters(fitted.network):,} | {fitting:.0f} | {rates} |"
     )
     lines += [
-        f"| {BASELINES[name]} | {scores.accuracy:.4f} | {scores.macro_f1:.4f} |{' |' * (2 + len(beside.speed))}"
-        for name, scores in beside.baselines.items()
+        f"| {BASELINES[name]} | {scores.accuracy:.4f} | {scores.macro_f1:.4f} |{' |' * (2 + len(comparison.speed))}"
+        for name, scores in comparison.baselines.items()
     ]
     lines.append("\nTexts/s by the core's CPU engine on one thread, on texts of the validation part.\n")
-    if beside.baselines:
+    if comparison.baselines:
         lines.append(f"{SETTINGS}\n")
     return "\n".join(lines)

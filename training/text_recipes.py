@@ -8,7 +8,7 @@ from typing import Any, Literal
 from training.embeddings import Variant
 from training.fit_settings import FitError, FitSettings
 from training.recipes import RecipeName
-from training.texts import Dataset
+from training.text_datasets import Dataset
 from windowing.text import TextRules
 
 ArchitectureName = Literal["text-cnn", "glove-cnn", "conv1d", "lstm", "gru", "bilstm"]
@@ -16,9 +16,9 @@ ArchitectureName = Literal["text-cnn", "glove-cnn", "conv1d", "lstm", "gru", "bi
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One of the core's architectures with its arguments, apart from what texts and vectors decide.
+    """One of the core's architectures with its arguments, without those that texts and vectors decide.
 
-    `trims` says that padding never changes its answer, so that batches are cut to their longest text.
+    `trims` says that its answers don't depend on padding, so that batches are cut to their longest text.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Network:
     trims: bool = True
 
     def sized(self, **sizes: int) -> dict[str, Any]:
-        """The architecture's arguments with those that texts and vectors decide."""
+        """Return the architecture's arguments, including those that texts and vectors decide."""
         return {**sizes, **self.arguments}
 
 
 @dataclass(frozen=True, slots=True)
 class TextRecipe:
-    """How texts are framed, which words are known, and how the network is fitted.
+    """How texts are framed, which words are in the vocabulary, and how the network is fitted.
 
-    `beyond_training` adds words that the vectors know and no training text holds: an embedding that is not
-    trained from scratch has something to say of them. `word_dropout` is the share of words that are hidden, anew
-    each time: a network then leans on no word alone, and learns what to make of those that it doesn't know.
+    `beyond_training` adds words that have vectors but occur in no training text, unless the embedding is trained from
+    scratch. `word_dropout` is the share of words hidden, anew each time: a network then relies on no single word, and
+    learns to deal with unknown ones.
     """
 
     name: RecipeName
@@ -53,7 +53,7 @@ class TextRecipe:
 
     @property
     def title(self) -> str:
-        """What tables call it: the article's variants by their own names."""
+        """The recipe's name in tables: the article's variants go by their own names."""
         return self.variant if self.name == "article" else f"{self.name}-{self.variant}"
 
 
@@ -68,11 +68,11 @@ NETWORKS: Mapping[ArchitectureName, Network] = {
     ),
 }
 
-# What our recipe changes in `text-cnn`: single words too, and longer runs of them where there are no long texts.
+# Our recipe's changes to `text-cnn`: kernels of one word too, and for short texts also longer ones.
 SENTENCE_CNN: dict[str, Any] = {"kernels": [1, 2, 3, 4, 5], "maps": 128, "dropout": 0.5}
 MESSAGE_CNN: dict[str, Any] = {"kernels": [1, 2, 3], "maps": 256, "dropout": 0.5}
 
-# Tokens that hold nearly all of each set's texts; Kim's tokens for sentences, words for the rest.
+# Lengths that nearly all texts of each set fit in; Kim's tokens for sentences, words for the rest.
 RULES: Mapping[Dataset, TextRules] = {
     "subj": TextRules(tokens="sentence", html=False, length=64, keep="first"),
     "mr": TextRules(tokens="sentence", html=False, length=64, keep="first"),
@@ -82,8 +82,8 @@ RULES: Mapping[Dataset, TextRules] = {
     "csv": TextRules(tokens="words", html=False, length=256, keep="first"),
 }
 
-# How the articles fit: Kim (2014), with what his code adds (at most 25 epochs, of which the best on validation is
-# kept), and Chollet (2016). How long to wait for a better epoch is ours.
+# The articles' settings: Kim (2014), with his code's (at most 25 epochs, keeping the best on validation), and Chollet
+# (2016). The patience is ours.
 KIM = FitSettings(
     epochs=25,
     batch=50,
@@ -96,14 +96,14 @@ KIM = FitSettings(
 )
 CHOLLET = FitSettings(epochs=10, batch=128, optimizer="rmsprop", learning_rate=1e-3, schedule="constant")
 
-# Ours: few epochs, a falling rate, and the mean of the last weights.
+# Ours: few epochs, a decaying rate, and averaged weights.
 SENTENCES = FitSettings(epochs=8, batch=64, learning_rate=1e-3, average=0.99)
 REVIEWS = FitSettings(epochs=5, batch=64, learning_rate=1e-3, average=0.99)
 MESSAGES = FitSettings(epochs=16, batch=64, learning_rate=2e-3, average=0.99)
 
 
-def usual_variant(architecture: ArchitectureName, recipe: RecipeName) -> Variant:
-    """How vectors are trained unless the command line says otherwise: Kim's best variant, and Chollet's."""
+def default_variant(architecture: ArchitectureName, recipe: RecipeName) -> Variant:
+    """Return the default variant of the vectors: Kim's best, and Chollet's."""
     if recipe == "default":
         return "projected"
     return "static" if architecture == "glove-cnn" else "non-static"
@@ -112,7 +112,7 @@ def usual_variant(architecture: ArchitectureName, recipe: RecipeName) -> Variant
 def recipe_for(
     dataset: Dataset, architecture: ArchitectureName, variant: Variant, recipe: RecipeName = "default"
 ) -> TextRecipe:
-    """The recipe of one network for one data set; raises `FitError` where no article has it."""
+    """Return the recipe of one network for one data set; raises `FitError` if no article has it."""
     sentences = dataset in ("subj", "mr", "trec", "csv")
     network, rules = NETWORKS[architecture], RULES[dataset]
     if architecture == "glove-cnn":
@@ -152,7 +152,7 @@ def _article(network: Network, rules: TextRules, variant: Variant) -> TextRecipe
     )
 
 
-# How to fit, how many words to know, and what share to validate on.
+# Settings, size of the vocabulary, and share for validation.
 ARTICLES: Mapping[str, tuple[FitSettings, int, float]] = {
     "text-cnn": (KIM, 30_000, 0.1),
     "glove-cnn": (CHOLLET, 20_000, 0.2),

@@ -1,4 +1,4 @@
-"""How probable each activity is one window after each other one: what labels are smoothed with."""
+"""Transition probabilities between activities, from one window to the next: what labels are smoothed with."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ import numpy as np
 from training.recordings import Labels, Recording, is_label
 from windowing import SLOT_MS, WINDOW_SLOTS
 
-# Windows overlap by half and err together, so a network's answers to two of them are less news than the filter takes
-# them for: with what people really do, who stay at it for minutes, it would hold on to a label for too long. This
-# halves the labels that change though nothing did, of people who validate, and costs 0.1 points of accuracy where
-# something changes every half minute (their recordings in pieces of 30 s, put together in any order).
+# Windows overlap by half and their errors are correlated, so two answers carry less evidence than the filter assumes.
+# With the true value, of people who keep doing the same for minutes, it would hold on to a label for too long. On
+# validation people this value halves the label changes without a change of activity, and costs 0.1 points of accuracy
+# if the activity changes every half minute (their recordings in pieces of 30 s, in random order).
 STAY = 0.7
-# What comes later didn't follow: files may hold recordings in any order, one after the other.
+# A later reading is no successor: files may hold recordings in any order.
 WITHIN_MS = SLOT_MS * WINDOW_SLOTS
 
 
 def transitions(recordings: Sequence[Recording], labels: Labels) -> tuple[tuple[float, ...], ...]:
-    """A row of probabilities for each of `labels`: `STAY` for itself, and others as often as they followed it.
+    """Return a row of probabilities for each of `labels`: `STAY` for itself, the rest by how often others followed it.
 
-    Each pair counts once more than it was seen, so that recordings of one activity each leave all others alike.
+    Each pair is counted once more than it was seen, so recordings of single activities give uniform rows.
     """
     k = len(labels)
     followed = np.ones((k, k))

@@ -1,4 +1,4 @@
-"""Words of a corpus as numbers, the vocabulary of a model, and published vectors for its words."""
+"""A corpus as word ids, the vocabulary of a model, and published word vectors."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ MAX_LINE_BYTES = 64 << 10
 MAX_WORD_LENGTH = 100
 LINES_AT_ONCE = 2_000
 
-# Kim's, for words without a vector where there are none to be like.
+# Kim's bound, for words without a vector if no word has one.
 RANDOM_BOUND = 0.25
 
 
@@ -32,7 +32,7 @@ RANDOM_BOUND = 0.25
 class Tokens:
     """Tokenised texts: `ids` int32[total], index into `words`, those of text i at `starts[i]:starts[i + 1]`.
 
-    `words` are in the order of their first occurrence; they have nothing to do with a model's vocabulary yet.
+    `words` are in the order of their first occurrence, and are not a model's vocabulary yet.
     """
 
     words: tuple[str, ...]
@@ -43,12 +43,12 @@ class Tokens:
         return len(self.starts) - 1
 
     def counts(self, texts: np.ndarray) -> np.ndarray:
-        """int64[words]: how often each word occurs in `texts` int64[m]."""
+        """Return int64[words]: how often each word occurs in `texts` int64[m]."""
         parts = [self.ids[self.starts[i] : self.starts[i + 1]] for i in texts]
         return np.bincount(np.concatenate([np.empty(0, np.int32), *parts]), minlength=len(self.words))
 
     def frames(self, texts: np.ndarray, vocabulary: Sequence[str], rules: TextRules) -> np.ndarray:
-        """int32[m, length]: `texts` int64[m] as `windowing.text.Framer` would frame them."""
+        """Return int32[m, length]: `texts` int64[m] as `windowing.text.Framer` would frame them."""
         ids = {word: number for number, word in enumerate(vocabulary, FIRST_WORD)}
         of_word = np.array([ids.get(word, UNKNOWN) for word in self.words], np.int32)
         frames = np.full((len(texts), rules.length), PADDING, np.int32)
@@ -62,7 +62,7 @@ class Tokens:
 
 
 def tokenise_all(texts: Sequence[str], rules: TextRules, console: Console | None = None) -> Tokens:
-    """Tokenise a corpus, showing progress on `console` where one is given."""
+    """Tokenise a corpus, showing progress on `console` if given."""
     numbers: dict[str, int] = {}
     quiet = console is None or not console.is_terminal  # elsewhere a bar leaves an empty line
     ids = [
@@ -80,7 +80,7 @@ def tokenise_all(texts: Sequence[str], rules: TextRules, console: Console | None
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Published word vectors: `rows` says which row of `values` float32[n, dimensions] a word has."""
+    """Published word vectors: `rows` maps a word to its row of `values` float32[n, dimensions]."""
 
     name: str
     sha256: str
@@ -94,7 +94,7 @@ class Vectors:
 
 
 def read_vectors(path: Path, console: Console | None = None) -> Vectors:
-    """Read vectors in GloVe's text form, `word v1 ... vd` a line; plain or compressed. Raises `DataError`."""
+    """Read vectors in GloVe's text form, `word v1 ... vd` a line, plain or compressed. Raises `DataError`."""
     words: list[str] = []
     blocks: list[np.ndarray] = []
     try:
@@ -122,7 +122,7 @@ def _blocks(content: io.BufferedReader) -> Iterator[list[bytes]]:
 
 
 def _numbers(lines: Sequence[bytes], dimensions: int, where: str) -> np.ndarray:
-    """float32[lines, dimensions]; raises `DataError`."""
+    """Return float32[lines, dimensions]; raises `DataError`."""
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise DataError(f"{where}: not a vector of 1 to {MAX_DIMENSIONS:,} numbers: is this a file of word vectors?")
     numbers = [line.split(b" ")[1:] for line in lines]
@@ -141,23 +141,23 @@ def _numbers(lines: Sequence[bytes], dimensions: int, where: str) -> np.ndarray:
 
 
 def choose_words(tokens: Tokens, texts: np.ndarray, *, min_count: int, limit: int) -> tuple[str, ...]:
-    """The words of `texts` int64[m] that occur `min_count` times, most frequent first, at most `limit`."""
+    """Return the words that occur `min_count` times in `texts` int64[m], most frequent first, at most `limit`."""
     counts = tokens.counts(texts) * np.array([is_word(word) for word in tokens.words], int)
     frequent = sorted(np.flatnonzero(counts >= max(1, min_count)), key=lambda i: (-counts[i], tokens.words[i]))
     return tuple(tokens.words[i] for i in frequent[:limit])
 
 
 def is_word(word: str) -> bool:
-    """Whether a vocabulary may hold it: no space of Unicode's, and not a line that lost its end."""
+    """Return whether a vocabulary may hold the word: no Unicode whitespace, and not an unterminated line."""
     return word.split() == [word] and len(word) <= MAX_WORD_LENGTH and "\0" not in word
 
 
 def vector_rows(vocabulary: Sequence[str], vectors: Vectors, rng: np.random.Generator) -> np.ndarray:
-    """float32[words + 2, dimensions]: the rows of an embedding; padding is zeros.
+    """Return float32[words + 2, dimensions]: the rows of an embedding; padding is zeros.
 
     Words without a vector, and the unknown word, are uniform with the variance of the vectors, as in Kim (2014).
     """
-    # The variance of the words in use: those of a vector file's far end are not like them.
+    # The variance of the words in use: rare words, at the end of a vector file, have other vectors.
     known = [(number, vectors.rows[word]) for number, word in enumerate(vocabulary, FIRST_WORD) if word in vectors.rows]
     places, rows = np.array(known, np.int64).reshape(-1, 2).T
     values = vectors.values[rows]
@@ -168,7 +168,7 @@ def vector_rows(vocabulary: Sequence[str], vectors: Vectors, rng: np.random.Gene
 
 
 def random_rows(words: int, dimensions: int, rng: np.random.Generator, bound: float = RANDOM_BOUND) -> np.ndarray:
-    """float32[words + 2, dimensions]: uniform within `bound`; padding is zeros."""
+    """Return float32[words + 2, dimensions]: uniform within `bound`; padding is zeros."""
     table = rng.uniform(-bound, bound, (words + FIRST_WORD, dimensions)).astype(np.float32)
     table[PADDING] = 0
     return table

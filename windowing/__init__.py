@@ -1,11 +1,11 @@
-"""Columns to frames: the slot grid and its rings; texts and their tokens. No Kafka, no torch, no clock."""
+"""Columns to frames: the slot grid and its ring buffers; texts and their tokens. No Kafka, no torch, no clock."""
 
 from windowing.frame_features import features
 from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_MS, WINDOW_SLOTS
 from windowing.recordings import cut
-from windowing.rings import Frames, Step, Windower, warm_up
 from windowing.smoothing import Smoother
 from windowing.text import Framer, FramingError, TextRules, parse_rules, tokenise
+from windowing.windower import Frames, Step, Windower, warm_up
 
 __all__ = [
     "SLOT_MS",

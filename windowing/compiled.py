@@ -1,6 +1,6 @@
-"""How this room compiles its loops with Numba.
+"""Numba decorators for this room.
 
-Rooms share no code, so `ingest.compiled` says the same for its own.
+Rooms share no code, so `ingest.compiled` and `inference.compiled` hold the same for their own.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from numba.core.options import DefaultOptions
 _F = TypeVar("_F", bound=Callable[..., object])
 _T = TypeVar("_T")
 
-# Numba counts the references to the arrays at every call, inlined or not, unless it is told that there is nothing to
-# count; where it can't be told, the loops are slower and the same.
+# Numba counts references to arrays at every call, inlined or not, unless this option says that there are none to count.
+# Without the option the loops do the same, more slowly.
 _LEAN: Final[dict[str, Any]] = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 
 
 def entry(function: _F) -> _F:
-    """Compile and cache; where there is no place to write a cache to (a read-only image), compile at each start."""
+    """Compile with a cache; if there is nowhere to write one (a read-only image), compile at each start."""
     return _entry(function, {})
 
 
@@ -31,30 +31,30 @@ def _entry(function: _F, options: dict[str, Any]) -> _F:
 
 
 def part(function: _F) -> _F:
-    """Compile as a part of the entries, in whose cache it then lies."""
+    """Compile a function that entries call; its code lies in their caches."""
     return cast(_F, numba.njit(nogil=True)(function))
 
 
 def inlined(function: _F) -> _F:
-    """Compile as a part of each function that calls it: for what is called for each byte."""
+    """Compile inline into each function that calls it: for what is called for each byte."""
     return cast(_F, numba.njit(nogil=True, inline="always")(function))
 
 
 def lean_entry(function: _F) -> _F:
-    """Compile an entry that makes no arrays, nor do its parts, which are lean as well; Numba refuses one that does."""
+    """Compile an entry that allocates no arrays, nor do its lean parts; Numba refuses one that does."""
     return _entry(function, _LEAN)
 
 
 def lean_part(function: _F) -> _F:
-    """Compile as a part of lean entries, in whose cache it then lies."""
+    """Compile a function that lean entries call; its code lies in their caches."""
     return cast(_F, numba.njit(nogil=True, **_LEAN)(function))
 
 
 def first_call(call: Callable[[], _T], *, entries: int) -> _T:
-    """Return what a call that compiles so many entries, or loads them from their cache, returns.
+    """Return the result of a first call, which compiles `entries` functions or loads them from their cache.
 
-    A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
-    entry ready, so that the call works when repeated, once for each entry.
+    If a cache can't be written (a full disk), numba raises but has compiled the entry. So the call works when repeated,
+    once for each entry, and only the next start compiles again.
     """
     for _ in range(entries):
         with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""The compiled table of devices: from the bytes of an id to a device's row, without an object for either.
+"""The compiled table of devices: from the bytes of an id to a device's row, without creating objects.
 
-A table with open addressing and linear probing, at most half full; what is taken out closes the gap behind it. Ids
-come from strangers, so their hash is SipHash-1-3 under a key of this process (Aumasson and Bernstein, "SipHash: a
-fast short-input PRF", 2012): nobody can choose ids that all meet in one place.
+A hash table with open addressing and linear probing, at most half full; deletion closes the gap. Ids come from
+untrusted senders, so their hash is SipHash-1-3 with a key of this process (Aumasson and Bernstein, "SipHash: a fast
+short-input PRF", 2012): nobody can choose ids that collide.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache tracks changes by file: all compiled code of this table stays in this one.
 """
 
 import secrets
@@ -22,7 +22,7 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 
-LONGEST_ID: Final = 128
+MAX_ID_BYTES: Final = 128
 FREE: Final = -1  # no row; the size of the id of a row that no device has
 _EMPTY: Final = np.uint64(0)
 _ROW_BITS: Final = np.uint64(0xFFFFFFFF)
@@ -34,10 +34,10 @@ KEY: Final = np.frombuffer(secrets.token_bytes(16), np.uint64)
 class Table(NamedTuple):
     """n rows, and p places, a power of two and at least 2 n.
 
-    id: uint8[n, 128], zeros behind the id.
+    id: uint8[n, 128], zero-padded.
     size: int32[n], bytes of the id, `FREE` for a row without a device.
     hash: uint64[n].
-    place: uint64[p], the upper half of a hash and, in the lower, one more than its row; 0 where there is none.
+    place: uint64[p], the upper half of a hash and, in the lower half, its row + 1; 0 if the place is empty.
     """
 
     id: Bytes
@@ -47,16 +47,16 @@ class Table(NamedTuple):
 
 
 def new_table(rows: int) -> Table:
-    """Return a table without devices; `rows` is a power of two."""
+    """Return an empty table; `rows` is a power of two."""
     return Table(
-        id=np.zeros((rows, LONGEST_ID), np.uint8),
+        id=np.zeros((rows, MAX_ID_BYTES), np.uint8),
         size=np.full(rows, FREE, np.int32),
         hash=np.zeros(rows, np.uint64),
         place=np.zeros(2 * rows, np.uint64),
     )
 
 
-def grown(table: Table) -> Table:
+def doubled(table: Table) -> Table:
     """Return a table of twice the rows, with the same devices in the same rows."""
     rows = len(table.size)
     larger = new_table(2 * rows)
@@ -68,7 +68,7 @@ def grown(table: Table) -> Table:
 
 
 def _crc_table() -> npt.NDArray[np.uint32]:
-    """Return the table of zlib's CRC-32 for a byte, which `windowing.grid.phase` is made of."""
+    """Return the table of zlib's CRC-32 of a byte, on which `windowing.grid.phase` is based."""
     steps = [zlib.crc32(bytes([byte])) ^ zlib.crc32(b"\0") for byte in range(256)]
     return np.array(steps, np.uint32)
 
@@ -77,7 +77,7 @@ _CRC: Final = _crc_table()
 
 
 @part
-def _turned(word: np.uint64, by: int) -> np.uint64:
+def _rotate_left(word: np.uint64, by: int) -> np.uint64:
     return word << np.uint64(by) | word >> np.uint64(64 - by)
 
 
@@ -87,20 +87,20 @@ def _round(
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     v0 += v1
     v2 += v3
-    v1 = _turned(v1, 13) ^ v0
-    v3 = _turned(v3, 16) ^ v2
-    v0 = _turned(v0, 32)
+    v1 = _rotate_left(v1, 13) ^ v0
+    v3 = _rotate_left(v3, 16) ^ v2
+    v0 = _rotate_left(v0, 32)
     v2 += v1
     v0 += v3
-    v1 = _turned(v1, 17) ^ v2
-    v3 = _turned(v3, 21) ^ v0
-    v2 = _turned(v2, 32)
+    v1 = _rotate_left(v1, 17) ^ v2
+    v3 = _rotate_left(v3, 21) ^ v0
+    v2 = _rotate_left(v2, 32)
     return v0, v1, v2, v3
 
 
 @part
 def _word(raw: Bytes, at: int) -> np.uint64:
-    """Return eight bytes, little-endian; unsigned places need no look whether they are below 0."""
+    """Return eight bytes, little-endian; unsigned indices save Numba's check for negative ones."""
     place, word = np.uint64(at), np.uint64(0)
     for shift in range(0, 64, 8):
         word |= np.uint64(raw[place]) << np.uint64(shift)
@@ -136,7 +136,7 @@ def siphash(key: UInt64s, raw: Bytes, at: int, end: int) -> np.uint64:
 
 @part
 def _row_in(entry: np.uint64) -> int:
-    """Return the row that a place names, `FREE` for none."""
+    """Return the row in a place, `FREE` if it is empty."""
     return int(np.int64(entry & _ROW_BITS)) - 1
 
 
@@ -152,7 +152,7 @@ def _is(table: Table, row: int, raw: Bytes, at: int, size: int) -> bool:
 
 @part
 def _find(table: Table, raw: Bytes, at: int, end: int, hashed: np.uint64) -> tuple[int, np.uint64]:
-    """Return the row of a device and its place; or `FREE` and the place where it would be."""
+    """Return a device's row and its place; or `FREE` and the place for it."""
     mask = np.uint64(len(table.place) - 1)
     place = hashed & mask
     while table.place[place] != _EMPTY:
@@ -178,7 +178,7 @@ def _phase(raw: Bytes, at: int, end: int) -> int:
 
 @part
 def _is_same(id_at: Int64s, id_end: Int64s, i: int) -> bool:
-    """Whether a reading has its id where the one before has: both are of one chunk."""
+    """Return whether a reading shares its id's bytes with the one before: both are from one chunk."""
     return bool(id_at[i] == id_at[i - 1] and id_end[i] == id_end[i - 1])
 
 
@@ -209,13 +209,13 @@ def take_rows(
         rows: int64[n], filled.
 
     Returns:
-        the reading to go on at, once there are more free rows, or n; how many free rows are left; and a number that
-        means nothing, but for which the compiler would leave out a loop
+        the reading to continue at, once there are more free rows, or n; how many free rows are left; and a meaningless
+        number, without which the compiler would drop a loop
 
     """
     hashed = np.empty(len(id_at), np.uint64)
     mask = np.uint64(len(table.place) - 1)
-    # In loops of their own, what each reading has to wait for in memory is waited for together.
+    # Separate loops, so that the memory accesses of many readings overlap.
     for i in range(start, len(id_at)):
         again = i > start and _is_same(id_at, id_end, i)
         hashed[i] = hashed[i - 1] if again else siphash(key, raw, id_at[i], id_end[i])
@@ -237,7 +237,7 @@ def take_rows(
             row = int(free[left])
             table.hash[row] = hashed[i]
             table.size[row] = end - at
-            for k in range(LONGEST_ID):
+            for k in range(MAX_ID_BYTES):
                 table.id[row, k] = raw[at + k] if k < end - at else 0
             phase[row] = _phase(raw, at, end)
             _put(table, row, place)
@@ -254,7 +254,7 @@ def find_row(table: Table, key: UInt64s, raw: Bytes) -> int:
 
 @entry
 def are_absent(table: Table, key: UInt64s, raw: Bytes, id_at: Int64s, id_end: Int64s) -> npt.NDArray[np.bool_]:
-    """Tell of each of n ids, which are where `take_rows` has them, whether the table has no such device."""
+    """Return for each of n ids, given as in `take_rows`, whether the table lacks that device."""
     absent = np.empty(len(id_at), np.bool_)
     for i in range(len(id_at)):
         row, _ = _find(table, raw, id_at[i], id_end[i], siphash(key, raw, id_at[i], id_end[i]))
@@ -264,9 +264,9 @@ def are_absent(table: Table, key: UInt64s, raw: Bytes, id_at: Int64s, id_end: In
 
 @entry
 def keep_absent(table: Table, rows: Int64s, other: Table) -> int:
-    """Move those of the rows to the front, in their order, whose devices `other` has not; return how many they are.
+    """Move the rows whose devices `other` lacks to the front, in order; return their number.
 
-    Both tables' hashes are under one key.
+    Both tables' hashes use the same key.
     """
     absent = 0
     for row in rows:
@@ -279,7 +279,7 @@ def keep_absent(table: Table, rows: Int64s, other: Table) -> int:
 
 @entry
 def fill_places(table: Table) -> None:
-    """Give each device its place in a table whose places are empty."""
+    """Enter each device into a table whose places are empty."""
     mask = np.uint64(len(table.place) - 1)
     for row in range(len(table.size)):
         if table.size[row] != FREE:
@@ -291,14 +291,15 @@ def fill_places(table: Table) -> None:
 
 @entry
 def release(table: Table, rows: Int64s) -> None:
-    """Take these devices out."""
+    """Delete these devices."""
     mask = np.uint64(len(table.place) - 1)
     for row in rows:
         gap = table.hash[row] & mask
         while _row_in(table.place[gap]) != row:
             gap = (gap + _ONE) & mask
         table.size[row] = FREE
-        # What follows without a gap moves up where it is nearer to its own place (Knuth, TAOCP 3, 6.4, algorithm R).
+        # Later entries of the run move up if that brings them nearer to their own place (Knuth, TAOCP 3, 6.4,
+        # algorithm R).
         place = (gap + _ONE) & mask
         while table.place[place] != _EMPTY:
             own = table.hash[_row_in(table.place[place])] & mask

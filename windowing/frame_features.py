@@ -1,6 +1,6 @@
-"""What a frame is like, in a few numbers that move when phones, units, rates or places on the body do.
+"""Statistics of a frame that change when phones, units, sampling rates or places on the body do.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache tracks changes by file: all compiled code of this module stays here.
 """
 
 import math
@@ -13,17 +13,17 @@ from windowing.grid import WINDOW_SLOTS
 
 Float32s = npt.NDArray[np.float32]
 
-# For what stands still: a sensor's own noise is about as large, in m/s².
+# Lower bound of divisors, in m/s², for still phones: about a sensor's own noise.
 LEAST = 0.01
 
 
 def features(frames: Float32s) -> dict[str, Float32s]:
-    """Return what frames float32[m, 80, 3] are like: each number's name, and float32[m].
+    """Return the features of frames float32[m, 80, 3], by name, each float32[m].
 
-    magnitude: mean length of the acceleration, in the readings' unit: another unit, or gravity taken out, moves it.
-    movement: standard deviation of that length: how much there is to see.
-    roughness: mean step of that length from one slot to the next, by `movement`: another rate moves it.
-    upright: where gravity is along the phone's long axis, -1 to 1: another place on the body, or other axes, move it.
+    magnitude: mean length of the acceleration, in the readings' unit; it changes with the unit, or without gravity.
+    movement: standard deviation of that length.
+    roughness: mean step of that length from slot to slot, divided by `movement`; it changes with the sampling rate.
+    upright: gravity along the phone's long axis, -1 to 1; it changes with the place on the body, or the axes.
     """
     if frames.shape[1:] != (WINDOW_SLOTS, 3):
         raise ValueError(f"frames of shape {frames.shape[1:]}: they must be ({WINDOW_SLOTS}, 3)")
@@ -54,5 +54,5 @@ def _fill(frames: Float32s, columns: Float32s) -> None:
 
 
 def warm_up() -> None:
-    """Compile the loop, or load it from its cache, so that the first frames needn't wait for it."""
+    """Compile the loop, or load it from its cache, so that the first frames don't wait for it."""
     first_call(lambda: features(np.empty((0, WINDOW_SLOTS, 3), np.float32)), entries=1)

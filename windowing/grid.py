@@ -9,9 +9,9 @@ WINDOW_MS = WINDOW_SLOTS * SLOT_MS
 
 
 def phase(device_id: bytes) -> int:
-    """Return the residue, modulo the stride, of the slots at which this device's windows start.
+    """Return the slots, modulo the stride, at which this device's windows start.
 
-    A phase for each device spreads the closings of a million phones with good clocks over the stride instead of
-    having them all in the same 50 ms.
+    A phase for each device spreads the closing of windows over the stride. Without it, a million phones with accurate
+    clocks would close their windows in the same 50 ms.
     """
     return zlib.crc32(device_id) % STRIDE_SLOTS

@@ -1,16 +1,16 @@
-"""The compiled loops: merge readings into rings, cut the windows that close.
+"""The compiled loops: merge readings into ring buffers, cut the windows that close.
 
-What a device holds is one row of every array in `Rings`. Its slots lie in a ring of R = 80 + lateness places, slot s
-at place s mod R. With `newest` the slot of its newest reading, everything follows from one number:
+A device's state is one row of every array in `Rings`. Its slots lie in a ring of R = 80 + lateness places, slot s at
+place s mod R. With `newest` the slot of its newest reading, everything follows from one number:
 
     first = the smallest slot greater than newest - R at which a window of this device starts.
 
-The windows that start before `first` have closed, those at or after it are open; a reading before `first` is late,
-and one at or after it belongs to an open window. So what is held are the readings in slots first..newest, and those
-always fit the ring. Places of slots before `first` keep stale readings until the ring comes round; nothing reads them.
+Windows that start before `first` have closed, later ones are open. A reading before `first` is late; any other belongs
+to an open window. So the readings in slots first..newest are held, and those always fit the ring. Places of slots
+before `first` keep stale readings until they are reused; nothing reads them.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one, and
-who changes a constant of `grid` has to change this file too.
+Numba's cache tracks changes by file: all compiled code stays in this one, and whoever changes a constant of `grid` has
+to change this file too.
 """
 
 from typing import NamedTuple
@@ -29,21 +29,21 @@ Float32s = npt.NDArray[np.float32]
 HALF_SLOT_MS = SLOT_MS // 2
 EMPTY = 127  # a rank no reading has
 NEVER = -(2**63)  # `newest_ms` of a row without readings
-NOTHING = 2**63 - 1  # `oldest` of a row that is free: later than any offset
-FURTHEST_MS = 2**62  # within it, no difference of two times overflows
+NO_OFFSET = 2**63 - 1  # `oldest` of a row that is free: later than any offset
+MAX_ABS_MS = 2**62  # within it, no difference of two times overflows
 
 
 class Rings(NamedTuple):
-    """Everything held about devices, one row a device; n rows, rings of R slots.
+    """The state of devices, one row a device; n rows, rings of R slots.
 
     newest_ms: int64[n], timestamp of the newest reading, `NEVER` before the first.
-    phase: int64[n], residue modulo the stride of the slots where windows start.
-    oldest: int64[n], smallest record offset among the readings held, `NOTHING` for a free row.
+    phase: int64[n], the slots, modulo the stride, at which windows start.
+    oldest: int64[n], smallest record offset among the readings held, `NO_OFFSET` for a free row.
     last: int64[n], offset of the last record with a reading of this device, whether held or not.
     strayed: int64[n], offset of the last record with a reading further behind the newest than the lateness, or `NEVER`.
-    rank: int8[n, R], how near its slot's centre the kept reading is (see `_rank`), `EMPTY` without one.
-    held: int64[n, R], record offset of the kept reading.
-    xyz: float32[n, R, 3], the kept reading.
+    rank: int8[n, R], closeness of the held reading to its slot's centre (see `_rank`), `EMPTY` without one.
+    held: int64[n, R], record offset of the held reading.
+    xyz: float32[n, R, 3], the held reading.
     """
 
     newest_ms: Int64s
@@ -56,14 +56,14 @@ class Rings(NamedTuple):
     xyz: Float32s
 
 
-class Sheet(NamedTuple):
-    """Room for the frames cut in one step; m rows.
+class FrameBuffer(NamedTuple):
+    """The frames cut in one step; m rows.
 
     row: int64[m], the device's row in `Rings`.
     start: int64[m], first slot.
     values: float32[m, 80, 3].
     measured: int32[m], slots with a reading.
-    hole: int32[m], longest run of slots without one.
+    gap: int32[m], longest run of slots without one.
     source: int64[m], record offset.
     reading: int64[m], row of the closing reading in the batch, or -1.
     """
@@ -72,7 +72,7 @@ class Sheet(NamedTuple):
     start: Int64s
     values: Float32s
     measured: Int32s
-    hole: Int32s
+    gap: Int32s
     source: Int64s
     reading: Int64s
 
@@ -99,22 +99,22 @@ def _first_open(newest: int, phase: int, ring: int) -> int:
 
 
 @lean_part
-def _survey(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
-    """Return how many slots of the window are measured, and the length of its longest hole."""
+def _measure(ranks: Int8s, window: int, newest: int) -> tuple[int, int]:
+    """Return the number of the window's slots with a reading, and the length of its longest gap."""
     # Slots after the newest share their place in the ring with older ones, and are empty.
     heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
     place = window % ring
     ahead = min(heard, ring - place)
     measured = _count(ranks, place, place + ahead) + _count(ranks, 0, heard - ahead)
-    if measured == heard:  # then counting was enough, which takes many slots at a time
+    if measured == heard:  # without a gap the fast count is enough
         return measured, WINDOW_SLOTS - heard
-    hole = longest = 0
+    gap = longest = 0
     for _ in range(heard):
-        hole = 0 if ranks[place] != EMPTY else hole + 1
-        longest = max(longest, hole)
+        gap = 0 if ranks[place] != EMPTY else gap + 1
+        longest = max(longest, gap)
         place = place + 1 if place + 1 < ring else 0
-    return measured, max(longest, hole + WINDOW_SLOTS - heard)
+    return measured, max(longest, gap + WINDOW_SLOTS - heard)
 
 
 @lean_part
@@ -127,9 +127,9 @@ def _count(ranks: Int8s, start: int, stop: int) -> int:
 
 @lean_part
 def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int, measured: int) -> None:
-    """Copy the window's readings into the frame, and draw straight lines over its holes.
+    """Copy the window's readings into the frame, and interpolate its gaps linearly.
 
-    Interpolated in float64: left + (right - left) * steps / length, then rounded to float32.
+    Computed in float64, left + (right - left) * steps / length, then rounded to float32.
     """
     heard = min(WINDOW_SLOTS, newest - window + 1)
     ring = len(ranks)
@@ -138,7 +138,7 @@ def _fill(frame: Float32s, ranks: Int8s, xyz: Float32s, window: int, newest: int
     _copy(frame, 0, xyz, place, ahead)
     _copy(frame, ahead, xyz, 0, heard - ahead)
     if measured < WINDOW_SLOTS:
-        _draw_over_holes(frame, ranks, place, heard)
+        _interpolate_gaps(frame, ranks, place, heard)
 
 
 @lean_part
@@ -149,8 +149,8 @@ def _copy(frame: Float32s, to: int, xyz: Float32s, start: int, count: int) -> No
 
 
 @lean_part
-def _draw_over_holes(frame: Float32s, ranks: Int8s, place: int, heard: int) -> None:
-    """Draw over what a frame has got from places that are empty, the first of which is `place`."""
+def _interpolate_gaps(frame: Float32s, ranks: Int8s, place: int, heard: int) -> None:
+    """Interpolate the slots of a frame whose places in the ring are empty; the window starts at `place`."""
     ring = len(ranks)
     before = -1  # the last measured slot, relative to the window
     for k in range(heard):
@@ -170,29 +170,37 @@ def _draw_over_holes(frame: Float32s, ranks: Int8s, place: int, heard: int) -> N
 
 @lean_part
 def _close(
-    rings: Rings, row: int, first: int, stop: int, newest: int, max_hole: int, sheet: Sheet, cut: int, reading: int
+    rings: Rings,
+    row: int,
+    first: int,
+    stop: int,
+    newest: int,
+    max_gap_slots: int,
+    buffer: FrameBuffer,
+    cut: int,
+    reading: int,
 ) -> tuple[int, int]:
     """Close the windows that start in first..stop - 1.
 
-    Returns the number of rows then used in the sheet, and of windows that were incomplete.
+    Returns the number of rows then used in the buffer, and of incomplete windows.
     """
     incomplete = 0
-    # A window after the newest slot holds nothing, and one that holds nothing does not exist: however far the
-    # device's clock has jumped, there are no more than ring / stride windows to look at.
+    # Windows without a reading don't exist, and those after the newest slot have none. So however far the device's
+    # clock has jumped, there are at most ring / stride windows to check.
     for window in range(first, min(stop, newest + 1), STRIDE_SLOTS):
-        measured, hole = _survey(rings.rank[row], window, newest)
+        measured, gap = _measure(rings.rank[row], window, newest)
         if measured == 0:
             continue
-        if hole > max_hole:
+        if gap > max_gap_slots:
             incomplete += 1
             continue
-        _fill(sheet.values[cut], rings.rank[row], rings.xyz[row], window, newest, measured)
-        sheet.row[cut] = row
-        sheet.start[cut] = window
-        sheet.measured[cut] = measured
-        sheet.hole[cut] = hole
-        sheet.source[cut] = rings.last[row]
-        sheet.reading[cut] = reading
+        _fill(buffer.values[cut], rings.rank[row], rings.xyz[row], window, newest, measured)
+        buffer.row[cut] = row
+        buffer.start[cut] = window
+        buffer.measured[cut] = measured
+        buffer.gap[cut] = gap
+        buffer.source[cut] = rings.last[row]
+        buffer.reading[cut] = reading
         cut += 1
     return cut, incomplete
 
@@ -218,9 +226,9 @@ def _oldest_held(ranks: Int8s, held: Int64s, first: int, newest: int) -> int:
 
 @lean_part
 def _oldest(ranks: Int8s, held: Int64s, start: int, stop: int) -> int:
-    oldest = NOTHING
+    oldest = NO_OFFSET
     for place in range(start, stop):
-        oldest = min(oldest, held[place] if ranks[place] != EMPTY else NOTHING)
+        oldest = min(oldest, held[place] if ranks[place] != EMPTY else NO_OFFSET)
     return oldest
 
 
@@ -245,13 +253,13 @@ def first_fault(
 ) -> int:
     """Return the first row from `start` on that could not be taken in safely, or -1.
 
-    An id must lie within `ids` bytes and have at most `longest`, a time be strictly within +-`FURTHEST_MS`, and no
+    An id must lie within `ids` bytes and have at most `longest`, a time be strictly within +-`MAX_ABS_MS`, and no
     offset be below the one before or below `reached`.
     """
     for i in range(start, len(id_at)):
         if not (0 <= id_at[i] <= id_end[i] <= ids and id_end[i] - id_at[i] <= longest):
             return i
-        if not (-FURTHEST_MS < timestamp_ms[i] < FURTHEST_MS and reached <= offset[i]):
+        if not (-MAX_ABS_MS < timestamp_ms[i] < MAX_ABS_MS and reached <= offset[i]):
             return i
         reached = offset[i]
     return -1
@@ -264,22 +272,22 @@ def merge(
     xyz: Float32s,
     offset: Int64s,
     start: int,
-    max_hole: int,
+    max_gap_slots: int,
     rings: Rings,
-    sheet: Sheet,
+    buffer: FrameBuffer,
     late_ms: Int64s,
 ) -> tuple[int, int, int, int, int]:
     """Merge the readings from row `start` on into the rings, and cut each window that a reading closes by time.
 
     rows: int64[n], the row in the rings of each reading's device; timestamp_ms: int64[n], strictly within +-2**62;
-    xyz: float32[n, 3]; offset: int64[n], the readings' records; max_hole: longest hole of a complete window, in slots;
+    xyz: float32[n, 3]; offset: int64[n], the readings' records; max_gap_slots: longest gap of a complete window;
     late_ms: int64[n], filled with how late late readings are.
 
-    Stops before a reading that the sheet might lack room for. Returns the row to continue at and the numbers of
+    Stops before a reading that the buffer might lack room for. Returns the row to continue at and the numbers of
     frames cut, of incomplete windows, of readings that lost their slot to a better one, and of late readings.
     """
     ring = rings.rank.shape[1]
-    room = len(sheet.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
+    room = len(buffer.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
     cut = incomplete = superseded = late = 0
     i = start
     while i < len(rows) and cut <= room:
@@ -302,7 +310,7 @@ def merge(
         if slot > newest:
             opens = _first_open(slot, rings.phase[row], ring)
             if opens > first:
-                cut, ill = _close(rings, row, first, opens, newest, max_hole, sheet, cut, i)
+                cut, ill = _close(rings, row, first, opens, newest, max_gap_slots, buffer, cut, i)
                 incomplete += ill
                 first = opens
                 recount = True
@@ -322,8 +330,8 @@ def merge(
             rings.held[row, place] = offset[i]
             rings.oldest[row] = min(rings.oldest[row], offset[i])
             for axis in range(3):
-                # Adding zero turns -0.0, which compares equal to 0.0, into it: else the bits kept would
-                # depend on which of the two came first.
+                # Adding zero turns -0.0, which equals 0.0, into 0.0. Otherwise the stored bits would depend on which of
+                # the two came first.
                 rings.xyz[row, place, axis] = xyz[i, axis] + np.float32(0.0)
         if recount:
             rings.oldest[row] = _oldest_held(rings.rank[row], rings.held[row], first, newest)
@@ -332,19 +340,19 @@ def merge(
 
 
 @lean_entry
-def silence(rows: Int64s, max_hole: int, rings: Rings, sheet: Sheet) -> tuple[int, int, int]:
-    """Close all open windows of these rows, as many rows as the sheet has room for.
+def silence(rows: Int64s, max_gap_slots: int, rings: Rings, buffer: FrameBuffer) -> tuple[int, int, int]:
+    """Close all open windows of these rows, as many rows as the buffer has room for.
 
     Returns how many rows are done, and the numbers of frames cut and of incomplete windows.
     """
     ring = rings.rank.shape[1]
-    room = len(sheet.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
+    room = len(buffer.row) - (ring + STRIDE_SLOTS - 1) // STRIDE_SLOTS
     done = cut = incomplete = 0
     while done < len(rows) and cut <= room:
         row = rows[done]
         newest = _slot_of(rings.newest_ms[row])
         first = _first_open(newest, rings.phase[row], ring)
-        cut, ill = _close(rings, row, first, newest + 1, newest, max_hole, sheet, cut, -1)
+        cut, ill = _close(rings, row, first, newest + 1, newest, max_gap_slots, buffer, cut, -1)
         incomplete += ill
         done += 1
     return done, cut, incomplete

@@ -1,9 +1,9 @@
-"""Cutting recordings offline, with the code that cuts streams."""
+"""Cuts recordings offline, with the code that cuts streams."""
 
 import numpy as np
 
 from windowing.kernels import Float32s, Int64s
-from windowing.rings import Frames, Windower
+from windowing.windower import Frames, Windower
 
 
 def cut(

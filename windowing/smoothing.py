@@ -1,13 +1,13 @@
-"""What a device's last windows say together: a label that changes less often than the raw one.
+"""Smoothed labels, from a device's last windows together: they change less often than the raw ones.
 
 A hidden Markov model (Rabiner, "A Tutorial on Hidden Markov Models and Selected Applications in Speech Recognition",
-Proceedings of the IEEE, 1989): what the wearer does is the state, a window's probabilities stand for the likelihoods of
-what was seen. It filters, looking at no later window, so that no label waits for it; and it looks at `WINDOWS` windows
-and no further back, so that the answer is the same whichever worker gives it, however often one was restarted in
-between: each of these windows was heard, or there is no answer.
+Proceedings of the IEEE, 1989): the wearer's activity is the state, and a window's probabilities stand for the
+likelihoods of the observation. It filters, using no later window, so no label waits for it. It uses `WINDOWS` windows
+and none before, so the answer is the same whichever worker gives it and however often one was restarted: each of these
+windows was seen, or there is no answer.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one, and
-who changes a constant of `grid` has to change this file too.
+Numba's cache tracks changes by file: all compiled code stays in this one, and whoever changes a constant of `grid` has
+to change this file too.
 """
 
 from typing import Final, NamedTuple
@@ -22,80 +22,79 @@ Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 Float32s = npt.NDArray[np.float32]
 
-# With the strides between them ten seconds. Three change back and forth a little more often, five gain nothing.
+# Ten seconds in all. With three, labels flip a little more often; five gain nothing.
 WINDOWS: Final = 4
 STRIDE_MS: Final = STRIDE_SLOTS * SLOT_MS
-# A network is never so sure that three windows can't outvote it.
-LEAST_PROBABILITY: Final = 1e-6
+# A lower bound, so that three windows can outvote one, however confident.
+MIN_PROBABILITY: Final = 1e-6
 UNKNOWN: Final = -1
-_FEWEST_ROWS: Final = 64
+_MIN_ROWS: Final = 64
 
 
-class _Memory(NamedTuple):
+class _History(NamedTuple):
     """The last windows of devices, one row a device; n rows.
 
-    device: uint64[n], whose they are.
-    newest_ms: int64[n], when the newest one starts.
-    heard: int64[n], how many came one stride after the other; window i of them is at place i mod `WINDOWS`.
+    device: uint64[n], which device.
+    newest_ms: int64[n], when its newest window starts.
+    consecutive: int64[n], how many came one stride after the other; window i of them is at place i mod `WINDOWS`.
     probabilities: float32[n, WINDOWS, k].
     """
 
     device: UInt64s
     newest_ms: Int64s
-    heard: Int64s
+    consecutive: Int64s
     probabilities: Float32s
 
 
 class Smoother:
     """The last windows of one partition's devices: 24 + 16 k bytes a device, for k labels.
 
-    Windows are to come in the order in which a `Windower` cut them, and each once. Not thread-safe.
+    Windows must come in the order in which a `Windower` cut them, each once. Not thread-safe.
     """
 
     def __init__(self) -> None:
-        self._memory = _new_memory(0, 1)
+        self._history = _new_history(0, 1)
 
     def smooth(
         self, row: Int64s, device: UInt64s, start_ms: Int64s, probabilities: Float32s, transitions: Float32s
     ) -> Int64s:
-        """Return the smoothed label of each window, or `UNKNOWN` where too few windows came without a gap before it.
+        """Return the smoothed label of each window, or `UNKNOWN` if too few consecutive windows precede it.
 
         Args:
-            row: int64[m], which row of its table the `Windower` had each window's device in.
-            device: uint64[m], a number that tells it from the others that have had this row.
+            row: int64[m], the row of each window's device in the `Windower`.
+            device: uint64[m], a number that tells it from other devices that have had this row.
             start_ms: int64[m], epoch ms.
             probabilities: float32[m, k].
-            transitions: float32[k, k], how probable each label (column) is one stride after each (row).
-
+            transitions: float32[k, k], transition probabilities from label (row) to label (column), one stride later.
         """
         windows, labels = probabilities.shape
         if transitions.shape != (labels, labels):
             raise ValueError(f"transitions of shape {transitions.shape} for {labels} labels")
         if not (len(row) == len(device) == len(start_ms) == windows and row.min(initial=0) >= 0):
             raise ValueError(f"columns of {len(row)}, {len(device)} and {len(start_ms)} rows for {windows} windows")
-        self._make_room(int(row.max(initial=-1)) + 1, labels)
-        return _filter(row, device, start_ms, probabilities, transitions, self._memory)
+        self._reserve(int(row.max(initial=-1)) + 1, labels)
+        return _filter(row, device, start_ms, probabilities, transitions, self._history)
 
     @property
     def nbytes(self) -> int:
         """Bytes reserved for devices, whether they still send or not."""
-        return sum(column.nbytes for column in self._memory)
+        return sum(column.nbytes for column in self._history)
 
-    def _make_room(self, rows: int, labels: int) -> None:
-        old = self._memory
+    def _reserve(self, rows: int, labels: int) -> None:
+        old = self._history
         if labels != old.probabilities.shape[2]:
-            old = _new_memory(0, labels)
-        if rows > len(old.heard) or old is not self._memory:
-            self._memory = _new_memory(max(_FEWEST_ROWS, 1 << (rows - 1).bit_length()), labels)
-            for column in _Memory._fields:
-                getattr(self._memory, column)[: len(old.heard)] = getattr(old, column)
+            old = _new_history(0, labels)
+        if rows > len(old.consecutive) or old is not self._history:
+            self._history = _new_history(max(_MIN_ROWS, 1 << (rows - 1).bit_length()), labels)
+            for column in _History._fields:
+                getattr(self._history, column)[: len(old.consecutive)] = getattr(old, column)
 
 
-def _new_memory(rows: int, labels: int) -> _Memory:
-    return _Memory(
+def _new_history(rows: int, labels: int) -> _History:
+    return _History(
         device=np.zeros(rows, np.uint64),
         newest_ms=np.zeros(rows, np.int64),
-        heard=np.zeros(rows, np.int64),
+        consecutive=np.zeros(rows, np.int64),
         probabilities=np.zeros((rows, WINDOWS, labels), np.float32),
     )
 
@@ -107,23 +106,23 @@ def _filter(
     start_ms: Int64s,
     probabilities: Float32s,
     transitions: Float32s,
-    memory: _Memory,
+    history: _History,
 ) -> Int64s:
-    """Take the windows in, one after the other, and return what each one and those before it say: int64[m]."""
+    """Add the windows one after the other, and return the label of each by it and those before it: int64[m]."""
     labels = probabilities.shape[1]
     answers = np.full(len(row), UNKNOWN, np.int64)
     belief, before = np.empty(labels), np.empty(labels)
     for i in range(len(row)):
         at = row[i]
-        if memory.device[at] != device[i] or start_ms[i] - memory.newest_ms[at] != STRIDE_MS:
-            memory.heard[at] = 0
-        memory.device[at] = device[i]
-        memory.newest_ms[at] = start_ms[i]
-        place = memory.heard[at] % WINDOWS
+        if history.device[at] != device[i] or start_ms[i] - history.newest_ms[at] != STRIDE_MS:
+            history.consecutive[at] = 0
+        history.device[at] = device[i]
+        history.newest_ms[at] = start_ms[i]
+        place = history.consecutive[at] % WINDOWS
         for k in range(labels):
-            memory.probabilities[at, place, k] = max(probabilities[i, k], LEAST_PROBABILITY)
-        memory.heard[at] += 1
-        if memory.heard[at] < WINDOWS:
+            history.probabilities[at, place, k] = max(probabilities[i, k], MIN_PROBABILITY)
+        history.consecutive[at] += 1
+        if history.consecutive[at] < WINDOWS:
             continue
         belief[:] = 1.0
         for window in range(WINDOWS):
@@ -135,7 +134,7 @@ def _filter(
                     belief[k] = 0.0
                     for j in range(labels):
                         belief[k] += before[j] * transitions[j, k]
-                belief[k] *= memory.probabilities[at, place, k]
+                belief[k] *= history.probabilities[at, place, k]
                 total += belief[k]
             belief /= total
         answers[i] = np.argmax(belief)
@@ -143,7 +142,7 @@ def _filter(
 
 
 def warm_up() -> None:
-    """Compile the loop, or load it from its cache, so that the first windows needn't wait for it."""
+    """Compile the loop, or load it from its cache, so that the first windows don't wait for it."""
     no_rows, one = np.empty(0, np.int64), np.ones((1, 1), np.float32)
     smoother = Smoother()
     first_call(lambda: smoother.smooth(no_rows, np.empty(0, np.uint64), no_rows, one[:0], one), entries=1)

@@ -1,27 +1,27 @@
 """Texts to frames of token ids: cleaning, tokens, lookup, truncation, padding.
 
-What a token is travels in a model's bundle as `TextRules`, so training and serving cannot differ. The names of rules
-are frozen: a change of what "sentence" or "words" does to a text needs a new name.
+A model's bundle holds its rules as `TextRules`, so training and serving cannot differ. The names of rules are frozen:
+if the meaning of "sentence" or "words" changes, it needs a new name.
 
-1. **HTML**, where the rules say so and the text holds `<` or `&`: tags, comments, scripts and styles go, entities
+1. **HTML**, if the rules say so and the text holds `<` or `&`: tags, comments, scripts and styles are removed, entities
    become their characters. A tag is a word boundary, unless it is one that browsers draw within a word, such as `<b>`.
    A `<` that opens no tag is text (`x < 3 and y > 4`, `I </3 you`), as is one that no `>` follows.
-2. **Unicode**, where the text isn't ASCII: NFKC (full-width letters become ordinary ones, ligatures become letters);
+2. **Unicode**, if the text isn't ASCII: NFKC (full-width letters become ordinary ones, ligatures become letters);
    typographic apostrophes and quotes become ' and ", ™ a space; soft hyphens, joiners, direction marks and variation
-   selectors go. What then is neither ASCII nor a letter, a digit or a mark that combines with them separates words:
-   punctuation, emoji, lone surrogates. Letters become small ones. What is a letter, Python's Unicode tables say: what
-   was assigned after them separates, so newer Pythons may differ in characters that are newer.
-3. **Tokens**, of small letters:
+   selectors are removed. Then everything that is neither ASCII nor a letter, a digit or a mark that combines with them
+   separates words: punctuation, emoji, lone surrogates. Letters become lower case. Python's Unicode tables define what
+   is a letter. Characters assigned after them are separators, so newer Pythons may differ in newer characters.
+3. **Tokens**, in lower case:
 
    - `sentence`: the tokenisation for sentence data of Kim, "Convolutional Neural Networks for Sentence Classification"
      (2014): letters, digits and (),!?'` are kept, all else separates; 's 've n't 're 'd 'll (if in lower case) and each
-     of (),!? are tokens of their own.
+     of (),!? are separate tokens.
    - `words`: the cleaning of the article on GloVe and a CNN: backslashes and quotes (' and ") are removed, then words
      are runs of letters and digits, as Keras' tokenizer cuts them from printable ASCII.
 
-   Kim's expression knows ASCII alone and would cut words at every accent; Keras' list of separators would keep dashes
+   Kim's expression is for ASCII and would split words at every accent; Keras' list of separators would keep dashes
    and emoji within words. Hence step 2.
-4. **Ids**: 0 pads on the right, 1 is a word that the vocabulary lacks, k + 2 is word k of the vocabulary.
+4. **Ids**: 0 pads on the right, 1 is a word that is not in the vocabulary, k + 2 is word k of the vocabulary.
 
 Every step takes time linear in the text, whatever it holds. `tokenise` is the definition; frames are filled by a
 compiled tokeniser (`windowing.tokeniser`), with the same result.
@@ -44,18 +44,17 @@ MAX_LENGTH: Final = 10_000  # tokens; a batch of 64 such frames is 2.5 MB
 
 
 class FramingError(ValueError):
-    """A bundle's rules, or its vocabulary, are none that this version knows."""
+    """A bundle's rules, or its vocabulary, are invalid for this version."""
 
 
 class TextRules(BaseModel):
-    """How texts become frames: what is written into a bundle.
+    """How texts become frames, as stored in a bundle.
 
     Attributes:
         tokens: Kim's tokenisation for sentence data, or the GloVe article's words
-        html: whether texts are HTML, or may be
+        html: whether texts are, or may be, HTML
         length: tokens of a frame
         keep: which end of a longer text is kept
-
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -82,9 +81,9 @@ def parse_rules(framing: Mapping[str, Any] | None) -> TextRules:
 
 
 class Framer:
-    """Turns texts into frames of token ids by fixed rules and a fixed vocabulary; it keeps nothing of a text.
+    """Turns texts into frames of token ids by fixed rules and a fixed vocabulary; it stores nothing of a text.
 
-    Raises FramingError for a vocabulary that names a word twice.
+    Raises FramingError for a vocabulary with a duplicate word.
     """
 
     def __init__(self, rules: TextRules, vocabulary: Sequence[str]) -> None:
@@ -96,7 +95,7 @@ class Framer:
         first_call(lambda: self.frame([""]), entries=1)
 
     def frame(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Return int32[n, length], a row a text; one without words is all padding."""
+        """Return int32[n, length], a row a text; a text without words is all padding."""
         frames = np.zeros((len(texts), self.rules.length), np.int32)
         encoded = [_clean(text, self.rules).encode() for text in texts]
         joined = np.frombuffer(b"".join(encoded), np.uint8)
@@ -107,7 +106,7 @@ class Framer:
 
 
 def tokenise(text: str, rules: TextRules) -> list[str]:
-    """Return all tokens of a text, before truncation; none for an empty one. Any string is taken."""
+    """Return all tokens of a text, before truncation; none for an empty one. Accepts any string."""
     text = _clean(text, rules)
     return _sentence_tokens(text) if rules.tokens == "sentence" else text.translate(_WORDS).split()
 
@@ -115,8 +114,8 @@ def tokenise(text: str, rules: TextRules) -> list[str]:
 # --- Tokens -----------------------------------------------------------------------------------------------------------
 
 _ASCII: Final = "".join(map(chr, range(128)))
-# Tables by code point, as str.translate takes them: one text for one character, or None for nothing. Beyond them, a
-# cleaned text has only small letters, digits and marks, which stay.
+# Tables by code point for str.translate: one text for one character, or None for nothing. Beyond ASCII, a cleaned text
+# has only lower-case letters, digits and marks, which stay.
 _SENTENCE: Final = re.sub(r"[^A-Za-z0-9(),!?'`]", " ", _ASCII)
 _WORDS: Final = [None if c in "\\'\"" else c.lower() if c.isalnum() else " " for c in _ASCII]
 _ALONE: Final = "(),!?"
@@ -133,7 +132,7 @@ def _sentence_tokens(text: str) -> list[str]:
 
 
 def _fold(table: Sequence[str | None], alone: str) -> NDArray[np.uint8]:
-    """Return uint8[256]: what the compiled tokeniser does with a byte of UTF-8, where `table` says it of ASCII."""
+    """Return uint8[256]: the compiled tokeniser's action for a UTF-8 byte, by `table` for ASCII."""
     kinds = {None: VANISHES, " ": SEPARATES} | dict.fromkeys(alone, STANDS_ALONE)
     ascii_bytes = [kinds[c] if c in kinds else ord(str(c).lower()) for c in table]
     return np.array([*ascii_bytes, *range(128, 256)], np.uint8)
@@ -145,7 +144,7 @@ _WORDS_FOLD: Final = _fold(_WORDS, "")
 
 # --- Cleaning ---------------------------------------------------------------------------------------------------------
 
-# What normalising leaves alone and a reader doesn't, or (™, which it turns into TM) the other way round.
+# Characters that NFKC keeps and a tokeniser should not, or (™, which it turns into TM) the other way round.
 _PLAIN: Final = dict.fromkeys("´‘’‚‛ʼ", "'") | dict.fromkeys("“”„‟", '"') | dict.fromkeys("™℠", " ")
 # Characters without a shape of their own, found within words. The zero-width space (U+200B) separates words.
 _SHAPELESS: Final = (
@@ -153,8 +152,8 @@ _SHAPELESS: Final = (
 )
 _TYPOGRAPHY: Final = re.compile(f"[{''.join(_PLAIN)}{_SHAPELESS}]")
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
-# Normalising sorts each run of combining marks in quadratic time: a second for 64 KB of them. Cut into pieces it is
-# linear, at the price that a letter may stay uncombined with a mark that lies across a cut.
+# NFKC sorts each run of combining marks in quadratic time: a second for 64 KB of them. On pieces it is linear; but a
+# letter is not combined with a mark on the other side of a cut.
 _PIECE: Final = 1024
 
 
@@ -165,7 +164,7 @@ def _clean(text: str, rules: TextRules) -> str:
 
 
 def _plain_unicode(text: str) -> str:
-    """Return the text with nothing beyond ASCII but small letters, digits and marks."""
+    """Return the text with only lower-case letters, digits and marks beyond ASCII."""
     text = _TYPOGRAPHY.sub(lambda found: _PLAIN.get(found[0], ""), text)
     text = "".join(unicodedata.normalize("NFKC", text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
     text = _separators().sub(" ", text)
@@ -174,7 +173,7 @@ def _plain_unicode(text: str) -> str:
 
 @cache
 def _separators() -> re.Pattern[str]:
-    """Match what is neither ASCII nor a letter, a digit or a mark that combines with them."""
+    """Match whatever is neither ASCII nor a letter, a digit or a mark that combines with them."""
     marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c).startswith("M"))
     return re.compile(rf"[^\x00-\x7f\w{marks}]+")
 
@@ -192,9 +191,9 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 def _strip_html(text: str) -> str:
     """Return the text of a piece of HTML, read by a parser of the HTML standard (lexbor).
 
-    The standard has a tree built, which hostile tags let grow quadratically: 64 KB of `<font a=1><p><font a=2><p>` and
-    so on took 13 s and 3.5 GB. Hence each tag is first made an end tag that leaves the tree flat: `</br`, which counts
-    as a line break, or `</x`, which is ignored. What the tag was called becomes one of its attributes.
+    The standard's tree can grow quadratically with hostile tags: 64 KB of `<font a=1><p><font a=2><p>` and so on took
+    13 s and 3.5 GB. So each tag is first replaced by an end tag that keeps the tree flat: `</br`, which counts as a
+    line break, or `</x`, which is ignored. The tag's name becomes an attribute.
     """
     from selectolax.lexbor import LexborHTMLParser  # most texts need none
 

@@ -1,9 +1,9 @@
-"""The compiled tokeniser: cleaned texts to rows of token ids, exactly as `windowing.text.tokenise` would have them.
+"""The compiled tokeniser: cleaned texts to rows of token ids, exactly as `windowing.text.tokenise` defines.
 
-A text is walked once, byte by byte of UTF-8: a word's letters are gathered in lower case, and looked up when the word
-ends. What is not ASCII joins the word that it is in; nothing else of that kind is left in a cleaned text.
+It walks a text once, byte by byte of UTF-8, collects a word's letters in lower case, and looks the word up when it
+ends. Non-ASCII bytes belong to the word around them; a cleaned text has no others.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled here stays in this one.
+Numba's cache tracks changes by file: all compiled code stays in this one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Int64s = npt.NDArray[np.int64]
 
 UNKNOWN: Final = 1
 FIRST_WORD: Final = 2
-# What a character does that is no letter of a word.
+# The actions of characters that are no letters of a word.
 SEPARATES: Final = 0
 STANDS_ALONE: Final = 1
 VANISHES: Final = 2
@@ -29,7 +29,7 @@ VANISHES: Final = 2
 class Table(NamedTuple):
     """A vocabulary, as a hash table with open addressing.
 
-    ids: int32[2**b], at most half of them taken; 0 is a free place.
+    ids: int32[2**b], at most half full; 0 is an empty place.
     stops: int64[words + 1], word k, whose id is k + 2, is letters[stops[k]:stops[k + 1]].
     letters: uint8[m], UTF-8.
     longest: bytes of the longest word.
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
 
 def make_table(vocabulary: Sequence[str]) -> Table:
-    """Return the table of distinct words."""
+    """Return the table of these unique words."""
     encoded = [word.encode(errors="surrogatepass") for word in vocabulary]
     sizes = [len(word) for word in encoded]
     table = Table(
@@ -57,7 +57,7 @@ def make_table(vocabulary: Sequence[str]) -> Table:
 
 @part
 def _hash(word: Bytes, size: int) -> np.int64:
-    """FNV-1a of 32 bits, the high bits folded onto the low ones, which choose the place."""
+    """FNV-1a of 32 bits, with the high bits folded onto the low ones, which select the place."""
     h = np.uint32(2166136261)
     for k in range(size):
         h = np.uint32((h ^ word[k]) * np.uint32(16777619))
@@ -66,7 +66,7 @@ def _hash(word: Bytes, size: int) -> np.int64:
 
 @part
 def _place(ids: Int32s, stops: Int64s, letters: Bytes, word: Bytes, size: int) -> np.int64:
-    """Return where in the table the word is or, if it is not there, where it would be."""
+    """Return the word's place in the table or, if it is not there, the place for it."""
     mask = len(ids) - 1
     place = _hash(word, size) & mask
     while ids[place]:
@@ -91,7 +91,7 @@ def fill_table(ids: Int32s, stops: Int64s, letters: Bytes) -> None:
 
 @inlined
 def _clitic_begins(text: Bytes, at: int, stop: int) -> bool:
-    """Tell whether a clitic of Kim's begins here: 's 'd 've 're 'll or n't."""
+    """Return whether one of Kim's clitics begins here: 's 'd 've 're 'll or n't."""
     if text[at] == ord("n"):
         return at + 2 < stop and text[at + 1] == ord("'") and text[at + 2] == ord("t")
     if text[at] != ord("'") or at + 1 >= stop:
@@ -108,7 +108,7 @@ def _clitic_begins(text: Bytes, at: int, stop: int) -> bool:
 
 @part
 def _gather(text: Bytes, at: int, stop: int, fold: Bytes, clitics: bool, word: Bytes) -> tuple[int, int]:
-    """Copy the token that begins at `at` into `word`, as far as it fits; return where it ends, and its size."""
+    """Copy the token that begins at `at` into `word`, as far as it fits; return its end and its size."""
     kind = fold[text[at]]
     if kind == STANDS_ALONE:
         kind, stop = text[at], at + 1

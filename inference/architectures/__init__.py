@@ -1,10 +1,10 @@
 """The networks that a bundle may name, each with the arguments that it accepts.
 
-A bundle's manifest is not trusted to run code: it names an architecture of this closed list and gives
-arguments, which a model per architecture checks and bounds before anything is allocated.
+A bundle's manifest is not trusted to run code. It names an architecture of this closed list and gives arguments, which
+each architecture's model checks and bounds before anything is allocated.
 
-What the list names is imported when it is asked for. Importing PyTorch takes seconds and hundreds of megabytes, which
-a worker does without whose network is computed by something else.
+Entries are imported on first use: importing PyTorch takes seconds and hundreds of megabytes, which a worker saves if
+another engine computes its network.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["ARCHITECTURES", "Architecture", "Arguments", "build", "count_paramet
 
 @dataclass(frozen=True)
 class Architecture:
-    """One entry of the closed list: the classes that check its arguments and build it of them, as `module:class`."""
+    """An entry of the closed list: the classes that check the arguments and build the network, as `module:class`."""
 
     arguments_name: str
     module_name: str
 
     @functools.cached_property
     def arguments(self) -> type[Arguments]:
-        """What checks the arguments."""
+        """The class that checks the arguments."""
         found: type[Arguments] = pkgutil.resolve_name(self.arguments_name)
         return found
 
     @functools.cached_property
     def module(self) -> Callable[[Any], nn.Module]:
-        """What builds the network of its arguments."""
+        """The class that builds the network from its arguments."""
         found: Callable[[Any], nn.Module] = pkgutil.resolve_name(self.module_name)
         return found
 
@@ -67,5 +67,5 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers training may change."""
+    """Return the number of trainable parameters."""
     return sum(math.prod(parameter.shape) for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""What every architecture's arguments have in common."""
+"""What the arguments of all architectures have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TensorSpec:
 
 
 class Arguments(BaseModel):
-    """What every architecture says of itself before it is built: a frame's shape and how many labels."""
+    """What every architecture says of itself before it is built: a frame's shape and the number of labels."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -39,15 +39,15 @@ class Arguments(BaseModel):
 
     @property
     def input_limit(self) -> int | None:
-        """What int32 values must stay below, from 0 on; None for float32, which may be anything."""
+        """The exclusive upper bound of int32 values, whose lower bound is 0; None for float32, which is unbounded."""
         return None
 
     @property
     def tensors(self) -> Mapping[str, TensorSpec] | None:
-        """What the weights of a bundle must be, by name; None has the network itself asked, which takes PyTorch."""
+        """The tensors of a bundle's weights, by name; None if only the built network knows them (needs PyTorch)."""
         return None
 
     @property
     def quantised(self) -> Sequence[str]:
-        """The layers that int8 is for; a bundle that says how large the numbers are that they take is served at it."""
+        """The layers that int8 applies to; a bundle with their activation ranges can be served at int8."""
         return ()

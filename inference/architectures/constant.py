@@ -1,4 +1,4 @@
-"""`constant`: for running the pipeline without its model."""
+"""`constant`: runs the pipeline without a model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Axis = Annotated[int, Field(ge=1, le=65_536, strict=True)]
 
 
 class ConstantArguments(Arguments):
-    """`constant`: frames of any shape, all given the same answer."""
+    """`constant`: frames of any shape, all with the same answer."""
 
     # A manifest's JSON gives a list.
     shape: Annotated[tuple[Axis, ...], Field(min_length=1, max_length=4, strict=False)] = (80, 3)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """As the bundle says."""
+        """The shape that the bundle gives."""
         return self.shape
 
 
 class Constant(nn.Module):
-    """The same logits for every frame: runs the pipeline without its model.
+    """The same logits for every frame, to run the pipeline without a model.
 
     Input: (n, ...). Output: logits (n, classes).
     """
@@ -36,5 +36,5 @@ class Constant(nn.Module):
         self.logits = nn.Parameter(torch.zeros(arguments.classes))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Logits (n, classes), whatever `frames` hold."""
+        """Return logits (n, classes), whatever `frames` hold."""
         return self.logits.expand(frames.shape[0], -1)

@@ -1,4 +1,4 @@
-"""What a bundle may say of `har-cnn`: apart from the network in `har.py`, since not all who serve it need PyTorch."""
+"""The arguments of `har-cnn`, in their own file because not every engine needs PyTorch, as `har.py` does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import Field
 from inference.architectures.arguments import Arguments, Dropout, TensorSpec
 
 CHANNELS: Final = (100, 100, 160, 160)
-"""What each convolution makes of a reading."""
+"""Output channels of each convolution."""
 TAPS: Final = 10
-"""Readings that each convolution sees."""
+"""Kernel size of each convolution, in readings."""
 
 
 class HarCnnArguments(Arguments):
@@ -40,5 +40,5 @@ class HarCnnArguments(Arguments):
 
     @property
     def quantised(self) -> Sequence[str]:
-        """All convolutions but the first, which sees few numbers, signed ones, and does a fortieth of the work."""
+        """All convolutions but the first, which has few, signed inputs and a fortieth of the work."""
         return ("conv2", "conv3", "conv4")

@@ -1,4 +1,4 @@
-"""Layers that several architectures are made of."""
+"""Layers that several architectures use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class ConvRelu(nn.Conv1d):
     """A 1-D convolution and its ReLU, on sequences laid out (n, channels, 1, length).
 
-    The extra dimension lets PyTorch keep channels last in memory, the layout that oneDNN and cuDNN are fastest
-    in and that three dimensions cannot say. The weights keep the shape of an ordinary `Conv1d`. Of that class's
-    options only `padding`, with zeros on both sides, is honoured here and by the devices.
+    The extra dimension lets PyTorch use the channels-last layout, in which oneDNN and cuDNN are fastest and which does
+    not exist for three dimensions. The weights keep the shape of an ordinary `Conv1d`. Of that class's options, only
+    `padding`, with zeros on both sides, is supported here and by the devices.
     """
 
     bias: nn.Parameter

@@ -16,7 +16,7 @@ CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RecurrentArguments(TextArguments):
-    """`recurrent`: `layers` of `hidden` cells, in each direction of reading where `bidirectional`."""
+    """`recurrent`: `layers` of `hidden` cells, for each direction of reading if `bidirectional`."""
 
     cell: Literal["lstm", "gru"] = "lstm"
     layers: Annotated[int, Field(ge=1, le=4)] = 1
@@ -26,20 +26,19 @@ class RecurrentArguments(TextArguments):
 
     @property
     def width(self) -> int:
-        """The vectors, or what both directions give together."""
+        """The size of the vectors, or of both directions' outputs together."""
         return max(self.dimensions, self.hidden * (1 + self.bidirectional))
 
 
 class Recurrent(nn.Module):
-    """Recurrent layers, the maximum of each of the last one's outputs over the words, one dense layer.
+    """Recurrent layers, the maximum of each of the last one's outputs over the words, and one dense layer.
 
-    The backward direction begins at a text's last word, not at the frame's end: the words are turned round, padding
-    stays where it is. So padding behind a text never changes the answer, and there is no packing, which would have
-    to know the lengths on the CPU.
+    The backward direction starts at a text's last word rather than at the frame's end: the words are reversed, padding
+    stays in place. So padding never changes the answer, and no packing is needed, which would have to know the lengths
+    on the CPU.
 
-    Input: int32 (n, length). Output: logits (n, classes).
-    Source: Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997); Cho et al., "Learning Phrase Representations
-    using RNN Encoder-Decoder" (2014), for the GRU.
+    Input: int32 (n, length). Output: logits (n, classes). Source: Hochreiter and Schmidhuber, "Long Short-Term Memory"
+    (1997); Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014), for the GRU.
     """
 
     def __init__(self, arguments: RecurrentArguments) -> None:
@@ -56,27 +55,27 @@ class Recurrent(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
         is_word = frames != 0
-        order = turned_round(is_word) if self.back else None
+        order = reversal_order(is_word) if self.back else None
         x = self.embedding(frames)
         for index, ahead in enumerate(self.ahead):
             x = x if index == 0 else self.dropout(x)
             outputs = [ahead(x)[0]]
             if order is not None:
-                outputs.append(in_order(self.back[index](in_order(x, order))[0], order))
+                outputs.append(reordered(self.back[index](reordered(x, order))[0], order))
             x = torch.cat(outputs, dim=2)
-        # Both cells answer from -1 to 1, so that padding never wins, and a text of no words is all -1.
+        # Both cells' outputs are between -1 and 1, so padding is never the maximum, and a text without words is all -1.
         pooled = x.masked_fill(~is_word.unsqueeze(2), -1.0).amax(dim=1)
         logits: Tensor = self.output(self.dropout(pooled))
         return logits
 
 
-def turned_round(is_word: Tensor) -> Tensor:
-    """Where each place's vector comes from to read a text backward, (n, length); its own inverse."""
+def reversal_order(is_word: Tensor) -> Tensor:
+    """Return the source index of each position to read a text backward, (n, length); it is its own inverse."""
     places = torch.arange(is_word.shape[1], device=is_word.device).expand(is_word.shape)
     mirrored = is_word.sum(dim=1, keepdim=True) - 1 - places
     return torch.where(mirrored >= 0, mirrored, places)
 
 
-def in_order(x: Tensor, order: Tensor) -> Tensor:
-    """`x` (n, length, channels) with its places in another order."""
+def reordered(x: Tensor, order: Tensor) -> Tensor:
+    """Return `x` (n, length, channels) with its positions in another order."""
     return x.gather(1, order.unsqueeze(2).expand(x.shape))

@@ -1,4 +1,4 @@
-"""Networks whose weights come from elsewhere: built without memory for any, and without drawing some at random."""
+"""Networks whose weights come from elsewhere: built without allocating or initialising any."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _DrawNothing(TorchFunctionMode):
-    """Leaves tensors as they are where a layer would fill them.
+    """Skips weight initialisation.
 
     To draw from a normal distribution on the device `meta`, which fills nothing, PyTorch imports sympy for 3 seconds.
     """
@@ -27,6 +27,6 @@ class _DrawNothing(TorchFunctionMode):
 
 
 def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` builds, on the device `meta`: to be given weights by `load_state_dict(..., assign=True)`."""
+    """Return what `build` builds, on the device `meta`; assign weights by `load_state_dict(..., assign=True)`."""
     with torch.device("meta"), _DrawNothing():
         return build()

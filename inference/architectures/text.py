@@ -1,7 +1,7 @@
-"""`text-cnn` and `glove-cnn`: convolutional networks for texts, given as the ids of their tokens.
+"""`text-cnn` and `glove-cnn`: convolutional networks for texts, given as token ids.
 
-Id 0 is padding, which stands behind the text and is a vector of zeros; 1 is the unknown word, and word k of the
-vocabulary has id k + 2.
+Id 0 is padding, which follows the text and is a vector of zeros; 1 is the unknown word, and word k of the vocabulary
+has id k + 2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inference.architectures.arguments import Arguments, Classes, Dropout
 from inference.architectures.layers import ConvRelu
 
-# A manifest is not trusted: the table is at most 512 MiB in float32, what one text becomes on its way 4 MiB.
+# A manifest is not trusted: the table is at most 512 MiB in float32, the activations of one text 4 MiB.
 TABLE_LIMIT = 1 << 27
 FEATURES_LIMIT = 1 << 20
 
@@ -24,7 +24,7 @@ Kernel = Annotated[int, Field(ge=1, le=16, strict=True)]
 
 
 class TextArguments(Arguments):
-    """Texts of `length` ids below `tokens`, each looked up as a vector of `dimensions` numbers."""
+    """Texts of `length` ids below `tokens`, each with a vector of `dimensions` numbers."""
 
     classes: Classes
     tokens: Annotated[int, Field(ge=2, le=1_000_000)]
@@ -43,7 +43,7 @@ class TextArguments(Arguments):
 
     @property
     def width(self) -> int:
-        """The most numbers that a layer makes of one token."""
+        """The largest number of values that a layer computes for one token."""
         return self.dimensions
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class TextArguments(Arguments):
 
 
 class TextCnnArguments(TextArguments):
-    """`text-cnn`: for each of `kernels`, a convolution of that many tokens with `maps` results. Defaults are Kim's."""
+    """`text-cnn`: for each of `kernels`, a convolution of that many tokens with `maps` outputs. Defaults are Kim's."""
 
     # A manifest's JSON gives a list.
     kernels: Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=8, strict=False)] = (3, 4, 5)
@@ -65,16 +65,16 @@ class TextCnnArguments(TextArguments):
 
     @property
     def width(self) -> int:
-        """The vectors, or a convolution's maps."""
+        """The size of the vectors, or the number of maps."""
         return max(self.dimensions, self.maps)
 
 
 class TextCnn(nn.Module):
-    """Kim's network for sentences: convolutions side by side, the maximum of each map over time, one dense layer.
+    """Kim's network for sentences: parallel convolutions, the maximum of each map over time, and one dense layer.
 
-    Each convolution sees as much padding on both sides as its kernel is long, so there is always a window of nothing
-    but padding, however long the text: more padding behind a text never changes the answer. Kim's "multichannel"
-    variant applies each filter to both channels and adds the results: this network with the sum of both as its vectors.
+    Each convolution is padded on both sides by its kernel size, so there is always a window of padding only, however
+    long the text: more padding behind a text never changes the answer. Kim's "multichannel" variant applies each filter
+    to both channels and adds the results: that is this network with the sum of both as its vectors.
 
     Input: int32 (n, length). Output: logits (n, classes).
     Source: Kim, "Convolutional Neural Networks for Sentence Classification" (EMNLP 2014).
@@ -101,17 +101,17 @@ class TextCnn(nn.Module):
 class GloveCnnArguments(TextArguments):
     """`glove-cnn`: the defaults are the article's."""
 
-    # Each kernel of 5 takes 4 away and each pooling divides by 5: this is the least that leaves one window.
+    # Each kernel of 5 shortens by 4 and each pooling divides by 5: this is the least that leaves one window.
     length: Annotated[int, Field(ge=149, le=8_192)] = 1_000
 
     @property
     def width(self) -> int:
-        """The vectors, or the convolutions' 128 maps."""
+        """The size of the vectors, or the convolutions' 128 maps."""
         return max(self.dimensions, 128)
 
 
 class GloveCnn(nn.Module):
-    """The network of the Keras blog's article on pretrained word vectors; its last pooling takes all that is left.
+    """The network of the Keras blog's article on pretrained word vectors; its last pooling is global.
 
     Input: int32 (n, length). Output: logits (n, classes).
     Source: Chollet, "Using pre-trained word embeddings in a Keras model" (2016).
@@ -128,10 +128,10 @@ class GloveCnn(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (n, classes) of `frames`."""
-        return self.above(self.conv1(as_channels(self.embedding(frames))))
+        return self.after_first_convolution(self.conv1(as_channels(self.embedding(frames))))
 
-    def above(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of what the first convolution gives."""
+    def after_first_convolution(self, x: Tensor) -> Tensor:
+        """Return the logits (n, classes) of the first convolution's output."""
         x = self.conv2(F.max_pool2d(x, (1, 5)))
         x = self.conv3(F.max_pool2d(x, (1, 5)))
         logits: Tensor = self.output(torch.relu(self.dense(over_time(x))))
@@ -139,10 +139,10 @@ class GloveCnn(nn.Module):
 
 
 def as_channels(vectors: Tensor) -> Tensor:
-    """(n, length, channels) to (n, channels, 1, length), channels last in memory: a view."""
+    """Return (n, length, channels) as (n, channels, 1, length), channels last in memory: a view."""
     return vectors.unsqueeze(1).permute(0, 3, 1, 2)
 
 
 def over_time(x: Tensor) -> Tensor:
-    """The largest value of each channel, (n, channels, 1, length) to float32 (n, channels)."""
+    """Return the maximum of each channel, (n, channels, 1, length) to float32 (n, channels)."""
     return x.amax(dim=(2, 3)).float()

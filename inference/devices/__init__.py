@@ -1,9 +1,9 @@
-"""Where a model runs. What the core needs of a device is four methods; all else about it stays behind them.
+"""Devices, on which models run. The core uses four methods of an engine and a device; everything else is internal.
 
 Errors:
 
     DeviceError             the device is not there, or cannot do what was asked
-    ├── DeviceMemoryError   it has no memory for this; for fewer frames it may have
+    ├── DeviceMemoryError   it has no memory for this; fewer frames may fit
     └── DeviceLostError     it answers nothing more in this process
 """
 
@@ -20,18 +20,18 @@ from inference.bundle import Bundle, check_golden
 from inference.manifest import Precision
 
 EngineName = Literal["winograd", "amx", "avx512", "openvino", "pytorch"]
-"""What a CPU can compute with; see `cpu`."""
+"""The engines of a CPU; see `cpu`."""
 
 SLOTS = 2
-"""Batches that an engine holds at once: one that runs and one that is being prepared."""
+"""Batches that an engine holds at once: one running, and one being prepared."""
 
 
 class DeviceError(Exception):
-    """The device that was asked for is not there, or cannot do what was asked; the text says what to choose."""
+    """The selected device is not there, or cannot do what was asked; the text says what to choose."""
 
 
 class DeviceMemoryError(DeviceError):
-    """The device has no memory for what was asked; it goes on working, and may have some for a smaller batch."""
+    """The device has no memory for what was asked; it keeps working, and a smaller batch may fit."""
 
 
 class DeviceLostError(DeviceError):
@@ -39,26 +39,26 @@ class DeviceLostError(DeviceError):
 
 
 class Engine(Protocol):
-    """One model on a device, warm, for batches of at most `max_batch` frames.
+    """One model on a device, warmed up, for batches of at most `max_batch` frames.
 
-    A batch goes through one of `SLOTS` slots: its frames are written to the slot's staging array, it is launched,
-    and it is collected before the slot is used again. A batch whose launch or collection raised has left its slot,
+    A batch goes through one of `SLOTS` slots: its frames are written to the slot's staging array, it is launched, and
+    it is collected before the slot is used again. If a launch or a collection raises, the batch has left its slot,
     which may then be used while the other slot's batch still runs. One thread uses an engine at a time.
 
-    What `launch` and `collect` raise: `DeviceMemoryError` where fewer frames might go; anything else means that this
-    engine is not to be trusted any more.
+    `launch` and `collect` raise `DeviceMemoryError` if fewer frames might fit; after any other error this engine must
+    not be used any more.
     """
 
     def staging(self, slot: int) -> NDArray[Any]:
-        """Return the slot's input, (max_batch, *frame shape), to write the first rows of."""
+        """Return the slot's input array, (max_batch, *frame shape), whose first rows are to be written."""
 
     def launch(self, slot: int, frames: int) -> None:
-        """Begin to classify the slot's first `frames` rows; returns without waiting where the device can."""
+        """Start to classify the slot's first `frames` rows; returns without waiting if the device can."""
 
     def collect(self, slot: int) -> NDArray[np.float32]:
-        """Wait for the slot's answers, and raise what the device raised: float32 (frames, columns) of their own memory.
+        """Wait for the slot's answers, or raise the device's error: float32 (frames, columns), in memory of their own.
 
-        The columns are the bundle's labels' probabilities and, if it `tells_strangers`, the familiarity.
+        The columns are the probabilities of the bundle's labels and, if it `tells_strangers`, the familiarity.
         """
 
 
@@ -67,14 +67,14 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """What metrics call it: `cpu` or `cuda`."""
+        """The name in metrics: `cpu` or `cuda`."""
 
     @property
     def precisions(self) -> Sequence[Precision]:
-        """What to serve at, best first; the core takes the first that passes the bundle's golden check."""
+        """The precisions to try, best first; the core takes the first that passes the bundle's golden check."""
 
     def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
-        """Prepare and warm an engine for the bundle's frames."""
+        """Prepare an engine for the bundle's frames, and warm it up."""
 
 
 def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.float32]:
@@ -89,7 +89,7 @@ def answer(engine: Engine, frames: NDArray[Any], max_batch: int) -> NDArray[np.f
 
 
 def load_checked(bundle: Bundle, device: Device, precision: Precision, max_batch: int) -> Engine:
-    """Load an engine and hold it against the bundle's golden answers. Raises `GoldenError`."""
+    """Load an engine and check the bundle's golden answers with it. Raises `GoldenError`."""
     engine = device.load(bundle, precision, max_batch)
     check_golden(bundle, functools.partial(answer, engine, max_batch=max_batch), precision)
     return engine

@@ -1,28 +1,13 @@
-"""Whether this process may use the CPU's matrix unit (AMX)."""
+"""The engine `amx`: `har-cnn` by the compiled kernels of `amx_kernels`, at bfloat16, for CPUs with a matrix unit.
+
+NumPy computes the last layer, in float32.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import platform
-import sys
-from typing import Final
+from inference.devices.amx_kernels import AXES, ENTRIES, SIDE, SLOTS, convolve
+from inference.devices.amx_layout import new_workspace, pack_layers
+from inference.devices.har_engine import Convolutions
 
-from inference.devices import units
-
-NEEDED: Final = ("amx-tile", "amx-bf16", "avx512f", "avx512bf16")
-# As the kernel's documentation has it, in "Using XSTATE features in user space applications": the call's number on
-# x86-64, what is asked, and what for, which is the tiles' data.
-_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
-
-
-@functools.cache
-def missing() -> str:
-    """Say what the engine amx lacks here; empty if nothing. Asks the kernel for the unit, which it gives for good."""
-    if lacking := units.lacking("amx", "multiplies matrices of bfloat16", NEEDED):
-        return lacking
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "the engine amx needs Linux on x86-64"
-    if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA):
-        return "the engine amx needs the CPU's matrix unit, which the kernel doesn't give to this process"
-    return ""
+ENGINE = Convolutions("amx", convolve, len(ENTRIES), (SLOTS, AXES), SIDE, pack_layers, new_workspace)
+load, warm_up = ENGINE.load, ENGINE.warm_up

@@ -1,16 +1,16 @@
 """The CPU, in the caller's thread, by one of several engines; `engine_choice` measures which one is the fastest.
 
-    winograd    `har-cnn` in float32 by kernels of our own that multiply less (`winograd`)
-    amx         `har-cnn` in bfloat16 by kernels of our own for the CPU's matrix unit, where it has one (`tiles`)
-    avx512      `har-cnn` in bfloat16 by kernels of our own for the dot products that some CPUs have (`dots`)
+    winograd    `har-cnn` in float32 by our own kernels with fewer multiplications (`winograd`)
+    amx         `har-cnn` in bfloat16 by our own kernels for the CPU's matrix unit, where it has one (`amx`)
+    avx512      `har-cnn` in bfloat16 by our own kernels for CPUs with bfloat16 dot products (`avx512`)
     openvino    `har-cnn` in float32, bfloat16 or int8, where the package is installed (`openvino`)
-    pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with weights packed once and the ReLU inside
+    pytorch     everything, in float32 or bfloat16: oneDNN's convolutions with packed weights and a fused ReLU
 
-An engine, with what it needs, is imported when it is to serve or to be measured: PyTorch takes 3 s and 500 MB.
+An engine and its dependencies are imported when it serves or is measured: PyTorch takes 3 s and 500 MB.
 
-bfloat16 and int8 are for processors that compute in them; elsewhere they would be emulated. int8, at which answers lie
-further from float32's, is never chosen unasked. For texts, which are PyTorch's, see
-`texts.py`. What else was tried is in benchmarks/tried.md.
+bfloat16 and int8 need a CPU that computes in them; elsewhere they would be emulated. int8, whose answers differ most
+from float32's, is never chosen unless asked for. Text models are PyTorch's: see `texts.py`. benchmarks/tried.md says
+what else was tried.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ import llvmlite.binding
 
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
-from inference.devices import DeviceError, Engine, EngineName, amx, avx512, openvino
+from inference.devices import DeviceError, Engine, EngineName, amx_support, avx512_support, openvino
 from inference.engine_choice import Choice, Measurement, choose
 from inference.manifest import Precision
 
 OURS: Mapping[EngineName, str] = {
     "winograd": "inference.devices.winograd",
-    "amx": "inference.devices.tiles",
-    "avx512": "inference.devices.dots",
+    "amx": "inference.devices.amx",
+    "avx512": "inference.devices.avx512",
 }
-"""The modules of the engines of our own: one that can't be imported must not take the others along."""
-BFLOAT16_ALONE: Mapping[EngineName, ModuleType] = {"amx": amx, "avx512": avx512}
-"""Those that compute in bfloat16 alone, the faster one first, with what says whether the CPU has what they need."""
+"""The modules of our own engines. They are imported by name, so that one that can't be imported doesn't affect the
+others.
+"""
+BFLOAT16_ALONE: Mapping[EngineName, ModuleType] = {"amx": amx_support, "avx512": avx512_support}
+"""The engines that compute in bfloat16 only, faster one first, with the module that checks the CPU for them."""
 
-# oneDNN and OpenVINO compile kernels for each batch size that they meet, in 1 to 5 ms: the small ones, which light
-# load makes over and over, are met before serving.
+# oneDNN and OpenVINO compile kernels for each new batch size, in 1 to 5 ms. Small ones, which are frequent under light
+# load, are run before serving.
 WARM_BATCHES = 16
 
 
 class CpuDevice:
     """Computes in the thread that collects, with `threads` threads.
 
-    With a `measurement`, `auto` stands for what is measured to be the fastest; without, for float32 by `winograd`, or
-    bfloat16, where it is asked for, by `amx` or `avx512`. Networks that the `engine` doesn't know are PyTorch's in any
-    case; but int8 is OpenVINO's alone, and what can't be served at it is not served at something else.
-    Raises `DeviceError`.
+    With a `measurement`, `auto` stands for the engine that is measured to be the fastest. Without one, it stands for
+    `winograd` in float32, or, if bfloat16 is asked for, `amx` or `avx512`. PyTorch serves the networks that the
+    `engine` doesn't know; but int8 is for OpenVINO only, and a bundle that can't be served at it is refused. Raises
+    `DeviceError`.
     """
 
     name = "cpu"
@@ -89,14 +91,14 @@ class CpuDevice:
             self._offered = ("float32", "bfloat16")
 
     def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
-        """Prepare the first engine that serves the bundle at `precision`, and meet the batch sizes of light load."""
+        """Prepare the first engine that serves the bundle at `precision`, and run the batch sizes of light load."""
         engine: EngineName = next((name for name in self._engines if _serves(name, precision, bundle)), "pytorch")
         return CpuWay(engine, precision, self._threads).load(bundle, precision, max_batch)
 
     def choose(self, bundle: Bundle, max_batch: int) -> Choice:
-        """Return the ways to serve a bundle, the best first.
+        """Return the ways to serve a bundle, best first.
 
-        Measures if there is something to choose from, or if it is to be measured anew.
+        Measures if there are several, or if asked to measure anew.
         """
         plain = CpuWay("pytorch", self._offered[0], self._threads)
         ways = [
@@ -114,7 +116,7 @@ class CpuDevice:
 
 @dataclass(frozen=True, slots=True)
 class CpuWay:
-    """A device that has one engine and one precision."""
+    """A device with one engine and one precision."""
 
     engine: EngineName
     precision: Precision
@@ -123,11 +125,11 @@ class CpuWay:
 
     @property
     def precisions(self) -> Sequence[Precision]:
-        """The one."""
+        """The precision."""
         return (self.precision,)
 
     def load(self, bundle: Bundle, precision: Precision, max_batch: int) -> Engine:
-        """Prepare and warm the engine."""
+        """Prepare the engine, and warm it up."""
         if self.engine == "openvino":
             engine = openvino.load(bundle, precision, max_batch, self.threads)
         elif self.engine in OURS:
@@ -143,28 +145,28 @@ class CpuWay:
 
 
 def _ours() -> Sequence[EngineName]:
-    """The engines of our own that can run here."""
+    """Return our own engines that can run here."""
     return ("winograd", *(name for name, unit in BFLOAT16_ALONE.items() if not unit.missing()))
 
 
 def _load_ours(name: EngineName, bundle: Bundle, max_batch: int, threads: int) -> Engine:
     if bundle.manifest.architecture.name != "har-cnn":
         raise DeviceError(f"the engine {name} serves har-cnn alone: choose engine auto or pytorch")
-    # Asked in each process that computes: the kernel's leave isn't inherited by a new program.
+    # Checked in each process that computes: a new program does not inherit the kernel's permission.
     if name in BFLOAT16_ALONE and (missing := BFLOAT16_ALONE[name].missing()):
         raise DeviceError(f"{missing}: choose another engine")
     try:
-        kernels = importlib.import_module(OURS[name])  # late: texts need no compiler
+        kernels = importlib.import_module(OURS[name])  # late: text models need no compiler
         engine: Engine = kernels.load(bundle, max_batch, threads)
         return engine
     except DeviceError:
         raise
-    except Exception as error:  # whatever a compiler may say of a processor that it doesn't know
+    except Exception as error:  # a compiler may raise anything on a processor that it doesn't know
         raise DeviceError(f"the engine {name} can't be compiled here: {error}; choose engine pytorch") from error
 
 
 def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
-    """Tell whether an engine knows a bundle's network and computes at a precision."""
+    """Return whether an engine knows a bundle's network and computes at a precision."""
     if precision == "int8":
         return engine == "openvino"  # which says what a bundle lacks
     if engine == "pytorch":
@@ -182,7 +184,7 @@ def _has_native_bfloat16() -> bool:
 
 
 def _check_int8(engine: EngineName | Literal["auto"]) -> None:
-    """Raise `DeviceError` where there is no int8, or not by this engine."""
+    """Raise `DeviceError` if the CPU or the engine has no int8."""
     if not _has_native_int8():
         raise DeviceError("this CPU has no instructions for int8 (AVX512-VNNI, AVX-VNNI or AMX): choose precision auto")
     if engine not in ("auto", "openvino"):

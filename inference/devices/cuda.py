@@ -1,8 +1,8 @@
-"""A GPU: pinned staging, copies on a stream of their own, and a hand-captured graph for each of a ladder of sizes.
+"""A GPU: pinned staging arrays, a stream for the copies, and a captured CUDA graph for each of several batch sizes.
 
 Launching a small network kernel by kernel costs more than running it: a captured graph is one launch. A graph has a
-fixed batch size, so batches are padded up to the next rung of a ladder. The ladder is a rule, and the two slots
-(`LadderEngine`) are plain code; what needs CUDA is in `_CudaSlot` and its few lines.
+fixed batch size, so a batch is padded up to the next of a few sizes, the buckets (`batch_buckets`). The bucketing and
+the two slots (`BucketedEngine`) are plain Python; only `_CudaSlot` and `CudaDevice` need CUDA.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from inference.bundle import Bundle
 from inference.devices import SLOTS, DeviceError, DeviceLostError, DeviceMemoryError, Engine
 from inference.devices.replace import replace_layers
 from inference.manifest import Precision
-from inference.served import PRECISIONS, served_module
+from inference.served_module import PRECISIONS, served_module
 
-# A process may capture only one graph at a time, whichever core it is for.
+# A process may capture only one graph at a time, even for different cores.
 _CAPTURING = threading.Lock()
 
-# How PyTorch's libraries say that the GPU has no memory, where it is not `torch.OutOfMemoryError`.
+# How PyTorch's libraries report that the GPU has no memory, other than by `torch.OutOfMemoryError`.
 NO_MEMORY = ("out of memory", "ALLOC_FAILED")
 
 # cuDNN picks its algorithms and allocates its workspaces in the first calls, which must not be captured.
@@ -38,43 +38,43 @@ WARM_UP_RUNS = 3
 
 
 def is_available() -> bool:
-    """Tell whether PyTorch finds a GPU that it can use."""
+    """Return whether PyTorch finds a usable GPU."""
     return torch.cuda.is_available()
 
 
-def ladder(max_batch: int) -> tuple[int, ...]:
-    """Return the batch sizes that get a graph: multiples of eight, each half again as large, up to `max_batch`.
+def batch_buckets(max_batch: int) -> tuple[int, ...]:
+    """Return the batch sizes that get a graph: multiples of eight, each half as large again, up to `max_batch`.
 
-    Below eight frames a GPU has nothing to gain from a smaller batch; above, padding is less than half of the work,
-    and on the upper rungs no more than about a third.
+    Below eight frames a smaller batch is no faster on a GPU. Above, padding is less than half of the work, and no more
+    than about a third in the larger buckets.
     """
-    rungs = []
-    rung = 8
-    while rung < max_batch:
-        rungs.append(rung)
-        rung = -(-(rung * 3 // 2) // 8) * 8
-    return (*rungs, max_batch)
+    buckets = []
+    bucket = 8
+    while bucket < max_batch:
+        buckets.append(bucket)
+        bucket = -(-(bucket * 3 // 2) // 8) * 8
+    return (*buckets, max_batch)
 
 
 @contextlib.contextmanager
 def device_errors() -> Iterator[None]:
-    """Raise PyTorch's errors as the two kinds that the core tells apart: `DeviceMemoryError` and `DeviceLostError`.
+    """Raise PyTorch's errors as the two kinds that the core distinguishes: `DeviceMemoryError` and `DeviceLostError`.
 
-    `torch.OutOfMemoryError` and `torch.AcceleratorError` are both a `RuntimeError`, as are those of cuDNN and cuBLAS.
-    An error of the GPU is final for the process: CUDA answers every call after it with the same.
+    `torch.OutOfMemoryError` and `torch.AcceleratorError` are `RuntimeError`s, as are cuDNN's and cuBLAS's. A GPU error
+    is final for the process: CUDA answers every later call with the same error.
     """
     try:
         yield
     except RuntimeError as error:
-        told = as_device_error(error)
-        if isinstance(told, DeviceMemoryError):
-            for each in _with_contexts(error):  # what the attempt had allocated hangs on these frames
+        device_error = as_device_error(error)
+        if isinstance(device_error, DeviceMemoryError):
+            for each in _with_contexts(error):  # these stack frames keep the attempt's allocations alive
                 traceback.clear_frames(each.__traceback__)
-        raise told from error
+        raise device_error from error
 
 
 def as_device_error(error: RuntimeError) -> DeviceError:
-    """Tell whether a smaller batch might help; the text is the first line of PyTorch's, for the rest is advice."""
+    """Classify an error: may a smaller batch help? The text is the first line of PyTorch's; the rest is advice."""
     for each in _with_contexts(error):
         if isinstance(each, torch.OutOfMemoryError) or any(words in str(each) for words in NO_MEMORY):
             return DeviceMemoryError(f"the GPU has no memory for it: {_first_line(each)}")
@@ -82,7 +82,7 @@ def as_device_error(error: RuntimeError) -> DeviceError:
 
 
 def _with_contexts(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it came of: without memory while a graph is captured, ending the capture fails too."""
+    """Yield an error and its contexts: if memory runs out during a graph capture, ending the capture fails too."""
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -94,28 +94,28 @@ def _first_line(error: BaseException) -> str:
 
 
 class Slot(Protocol):
-    """The memory of one slot, and how a batch passes through it."""
+    """The memory of one slot, and the steps of a batch in it."""
 
     @property
     def staging(self) -> NDArray[Any]:
-        """The input, (max_batch, *frame shape)."""
+        """The input array, (max_batch, *frame shape)."""
 
-    def run(self, frames: int, rung: int) -> None:
-        """Begin: copy `rung` rows to the device, run that rung's graph, copy `frames` rows of answers back."""
+    def run(self, frames: int, bucket: int) -> None:
+        """Start copying `bucket` rows to the device, running that bucket's graph, and copying `frames` answers back."""
 
     def wait(self) -> NDArray[np.float32]:
-        """Wait until the answers have arrived; (max_batch, classes), overwritten by the next run."""
+        """Wait for the answers, (max_batch, columns); the next run overwrites them."""
 
 
-class LadderEngine:
-    """Two slots, and batches padded up to the ladder's next rung.
+class BucketedEngine:
+    """Two slots, and batches padded up to the next bucket.
 
-    What a padding row holds is whatever the slot held before, or zeros: finite, and nobody reads its answer.
+    A padding row holds what the slot held before, or zeros: finite values, whose answers nobody reads.
     """
 
-    def __init__(self, slots: Sequence[Slot], rungs: Sequence[int]) -> None:
+    def __init__(self, slots: Sequence[Slot], buckets: Sequence[int]) -> None:
         self._slots = slots
-        self._rungs = rungs
+        self._buckets = buckets
         self._frames = [0] * len(slots)
 
     def staging(self, slot: int) -> NDArray[Any]:
@@ -124,10 +124,10 @@ class LadderEngine:
 
     def launch(self, slot: int, frames: int) -> None:
         """Queue the batch's copies and its graph on the device, and return."""
-        rung = self._rungs[bisect.bisect_left(self._rungs, frames)]
+        bucket = self._buckets[bisect.bisect_left(self._buckets, frames)]
         self._frames[slot] = frames
         with device_errors():
-            self._slots[slot].run(frames, rung)
+            self._slots[slot].run(frames, bucket)
 
     def collect(self, slot: int) -> NDArray[np.float32]:
         """Wait for the batch and copy its answers out of the pinned memory."""
@@ -154,7 +154,7 @@ class CudaDevice:
         """Move the bundle's network to the GPU and capture its graphs."""
         module: nn.Module = served_module(bundle)
         replace_layers(module, ConvRelu, lambda convolution: CudnnConvRelu(convolution, PRECISIONS[precision]))
-        rungs = ladder(max_batch)
+        buckets = batch_buckets(max_batch)
         example = np.zeros((max_batch, *bundle.manifest.input.shape), bundle.manifest.input.dtype)
         with device_errors():
             module = module.to("cuda")
@@ -162,12 +162,12 @@ class CudaDevice:
             slots = [_CudaSlot(module, example, streams) for _ in range(SLOTS)]
             with _CAPTURING, _float32_means_float32():
                 for slot in slots:
-                    slot.capture(rungs)
-        return LadderEngine(slots, rungs)
+                    slot.capture(buckets)
+        return BucketedEngine(slots, buckets)
 
 
 class CudnnConvRelu(nn.Module):
-    """A `ConvRelu` in `dtype` with weights channels last too, as the tensor cores want them."""
+    """A `ConvRelu` in `dtype`, whose weights are channels last too, as tensor cores need them."""
 
     weight: Tensor
     bias: Tensor
@@ -181,14 +181,14 @@ class CudnnConvRelu(nn.Module):
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the convolution's own."""
+        """The same as the convolution's own."""
         return torch.relu_(F.conv2d(x.to(self._dtype), self.weight, self.bias, padding=self._both_sides))
 
 
 class _Streams:
-    """What the slots of an engine share: a stream for copies in, one for the graphs, and the graphs' memory.
+    """Shared by an engine's slots: a stream for copies in, one for the graphs, and the graphs' memory pool.
 
-    Graphs of one pool may overwrite each other's intermediate results: they all run on the one stream, in turn.
+    Graphs of one pool may overwrite each other's intermediate results, so they all run on the one stream, in turn.
     """
 
     def __init__(self) -> None:
@@ -198,7 +198,7 @@ class _Streams:
 
 
 class _CudaSlot:
-    """One slot: pinned arrays here, arrays of the same shape there, and the graphs between them."""
+    """One slot: pinned host arrays, device arrays of the same shapes, and the graphs."""
 
     def __init__(self, module: nn.Module, example: NDArray[Any], streams: _Streams) -> None:
         self._module = module
@@ -212,18 +212,18 @@ class _CudaSlot:
         self._host_output = torch.zeros(answers).pin_memory()
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        # A blocking event sleeps instead of spinning: the CPU has a Kafka client to run.
+        # A blocking event sleeps instead of spinning, which leaves the CPU to the Kafka client.
         self._answered = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self.staging: NDArray[Any] = self._host_input.numpy()
         self._answers: NDArray[np.float32] = self._host_output.numpy()
 
-    def capture(self, rungs: Sequence[int]) -> None:
-        """Capture a graph for each rung, the largest first, so that the smaller find room in its memory."""
+    def capture(self, buckets: Sequence[int]) -> None:
+        """Capture a graph for each bucket, largest first, so that the smaller ones fit in its memory."""
         torch.cuda.synchronize()
-        for rung in reversed(rungs):
+        for bucket in reversed(buckets):
             with torch.inference_mode(), torch.cuda.stream(self._streams.compute):
                 for _ in range(WARM_UP_RUNS):
-                    self._classify(rung)
+                    self._classify(bucket)
             graph = torch.cuda.CUDAGraph()
             # Thread-local: another model may be serving from another thread meanwhile.
             with (
@@ -235,33 +235,33 @@ class _CudaSlot:
                     capture_error_mode="thread_local",
                 ),
             ):
-                self._classify(rung)
-            self._graphs[rung] = graph
+                self._classify(bucket)
+            self._graphs[bucket] = graph
         torch.cuda.synchronize()
 
-    def run(self, frames: int, rung: int) -> None:
-        """Copy in beside the batch that runs, then compute and copy out after it."""
+    def run(self, frames: int, bucket: int) -> None:
+        """Copy in while the previous batch runs, then compute and copy out after it."""
         with torch.cuda.stream(self._streams.upload):
-            self._input[:rung].copy_(self._host_input[:rung], non_blocking=True)
+            self._input[:bucket].copy_(self._host_input[:bucket], non_blocking=True)
             self._uploaded.record()
         with torch.cuda.stream(self._streams.compute):
             self._streams.compute.wait_event(self._uploaded)
-            self._graphs[rung].replay()
+            self._graphs[bucket].replay()
             self._host_output[:frames].copy_(self._output[:frames], non_blocking=True)
             self._answered.record()
 
     def wait(self) -> NDArray[np.float32]:
-        """Wait for the answers; errors of the device surface here."""
+        """Wait for the answers; the device's errors surface here."""
         self._answered.synchronize()
         return self._answers
 
-    def _classify(self, rung: int) -> None:
-        # Into memory of the slot's own: what a graph allocates belongs to the pool and to the next graph.
-        self._output[:rung].copy_(self._module(self._input[:rung]))
+    def _classify(self, bucket: int) -> None:
+        # Into the slot's own memory: what a graph allocates belongs to the pool, and the next graph may overwrite it.
+        self._output[:bucket].copy_(self._module(self._input[:bucket]))
 
 
 @contextlib.contextmanager
 def _float32_means_float32() -> Iterator[None]:
-    """Let cuDNN choose the fastest algorithms, but not TF32's ten bits for float32's twenty-three."""
+    """Let cuDNN choose the fastest algorithms, but not TF32, which has 10 bits instead of float32's 23."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
         yield

@@ -1,6 +1,6 @@
-"""`har-cnn` by a network of ours: what is before and behind its compiled layers, which is NumPy's.
+"""`har-cnn` by our own kernels: NumPy computes the normalisation and the softmax around the compiled layers.
 
-For one frame, PyTorch's modules took half as long again as the layers themselves.
+For a single frame, PyTorch's modules took half as long again as the layers themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = Callable[[Floats], Floats]
 
 
 class HarEngine(Staging):
-    """A bundle's network, which is asked in `collect`."""
+    """A bundle's network; `collect` runs it."""
 
     def __init__(self, bundle: Bundle, network: Answer, max_batch: int) -> None:
         manifest = bundle.manifest
@@ -54,7 +54,7 @@ class HarEngine(Staging):
 
 
 def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
-    """The probabilities (n, classes) of logits that are given `below` each row's largest; in their memory."""
+    """Return the probabilities (n, classes) of logits given relative to each row's largest, in their memory."""
     below *= sharpness
     np.exp(below, out=below)
     below /= below.sum(axis=1, keepdims=True)
@@ -62,30 +62,30 @@ def _softmax(below: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.fl
 
 
 def _familiarity(below: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The familiarity (n, 1) of logits (n, classes) that are given `below` each row's `largest` (n, 1)."""
+    """Return the familiarity (n, 1) of logits (n, classes) given relative to each row's `largest` (n, 1)."""
     total: NDArray[np.float32] = np.exp(below).sum(axis=1, keepdims=True)  # from 1 to the number of classes
-    # The stranger's logit is 0: `-largest` below that row's largest. Bounded, for exp(89) is no float32 any more.
+    # The OOD class has the logit 0: `-largest`, relative to the row's largest. Bounded, for exp(89) overflows float32.
     stranger = np.exp(np.minimum(-largest, np.float32(80)))
     stranger += total
     total /= stranger
     return total
 
 
-class Shared:
-    """A network whose `parts` share a batch, a thread each, if it has more than `together` frames; else one does it.
+class ThreadedNetwork:
+    """Splits a batch over `parts`, one network and one thread each, if it has more than `single_thread_frames` frames.
 
-    The parts have room of their own between the layers, so one thread at a time may ask.
+    Smaller batches take one thread. Each part owns a workspace between its layers, so one caller at a time may use it.
     """
 
-    def __init__(self, parts: Sequence[Answer], together: int, name: str) -> None:
+    def __init__(self, parts: Sequence[Answer], single_thread_frames: int, name: str) -> None:
         self._parts = parts
-        self._together = together
+        self._single_thread_frames = single_thread_frames
         self._pool = ThreadPoolExecutor(len(parts), name) if len(parts) > 1 else None
 
     def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 (n, classes) of frames float32 (n, slots, axes)."""
         values = np.ascontiguousarray(frames)
-        if self._pool is None or len(values) <= self._together:
+        if self._pool is None or len(values) <= self._single_thread_frames:
             return self._parts[0](values)
         shares = np.array_split(values, len(self._parts))
         return np.concatenate(list(self._pool.map(_answer, self._parts, shares)))
@@ -97,56 +97,56 @@ def _answer(part: Answer, frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolutions:
-    """An engine by compiled convolutions for frames of one shape; the layer behind them is NumPy's, in float32.
+    """An engine of compiled convolutions for frames of one shape; NumPy computes the last layer, in float32.
 
-    `convolve` takes standardised frames, flat, how many they are, what `pack_layers` made of a bundle's weights, and
-    what `new_room` gave for what is between the layers; it fills in their features, float32 (n, features). It is so
-    many compiled `entries`. Threads share a batch of more than `together` frames.
+    `convolve` takes standardised frames (flat), their number, the weights from `pack_layers`, and a workspace for the
+    activations from `new_workspace`. It fills in the features, float32 (n, features). `entries` counts its compiled
+    functions. Threads share a batch of more than `single_thread_frames` frames.
     """
 
     engine: EngineName
     convolve: Callable[..., None]
     entries: int
     frame: tuple[int, int]
-    together: int
+    single_thread_frames: int
     pack_layers: Callable[[Weights], object]
-    new_room: Callable[[], object]
+    new_workspace: Callable[[], object]
 
     def load(self, bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
-        """Prepare the network of a bundle of `har-cnn`; raises `DeviceError` for frames of another shape."""
+        """Prepare a `har-cnn` bundle's network; raises `DeviceError` for frames of another shape."""
         if bundle.manifest.input.shape != self.frame:
             raise DeviceError(f"the engine {self.engine} serves frames of {self.frame} alone: choose engine auto")
         return HarEngine(bundle, self.network(bundle.weights, threads), max_batch)
 
-    def network(self, weights: Weights, threads: int) -> Shared:
-        """Return the network of `har-cnn`, with `weights` by name, compiled; `threads` share a batch."""
+    def network(self, weights: Weights, threads: int) -> ThreadedNetwork:
+        """Return `har-cnn` with `weights` by name, compiled; `threads` share a batch."""
         layers, last = self.pack_layers(weights), (weights["output.weight"], weights["output.bias"])
-        parts = [_Convolved(self.convolve, layers, self.new_room(), last).answer for _ in range(threads)]
-        network = Shared(parts, self.together, self.engine)
+        parts = [_Convolved(self.convolve, layers, self.new_workspace(), last).answer for _ in range(threads)]
+        network = ThreadedNetwork(parts, self.single_thread_frames, self.engine)
         first_call(lambda: network(np.zeros((1, *self.frame), np.float32)), entries=self.entries)
         return network
 
     def warm_up(self) -> None:
-        """Compile, or load what has been compiled and cached; for a CPU that has the instructions."""
+        """Compile, or load from the cache; for a CPU with the instructions."""
         tensors = HarCnnArguments().tensors
         self.network({name: np.zeros(spec.shape, np.float32) for name, spec in tensors.items()}, threads=1)
 
 
 class _Convolved:
-    """The network for one thread, with room of its own; `last` is the last layer's weights and biases."""
+    """The network for one thread, with its own workspace; `last` holds the last layer's weights and biases."""
 
     def __init__(
-        self, convolve: Callable[..., None], layers: object, room: object, last: tuple[Floats, Floats]
+        self, convolve: Callable[..., None], layers: object, workspace: object, last: tuple[Floats, Floats]
     ) -> None:
         self._convolve = convolve
         self._layers = layers
-        self._room = room
+        self._workspace = workspace
         self._weight, self._bias = np.ascontiguousarray(last[0].T), last[1]
 
     def answer(self, frames: Floats) -> Floats:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        """Return the logits of frames: (n, slots, axes) to (n, classes)."""
         features = np.empty((len(frames), len(self._weight)), np.float32)
-        self._convolve(frames.reshape(-1), len(frames), self._layers, self._room, features.reshape(-1))
+        self._convolve(frames.reshape(-1), len(frames), self._layers, self._workspace, features.reshape(-1))
         logits: Floats = features @ self._weight
         logits += self._bias
         return logits

@@ -1,4 +1,4 @@
-"""LLVM's bfloat, which llvmlite has no name for: for the kernels that are compiled for bfloat16."""
+"""LLVM's type bfloat, which llvmlite lacks, for the bfloat16 kernels."""
 
 from llvmlite import ir
 

@@ -1,12 +1,12 @@
-"""`har-cnn` by OpenVINO, where it is installed: what is fast on CPUs with matrix units, in bfloat16, or in int8.
+"""`har-cnn` by OpenVINO, if installed: fast on CPUs with matrix units, in bfloat16 or int8.
 
-The graph is written here rather than converted from PyTorch's, so that nothing is traced at start. The package is only
-imported where it is wanted, and without the one that reports its use to its maker.
+The graph is built here rather than converted from PyTorch, so nothing is traced at start. The package is imported only
+when needed, and without its telemetry package.
 
-At int8 the convolutions behind the first multiply whole numbers and add them up in 32 bits; all else is float32. What
-they take, which a ReLU has left, is one of 256 steps up to the bundle's range; weights are one of 255 steps about 0, by
-output channel. (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", CVPR 2018; by channel as Wu et al., "Integer Quantization for Deep Learning Inference", 2020, advise.)
+At int8, the convolutions after the first multiply integers and accumulate in 32 bits; everything else is float32. Their
+inputs, after a ReLU, are quantised to 256 steps up to the bundle's range; weights to 255 steps about 0, by output
+channel. (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018; by channel as Wu et al., "Integer Quantization for Deep Learning Inference", 2020, recommend.)
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ STEPS = 256
 
 
 def missing() -> str:
-    """Say what to install if OpenVINO is not; empty if it is."""
+    """Return what to install if OpenVINO is missing, or an empty text."""
     if importlib.util.find_spec("openvino") is not None:
         return ""
     return "the engine openvino needs the package of that name: pip install 'stridecast[openvino]'"
 
 
 def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:
-    """Compile the graph of a bundle of `har-cnn` for any batch size.
+    """Compile the graph of a `har-cnn` bundle for any batch size.
 
     Raises `DeviceError`.
     """
@@ -58,7 +58,7 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # the core it would take is the one where records are read
+        "ENABLE_CPU_PINNING": False,  # it would pin to the core where records are read
     }
     try:
         package = _import()
@@ -70,7 +70,7 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
 
 
 class OpenVinoEngine(Staging):
-    """A compiled graph, which is run in `collect`, and reads frames where they are."""
+    """A compiled graph; `collect` runs it, and reads the frames in place."""
 
     def __init__(self, package: Any, compiled: Any, shape: tuple[int, ...], max_batch: int) -> None:
         super().__init__(max_batch, shape)
@@ -86,7 +86,7 @@ class OpenVinoEngine(Staging):
 
 
 def _import() -> Any:
-    """Import OpenVINO, which would send an event to its maker at that, but does without the package that sends it."""
+    """Import OpenVINO without its telemetry package, which would send an event on import."""
     there = sys.modules.get(REPORTER)
     sys.modules[REPORTER] = None  # type: ignore[assignment]  # stands for one that can't be imported
     try:
@@ -115,7 +115,7 @@ def _graph(package: Any, bundle: Bundle, precision: Precision) -> Any:
         weight = constant(weights[f"{name}.weight"])
         if name in ranges:
             largest = np.abs(weights[f"{name}.weight"]).max(axis=(1, 2), keepdims=True)
-            # From -128 to 127 steps, as OpenVINO knows int8 by; no weight is below -127.
+            # From -128 to 127 steps, by which OpenVINO recognises int8; no weight is below -127.
             weight = in_steps(weight, largest * (-128 / 127), largest)
         sums = ops.convolution(x, weight, [1], [0], [0], [1])
         return ops.relu(ops.add(sums, constant(weights[f"{name}.bias"].reshape(1, -1, 1))))
@@ -126,7 +126,7 @@ def _graph(package: Any, bundle: Bundle, precision: Precision) -> Any:
         x = ops.multiply(ops.subtract(x, constant(manifest.normalisation.mean)), constant(scale))
     x = ops.transpose(x, ops.constant(np.array([0, 2, 1])))
     x = convolution(taken_by("conv2", convolution(x, "conv1")), "conv2")
-    # The largest of three steps is the step of the largest: before the pooling, the convolution itself gives steps.
+    # Quantising and max pooling commute. Quantised before the pooling, the convolution itself outputs steps.
     x = ops.max_pool(taken_by("conv3", x), [3], [1], [0], [0], [3]).output(0)
     x = convolution(taken_by("conv4", convolution(x, "conv3")), "conv4")
     x = ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False)
@@ -139,7 +139,7 @@ def _graph(package: Any, bundle: Bundle, precision: Precision) -> Any:
 
 
 def _familiarity(ops: Any, logits: Any) -> Any:
-    """The sigmoid of the logarithm of the sum of the logits' exponentials, none of which may overflow."""
+    """Return the sigmoid of the logsumexp of the logits, computed without overflow."""
     classes = ops.constant(np.array([1]))
     largest = ops.reduce_max(logits, classes, keep_dims=True)
     total = ops.reduce_sum(ops.exp(ops.subtract(logits, largest)), classes, keep_dims=True)

@@ -1,4 +1,4 @@
-"""The engine that serves everything, on the CPU: PyTorch with oneDNN's convolutions, in float32 or bfloat16."""
+"""The CPU engine that serves every network: PyTorch with oneDNN's convolutions, in float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from inference.bundle import Bundle
 from inference.devices import DeviceError, Engine
 from inference.devices.replace import replace_layers
 from inference.devices.staging import Staging
-from inference.devices.texts import speed_up_texts
+from inference.devices.texts import optimise_text_layers
 from inference.manifest import Precision
-from inference.served import PRECISIONS, served_module
+from inference.served_module import PRECISIONS, served_module
 
 
 def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:
-    """Pack the weights of a bundle's network. How many threads PyTorch has is a setting of the process.
+    """Pack the weights of a bundle's network. The number of PyTorch's threads is a setting of the whole process.
 
     Raises `DeviceError`.
     """
@@ -28,7 +28,7 @@ def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> 
 
 
 class PyTorchEngine(Staging):
-    """A module, which is run in `collect`."""
+    """A module; `collect` runs it."""
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], dtype: str, max_batch: int) -> None:
         super().__init__(max_batch, shape, dtype)
@@ -42,10 +42,10 @@ class PyTorchEngine(Staging):
 
 
 class OneDnnConvRelu(nn.Module):
-    """A `ConvRelu` with its weights in oneDNN's own layout and the ReLU in the same pass.
+    """A `ConvRelu` with weights in oneDNN's own layout and a fused ReLU.
 
-    It uses the two operators that `torch.compile` itself generates for frozen CPU models. Input and output as
-    `ConvRelu`'s, the output in `dtype`.
+    It uses the two operators that `torch.compile` generates for frozen CPU models. Input and output as `ConvRelu`'s,
+    the output in `dtype`.
     """
 
     def __init__(self, convolution: ConvRelu, dtype: torch.dtype) -> None:
@@ -57,10 +57,10 @@ class OneDnnConvRelu(nn.Module):
         self._is_packed = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the convolution's own."""
+        """The same as the convolution's own."""
         if not self._is_packed:
-            # Only now is the input's size known, without which oneDNN guesses a layout. On processors without AVX512
-            # it guesses wrong, and then packs anew in each call, for 20 ms.
+            # Only now is the input's size known. Without it oneDNN guesses a layout, wrongly on processors without
+            # AVX512, and then packs again in each call, in 20 ms.
             self._weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._window, 1, list(x.shape))
             self._is_packed = True
         result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
@@ -70,7 +70,7 @@ class OneDnnConvRelu(nn.Module):
 
 
 class LstmIn(nn.Module):
-    """An LSTM in `dtype`. PyTorch gives it to oneDNN by itself; a GRU it does not, so that only float32 pays there."""
+    """An LSTM in `dtype`. PyTorch passes an LSTM to oneDNN, but not a GRU, for which only float32 is worthwhile."""
 
     def __init__(self, lstm: nn.LSTM, dtype: torch.dtype) -> None:
         super().__init__()
@@ -78,14 +78,14 @@ class LstmIn(nn.Module):
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """As the LSTM's own, with float32 outputs."""
+        """The same as the LSTM's own, with float32 outputs."""
         outputs, state = self._lstm(x.to(self._dtype))
         return outputs.float(), state
 
 
 def pack(module: nn.Module, precision: Precision) -> nn.Module:
-    """Exchange the layers of a network for ones that answer faster; raises `DeviceError`."""
-    speed_up_texts(module)
+    """Replace a network's layers by faster ones; raises `DeviceError`."""
+    optimise_text_layers(module)
     if _has_packed_convolution():
         replace_layers(module, ConvRelu, lambda convolution: OneDnnConvRelu(convolution, PRECISIONS[precision]))
         replace_layers(module, nn.LSTM, lambda lstm: LstmIn(lstm, PRECISIONS[precision]))

@@ -1,4 +1,4 @@
-"""Exchanges a network's layers for ones that a device is faster with."""
+"""Replaces a network's layers by ones that are faster on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def replace_layers(module: nn.Module, kind: type[Layer], make: Callable[[Layer], nn.Module]) -> None:
-    """Put `make(layer)` in the place of every `kind` inside `module`."""
+    """Replace every `kind` inside `module` by `make(layer)`."""
     for name, child in module.named_children():
         if isinstance(child, kind):
             setattr(module, name, make(child))

@@ -1,4 +1,4 @@
-"""What the CPU's engines have in common: the arrays that batches are written to, and nothing to do before `collect`."""
+"""What all CPU engines share: the staging arrays of batches, and a `launch` that only notes the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference.devices import SLOTS
 
 
 class Staging:
-    """An input array for each slot; the work is done in `collect`, so that answers go out before it starts."""
+    """An input array for each slot. `collect` does the work, so that earlier answers are delivered before it starts."""
 
     def __init__(self, max_batch: int, shape: tuple[int, ...], dtype: str = "float32") -> None:
         self._arrays = [np.zeros((max_batch, *shape), dtype) for _ in range(SLOTS)]
@@ -22,9 +22,9 @@ class Staging:
         return self._arrays[slot]
 
     def launch(self, slot: int, frames: int) -> None:
-        """Note the batch; there is nobody else to begin it."""
+        """Note the batch's size; no other device starts on it."""
         self._frames[slot] = frames
 
     def launched(self, slot: int) -> NDArray[Any]:
-        """Return the batch that was launched."""
+        """Return the launched batch."""
         return self._arrays[slot][: self._frames[slot]]

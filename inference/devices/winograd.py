@@ -1,6 +1,7 @@
-"""The HAR network by the compiled kernels of `kernels`, in float32: what is fastest where a CPU multiplies no matrices.
+"""The engine `winograd`: `har-cnn` by the kernels of `winograd_kernels`, in float32, for any CPU.
 
-A handful of frames is taken through all layers at once, so that what they hand on stays in the cache.
+It is the fastest engine where a CPU has no matrix unit. A few frames are taken through all layers at once, so that the
+activations stay in the cache.
 """
 
 from __future__ import annotations
@@ -11,26 +12,36 @@ from numpy.typing import NDArray
 from inference.architectures.har_arguments import HarCnnArguments
 from inference.bundle import Bundle
 from inference.compiled import first_call
-from inference.devices.har_engine import HarEngine, Shared, Weights
-from inference.devices.kernels import ENTRIES, LANES, ROWS, TAPS, convolve, dense, pack_dense, pack_filter, vectors
+from inference.devices.har_engine import HarEngine, ThreadedNetwork, Weights
+from inference.devices.winograd_kernels import (
+    ENTRIES,
+    LANES,
+    ROWS,
+    TAPS,
+    convolve,
+    dense,
+    pack_dense,
+    pack_filter,
+    vectors,
+)
 
-# A multiple of `ROWS`, so that no row of a product is for nothing; measured with 4 to 32.
+# A multiple of `ROWS`, so that no row of a product is wasted; measured with 4 to 32.
 FRAMES = 12
 POOL = 3
-REACH = 2 * TAPS - 1  # rows that a filter of ten needs beyond those that it answers
+REACH = 2 * TAPS - 1  # rows that a filter of ten taps needs beyond the number of its outputs
 
 
 def load(bundle: Bundle, max_batch: int, threads: int) -> HarEngine:
-    """Prepare the network of a bundle of `har-cnn`."""
+    """Prepare a `har-cnn` bundle's network."""
     arguments = bundle.manifest.architecture.checked()
     assert isinstance(arguments, HarCnnArguments), bundle.manifest.architecture.name
     return HarEngine(bundle, WinogradHarCnn(arguments, bundle.weights, threads), max_batch)
 
 
-class WinogradHarCnn(Shared):
-    """The network of `har-cnn`, with `weights` by name, that multiplies less; `threads` share a batch.
+class WinogradHarCnn(ThreadedNetwork):
+    """`har-cnn` with `weights` by name and fewer multiplications; `threads` share a batch.
 
-    The difference to PyTorch's is that of a few roundings.
+    It differs from PyTorch's by a few rounding errors.
     """
 
     def __init__(self, arguments: HarCnnArguments, weights: Weights, threads: int) -> None:
@@ -41,7 +52,7 @@ class WinogradHarCnn(Shared):
 
 
 def warm_up() -> None:
-    """Compile, or load what has been compiled and cached."""
+    """Compile, or load from the cache."""
     arguments = HarCnnArguments()
     WinogradHarCnn(
         arguments, {name: np.zeros(spec.shape, np.float32) for name, spec in arguments.tensors.items()}, threads=1
@@ -49,10 +60,10 @@ def warm_up() -> None:
 
 
 class _Layers:
-    """The weights as the kernels read them, and how many rows each layer takes and gives.
+    """The weights in the kernels' layout, and the number of rows that each layer reads and writes.
 
-    A layer may write rows that are beyond what the network knows: they come of zeros, or of one another, and only
-    those that are beyond it, too, come of them.
+    A layer may write rows beyond those of the network. They depend on zeros or on each other, and only other such rows
+    depend on them.
     """
 
     def __init__(self, arguments: HarCnnArguments, weights: Weights) -> None:
@@ -76,7 +87,7 @@ class _Layers:
 
 
 class _Workspace:
-    """Room for what is between the layers, for one thread."""
+    """The activations between the layers, for one thread."""
 
     def __init__(self, layers: _Layers) -> None:
         self._layers = layers
@@ -89,7 +100,7 @@ class _Workspace:
         self._products = np.zeros(max(n * p * vectors(out) * LANES for n, p, _, out in pairs), np.float32)
 
     def answer(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of frames: (n, slots, axes) to (n, classes)."""
+        """Return the logits of frames: (n, slots, axes) to (n, classes)."""
         layers, values = self._layers, frames.reshape(len(frames), -1)
         weight, bias = layers.output
         logits = np.empty((len(values), len(bias)), np.float32)

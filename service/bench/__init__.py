@@ -1,1 +1,1 @@
-"""``stridecast bench``: what this machine carries; the parts alone, and the whole through Apache Kafka."""
+"""``stridecast bench``: how many devices this machine can handle, from the parts alone and the whole with Kafka."""

@@ -1,8 +1,8 @@
-"""A worker beside its broker: what a backlog costs to label, form by form of its messages.
+"""A worker beside its broker: the cost of labelling a backlog, for each form of message.
 
-Each backlog is written while the worker is stopped (SIGSTOP), and then the worker is let go; so what it costs is the
-worker's alone, and it reads as fast as it can. A small one before the first warms the worker. The end is in sight when
-all records have been taken; it is the moment of the last label before none has come for a second.
+Each backlog is written while the worker is stopped (SIGSTOP); then it continues. So the cost is the worker's alone, and
+it reads as fast as it can. A small backlog first warms the worker up. A drain has ended when all records have been
+taken and no label has come for a second; its end is the moment of the last label.
 
     BenchError    the worker does not label what it should
 """
@@ -55,14 +55,14 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a backlog gets: it ends at so many samples, or when so many seconds have gone into writing it."""
+    """The size of a backlog: it ends at this many samples, or after this many seconds of writing."""
 
     samples: float
     seconds: float
 
 
 def measure_whole(settings: Settings, size: Size, tell: Tell) -> Whole:
-    """Start a broker and a worker with these settings, and drain a backlog of each form; leave nothing behind.
+    """Start a broker and a worker with these settings, drain a backlog of each form, and clean up.
 
     Raises BenchError, ChildWorkerError, BrokerError, ArtifactError, TopicError or IngestError.
     """
@@ -73,9 +73,11 @@ def measure_whole(settings: Settings, size: Size, tell: Tell) -> Whole:
             servers = broker.bootstrap_servers
             ensure_topics(servers, specs([settings.activity], PARTITIONS))
             tell("starting a worker")
-            # Nothing of it is worth a grace: it is killed in the end.
+            # No grace period: the worker is killed at the end.
             with (
-                running_worker(_patient(settings), servers, folder / "log", threading.Event(), grace_s=0) as worker,
+                running_worker(
+                    _bench_settings(settings), servers, folder / "log", threading.Event(), grace_s=0
+                ) as worker,
                 _bench(settings, broker, worker) as bench,
             ):
                 tell("warming the worker")
@@ -87,8 +89,8 @@ def measure_whole(settings: Settings, size: Size, tell: Tell) -> Whole:
                 return Whole(forms=forms, worker_bytes=resident_bytes(bench.pid))
 
 
-def _patient(settings: Settings) -> Settings:
-    """Return settings for a worker that may be stopped for a while, and that isn't busy with who sends no more."""
+def _bench_settings(settings: Settings) -> Settings:
+    """Return settings for a worker that may be stopped for a while, and that doesn't close windows of idle devices."""
     kafka = settings.kafka.model_copy(update={"session_timeout_s": max(settings.kafka.session_timeout_s, SESSION_S)})
     activity = settings.activity.model_copy(
         update={"idle_timeout_s": max(settings.activity.idle_timeout_s, IDLE_TIMEOUT_S)}
@@ -117,7 +119,7 @@ def _bench(settings: Settings, broker: Broker, worker: ChildWorker) -> Iterator[
 
 
 class _Bench:
-    """Broker, worker, and the clients that look at them from outside."""
+    """A broker, a worker, and clients that observe them."""
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class _Bench:
         self._labels = labels
 
     def drain(self, fleet: SyntheticFleet, form: Form, size: Size) -> Drained:
-        """Write a backlog while the worker is stopped, let it go, and wait until it has labelled everything."""
+        """Write a backlog while the worker is stopped, continue it, and wait until all is labelled."""
         taken, labels = self._series("stridecast_records_total"), self._series("stridecast_predictions_total")
         os.kill(self.pid, signal.SIGSTOP)
         try:
@@ -145,17 +147,17 @@ class _Bench:
             began, spent = time.monotonic(), cpu_seconds(self.pid)
         finally:
             os.kill(self.pid, signal.SIGCONT)
-        ended, cpu = self._settled(taken + messages)
+        ended, cpu = self._wait_until_drained(taken + messages)
         return Drained(
             samples=samples,
             messages=messages,
             labels=int(self._series("stridecast_predictions_total") - labels),
             seconds=ended - began,
-            cpu_seconds=max(cpu - spent, 0.01),  # the least that is told from nothing
+            cpu_seconds=max(cpu - spent, 0.01),  # the resolution of the clock
         )
 
     def _write(self, fleet: SyntheticFleet, form: Form, size: Size) -> tuple[int, int]:
-        """Send a fleet's stream, block by block, as it were of late; return its messages and samples."""
+        """Send a fleet's stream, block by block, with recent timestamps; return its messages and samples."""
         keys = [device_id.encode() for device_id in fleet.device_ids]
         places = [partition_of(key, PARTITIONS) for key in keys]
         blocks = int(MOST_SAMPLES / len(keys) / (BLOCK_MS / 50))
@@ -184,10 +186,10 @@ class _Bench:
             samples += int(messages.readings.sum())
         return sent, samples
 
-    def _settled(self, taken: float) -> tuple[float, float]:
-        """Wait until so many records have been taken and no more labels come.
+    def _wait_until_drained(self, taken: float) -> tuple[float, float]:
+        """Wait until this many records have been taken and no more labels come.
 
-        Return the time of the last one, and the worker's CPU time then.
+        Return the time of the last label, and the worker's CPU time then.
         """
         deadline = time.monotonic() + DRAINED_WITHIN_S
         count, ended, cpu = self._count(), time.monotonic(), cpu_seconds(self.pid)
@@ -209,18 +211,18 @@ class _Bench:
         return self._series("stridecast_records_total") >= records and not self._series("stridecast_queue_frames")
 
     def _count(self) -> int:
-        """Return how far the topic of labels has grown."""
+        """Return the number of records in the topic of labels."""
         return sum(self._labels.end_offsets(self._outputs).values())
 
     def _series(self, name: str) -> float:
-        """Sum a metric of the worker's over its labels."""
+        """Return the sum of one of the worker's metrics over its labels."""
         try:
             with urllib.request.urlopen(f"{self._worker.url}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
         except OSError as error:
             self._worker.check()
             raise BenchError(f"the worker does not answer: {error}") from error
-        # Not by the client library's parser: it asks of each value whether it is an int, and CPython (3.11, 3.12) loses
-        # a Ctrl-C that comes while it words the exception that says no.
+        # Not with the client library's parser: it tries int() on each value, and CPython (3.11, 3.12) loses a Ctrl-C
+        # that arrives while the failure's message is built.
         series = (line for line in text.split("\n") if line.startswith((f"{name} ", f"{name}{{")))
         return sum(float(line.rpartition(" ")[2]) for line in series)

@@ -1,7 +1,7 @@
-"""What `stridecast bench` found, and what it means: from the cost of each stage to devices that a core carries.
+"""The results of `stridecast bench`, and their meaning: from the cost of each stage to devices a core.
 
-A device takes 20 readings and half a window a second. What it costs is what each stage takes of the CPU for those;
-a core carries as many as fill it but for the headroom.
+A device sends 20 readings and half a window a second. Its cost is the CPU time of each stage for those; a core handles
+as many devices as fill it, less the headroom.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ from service.replay.messages import Form
 from windowing import SLOT_MS, STRIDE_SLOTS
 
 HEADROOM = 0.3
-"""Share of each core that is left free: for bursts, for a neighbour's partitions after a failure, for the system."""
+"""Share of each core left free: for bursts, for the partitions of a failed worker, for the system."""
 READINGS_A_SECOND = 1000 / SLOT_MS
 WINDOWS_A_SECOND = READINGS_A_SECOND / STRIDE_SLOTS
 WORTH_CHANGING = 1.15
-"""From how many times as many devices on it is worth saying that another form of message carries more."""
+"""Recommend another form of message only if it handles at least this many times as many devices."""
 
 NAMES = {Form.SAMPLE: "single samples", Form.CHUNK: "JSON chunks", Form.BINARY: "binary chunks"}
 STAGES = {
@@ -29,13 +29,13 @@ STAGES = {
 
 
 class Figures(BaseModel):
-    """Some figures; floats are finite."""
+    """A set of results; floats are finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Machine(Figures):
-    """Where they were measured; `load` is the system's over the last minute, before the bench began."""
+    """The machine; `load` is the system's load average over the minute before the bench."""
 
     cpu: str
     cores: float
@@ -45,7 +45,7 @@ class Machine(Figures):
 
 
 class FormFigures(Figures):
-    """What one core decodes and cuts into windows of one form of message, in CPU time."""
+    """How fast one core decodes and windows one form of message, in CPU time."""
 
     readings_a_message: float
     decoded_samples_per_s: float = Field(gt=0)
@@ -53,9 +53,9 @@ class FormFigures(Figures):
 
 
 class InferenceFigures(Figures):
-    """What answers windows, and how fast.
+    """The engine, and its speed.
 
-    `windows_per_s` is of the device in full batches, by the clock; `windows_per_cpu_s` of the CPU time that this takes.
+    `windows_per_s` is the device's rate in full batches, in wall time; `windows_per_cpu_s` in CPU time.
     """
 
     bundle: str
@@ -70,7 +70,7 @@ class InferenceFigures(Figures):
 
 
 class Parts(Figures):
-    """The parts of the worker, each by itself."""
+    """The parts of the worker, each measured by itself."""
 
     forms: Mapping[Form, FormFigures]
     inference: InferenceFigures
@@ -89,12 +89,12 @@ class Drained(Figures):
 
     @property
     def samples_per_s(self) -> float:
-        """Samples that the worker took a second."""
+        """Samples a second."""
         return self.samples / self.seconds
 
     @property
     def cpu_seconds_per_million(self) -> float:
-        """Seconds of the CPU for a million samples."""
+        """CPU seconds for a million samples."""
         return 1e6 * self.cpu_seconds / self.samples
 
 
@@ -105,10 +105,10 @@ class Whole(Figures):
     worker_bytes: int
 
 
-class Carried(Figures):
-    """What devices that send one form of message come to.
+class Capacity(Figures):
+    """How many devices that send one form of message can be handled.
 
-    `cost_us` is what a device takes of the CPU in a second, in microseconds, stage by stage; `limit` is the costliest.
+    `cost_us` is a device's CPU time a second, in microseconds, by stage; `limit` is the costliest stage.
     """
 
     cost_us: Mapping[str, float]
@@ -118,25 +118,25 @@ class Carried(Figures):
 
     @property
     def share(self) -> float:
-        """The limit's share of the cost."""
+        """The limiting stage's share of the cost."""
         return self.cost_us[self.limit] / sum(self.cost_us.values())
 
 
 class Report(Figures):
-    """All figures, and the answer; `whole` is missing where it was `skipped` for a reason."""
+    """All results, and the conclusion; `whole` is missing if it was `skipped` for a reason."""
 
     machine: Machine
     parts: Parts
     whole: Whole | None
     skipped: str
     headroom: float
-    carried: Mapping[Form, Carried]
+    carried: Mapping[Form, Capacity]
     sentences: tuple[str, ...]
 
 
 def report_of(machine: Machine, parts: Parts, whole: Whole | None, skipped: str) -> Report:
-    """Work out what the figures mean."""
-    carried = {form: carry(form, machine, parts, whole) for form in parts.forms}
+    """Compute the conclusion from the results."""
+    carried = {form: capacity_of(form, machine, parts, whole) for form in parts.forms}
     return Report(
         machine=machine,
         parts=parts,
@@ -148,10 +148,10 @@ def report_of(machine: Machine, parts: Parts, whole: Whole | None, skipped: str)
     )
 
 
-def carry(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Carried:
-    """Return how many devices of a form a core carries, and the machine's cores together.
+def capacity_of(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Capacity:
+    """Return how many devices of a form a core handles, and the machine's cores together.
 
-    The whole, where it was measured, costs more than its parts: the difference is Kafka's. All workers share one GPU.
+    The whole, if measured, costs more than its parts: the difference is Kafka's. All workers share one GPU.
     """
     rates, inference = parts.forms[form], parts.inference
     cost_us = {
@@ -169,15 +169,15 @@ def carry(form: Form, machine: Machine, parts: Parts, whole: Whole | None) -> Ca
         devices_of_gpu = (1 - HEADROOM) * inference.windows_per_s / WINDOWS_A_SECOND
         if devices_of_gpu < devices:
             devices, limit = devices_of_gpu, "inference"
-    return Carried(cost_us=cost_us, limit=limit, devices_per_core=devices_per_core, devices=devices)
+    return Capacity(cost_us=cost_us, limit=limit, devices_per_core=devices_per_core, devices=devices)
 
 
 def rounded(count: float) -> str:
-    """Write a count with two digits that mean something: it is an estimate."""
+    """Format a count with two significant digits: it is an estimate."""
     return f"{float(f'{count:.2g}'):,.0f}"
 
 
-def _sentences(machine: Machine, parts: Parts, whole: Whole | None, carried: Mapping[Form, Carried]) -> Iterator[str]:
+def _sentences(machine: Machine, parts: Parts, whole: Whole | None, carried: Mapping[Form, Capacity]) -> Iterator[str]:
     sample = carried[Form.SAMPLE]
     cores = "1 core" if machine.cores == 1 else f"{machine.cores:g} cores"
     chunks = " or ".join(f"{rounded(carried[form].devices)} in {NAMES[form]}" for form in (Form.CHUNK, Form.BINARY))
@@ -200,7 +200,7 @@ def _served_by(inference: InferenceFigures) -> str:
     return f" ({inference.engine} at {inference.precision}, {rounded(inference.windows_per_s)} windows/s{where})"
 
 
-def _help(machine: Machine, parts: Parts, carried: Mapping[Form, Carried]) -> Iterator[str]:
+def _help(machine: Machine, parts: Parts, carried: Mapping[Form, Capacity]) -> Iterator[str]:
     sample, on_cpu = carried[Form.SAMPLE], parts.inference.device == "cpu"
     best = max((Form.CHUNK, Form.BINARY), key=lambda form: carried[form].devices)
     gain = carried[best].devices / sample.devices

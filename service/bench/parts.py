@@ -35,7 +35,7 @@ CHUNK_MS = 2000.0
 RECORDS_AT_ONCE = 1000
 DEVICES_FOR_MEMORY = 4096
 
-# The newest reading of a stream lies so far before its records' timestamps: no clock runs ahead of them.
+# The newest reading of a stream is this long before its records' timestamps, so no device clock runs ahead of them.
 SENT_AFTER_MS = 10_000
 _ORIGIN_MS = 1_700_000_000_000
 
@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 
 
 def measure_parts(activity: ActivitySettings, inference: InferenceSettings, seconds: float, tell: Tell) -> Parts:
-    """Measure for about so many seconds in all; what is compiled or loaded first comes on top.
+    """Measure for about this many seconds in all, plus what compiling and loading take.
 
     Raises BundleError, DeviceError, or WorkerError for a bundle that takes other frames.
     """
@@ -66,7 +66,7 @@ def measure_parts(activity: ActivitySettings, inference: InferenceSettings, seco
 
 
 def open_model(activity: ActivitySettings, inference: InferenceSettings) -> Model:
-    """Load the bundle of the settings as a worker would serve it here."""
+    """Load the settings' bundle as a worker would serve it here."""
     bundle = load_bundle(find_bundle(activity.bundle))
     check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
     device = engines.device_of(inference)
@@ -75,7 +75,7 @@ def open_model(activity: ActivitySettings, inference: InferenceSettings) -> Mode
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The bytes of a batch of records, as Kafka keeps them, and their number."""
+    """The bytes of a batch of records, as Kafka stores them, and the number of records."""
 
     raw: bytes
     records: int
@@ -100,7 +100,7 @@ def batch_of(outgoing: Iterable[Outgoing], timestamp_ms: int) -> Batch:
 
 
 def outgoing_of(messages: Messages, keys: Sequence[bytes], form: Form) -> list[Outgoing]:
-    """Return messages as the keys, values and headers of their records."""
+    """Return messages as keys, values and headers of records."""
     headers = headers_of(form)
     return [
         (keys[device], value, headers) for device, value in zip(messages.device.tolist(), messages.values, strict=True)
@@ -108,9 +108,9 @@ def outgoing_of(messages: Messages, keys: Sequence[bytes], form: Form) -> list[O
 
 
 def measure_form(form: Form, activity: ActivitySettings, seconds: float) -> tuple[FormFigures, Frames]:
-    """Decode and window a stream again and again, each time later by its length; the first time isn't counted.
+    """Decode and window a stream repeatedly, shifted by its length each time; the first time doesn't count.
 
-    Returns some frames with the figures.
+    Returns the results and some frames.
     """
     fleet, sent_ms = SyntheticFleet(DEVICES), _ORIGIN_MS + STREAM_MS + SENT_AFTER_MS
     messages = packer(fleet, form, _ORIGIN_MS, CHUNK_MS)(fleet.readings(0, STREAM_MS), STREAM_MS, last=True)
@@ -151,7 +151,7 @@ def measure_form(form: Form, activity: ActivitySettings, seconds: float) -> tupl
 def measure_inference(
     model: Model, frames: np.ndarray, threads: int, seconds: float
 ) -> tuple[InferenceFigures, np.ndarray]:
-    """Answer full batches, and single frames; return the last batch's answers with the figures."""
+    """Answer full batches, and single frames; return the results and the last batch's answers."""
     batch = np.resize(frames, (model.max_batch, *frames.shape[1:]))
     answers, walls, cpus, singles = (
         answer(model.engine, batch, model.max_batch),
@@ -169,7 +169,7 @@ def measure_inference(
         began = clock()
         answer(model.engine, batch[:1], model.max_batch)
         singles.append(clock() - began)
-    # One thread of a CPU is as fast as its own time says: what a busy machine makes it wait isn't counted.
+    # For a single CPU thread, CPU time counts, so that waiting on a busy machine does not.
     alone = model.device == "cpu" and threads == 1
     figures = InferenceFigures(
         bundle=model.bundle.title,
@@ -186,9 +186,9 @@ def measure_inference(
 
 
 def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: float) -> float:
-    """Write the labels of a batch again and again; return how many a second of CPU time."""
+    """Write the labels of a batch repeatedly; return the labels a second of CPU time."""
     rows = min(len(frames), len(answers))
-    probabilities, familiarity = model.parted(answers[:rows])
+    probabilities, familiarity = model.split_columns(answers[:rows])
     block = Block(frames.values, np.zeros(len(frames), np.int64), Windows(frames, Smoother()))
     result = Result(None, 0, rows, probabilities, model.bundle, 0.0, 0.0, rows, "full", True, familiarity=familiarity)
     say(result, block, 0)
@@ -201,7 +201,7 @@ def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: f
 
 
 def measure_memory(model: Model, activity: ActivitySettings) -> float:
-    """Return the bytes that a device takes for its open windows, and for its last ones where labels are smoothed."""
+    """Return the bytes a device takes for its open windows, and for its last ones if labels are smoothed."""
     rings = windower(activity)
     ids = np.arange(DEVICES_FOR_MEMORY, dtype=np.uint32)
     at, zeros = 4 * np.arange(DEVICES_FOR_MEMORY, dtype=np.int64), np.zeros(DEVICES_FOR_MEMORY, np.int64)
@@ -225,5 +225,5 @@ def _windows(rings: Windower, readings: Readings, timestamp_ms: np.ndarray, offs
 
 
 def _median(seconds: list[float]) -> float:
-    """Return the median duration, which on a clock of coarse ticks may have been too short to see."""
+    """Return the median duration, at least 1 ns: a coarse clock may show 0."""
     return max(statistics.median(seconds), 1e-9)

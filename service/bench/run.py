@@ -1,6 +1,6 @@
-"""The short benchmark of this machine: the parts of a worker, a worker beside its broker, and what that means.
+"""The short benchmark of this machine: the parts of a worker, a worker beside its broker, and the conclusion.
 
-python -m benchmarks.*    measures more, at length, and beside the obvious alternatives
+python -m benchmarks.*    measures more, for longer, and beside the obvious alternatives
 """
 
 import os
@@ -40,15 +40,15 @@ from service.settings import Settings
 STEPS = 12
 PARTS_SHARE = 0.25
 BACKLOG_SHARE = 1 / 15
-"""Of the seconds, what writing a backlog may take, and about what draining it does. The rest is for what starts."""
+"""Share of the seconds for writing a backlog, and about the same for draining it. The rest is for start-up."""
 BUSY = 0.25
-"""The load a core from which on others are said to be at work here."""
+"""The load a core from which on other programs are said to be running."""
 
 
 def run_bench(settings: Settings, seconds: float) -> Report:
-    """Measure in about so many seconds, and show on standard error how far that is.
+    """Measure in about this many seconds, with progress on standard error.
 
-    Raises what the parts and the whole raise, but for what is missing to run the whole, which is then skipped.
+    Raises what the parts and the whole raise; the whole is skipped if something that it needs is missing.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     machine = this_machine()
@@ -56,7 +56,7 @@ def run_bench(settings: Settings, seconds: float) -> Report:
         console.print(
             f"[bold]other programs are at work here (load {machine.load:.1f}): stop them for truer figures[/bold]"
         )
-    skipped = _hindrance()
+    skipped = _why_skipped()
     if skipped:
         console.print(f"[bold]the worker beside its broker is skipped:[/bold] {skipped}")
     with _progress(console) as tell:
@@ -76,8 +76,8 @@ def this_machine() -> Machine:
     )
 
 
-def _hindrance() -> str:
-    """Return why a worker and its broker can't be run and looked at here, or nothing; fetch Kafka if need be."""
+def _why_skipped() -> str:
+    """Return why a worker and its broker can't be run and measured here, or nothing; fetch Kafka if needed."""
     if not processes.can_be_seen():
         return "the CPU time of a worker is read from /proc, which this system doesn't have"
     try:
@@ -89,7 +89,7 @@ def _hindrance() -> str:
 
 
 def _size(parts: Parts, seconds: float) -> Size:
-    """Choose a backlog that is drained in about as many seconds as it may be written in."""
+    """Return the size of a backlog that takes about as long to drain as it may take to write."""
     rates = parts.forms[Form.SAMPLE]
     windows_per_sample = WINDOWS_A_SECOND / READINGS_A_SECOND
     cost = 1 / rates.decoded_samples_per_s + windows_per_sample / parts.inference.windows_per_cpu_s
@@ -98,11 +98,11 @@ def _size(parts: Parts, seconds: float) -> Size:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Tell]:
-    """Give what shows the step that has begun: a bar on a terminal, a line elsewhere."""
+    """Yield a function that shows the current step: a bar on a terminal, a line elsewhere."""
     if not console.is_terminal:
         yield lambda step: console.print(f"{step} ...")
         return
-    # Drawn only when a step begins: a thread that draws would be measured with what it runs beside.
+    # Redrawn only when a step begins: a refresh thread would distort the measurements.
     columns = (BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("", total=STEPS)
@@ -114,7 +114,7 @@ def _progress(console: Console) -> Iterator[Tell]:
 
 
 def show(report: Report) -> None:
-    """Print the answer: tables and sentences."""
+    """Print the results: tables and sentences."""
     console = Console(highlight=False)
     machine, inference = report.machine, report.parts.inference
     console.print(
@@ -173,7 +173,7 @@ def _answer_table(report: Report) -> Table:
 
 
 def assumptions(report: Report) -> Iterator[str]:
-    """Say what the answer supposes."""
+    """Yield the assumptions of the conclusion."""
     threads = report.parts.inference.threads
     yield (
         f"This supposes {report.headroom:.0%} of each core left free, a worker on each with {threads} "
@@ -188,6 +188,6 @@ def assumptions(report: Report) -> Iterator[str]:
 
 
 def write_json(report: Report) -> None:
-    """Write all figures and the answer as one JSON object on a line of standard output."""
+    """Write all results and the conclusion as one line of JSON to standard output."""
     sys.stdout.write(report.model_dump_json() + "\n")
     sys.stdout.flush()

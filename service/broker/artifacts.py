@@ -1,9 +1,9 @@
-"""The jars that Apache Kafka consists of: named and digested in a lock file, cached, checked, fetched when missing.
+"""Apache Kafka's jars: listed in a lock file with digests, cached, verified, fetched when missing.
 
-The lock file `kafka-<version>.lock` beside this module names every jar by its Maven coordinate, size and SHA-256, so a
-fetch walks no dependency graph and a jar from any mirror is either the one that was tested or refused. To move
-to another Kafka, change `KAFKA_VERSION` and run `python -m service.broker.artifacts`, which resolves the graph anew
-and writes the lock.
+The lock file `kafka-<version>.lock` beside this module lists every jar's Maven coordinate, size and SHA-256. So a fetch
+resolves no dependencies, and a jar from any mirror is either the one that was tested, or refused. To upgrade Kafka,
+change `KAFKA_VERSION` and run `python -m service.broker.artifacts`, which resolves the dependencies and writes the
+lock.
 
 Jars come from Maven Central, or from the repositories that jgo's own settings file names (`[repositories]` in
 `~/.config/jgo.conf`, or the file that JGO_CONFIG_FILE names). Their TLS certificates are checked against the file that
@@ -12,9 +12,9 @@ REQUESTS_CA_BUNDLE names, else CURL_CA_BUNDLE, else SSL_CERT_FILE.
 Errors:
     ArtifactError
     ├── ResolverMissing       jgo is not installed
-    ├── SourceUnreachable     a jar could not be fetched, tried several times
+    ├── SourceUnreachable     a jar could not be fetched, after several attempts
     ├── WrongDigest           a jar was fetched and is not the one in the lock
-    └── CacheUnusable         the cache folder can't be made, read or written
+    └── CacheUnusable         the cache folder can't be created, read or written
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from typing import Any
 
 KAFKA_VERSION = "4.4.0"
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
-"""What the lock is resolved from: the broker, and a logging back end, without which its errors stay invisible."""
+"""What the lock is resolved from: the broker, and a logging back end, without which its errors are invisible."""
 
 LOCK_FILE = Path(__file__).with_name(f"kafka-{KAFKA_VERSION}.lock")
 ATTEMPTS = 4
@@ -39,7 +39,7 @@ DOWNLOADS_AT_ONCE = 4
 
 
 class ArtifactError(Exception):
-    """Kafka's jars can't be had; the text is one sentence that says what to do."""
+    """Kafka's jars are not available; the text is one sentence that says what to do."""
 
 
 class ResolverMissing(ArtifactError):
@@ -47,15 +47,15 @@ class ResolverMissing(ArtifactError):
 
 
 class SourceUnreachable(ArtifactError):
-    """A jar could not be fetched, though tried several times."""
+    """A jar could not be fetched, after several attempts."""
 
 
 class WrongDigest(ArtifactError):
-    """A jar was fetched and is not the one that the lock file names."""
+    """A fetched jar is not the one that the lock file lists."""
 
 
 class CacheUnusable(ArtifactError):
-    """The cache folder can't be made, read or written."""
+    """The cache folder can't be created, read or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +78,33 @@ Progress = Callable[[Jar, int, int], None]
 
 
 def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/stridecast/kafka-<version>`, with `~/.cache` where the variable is not set."""
+    """Return `$XDG_CACHE_HOME/stridecast/kafka-<version>`, with `~/.cache` if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "stridecast" / f"kafka-{KAFKA_VERSION}"
 
 
 def read_lock(path: Path = LOCK_FILE) -> list[Jar]:
-    """Return the jars that a lock file names, in its order."""
+    """Return the jars that a lock file lists, in its order."""
     lines = (line.split() for line in path.read_text().splitlines() if line and not line.startswith("#"))
     return [Jar(coordinate, int(size), digest) for digest, size, coordinate in lines]
 
 
 def missing_jars(jars: Sequence[Jar], cache: Path) -> list[Jar]:
-    """Return those jars that the cache lacks or holds with other content than the lock's.
+    """Return the jars that the cache lacks, or holds with content that differs from the lock's.
 
-    Raises CacheUnusable where the folder can't be read.
+    Raises CacheUnusable if the folder can't be read.
     """
     try:
         return [jar for jar in jars if not _is_intact(cache / jar.filename, jar)]
     except OSError as error:
-        raise CacheUnusable(_cache_sentence(cache, error)) from error
+        raise CacheUnusable(_cache_message(cache, error)) from error
 
 
 def ensure_jars(cache: Path | None = None, *, lock: Path = LOCK_FILE, progress: Progress | None = None) -> list[Path]:
-    """Return the paths of all of Kafka's jars, each checked against the lock; fetch what is missing or damaged.
+    """Return the paths of all of Kafka's jars, each verified against the lock; fetch missing and damaged ones.
 
-    Several processes may do this at once on the same cache: each fetches into a folder of its own and moves whole,
-    checked jars into place.
+    Several processes may do this at once on the same cache: each fetches into its own folder and moves verified jars
+    into place.
 
     Raises an ArtifactError.
     """
@@ -131,7 +131,7 @@ def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
     done = 0
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # Beside the jars, so that moving one into place stays within a file system and is atomic.
+        # Beside the jars, so that moving one into place stays on one file system and is atomic.
         with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
             maven = _maven(Path(scratch))
             with _trusted_certificates(), ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
@@ -146,14 +146,14 @@ def _fetch(jars: Sequence[Jar], cache: Path, progress: Progress | None) -> None:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
     except OSError as error:
-        raise CacheUnusable(_cache_sentence(cache, error)) from error
+        raise CacheUnusable(_cache_message(cache, error)) from error
 
 
 @contextmanager
 def _trusted_certificates() -> Iterator[None]:
-    """Let the download trust what SSL_CERT_FILE names, as most programs do.
+    """Make the download trust the certificates in SSL_CERT_FILE, as most programs do.
 
-    jgo leaves the choice to requests, which reads two other variables, so one of those is set for as long.
+    jgo leaves the choice to requests, which reads two other variables, so one of those is set meanwhile.
     """
     named = os.environ.get("SSL_CERT_FILE", "")
     if not Path(named).is_file() or any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
@@ -167,7 +167,7 @@ def _trusted_certificates() -> Iterator[None]:
 
 
 def _fetch_one(maven: Any, jar: Jar, cache: Path) -> None:
-    """Fetch one jar, several times if need be: a source can fail once on a jar and give it the next time."""
+    """Fetch one jar, in several attempts if needed: a source may fail once and succeed the next time."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             path = _download(maven, jar)
@@ -208,7 +208,7 @@ def _download(maven: Any, jar: Jar) -> Path:
     try:
         path: Path = wanted.resolve()
     except (RequestException, RuntimeError) as error:
-        # What jgo leaves of a broken-off download would pass for the whole file the next time.
+        # jgo would take an incomplete download for the whole file the next time.
         wanted.cached_path.unlink(missing_ok=True)
         root = _root(error)
         remedy = (
@@ -224,13 +224,13 @@ def _download(maven: Any, jar: Jar) -> Path:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what an error goes back to, such as a refused connection: HTTP libraries wrap it in three of their own."""
+    """Return the root cause of an error, such as a refused connection, which HTTP libraries wrap three times."""
     while deeper := error.__cause__ or error.__context__:
         error = deeper
     return error
 
 
-def _cache_sentence(cache: Path, error: OSError) -> str:
+def _cache_message(cache: Path, error: OSError) -> str:
     where = error.filename or cache
     return (
         f"the cache of Kafka's jars can't be used: {where}: {error.strerror or error}; "
@@ -239,7 +239,7 @@ def _cache_sentence(cache: Path, error: OSError) -> str:
 
 
 def resolve_lock() -> list[Jar]:
-    """Resolve ROOTS and all they depend on at run time from the Maven repository; return a jar for each, by name."""
+    """Resolve ROOTS and their run-time dependencies from the Maven repository; return a jar for each, by name."""
     with tempfile.TemporaryDirectory() as scratch:
         maven = _maven(Path(scratch))
         roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in ROOTS])
@@ -254,7 +254,7 @@ def _measure(artifact: Any) -> Jar:
 
 
 def write_lock() -> None:
-    """Resolve Kafka's jars anew and write the lock file."""
+    """Resolve Kafka's jars and write the lock file."""
     lines = [f"{jar.sha256} {jar.size:>8} {jar.coordinate}" for jar in resolve_lock()]
     header = f"# SHA-256, bytes and Maven coordinate of every jar of {' and '.join(ROOTS)}"
     LOCK_FILE.write_text("\n".join([header, *lines]) + "\n")

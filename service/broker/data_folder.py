@@ -1,8 +1,8 @@
-"""The folder that a broker runs on: whose it is, and formatting it.
+"""The data folder of a broker: its lock, its format, its cluster id.
 
-What it holds: `broker.json` (which Kafka formatted it, and its cluster id), `kafka/` (the logs), `server.properties`
-(written at each start), `broker.log` and `broker.log.1` (this start's and the last one's), `format.log`, `lock` (held
-while a broker runs).
+It holds `broker.json` (the Kafka version that formatted it, and its cluster id), `kafka/` (the logs),
+`server.properties` (written at each start), `broker.log` and `broker.log.1` (of this start and the last), `format.log`,
+and `lock` (held while a broker runs).
 """
 
 import base64
@@ -23,14 +23,14 @@ FORMAT_TIMEOUT_S = 60.0
 
 
 def default_data_dir() -> Path:
-    """`$XDG_DATA_HOME/stridecast/kafka`, with `~/.local/share` where the variable is not set."""
+    """Return `$XDG_DATA_HOME/stridecast/kafka`, with `~/.local/share` if the variable is not set."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "stridecast" / "kafka"
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[int]:
-    """Make the folder if need be, lock it, and yield the lock's descriptor; it lasts while any copy of it is open."""
+    """Create the folder if needed, lock it, and yield the lock's descriptor; the lock lasts while any copy is open."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -49,17 +49,17 @@ def locked(data_dir: Path) -> Iterator[int]:
 
 
 def cluster_id_of(data_dir: Path) -> str:
-    """Return the id of the cluster in the folder; a new one, noted there, for an empty folder.
+    """Return the folder's cluster id; in an empty folder, create and store one.
 
     Raises DataDirUnusable for a folder that is not empty and not ours, or was formatted by another Kafka.
     """
     note = data_dir / "broker.json"
     if not note.exists():
-        if strangers := sorted({path.name for path in data_dir.iterdir()} - {"lock"}):
+        if foreign := sorted({path.name for path in data_dir.iterdir()} - {"lock"}):
             raise DataDirUnusable(
-                f"{data_dir} is no broker's data folder and not empty ({strangers[0]}): choose another folder"
+                f"{data_dir} is no broker's data folder and not empty ({foreign[0]}): choose another folder"
             )
-        # Kafka's own form of an id; one that begins with a dash would pass for an option.
+        # Kafka's own form of an id; one that begins with a dash would be taken for an option.
         cluster_id = "-"
         while cluster_id.startswith("-"):
             cluster_id = base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode()
@@ -81,10 +81,10 @@ def cluster_id_of(data_dir: Path) -> str:
 
 
 def format_folder(java_command: list[str], properties: Path, cluster_id: str, data_dir: Path) -> None:
-    """Format the data folder, unless it is formatted; what an interrupted format left is finished."""
+    """Format the data folder unless it is formatted; finish an interrupted format."""
     if (data_dir / "kafka" / "meta.properties").exists():
         return
-    # Compiling less and collecting simply, the tool is done in 1 s rather than 1.5 s.
+    # With less compilation and the serial collector, the tool takes 1 s instead of 1.5 s.
     flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"]
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id, "-c", str(properties)]
     log = data_dir / "format.log"
@@ -101,14 +101,14 @@ def format_folder(java_command: list[str], properties: Path, cluster_id: str, da
                 check=True,
             )
     except subprocess.SubprocessError as error:
-        # A signal to our whole process group ends the tool too: by the signal, or as Java exits for one.
+        # A signal to our process group ends the tool too: by the signal, or with Java's exit status for it.
         if isinstance(error, subprocess.CalledProcessError) and (error.returncode < 0 or error.returncode > 128):
             raise BrokerStopped(f"stopped while Kafka's data folder {data_dir} was formatted") from None
-        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {last_words(log)}") from None
+        raise BrokerDied(f"Kafka could not format the data folder {data_dir}: {last_log_line(log)}") from None
 
 
-def last_words(log: Path) -> str:
-    """Return the line of a log that says best why its writer ended: its last exception, else error, else line."""
+def last_log_line(log: Path) -> str:
+    """Return the log line that best explains why its writer ended: the last exception, else error, else line."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - (1 << 16)))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]

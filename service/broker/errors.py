@@ -1,11 +1,11 @@
-"""What can go wrong with a broker, by kind.
+"""The errors of a broker, by kind.
 
 BrokerError
 ├── JavaMissing           no Java 17 or later
-├── PortInUse             another program listens on the port, or it is not for this user
+├── PortInUse             another program listens on the port, or this user may not use it
 ├── DataDirUnusable       not ours, not writable, formatted by another version
 │   └── DataDirInUse      another broker runs on it
-├── BrokerStopped         told to stop before clients could connect
+├── BrokerStopped         stopped before clients could connect
 └── BrokerDied            Kafka ended by itself, or never answered; ends with what its log says
 ArtifactError             see `service.broker.artifacts`
 """
@@ -16,11 +16,11 @@ class BrokerError(Exception):
 
 
 class JavaMissing(BrokerError):
-    """No Java that Kafka runs on."""
+    """No Java 17 or later."""
 
 
 class PortInUse(BrokerError):
-    """Another program listens on the port, or it is not for this user."""
+    """Another program listens on the port, or this user may not use it."""
 
 
 class DataDirUnusable(BrokerError):
@@ -36,4 +36,4 @@ class BrokerDied(BrokerError):
 
 
 class BrokerStopped(BrokerError):
-    """It was told to stop before clients could connect."""
+    """The broker was stopped before clients could connect."""

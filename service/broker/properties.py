@@ -1,12 +1,12 @@
-"""What Kafka is told."""
+"""Kafka's settings."""
 
 HOST = "127.0.0.1"
 
 
 def server_properties(port: int, controller_port: int) -> dict[str, str]:
-    """Return Kafka's settings for one node that is broker and controller, listening on loopback only.
+    """Return Kafka's settings for one node that is broker and controller, on loopback only.
 
-    Its logs go to the folder `kafka` where it is started.
+    Its logs go to the folder `kafka` in its working directory.
     """
     return {
         "process.roles": "broker,controller",
@@ -16,9 +16,9 @@ def server_properties(port: int, controller_port: int) -> dict[str, str]:
         "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        # Relative, for in an absolute one a comma, a backslash or an umlaut would mean something else to Kafka.
+        # Relative: in an absolute path, Kafka would misread a comma, a backslash or an umlaut.
         "log.dirs": "kafka",
-        # Nobody's typing error shall become a topic.
+        # A typing error must not create a topic.
         "auto.create.topics.enable": "false",
         "log.retention.hours": "24",
         # One node: its internal topics can have one replica, and need few partitions.
@@ -31,15 +31,15 @@ def server_properties(port: int, controller_port: int) -> dict[str, str]:
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
         "group.initial.rebalance.delay.ms": "0",
-        # Lets a client that wants it notice a dead member within a second or so.
+        # Lets clients choose to notice a dead member within about a second.
         "group.min.session.timeout.ms": "1000",
-        # Where there is one replica, markers of transactions that end while a partition has no leader are dropped, and
-        # its readers wait for ever. So a broker that comes back is itself again before it times transactions out, and
-        # one that stops leads its partitions to the end.
+        # With one replica, the markers of transactions that end while a partition has no leader are dropped, and its
+        # readers wait for ever. So a restarted broker must be registered before it times transactions out, and one that
+        # stops must lead its partitions to the end.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
         "controlled.shutdown.enable": "false",
-        # How long beyond its timeout a dead producer's transaction holds up those who read committed records.
+        # How long after its timeout a dead producer's transaction blocks read_committed consumers.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "6000",
         # A quarter of the default heap otherwise.
         "log.cleaner.dedupe.buffer.size": str(16 << 20),

@@ -11,7 +11,7 @@ from training.comparison import Comparison, check_comparable, compare_bundles, c
 from training.datasets import read_files
 from training.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
 from training.files import DataError
-from training.texts import Dataset, Part
+from training.text_datasets import Dataset, MessagePart
 
 OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 
@@ -30,7 +30,7 @@ class Options(Command):
 
     data: list[Path] = Field(min_length=1, description="files of recordings, or of texts")
     dataset: Dataset | None = Field(None, description="which data set of texts the files are")
-    strip: list[Part] = Field(default=[], description="parts to remove from the messages of 20news")
+    strip: list[MessagePart] = Field(default=[], description="parts to remove from the messages of 20news")
     bundle: str | None = Field(
         None,
         description=f"name of a shipped bundle, or a bundle's folder; {OF_RECORDINGS} without it, or {OF_TEXTS} with "

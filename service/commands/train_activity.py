@@ -8,9 +8,9 @@ from rich.console import Console
 from inference.bundle import find_bundle
 from service.settings import Command
 from training.activity import train_activity
-from training.asked import Asked
 from training.fit_settings import FitError, FitPrecision
-from training.protocol import judge
+from training.plan import TrainingRequest
+from training.protocol import run_protocol
 from training.recipes import RecipeName
 from training.recordings import Labels
 from training.rounds import ProtocolName
@@ -74,18 +74,20 @@ class Options(Command):
 
 
 def run(options: Options) -> None:
-    """Train, or judge."""
+    """Train, or run a protocol."""
     _refuse_ignored(options)
     labels = Labels(tuple(options.labels)) if options.labels else None
     start = None if options.start is None else find_bundle(options.start)
     about = "report" if options.protocol is None else "judged"
     report = options.report or options.output.with_name(f"{options.output.name}-{about}")
-    asked = Asked(options.data, options.recipe, labels, start, options.epochs, options.seed, options.precision)
+    request = TrainingRequest(
+        options.data, options.recipe, labels, start, options.epochs, options.seed, options.precision
+    )
     resume, console = options.resume, Console()
     if options.protocol is not None:
-        judge(asked, report, options.protocol, only=options.only, resume=resume, console=console)
+        run_protocol(request, report, options.protocol, only=options.only, resume=resume, console=console)
     else:
-        train_activity(asked, options.output, report, version=options.version, resume=resume, console=console)
+        train_activity(request, options.output, report, version=options.version, resume=resume, console=console)
 
 
 def _refuse_ignored(options: Options) -> None:

@@ -13,11 +13,11 @@ from service.settings import Command
 from training.cross_validation import cross_validate
 from training.embeddings import Variant
 from training.fit_settings import FitError, FitPrecision
-from training.learn_text import read_material
+from training.fit_text import read_training_data
 from training.recipes import RecipeName
-from training.text import PAPERS_VARIANTS, AskedText, train_text
-from training.text_recipes import ArchitectureName, TextRecipe, recipe_for, usual_variant
-from training.texts import Dataset, Part
+from training.text import KIM_VARIANTS, TextTrainingRequest, train_text
+from training.text_datasets import Dataset, MessagePart
+from training.text_recipes import ArchitectureName, TextRecipe, default_variant, recipe_for
 
 
 class Options(Command):
@@ -30,7 +30,7 @@ class Options(Command):
     architecture: ArchitectureName = Field("text-cnn", description="network to fit")
     dataset: Dataset = Field("csv", description="which data set the files are")
     data: list[Path] = Field(min_length=1, description="files of the data set")
-    strip: list[Part] = Field(default=[], description="parts to remove from the messages of 20news")
+    strip: list[MessagePart] = Field(default=[], description="parts to remove from the messages of 20news")
     vectors: Path | None = Field(None, description="word vectors to start from, in the format of GloVe's text files")
     recipe: RecipeName = Field("default", description="how to train: our recipe, or that of the network's article")
     variant: Literal[Variant, "all"] | None = Field(
@@ -87,12 +87,12 @@ def run(options: Options) -> None:
     output = options.output or Path("runs") / options.dataset
     report = options.report or output.with_name(f"{output.name}-report")
     recipe = recipes[0]
-    material = read_material(
+    data = read_training_data(
         options.dataset, options.data, recipe, options.vectors, strip=options.strip, console=console
     )
     if options.folds:
         cross_validate(
-            material,
+            data,
             recipes,
             report,
             folds=options.folds,
@@ -104,10 +104,10 @@ def run(options: Options) -> None:
             console=console,
         )
         return
-    asked = AskedText(
-        material, recipe, command(options), seed=options.seed, test_share=options.test_share, version=options.version
+    request = TextTrainingRequest(
+        data, recipe, command(options), seed=options.seed, test_share=options.test_share, version=options.version
     )
-    train_text(asked, output, report, baselines=options.baselines, resume=options.resume, console=console)
+    train_text(request, output, report, baselines=options.baselines, resume=options.resume, console=console)
 
 
 def _refuse_ignored(options: Options) -> None:
@@ -122,12 +122,12 @@ def _refuse_ignored(options: Options) -> None:
 def _recipes(options: Options) -> list[TextRecipe]:
     """What to fit: one recipe, or with `--variant all` the article's four and ours."""
     if options.variant != "all":
-        usual = usual_variant(options.architecture, options.recipe)
+        usual = default_variant(options.architecture, options.recipe)
         wanted: list[tuple[RecipeName, Variant]] = [
             (options.recipe, options.variant or (usual if options.vectors else "rand"))
         ]
     elif options.folds:
-        wanted = [("article", variant) for variant in PAPERS_VARIANTS] + [("default", "projected")]
+        wanted = [("article", variant) for variant in KIM_VARIANTS] + [("default", "projected")]
     else:
         raise FitError("--variant all compares variants over folds: add --folds 10, or choose one of them")
     if options.vectors is None and any(variant != "rand" for _, variant in wanted):

@@ -1,1 +1,1 @@
-"""``stridecast demo``: broker, topics, worker and synthetic devices on this machine, and what is labelled, live."""
+"""``stridecast demo``: broker, topics, worker and synthetic devices on this machine, and a live table of the labels."""

@@ -1,4 +1,4 @@
-"""How much goes through a worker, and how fast, by its own metrics."""
+"""A worker's throughput and latency, from its metrics."""
 
 import collections
 import http.client
@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Rates:
-    """Messages and windows a second and their latency over the last ten seconds, from the worker's own metrics."""
+    """Messages and windows a second, and their latency, over the last ten seconds, from the worker's metrics."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -20,7 +20,7 @@ class Rates:
         self.p99_ms = math.nan
 
     def read(self) -> None:
-        """Scrape the worker; where it does not answer, what was read last stays: whether it runs is seen elsewhere."""
+        """Scrape the worker. If it does not answer, keep the last values: others check whether it runs."""
         try:
             with urllib.request.urlopen(self._url, timeout=5) as answer:
                 text = answer.read().decode()

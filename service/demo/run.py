@@ -1,7 +1,7 @@
-"""The demo: broker, topics, worker and synthetic devices on this machine, and a live table of what is labelled.
+"""The demo: broker, topics, worker and synthetic devices on this machine, and a live table of the labels.
 
-Nothing is left when it ends: the broker's data is in a temporary folder, and broker and worker are run by guards
-that end them when this process dies, however it dies.
+Nothing is left when it ends: the broker's data is in a temporary folder, and guard processes end broker and worker when
+this process dies, for whatever reason.
 
     DemoError    a part of the demo failed, or no label arrived; the text says which
 """
@@ -23,8 +23,8 @@ from service.broker.errors import BrokerError
 from service.broker.fetching import fetch_kafka
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
-from service.demo.board import Board
 from service.demo.display import displayed, share
+from service.demo.label_scores import LabelScores
 from service.demo.rates import Rates
 from service.replay.run import Replay
 from service.replay.sending import ReplayError
@@ -35,40 +35,40 @@ from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4
 SENDER_GRACE_S = 3.0
-TOLD_WITHIN_S = 0.5
-"""How long after a part ended a signal may come that was meant for all of us."""
+SIGNAL_WITHIN_S = 0.5
+"""How long after a part has ended a signal may arrive that was sent to the whole process group."""
 
 
 class DemoError(Exception):
-    """The demo can't go on, or no label arrived."""
+    """The demo can't continue, or no label arrived."""
 
 
 def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: int, stop: threading.Event) -> None:
     """Run until `seconds` have passed since the first reading was sent, or `stop` is set.
 
-    Raises DemoError where a part fails or no label arrived, and whatever the broker, the topics and the worker raise.
+    Raises DemoError if a part fails or no label arrived, and the errors of the broker, the topics and the worker.
     """
     console = Console()
     console.print("Stridecast demo: Apache Kafka, the activity worker and synthetic devices, all on this machine.")
     fetch_kafka()
     try:
-        board = _run_parts(settings, devices, seconds, seed, stop, console)
+        scores = _run_parts(settings, devices, seconds, seed, stop, console)
     except (BrokerError, TopicError, ReplayError, ChildWorkerError, DemoError):
-        # What stops us may stop our parts as well, and a moment earlier.
-        if not stop.wait(TOLD_WITHIN_S):
+        # A signal that stops the demo may stop its parts too, a moment earlier.
+        if not stop.wait(SIGNAL_WITHIN_S):
             raise
         console.print("stopped")
         return
     console.print(
-        f"{board.labels} labels arrived; {share(board)} of the {board.judged} with a steady truth were right."
+        f"{scores.labels} labels arrived; {share(scores)} of the {scores.scored} with a steady truth were right."
     )
-    if not board.labels and not stop.is_set():
+    if not scores.labels and not stop.is_set():
         raise DemoError("no label arrived")
 
 
 def _run_parts(
     settings: Settings, devices: int, seconds: float | None, seed: int, stop: threading.Event, console: Console
-) -> Board:
+) -> LabelScores:
     with tempfile.TemporaryDirectory(prefix="stridecast-demo-") as folder:
         console.print("starting Apache Kafka ...")
         with Broker(Path(folder) / "kafka").start(stop=stop) as broker:
@@ -88,14 +88,14 @@ def play(
     seconds: float | None,
     stop: threading.Event,
     console: Console,
-) -> Board:
+) -> LabelScores:
     """Send the devices' readings and show the labels as they arrive.
 
     Raises DemoError, ChildWorkerError or BrokerDied as soon as a part has ended.
     """
     servers = broker.bootstrap_servers
     replay = Replay(fleet, bootstrap_servers=servers, topic=settings.activity.input_topic, seconds=seconds)
-    board, rates, failures = Board(replay), Rates(f"{worker.url}/metrics"), collections.deque[Exception]()
+    scores, rates, failures = LabelScores(replay), Rates(f"{worker.url}/metrics"), collections.deque[Exception]()
     ending = threading.Event()
     sender = threading.Thread(target=_send, args=(replay, ending, failures), name="replay", daemon=True)
     try:
@@ -103,13 +103,13 @@ def play(
             sender.start()
             with displayed(console) as show:
                 while sender.is_alive():
-                    _take_labels(consumer, board)
+                    _take_labels(consumer, scores)
                     worker.check()
                     broker.check()
-                    show(board, rates, replay)
+                    show(scores, rates, replay)
                     if stop.is_set():
                         ending.set()
-            _take_labels(consumer, board, timeout_ms=1500)
+            _take_labels(consumer, scores, timeout_ms=1500)
     except KafkaError as error:
         raise DemoError(f"the labels could not be read: {error}") from error
     finally:
@@ -118,7 +118,7 @@ def play(
             sender.join(SENDER_GRACE_S)  # before the broker ends: what it has sent is still acknowledged
     if failures:
         raise DemoError(f"the replay failed: {failures[0]}") from failures[0]
-    return board
+    return scores
 
 
 def _send(replay: Replay, stop: threading.Event, failures: "collections.deque[Exception]") -> None:
@@ -141,7 +141,7 @@ def _reading_labels(bootstrap_servers: str, topic: str) -> Iterator[kafka.KafkaC
         consumer.close(autocommit=False)
 
 
-def _take_labels(consumer: kafka.KafkaConsumer, board: Board, timeout_ms: int = 100) -> None:
+def _take_labels(consumer: kafka.KafkaConsumer, scores: LabelScores, timeout_ms: int = 100) -> None:
     for records in consumer.poll(timeout_ms=timeout_ms).values():
         for record in records:
-            board.take(json.loads(record.value))
+            scores.take(json.loads(record.value))

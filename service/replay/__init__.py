@@ -1,1 +1,1 @@
-"""``stridecast replay``: devices, recorded or made up, and texts, sent to Kafka as they come or faster."""
+"""``stridecast replay``: sends recorded or synthetic devices, and texts, to Kafka, in real time or faster."""

@@ -1,6 +1,6 @@
-"""What a replay sends: devices, what they measured and when, and what their wearers really did.
+"""Fleets of devices to replay: their readings, when each is due, and what their wearers really did.
 
-`RecordedFleet` plays recordings of real people; `service.replay.synthesiser.SyntheticFleet` makes people up.
+`RecordedFleet` plays recordings of people; `service.replay.synthesiser.SyntheticFleet` generates people.
 """
 
 import re
@@ -15,16 +15,16 @@ from training.recordings import ACTIVITIES, Recording, is_label
 
 GOLDEN_RATIO = 0.6180339887498949
 STAGGER_MS = 50.0
-HOLE_PERIODS = 1.8
+GAP_PERIODS = 1.8
 
 
 @dataclass(frozen=True, slots=True)
 class FleetReadings:
-    """What devices measured, a row each, in the order in which it is to be sent.
+    """Readings of devices, a row each, in the order in which they are to be sent.
 
-    `device` int32[n] is an index into the device ids; `due_ms` float64[n], never decreasing, is when each is to be
-    sent and `timestamp_ms` int64[n] when its device says that it was taken, both in ms since the start of the
-    stream; `xyz` float32[n, 3] is in m/s² with gravity.
+    `device` int32[n] indexes the device ids; `due_ms` float64[n], non-decreasing, is when each is to be sent, and
+    `timestamp_ms` int64[n] when its device says that it was taken, both in ms since the start of the stream; `xyz`
+    float32[n, 3] is in m/s² with gravity.
     """
 
     device: np.ndarray
@@ -40,7 +40,7 @@ class FleetReadings:
 
     @staticmethod
     def joined(parts: "Sequence[FleetReadings]") -> "FleetReadings":
-        """One after the other."""
+        """Concatenate the parts."""
         fields = ("device", "due_ms", "timestamp_ms", "xyz")
         return FleetReadings(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
 
@@ -50,30 +50,30 @@ class Fleet(Protocol):
 
     @property
     def device_ids(self) -> Sequence[str]:
-        """The devices, each of another id."""
+        """The unique ids of the devices."""
 
     @property
     def period_ms(self) -> np.ndarray:
-        """float64[devices]: the usual time between two readings of each."""
+        """float64[devices]: the usual time between two readings of each device."""
 
     @property
-    def hole_ms(self) -> np.ndarray:
-        """float64[devices]: a step longer than this between two readings is a hole, and not the clock's jitter."""
+    def gap_ms(self) -> np.ndarray:
+        """float64[devices]: a longer step between two readings is a gap rather than jitter."""
 
     @property
     def length_ms(self) -> float | None:
-        """When the last reading has been sent; None for a fleet that never ends."""
+        """When the last reading is due; None for an endless fleet."""
 
     def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
-        """All that is due in [start_ms, stop_ms)."""
+        """Return all readings due in [start_ms, stop_ms)."""
 
     def truth(self, device: int, t_ms: float) -> str | None:
-        """What the wearer does at a moment of the device's clock; None where nobody knows."""
+        """Return the wearer's activity at a moment of the device's clock; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wearer:
-    """One person's one device: its recordings one after the other, on one clock that starts at 0."""
+    """One person's one device: its recordings in succession, on one clock that starts at 0."""
 
     name: str
     t_ms: np.ndarray
@@ -86,9 +86,9 @@ class _Wearer:
 class RecordedFleet:
     """Recorded people as devices: one each, or as many as asked for.
 
-    With more devices than people, people are repeated, each copy starting somewhere else in what was recorded and
-    going on from its beginning. Pauses longer than `longest_pause_s` seconds, and those between recordings, are
-    shortened to that. With `repeat`, everybody starts again at their end.
+    With more devices than people, people are repeated. Each copy starts elsewhere in the recordings and continues from
+    their beginning. Pauses longer than `longest_pause_s` seconds, and those between recordings, are shortened to that.
+    With `repeat`, everybody starts again at the end.
     """
 
     def __init__(
@@ -109,19 +109,19 @@ class RecordedFleet:
         self._wearer = np.arange(count) % len(wearers)
         copy = np.arange(count) // len(wearers)
         rounds = np.array([wearer.round_ms for wearer in wearers])[self._wearer]
-        # Where in the wearer's recordings each device starts. The stagger keeps hundreds of devices, recorded by
-        # clocks that started at 0, from sending in the same millisecond.
+        # Where in the wearer's recordings each device starts. The stagger keeps hundreds of devices, whose clocks start
+        # at 0, from sending in the same millisecond.
         self._start_ms = np.floor((copy * GOLDEN_RATIO) % 1.0 * rounds)
         self._stagger_ms = np.floor((np.arange(count) * GOLDEN_RATIO) % 1.0 * STAGGER_MS)
         self.device_ids = [
             _device_id(wearers[which].name, int(nth)) for which, nth in zip(self._wearer, copy, strict=True)
         ]
         self.period_ms = np.array([wearer.period_ms for wearer in wearers])[self._wearer]
-        self.hole_ms = HOLE_PERIODS * self.period_ms
+        self.gap_ms = GAP_PERIODS * self.period_ms
         self.length_ms = None if repeat else float((rounds + self._stagger_ms).max())
 
     def readings(self, start_ms: float, stop_ms: float) -> FleetReadings:
-        """All that is due in [start_ms, stop_ms), by due time."""
+        """Return all readings due in [start_ms, stop_ms), by due time."""
         parts = [
             self._of_wearer(which, start_ms, stop_ms) for which in range(min(len(self._wearers), len(self._wearer)))
         ]
@@ -129,14 +129,14 @@ class RecordedFleet:
         return found[np.argsort(found.due_ms, kind="stable")]
 
     def truth(self, device: int, t_ms: float) -> str | None:
-        """What the wearer did at a moment of the device's clock; None where it was not one of the six activities."""
+        """Return the wearer's activity at a moment of the device's clock; None if it was not one of the six."""
         wearer = self._wearers[self._wearer[device]]
         at_ms = (t_ms - self._stagger_ms[device] + self._start_ms[device]) % wearer.round_ms
         code = wearer.activity[max(0, int(np.searchsorted(wearer.t_ms, at_ms, side="right")) - 1)]
         return ACTIVITIES[code] if is_label(code) else None
 
     def _of_wearer(self, which: int, start_ms: float, stop_ms: float) -> FleetReadings:
-        """The readings of all devices that play one wearer: a range each of an endless row of rounds."""
+        """Return the readings of all devices that play one wearer: a range each of its endless repetition."""
         wearer = self._wearers[which]
         devices = np.flatnonzero(self._wearer == which)
         shift = self._start_ms[devices] - self._stagger_ms[devices]
@@ -155,7 +155,7 @@ class RecordedFleet:
 
 
 def _rows_before(wearer: _Wearer, t_ms: np.ndarray) -> np.ndarray:
-    """int64[n]: how many readings of the endless row of rounds lie before each moment."""
+    """int64[n]: how many readings of the endless repetition lie before each moment."""
     rounds, within = np.divmod(t_ms, wearer.round_ms)
     return np.asarray(rounds.astype(np.int64) * len(wearer.t_ms) + np.searchsorted(wearer.t_ms, within))
 

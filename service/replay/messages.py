@@ -1,4 +1,4 @@
-"""A fleet's readings as the contract's messages, in bulk."""
+"""A fleet's readings as messages of the contract, in bulk."""
 
 import enum
 import json
@@ -27,7 +27,7 @@ def headers_of(form: Form) -> list[tuple[str, bytes]]:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return Kafka's usual choice for a key. Once for a device: for every message it costs a tenth of a core."""
+    """Return the default partition of a key. Call it once a device: once a message costs a tenth of a core."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
@@ -35,7 +35,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Messages:
     """Messages in the order in which they are due.
 
-    `due_ms` float64[n]; `device` int[n]; the values; and `readings` int[n], how many each holds.
+    `due_ms` float64[n]; `device` int[n]; the values; and `readings` int[n], the number of readings in each.
     """
 
     due_ms: np.ndarray
@@ -48,11 +48,11 @@ class Pack(Protocol):
     """Puts readings into messages."""
 
     def __call__(self, readings: FleetReadings, stop_ms: float, *, last: bool) -> Messages:
-        """All messages due up to `stop_ms`, by when all readings have been given; `last` at the stream's end."""
+        """Return all messages due up to `stop_ms`, once all readings were passed in; `last` at the stream's end."""
 
 
 def packer(fleet: Fleet, form: Form, origin_ms: int, chunk_ms: float) -> Pack:
-    """Make what packs a fleet's readings; `origin_ms` is when its stream starts, in epoch ms."""
+    """Return a function that packs a fleet's readings; `origin_ms` is when its stream starts, in epoch ms."""
     if form is Form.SAMPLE:
         return _SamplePack(fleet, origin_ms)
     return _ChunkPack(fleet, origin_ms, chunk_ms, binary_chunk if form is Form.BINARY else json_chunk)
@@ -77,12 +77,12 @@ class _SamplePack:
 
 
 class _ChunkPack:
-    """A device's readings of `chunk_ms` are a message, sent when they are all there; devices take turns."""
+    """A message holds a device's readings of `chunk_ms`, and is sent when they are complete; devices take turns."""
 
     def __init__(self, fleet: Fleet, origin_ms: int, chunk_ms: float, write: _WriteChunk) -> None:
         self._ids = fleet.device_ids
         self._period_ms = fleet.period_ms
-        self._hole_ms = fleet.hole_ms
+        self._gap_ms = fleet.gap_ms
         self._origin_ms = origin_ms
         self._chunk_ms = chunk_ms
         self._turn_ms = np.arange(len(fleet.device_ids)) * GOLDEN_RATIO % 1.0 * chunk_ms
@@ -117,27 +117,27 @@ class _ChunkPack:
         return Messages(due_ms[starts], device, values, ends - starts)
 
     def _starts(self, readings: FleetReadings, due_ms: np.ndarray) -> np.ndarray:
-        """Rows where a chunk starts: another device or time, or a hole or a standstill in the device's clock.
+        """Return the rows where a chunk starts: another device or time, or a gap or standstill of the device's clock.
 
-        A chunk has no other way to say that its readings are not evenly spaced.
+        A chunk can't express readings that are not evenly spaced.
         """
         step = np.diff(readings.timestamp_ms)
-        uneven = (step > self._hole_ms[readings.device[1:]]) | (step <= 0)
+        uneven = (step > self._gap_ms[readings.device[1:]]) | (step <= 0)
         new = (np.diff(readings.device) != 0) | (np.diff(due_ms) != 0) | uneven
         return np.flatnonzero(np.concatenate([np.ones(min(1, len(readings)), bool), new]))
 
 
 def sample_template(device_id: str) -> bytes:
-    """A format for `bytes % (timestamp, x, y, z)` that gives one sample of this device as JSON.
+    """Return a format for `bytes % (timestamp, x, y, z)` that gives one sample of this device as JSON.
 
-    A tenth of a millimetre per second squared is far below what any phone resolves.
+    Four decimals, a tenth of a millimetre per second squared, are far below what any phone resolves.
     """
     quoted = json.dumps(device_id).replace("%", "%%")
     return f'{{"device_id":{quoted},"timestamp":%d,"x":%.4f,"y":%.4f,"z":%.4f}}'.encode()
 
 
 def json_chunk(device_id: str, timestamp_ms: np.ndarray, xyz: np.ndarray, period_ms: float) -> bytes:
-    """Readings as one JSON chunk: int64[n] epoch ms, rising, and float32[n, 3]."""
+    """Return readings as one JSON chunk: int64[n] epoch ms, increasing, and float32[n, 3]."""
     rows = ",".join(["[%.4f,%.4f,%.4f]"] * len(xyz)) % tuple(xyz.ravel().tolist())
     start, rate_hz = int(timestamp_ms[0]), _rate_hz(timestamp_ms, period_ms)
     head = f'{{"device_id":{json.dumps(device_id)},"start":{start},"rate_hz":{rate_hz!r},"samples":['
@@ -145,13 +145,13 @@ def json_chunk(device_id: str, timestamp_ms: np.ndarray, xyz: np.ndarray, period
 
 
 def binary_chunk(_device_id: str, timestamp_ms: np.ndarray, xyz: np.ndarray, period_ms: float) -> bytes:
-    """Readings as one binary chunk; the device is in the record's key."""
+    """Return readings as one binary chunk; the device is in the record's key."""
     head = BINARY_HEADER.pack(BINARY_VERSION, 0, len(xyz), _rate_hz(timestamp_ms, period_ms), int(timestamp_ms[0]))
     return head + xyz.astype("<f4").tobytes()
 
 
 def _rate_hz(timestamp_ms: np.ndarray, period_ms: float) -> float:
-    """The even rate that puts the first and the last reading where they are."""
+    """Return the constant rate that puts the first and the last reading at their times."""
     if len(timestamp_ms) > 1:
         period_ms = float(timestamp_ms[-1] - timestamp_ms[0]) / (len(timestamp_ms) - 1)
     return float(min(MAX_RATE_HZ, 1000.0 / period_ms))

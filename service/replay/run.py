@@ -14,16 +14,16 @@ from rich.console import Console
 from ingest.access import Servers
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, headers_of, packer, partition_of
-from service.replay.sending import MOST_AT_ONCE, TICK_S, ReplayError, Sending
+from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
 from service.replay.synthesiser import SyntheticFleet
 from training.datasets import read_file
 from training.files import DataError
 
 SYNTHETIC = "synthetic"
-"""The name of the source that is not a file."""
+"""The name of the synthetic source."""
 
-BLOCK_MS = 500.0  # of wall time, made ahead of the time at which it is sent
-MOST_IN_A_BLOCK = 50_000  # readings
+BLOCK_MS = 500.0  # of wall time, generated ahead of sending
+MAX_BLOCK_READINGS = 50_000  # readings
 
 
 def open_fleet(
@@ -33,9 +33,9 @@ def open_fleet(
     seed: int = 0,
     repeat: bool = False,
 ) -> Fleet:
-    """Make the fleet that a source names: `SYNTHETIC`, or a file, which is read while standard error shows how far.
+    """Open the fleet of a source, `SYNTHETIC` or a file, showing progress on standard error.
 
-    `devices` is one for each recorded person unless given (100 synthetic ones). Raises ReplayError.
+    `devices` defaults to one for each recorded person, or 100 synthetic ones. Raises ReplayError.
     """
     try:
         if str(source) == SYNTHETIC:
@@ -48,9 +48,9 @@ def open_fleet(
 class Replay(Sending):
     """One replay of a fleet.
 
-    `speed` 1 is real time and 0 as fast as possible. `seconds` bounds the stream's own time: 60 s at speed 10 take
-    6 s. The stream is placed in time so that its newest reading has just been taken when it is sent (at speed 0:
-    when the replay starts), for the future is refused; so an endless fleet needs `seconds` at any speed but 1.
+    `speed` 1 is real time and 0 as fast as possible. `seconds` bounds the stream's own time: 60 s at speed 10 take 6 s.
+    The stream is placed in time so that its newest reading has just been taken when it is sent (at speed 0: when the
+    replay starts), because workers reject the future. So an endless fleet needs `seconds` at any speed but 1.
     `compression` is one of Kafka's, or None.
     """
 
@@ -79,7 +79,7 @@ class Replay(Sending):
         self._chunk_ms = chunk_seconds * 1000
 
     def truth(self, device: int, timestamp_ms: float) -> str | None:
-        """What a device's wearer really did when its clock said so (epoch ms); None before the start."""
+        """Return the activity of a device's wearer at a time of its clock (epoch ms); None before the start."""
         return None if self.origin_ms is None else self.fleet.truth(device, timestamp_ms - self.origin_ms)
 
     def _send_all(
@@ -99,11 +99,11 @@ class Replay(Sending):
                 self._sent(sender.send(messages, first, last), report)
 
     def _blocks(self, stop: threading.Event) -> Iterator[Messages]:
-        """The stream's messages, some hundred milliseconds of them at a time."""
+        """Yield the stream's messages in blocks of a few hundred milliseconds."""
         assert self.origin_ms is not None
         pack = packer(self.fleet, self._form, self.origin_ms, self._chunk_ms)
         end = np.inf if self.length_ms is None else self.length_ms
-        block_ms = MOST_IN_A_BLOCK / float((1 / self.fleet.period_ms).sum())
+        block_ms = MAX_BLOCK_READINGS / float((1 / self.fleet.period_ms).sum())
         if self._speed:
             block_ms = min(block_ms, BLOCK_MS * self._speed)
         for number in itertools.count():
@@ -113,10 +113,10 @@ class Replay(Sending):
             yield pack(self.fleet.readings(start_ms, stop_ms), stop_ms, last=stop_ms == end)
 
     def _due(self, due_ms: np.ndarray, stop: threading.Event) -> Iterator[tuple[int, int]]:
-        """Ranges of messages as they come due, waiting in between; never many at once, for progress and for stop."""
+        """Yield ranges of messages as they become due, waiting in between; small ones, for progress and `stop`."""
         first = 0
         while first < len(due_ms) and not stop.is_set():
-            last = min(len(due_ms), first + MOST_AT_ONCE)
+            last = min(len(due_ms), first + MAX_SENDS_AT_ONCE)
             if self._speed:
                 now_ms = (time.monotonic() - self._started) * 1000 * self._speed
                 last = min(last, int(np.searchsorted(due_ms, now_ms, side="right")))
@@ -130,7 +130,7 @@ class Replay(Sending):
 
 
 class _Sender:
-    """A producer, and what each device's messages have in common."""
+    """A producer, with what each device's messages have in common."""
 
     def __init__(
         self, producer: KafkaProducer, topic: str, partitions: int, device_ids: Sequence[str], form: Form
@@ -142,7 +142,7 @@ class _Sender:
         self._headers = headers_of(form)
 
     def send(self, messages: Messages, first: int, last: int) -> list[Any]:
-        """Hand messages [first, last) to the producer; returns their futures."""
+        """Pass messages [first, last) to the producer; return their futures."""
         send, topic, keys, partitions = self._producer.send, self._topic, self._keys, self._partitions
         return [
             send(topic, value, keys[device], self._headers, partitions[device])

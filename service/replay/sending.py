@@ -1,7 +1,7 @@
-"""Sending to a topic at its own pace, whatever is sent, and showing how far it is.
+"""Paced sending of anything to a topic, with progress.
 
 Errors:
-    ReplayError           it can't start or go on; its text says what to do
+    ReplayError           it can't start or continue; its text says what to do
 """
 
 import threading
@@ -21,21 +21,21 @@ from service.progress import Reached, progress_shown
 from service.topics import TopicError, count_partitions
 
 TICK_S = 0.01
-MOST_AT_ONCE = 1000
+MAX_SENDS_AT_ONCE = 1000
 REPORT_S = 0.25
 MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
 FLUSH_TIMEOUT_S = 30.0
 
 
 class ReplayError(Exception):
-    """A replay that can't start or go on; the text is one sentence that says what to do."""
+    """A replay can't start or continue; the text is one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What has been sent so far: acknowledged messages, the readings in all sent ones, and how long it took.
+    """What has been sent so far: acknowledged messages, the readings in all sent ones, and the duration.
 
-    Where texts are sent there are no `readings`.
+    Texts have no `readings`.
     """
 
     messages: int
@@ -56,9 +56,9 @@ class Summary:
 
 
 def replay(sending: "Sending", stop: threading.Event | None = None, console: Console | None = None) -> Summary:
-    """Run a replay until it ends or `stop` is set, and show on `console` (standard error) how far it is.
+    """Run a replay until it ends or `stop` is set, showing progress on `console` (standard error).
 
-    On a terminal that is a bar, elsewhere a line now and then, and in the end a summary. Raises ReplayError.
+    That is a bar on a terminal, a line now and then elsewhere, and a summary at the end. Raises ReplayError.
     """
     console = console or Console(stderr=True)
     with progress_shown(console, "connecting") as show:
@@ -68,9 +68,9 @@ def replay(sending: "Sending", stop: threading.Event | None = None, console: Con
 
 
 class Sending:
-    """Something that is sent to a topic at its own pace: made, then run once. Its counters may be read meanwhile.
+    """A paced stream of messages to a topic: made, then run once. Its counters may be read meanwhile.
 
-    `length_ms` is how long it lasts in its own time, None where it never ends; `done_ms` how much of that is sent.
+    `length_ms` is its length in its own time, None if endless; `done_ms` how much of that has been sent.
     """
 
     length_ms: float | None
@@ -94,14 +94,14 @@ class Sending:
         return Summary(self._acknowledged, self._sent_readings, seconds, self._behind_s, finished)
 
     def reached(self) -> Reached:
-        """How far it is, in its own time."""
+        """Return the progress, in its own time."""
         summary = self.summary()
         return Reached(self.done_ms, self.length_ms, summary.seconds, str(summary))
 
     def run(self, stop: threading.Event, report: Callable[[], None] = lambda: None) -> Summary:
-        """Send until the end or until `stop` is set, calling `report` now and then; what was sent is flushed.
+        """Send until the end or until `stop` is set, calling `report` now and then; flush what was sent.
 
-        Raises ReplayError where the broker can't be reached, lacks the topic or does not take a message.
+        Raises ReplayError if the broker can't be reached, lacks the topic or does not accept a message.
         """
         servers, topic, compression = self._connection
         partitions = _partitions(servers, topic, self._connect_timeout_s)
@@ -122,7 +122,7 @@ class Sending:
             self._send_all(producer, topic, partitions, stop, report)
             finished = not stop.is_set()
             producer.flush(timeout=FLUSH_TIMEOUT_S)
-            self._settle(0)
+            self._await_acknowledged(0)
         except KafkaError as error:
             raise ReplayError(f"the Kafka broker at {servers} did not take a message for {topic}: {error}") from error
         finally:
@@ -138,19 +138,19 @@ class Sending:
         stop: threading.Event,
         report: Callable[[], None],
     ) -> None:
-        """Hand all messages to the producer, each when it is due, and their futures to `_sent`."""
+        """Pass all messages to the producer, each when it is due, and their futures to `_sent`."""
         raise NotImplementedError
 
     def _sent(self, futures: Sequence[Any], report: Callable[[], None]) -> None:
-        """Take in what has been sent; wait where too much isn't acknowledged."""
+        """Add sent messages; wait if too many are unacknowledged."""
         self._waiting.extend(futures)
-        self._settle(MAX_UNACKNOWLEDGED)
+        self._await_acknowledged(MAX_UNACKNOWLEDGED)
         if time.monotonic() - self._reported >= REPORT_S:
             self._reported = time.monotonic()
             report()
 
-    def _settle(self, most: int) -> None:
-        """Take what Kafka has acknowledged off the list, and wait until no more than `most` sends are on it."""
+    def _await_acknowledged(self, most: int) -> None:
+        """Remove acknowledged sends, and wait until at most `most` are left."""
         waiting = self._waiting
         while waiting and (len(waiting) > most or waiting[0].is_done):
             waiting[0].get(timeout=FLUSH_TIMEOUT_S)

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from inference.devices import amx, avx512, cpu
+from inference.devices import amx_support, avx512_support, cpu
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
 gpu = [pytest.mark.gpu, needs_cuda]
@@ -28,8 +28,8 @@ needs_openvino = pytest.mark.skipif(
 needs_int8 = pytest.mark.skipif(
     not cpu._has_native_int8(), reason="this CPU has no int8 of its own (AVX512-VNNI, AVX-VNNI or AMX)"
 )
-needs_amx = pytest.mark.skipif(bool(amx.missing()), reason=amx.missing())
-needs_avx512 = pytest.mark.skipif(bool(avx512.missing()), reason=avx512.missing())
+needs_amx = pytest.mark.skipif(bool(amx_support.missing()), reason=amx_support.missing())
+needs_avx512 = pytest.mark.skipif(bool(avx512_support.missing()), reason=avx512_support.missing())
 ENGINES = [
     pytest.param("winograd", "float32"),
     pytest.param("amx", "bfloat16", marks=needs_amx),

@@ -128,9 +128,9 @@ class FakeSlot:
         self.runs: list[tuple[int, int]] = []
         self._answers = np.zeros((max_batch, 2), np.float32)
 
-    def run(self, frames: int, rung: int) -> None:
-        self.runs.append((frames, rung))
-        self._answers[:rung] = 2 * self.staging[:rung]
+    def run(self, frames: int, bucket: int) -> None:
+        self.runs.append((frames, bucket))
+        self._answers[:bucket] = 2 * self.staging[:bucket]
 
     def wait(self) -> NDArray[np.float32]:
         return self._answers

@@ -124,7 +124,7 @@ def test_a_skeleton_takes_no_memory_and_is_loaded_without_what_only_its_random_w
     """sympy alone takes three seconds of each start of a text worker."""
     load = (
         "import sys; from inference.bundle import find_bundle, load_bundle; "
-        "from inference.served import served_module; "
+        "from inference.served_module import served_module; "
         "module = served_module(load_bundle(find_bundle('subjectivity'))); "
         "print('sympy' in sys.modules, {parameter.device.type for parameter in module.parameters()})"
     )

@@ -13,13 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, EngineName, amx, avx512, dot_kernels, dots, tile_kernels, tiles
-from inference.devices.har_engine import Shared
+from inference.devices import (
+    DeviceError,
+    EngineName,
+    amx,
+    amx_kernels,
+    amx_support,
+    avx512,
+    avx512_kernels,
+    avx512_support,
+)
+from inference.devices.har_engine import ThreadedNetwork
 from inference.devices.packing import to_bfloat16
 from inference.manifest import ArchitectureChoice, Input
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import infer_plainly
+from inference.served_module import reference_probabilities
 from tests.inference.bundles import decided_network, har_bundle, har_description
 from tests.inference.devices import needs_amx, needs_avx512
 
@@ -36,18 +45,18 @@ def network() -> nn.Module:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(tiles.ENGINE, marks=needs_amx),
-        pytest.param(dots.ENGINE, marks=needs_avx512),
+        pytest.param(amx.ENGINE, marks=needs_amx),
+        pytest.param(avx512.ENGINE, marks=needs_avx512),
     ],
 )
-def fast_of(request: pytest.FixtureRequest, network: nn.Module) -> Callable[[int], Shared]:
+def fast_of(request: pytest.FixtureRequest, network: nn.Module) -> Callable[[int], ThreadedNetwork]:
     """Make the network by one kind of kernels, for so many threads."""
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return lambda threads: request.param.network(weights, threads)
 
 
 @pytest.fixture(scope="module")
-def fast(fast_of: Callable[[int], Shared]) -> Shared:
+def fast(fast_of: Callable[[int], ThreadedNetwork]) -> ThreadedNetwork:
     return fast_of(1)
 
 
@@ -78,16 +87,18 @@ def test_numbers_are_rounded_as_pytorch_does() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 11, 12, 13, 15, 16, 17, 50])
-def test_frames_are_answered_as_the_network_does_that_rounds(network: nn.Module, fast: Shared, frames: int) -> None:
+def test_frames_are_answered_as_the_network_does_that_rounds(
+    network: nn.Module, fast: ThreadedNetwork, frames: int
+) -> None:
     values = standard(frames)
-    expected, exact = by_rounding(network, values), infer_plainly(network, values)
+    expected, exact = by_rounding(network, values), reference_probabilities(network, values)
 
     # Sums of another order are rounded to the other neighbour now and then; wrong ones would be off by far more.
     np.testing.assert_allclose(fast(values), expected, rtol=0, atol=2e-3 * np.abs(expected).max())
     np.testing.assert_allclose(fast(values), exact, rtol=0, atol=2e-2 * np.abs(exact).max())
 
 
-def test_a_frame_is_answered_the_same_in_any_company(fast: Shared) -> None:
+def test_a_frame_is_answered_the_same_in_any_company(fast: ThreadedNetwork) -> None:
     values = standard(50)
     together = fast(values)
     fast(1000 * standard(16))  # what is left of others between the layers is nobody's
@@ -97,7 +108,7 @@ def test_a_frame_is_answered_the_same_in_any_company(fast: Shared) -> None:
 
 
 @pytest.mark.parametrize("slot", [0, 9, 40, 77])
-def test_what_is_no_number_is_answered_as_such(fast: Shared, slot: int) -> None:
+def test_what_is_no_number_is_answered_as_such(fast: ThreadedNetwork, slot: int) -> None:
     """The core takes an engine for broken by answers that are not finite: a maximum must not hide them."""
     values = standard(3)
     values[1, slot, 1] = np.nan
@@ -109,13 +120,13 @@ def test_what_is_no_number_is_answered_as_such(fast: Shared, slot: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 12, 13, 14, 16, 17, 18, 64])
-def test_threads_share_a_batch(fast_of: Callable[[int], Shared], fast: Shared, frames: int) -> None:
+def test_threads_share_a_batch(fast_of: Callable[[int], ThreadedNetwork], fast: ThreadedNetwork, frames: int) -> None:
     values = standard(frames)
 
     np.testing.assert_allclose(fast_of(3)(values), fast(values), rtol=0, atol=1e-5)
 
 
-def test_frames_that_are_not_contiguous_are_answered_too(fast: Shared) -> None:
+def test_frames_that_are_not_contiguous_are_answered_too(fast: ThreadedNetwork) -> None:
     values = standard(40)
 
     np.testing.assert_allclose(fast(values[::3]), fast(values)[::3], rtol=0, atol=1e-5)
@@ -124,7 +135,9 @@ def test_frames_that_are_not_contiguous_are_answered_too(fast: Shared) -> None:
 # -- on any processor
 
 Unit = tuple[EngineName, ModuleType, ModuleType]
-UNITS = pytest.mark.parametrize("unit", [("amx", amx, tiles), ("avx512", avx512, dots)], ids=["amx", "avx512"])
+UNITS = pytest.mark.parametrize(
+    "unit", [("amx", amx_support, amx), ("avx512", avx512_support, avx512)], ids=["amx", "avx512"]
+)
 
 
 @UNITS
@@ -157,9 +170,9 @@ def test_what_is_around_the_kernels_is_the_network(network: nn.Module, unit: Uni
     """On a processor that lacks them, too: PyTorch's convolutions stand in for the compiled ones."""
     kernels = unit[2]
 
-    def convolve(values: np.ndarray, count: int, layers: object, room: object, features: np.ndarray) -> None:
-        assert isinstance(layers, dot_kernels.Layers | tile_kernels.Layers)
-        assert isinstance(room, dot_kernels.Room | tile_kernels.Room)
+    def convolve(values: np.ndarray, count: int, layers: object, workspace: object, features: np.ndarray) -> None:
+        assert isinstance(layers, avx512_kernels.Layers | amx_kernels.Layers)
+        assert isinstance(workspace, avx512_kernels.Workspace | amx_kernels.Workspace)
         x = torch.from_numpy(values.reshape(count, 80, 3)).mT
         for number in range(1, 5):
             weight, bias = (network.get_parameter(f"conv{number}.{name}") for name in ("weight", "bias"))
@@ -173,7 +186,7 @@ def test_what_is_around_the_kernels_is_the_network(network: nn.Module, unit: Uni
 
     values = standard(frames)
     answers = engine.network(weights, threads)(values)
-    np.testing.assert_allclose(answers, infer_plainly(network, values), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(answers, reference_probabilities(network, values), rtol=0, atol=1e-4)
 
 
 @UNITS
@@ -203,6 +216,6 @@ def test_the_other_kernels_do_without_what_these_need(
         load_model(bundle, choose_device("cpu", engine=name), 2)
 
 
-@pytest.mark.parametrize("kernels", [tile_kernels, dot_kernels])
+@pytest.mark.parametrize("kernels", [amx_kernels, avx512_kernels])
 def test_the_kernels_release_the_gil(kernels: ModuleType) -> None:
     assert all(entry.targetoptions["nogil"] is True for entry in kernels.ENTRIES)

@@ -15,7 +15,7 @@ from inference.architectures import build
 from inference.bundle import Bundle, check_golden, describe_bundles, find_bundle, load_bundle
 from inference.manifest import BundleNotFoundError, GoldenError, ManifestError, VocabularyError, WeightsError
 from inference.saving import save_bundle
-from inference.served import answer_plainly, served_module
+from inference.served_module import reference_answers, served_module
 from tests.inference.bundles import (
     LABELS,
     RULES,
@@ -45,7 +45,7 @@ def spoilt(saved: Path, tmp_path: Path) -> Path:
 
 def infer_with(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     module = served_module(bundle)
-    return lambda frames: answer_plainly(module, frames)
+    return lambda frames: reference_answers(module, frames)
 
 
 def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

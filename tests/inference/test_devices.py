@@ -10,9 +10,9 @@ from inference.bundle import Bundle, check_golden
 from inference.core import Core, Result
 from inference.device_choice import choose_device
 from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, cpu, cuda, gpu_memory, pytorch
-from inference.devices.cuda import LadderEngine, ladder
+from inference.devices.cuda import BucketedEngine, batch_buckets
 from inference.models import load_model
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from tests.inference.bundles import people
 from tests.inference.devices import BOTH, DEVICES, needs_cuda
 from tests.inference.fakes import PATIENCE_S, Clock, FakeSlot, Receiver, numbered
@@ -30,7 +30,7 @@ def test_a_device_answers_as_the_plain_module_does(har: Bundle, name: str, preci
     model.engine.launch(1, frames)
     answers = model.engine.collect(1)
 
-    expected = infer_plainly(served_module(har), values)
+    expected = reference_probabilities(served_module(har), values)
     np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-4 if precision == "float32" else 0.03)
     assert answers.dtype == np.float32
 
@@ -67,7 +67,7 @@ def test_two_batches_are_held_at_once_and_answers_outlive_the_next_batch(har: Bu
 
     module = served_module(har)
     for batch, answers in zip(batches, collected, strict=True):
-        np.testing.assert_allclose(answers, infer_plainly(module, batch), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(answers, reference_probabilities(module, batch), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -87,7 +87,7 @@ def test_a_core_on_a_real_device_answers_every_frame(har: Bundle, name: str) -> 
         return int(result.ticket) + result.start
 
     answers = np.concatenate([result.probabilities for result in sorted(received.results, key=place)])
-    np.testing.assert_allclose(answers, infer_plainly(served_module(har), values), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(answers, reference_probabilities(served_module(har), values), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -164,7 +164,7 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("max_batch", "rungs"),
+    ("max_batch", "buckets"),
     [
         (1, (1,)),
         (8, (8,)),
@@ -173,23 +173,23 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest
         (256, (8, 16, 24, 40, 64, 96, 144, 216, 256)),
     ],
 )
-def test_the_ladders_rungs_are_multiples_of_eight_that_grow_by_half(max_batch: int, rungs: tuple[int, ...]) -> None:
-    assert ladder(max_batch) == rungs
+def test_the_buckets_are_multiples_of_eight_that_grow_by_half(max_batch: int, buckets: tuple[int, ...]) -> None:
+    assert batch_buckets(max_batch) == buckets
 
 
 @pytest.mark.parametrize("max_batch", [1, 7, 100, 1024, 65_536])
-def test_the_ladder_is_short_and_wastes_less_than_half(max_batch: int) -> None:
-    rungs = ladder(max_batch)
+def test_the_buckets_are_few_and_waste_less_than_half(max_batch: int) -> None:
+    buckets = batch_buckets(max_batch)
 
-    assert len(rungs) <= 25
-    assert rungs[-1] == max_batch
-    assert all(low < high for low, high in itertools.pairwise(rungs))
-    assert all(high <= 2 * low for low, high in itertools.pairwise(rungs))
+    assert len(buckets) <= 25
+    assert buckets[-1] == max_batch
+    assert all(low < high for low, high in itertools.pairwise(buckets))
+    assert all(high <= 2 * low for low, high in itertools.pairwise(buckets))
 
 
-def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() -> None:
+def test_a_batch_is_padded_to_the_next_bucket_and_its_padding_is_not_answered() -> None:
     slots = [FakeSlot(64), FakeSlot(64)]
-    engine = LadderEngine(slots, ladder(64))
+    engine = BucketedEngine(slots, batch_buckets(64))
     for slot, frames in ((0, 1), (1, 8), (0, 9), (1, 41), (0, 64)):
         engine.staging(slot)[:frames] = numbered(*range(frames))
         engine.launch(slot, frames)
@@ -199,8 +199,8 @@ def test_a_batch_is_padded_to_the_next_rung_and_its_padding_is_not_answered() ->
     assert slots[1].runs == [(8, 8), (41, 64)]
 
 
-def test_two_slots_of_the_ladder_do_not_share_memory() -> None:
-    engine = LadderEngine([FakeSlot(8), FakeSlot(8)], ladder(8))
+def test_two_slots_of_an_engine_do_not_share_memory() -> None:
+    engine = BucketedEngine([FakeSlot(8), FakeSlot(8)], batch_buckets(8))
     engine.staging(0)[:1] = numbered(1)
     engine.launch(0, 1)
     engine.staging(1)[:1] = numbered(2)
@@ -230,7 +230,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
 @pytest.mark.parametrize("call", ["run", "wait"])
 def test_errors_of_the_gpu_are_of_two_kinds_and_one_line(error: RuntimeError, kind: type, call: str) -> None:
     slot = FakeSlot(8)
-    engine = LadderEngine([slot, FakeSlot(8)], ladder(8))
+    engine = BucketedEngine([slot, FakeSlot(8)], batch_buckets(8))
 
     def fail(*_: int) -> None:
         raise error
@@ -297,7 +297,7 @@ def test_auto_takes_the_gpu_and_the_golden_answers_hold_at_what_it_chose(har: Bu
 
     assert choose_device("auto").name == "cuda"
     assert model.precision in ("bfloat16", "float32")
-    assert isinstance(model.engine, LadderEngine)
+    assert isinstance(model.engine, BucketedEngine)
 
     def infer(frames: np.ndarray) -> np.ndarray:
         model.engine.staging(0)[: len(frames)] = frames
@@ -328,7 +328,7 @@ def test_a_bundle_is_swapped_in_on_the_gpu_while_frames_are_being_answered(har: 
             lane.swap(har)
     lane.drain(PATIENCE_S)
 
-    expected = infer_plainly(served_module(har), values)
+    expected = reference_probabilities(served_module(har), values)
     for result in received.results:
         np.testing.assert_allclose(result.probabilities, expected[result.start : result.stop], rtol=0, atol=0.03)
     assert received.frames == 50_000

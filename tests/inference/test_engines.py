@@ -13,12 +13,22 @@ import pytest
 from inference.bundle import Bundle
 from inference.core import Core
 from inference.device_choice import choose_device
-from inference.devices import DeviceError, Engine, EngineName, amx, answer, avx512, cpu, openvino, pytorch
+from inference.devices import (
+    DeviceError,
+    Engine,
+    EngineName,
+    amx_support,
+    answer,
+    avx512_support,
+    cpu,
+    openvino,
+    pytorch,
+)
 from inference.engine_choice import Measurement
 from inference.manifest import ArchitectureChoice, Input
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.inference.devices import ENGINES, needs_openvino
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
@@ -39,7 +49,7 @@ def test_an_engine_answers_batches_of_every_size_as_the_plain_module_does(
 ) -> None:
     engine = load(har, name, precision, 40)
     values = people(40)
-    expected = infer_plainly(served_module(har), values)
+    expected = reference_probabilities(served_module(har), values)
     for frames in (1, 2, 5, 11, 12, 13, 24, 25, 39, 40):
         answers = answer(engine, values[:frames], 40)
         np.testing.assert_allclose(answers, expected[:frames], rtol=0, atol=TOLERANCE[precision])
@@ -71,7 +81,7 @@ def test_two_batches_are_held_at_once_and_answers_are_the_callers_own(har: Bundl
     collected.append(engine.collect(1))
 
     for batch, answers in zip(batches, collected, strict=True):
-        expected = infer_plainly(served_module(har), batch)
+        expected = reference_probabilities(served_module(har), batch)
         np.testing.assert_allclose(answers, expected, rtol=0, atol=TOLERANCE[precision])
 
 
@@ -114,7 +124,7 @@ def test_a_bundle_without_normalisation_and_of_other_sizes_is_served(tmp_path: P
     bundle = save_bundle(tmp_path / "other", decided_network(**arguments), description, values[:3])
     answers = answer(load(bundle, name, precision, 20), values, 20)
 
-    expected = infer_plainly(served_module(bundle), values)
+    expected = reference_probabilities(served_module(bundle), values)
     np.testing.assert_allclose(answers, expected, rtol=0, atol=TOLERANCE[precision])
     assert np.ptp(expected, axis=0).max() > 0.1  # they differ from frame to frame
 
@@ -148,8 +158,8 @@ def offered(
     dots: bool = False,
     **own: Any,
 ) -> list[str]:
-    monkeypatch.setattr(amx, "missing", lambda: "" if tiles else "there is none")
-    monkeypatch.setattr(avx512, "missing", lambda: "" if dots else "there are none")
+    monkeypatch.setattr(amx_support, "missing", lambda: "" if tiles else "there is none")
+    monkeypatch.setattr(avx512_support, "missing", lambda: "" if dots else "there are none")
     monkeypatch.setattr(openvino, "missing", lambda: "" if installed else "it is not installed")
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: bfloat16)
     asked: list[str] = []

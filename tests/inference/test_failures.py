@@ -188,7 +188,7 @@ def test_a_limit_grows_back_by_steps_when_a_thousand_batches_went_well() -> None
     assert limit.frames == 25
     for wanted in (50, 100, 100):
         for _ in range(GROW_AFTER_BATCHES):
-            limit.went_well()
+            limit.record_success()
         assert limit.frames == wanted
 
 
@@ -196,9 +196,9 @@ def test_a_failure_begins_the_thousand_batches_anew() -> None:
     limit = BatchLimit(8)
     limit.shrink(8)
     for _ in range(GROW_AFTER_BATCHES - 1):
-        limit.went_well()
+        limit.record_success()
     limit.shrink(4)
-    limit.went_well()
+    limit.record_success()
     assert limit.frames == 2
 
 
@@ -350,7 +350,7 @@ def test_a_lost_devices_engines_are_kept_and_the_end_is_not_called_clean(falling
     falling.lane.drain(PATIENCE_S)
     falling.core.close(PATIENCE_S)
 
-    assert [model.engine for model in falling.core._rescue.lost] == [engine]
+    assert [model.engine for model in falling.core._recovery.lost] == [engine]
     assert not falling.core.ended_cleanly
 
 

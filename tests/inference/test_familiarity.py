@@ -14,7 +14,7 @@ from inference.devices import Engine, answer
 from inference.lanes import CoreFailedError
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import answer_plainly, infer_plainly, served_module
+from inference.served_module import reference_answers, reference_probabilities, served_module
 from tests.inference.bundles import familiar_network, har_description, people
 from tests.inference.devices import ENGINES, gpu
 from tests.inference.fakes import PATIENCE_S, Clock, FakeDevice, Receiver
@@ -46,10 +46,10 @@ def test_familiarity_is_the_probability_of_not_being_the_label_whose_logit_is_no
     frames = people(30, seed=5)
     module = served_module(familiar)
     standard = ((frames - module.mean.numpy()) * module.scale.numpy()).astype(np.float32)
-    logits = infer_plainly(module.network, standard).astype(np.float64)
+    logits = reference_probabilities(module.network, standard).astype(np.float64)
     powers = np.exp(np.column_stack([logits, np.zeros(len(logits))]))
 
-    answers = answer_plainly(module, frames)
+    answers = reference_answers(module, frames)
 
     assert answers.shape == (30, LABELS + 1)
     assert answers.dtype == np.float32
@@ -64,7 +64,7 @@ def test_the_temperature_is_the_labels_alone(familiar: Bundle) -> None:
         dataclasses.replace(familiar, manifest=familiar.manifest.model_copy(update={"temperature": temperature}))
         for temperature in (0.5, 5.0)
     )
-    of_cool, of_hot = (answer_plainly(served_module(bundle), frames) for bundle in (cool, hot))
+    of_cool, of_hot = (reference_answers(served_module(bundle), frames) for bundle in (cool, hot))
 
     np.testing.assert_array_equal(of_cool[:, -1], of_hot[:, -1])
     assert (of_cool[:, :-1].max(axis=1) > of_hot[:, :-1].max(axis=1) + 0.05).all()
@@ -72,11 +72,11 @@ def test_the_temperature_is_the_labels_alone(familiar: Bundle) -> None:
 
 def test_who_asks_for_probabilities_gets_no_further_column(familiar: Bundle) -> None:
     frames = people(7)
-    probabilities = infer_plainly(served_module(familiar), frames)
+    probabilities = reference_probabilities(served_module(familiar), frames)
 
     assert probabilities.shape == (7, LABELS)
     assert probabilities.flags.c_contiguous
-    np.testing.assert_array_equal(probabilities, answer_plainly(served_module(familiar), frames)[:, :LABELS])
+    np.testing.assert_array_equal(probabilities, reference_answers(served_module(familiar), frames)[:, :LABELS])
 
 
 @pytest.mark.parametrize(("device", "engine", "precision"), ways())
@@ -85,7 +85,7 @@ def test_an_engine_tells_the_familiarity_that_the_plain_module_does(
 ) -> None:
     loaded = load(familiar, device, engine, precision, 40)
     values = people(40)
-    expected = answer_plainly(served_module(familiar), values)
+    expected = reference_answers(served_module(familiar), values)
     assert ((expected[:, -1] > 0.1) & (expected[:, -1] < 0.9)).sum() > 10
     for frames in (1, 2, 12, 13, 40):
         answers = answer(loaded, values[:frames], 40)
@@ -101,7 +101,7 @@ def test_tiny_and_huge_readings_have_a_familiarity_too(
     signs = np.sign(people(8) - people(8).mean())
     sizes = np.array([0.0, 1e-30, 1e-6, 1.0, 30.0, 1e3, 1e4, 1e5], np.float32)
     values = (sizes[:, None, None] * signs).astype(np.float32)
-    expected = answer_plainly(served_module(familiar), values)
+    expected = reference_answers(served_module(familiar), values)
     answers = answer(loaded, values, 8)
 
     # At int8 what is beyond the ranges is as large as they are, whatever it is: only that it has a familiarity is sure.
@@ -147,7 +147,7 @@ def test_a_result_carries_familiarity_beside_the_probabilities(
     lane = core.open(familiar)
     core.start()
     values = people(45, seed=2)
-    expected = answer_plainly(served_module(familiar), values)
+    expected = reference_answers(served_module(familiar), values)
     with lane.together():
         for ticket, start in enumerate(range(0, 45, 3)):
             assert lane.submit(values[start : start + 3], ticket)

@@ -24,7 +24,7 @@ from inference.devices import DeviceError, DeviceMemoryError, Engine, cuda
 from inference.lanes import Trouble
 from inference.manifest import Precision
 from inference.models import load_model
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from tests.inference.bundles import people
 from tests.inference.devices import needs_cuda
 from tests.inference.fakes import Clock, Receiver
@@ -54,7 +54,7 @@ def check_answers(har: Bundle) -> None:
     values = people(50)
     engine.staging(0)[:50] = values
     engine.launch(0, 50)
-    expected = infer_plainly(served_module(har), values)
+    expected = reference_probabilities(served_module(har), values)
     np.testing.assert_allclose(engine.collect(0), expected, rtol=0, atol=1e-4)
 
 
@@ -123,7 +123,9 @@ def test_batches_for_which_the_gpu_has_no_memory_are_answered_in_smaller_ones(ha
     assert [result.ticket + result.start for result in received.results] == sorted(
         result.ticket + result.start for result in received.results
     )
-    np.testing.assert_allclose(answers, infer_plainly(served_module(har), values), rtol=0, atol=0.02)  # by TF32
+    np.testing.assert_allclose(
+        answers, reference_probabilities(served_module(har), values), rtol=0, atol=0.02
+    )  # by TF32
 
 
 PROGRAM = """
@@ -131,7 +133,7 @@ PROGRAM = """
     from pathlib import Path
     import numpy as np, torch
     from inference.bundle import load_bundle
-    from inference.served import infer_plainly, served_module
+    from inference.served_module import reference_probabilities, served_module
     from inference.core import Core
     from inference.device_choice import choose_device
     from service.device_watch import watched
@@ -166,7 +168,7 @@ PROGRAM = """
         finally:
             core.close()
     answers = np.concatenate([result.probabilities for result in results])
-    np.testing.assert_allclose(answers, infer_plainly(served_module(bundle), values), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(answers, reference_probabilities(served_module(bundle), values), rtol=0, atol=1e-4)
     print(len(answers), lane.model.device, [trouble.outcome for trouble in troubles], type(troubles[0].error).__name__)
 """
 

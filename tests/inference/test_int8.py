@@ -18,7 +18,7 @@ from inference.engine_choice import Measurement
 from inference.manifest import GoldenError
 from inference.models import load_model
 from inference.saving import save_bundle
-from inference.served import answer_plainly, infer_plainly, served_module
+from inference.served_module import reference_answers, reference_probabilities, served_module
 from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.inference.devices import needs_int8, needs_openvino
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
@@ -64,7 +64,7 @@ def test_three_convolutions_are_of_whole_numbers_by_layer_and_by_output_channel(
     """Nearer to plain arithmetic in steps than that is to float32: a step more or less at a tie is all that differs."""
     coarse = with_ranges(har, conv2=2.0, conv3=14.0, conv4=8.0)
     frames = people(100, seed=4)
-    expected, exact = in_whole_steps(coarse, frames), infer_plainly(served_module(har), frames)
+    expected, exact = in_whole_steps(coarse, frames), reference_probabilities(served_module(har), frames)
     found = answer(openvino.load(coarse, "int8", 100, 1), frames, 100)
 
     assert np.abs(expected - exact).max() > 0.02
@@ -94,7 +94,7 @@ def test_the_shipped_model_keeps_its_golden_answers_at_int8() -> None:
     assert (model.precision, model.way, model.passed_over) == ("int8", "openvino", ())
     for count in (1, 2, 7, 32):
         answers = answer(model.engine, frames[:count], 32)
-        expected = answer_plainly(served_module(bundle), frames[:count])
+        expected = reference_answers(served_module(bundle), frames[:count])
         np.testing.assert_allclose(answers, expected, rtol=0, atol=bundle.manifest.golden.tolerance.int8)
         assert answers.shape == (count, 7)
 
@@ -117,7 +117,7 @@ def test_a_channel_without_weights_is_served_too(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "sparse", network, har_description(), people(4))
     answers = answer(load_model(bundle, choose_device("cpu", "int8"), max_batch=8).engine, people(8), 8)
 
-    np.testing.assert_allclose(answers, infer_plainly(served_module(bundle), people(8)), rtol=0, atol=0.05)
+    np.testing.assert_allclose(answers, reference_probabilities(served_module(bundle), people(8)), rtol=0, atol=0.05)
 
 
 # -- where it is had

@@ -14,13 +14,13 @@ from inference.devices.texts import (
     TableTextCnn,
     TrimmedRecurrent,
     WordTable,
+    length_batches,
     lengths,
-    pieces,
-    speed_up_texts,
+    optimise_text_layers,
     without_padding,
 )
 from inference.models import load_model
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from tests.inference.bundles import people, text_bundle
 from tests.inference.devices import BOTH, DEVICES
 from tests.inference.fakes import PATIENCE_S, Clock, Receiver
@@ -59,7 +59,7 @@ def test_a_device_answers_texts_as_the_plain_module_does(
     engine.launch(1, frames)
     answers = engine.collect(1)
 
-    expected = infer_plainly(served_module(bundle), values)
+    expected = reference_probabilities(served_module(bundle), values)
     np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 if precision == "float32" else 0.03)
     assert answers.dtype == np.float32
 
@@ -99,8 +99,8 @@ def test_texts_and_readings_are_answered_on_one_device_each_by_its_own_model(
     core.close()
 
     expected = {
-        "readings": infer_plainly(served_module(har), inputs["readings"]),
-        "texts": infer_plainly(served_module(bundle), inputs["texts"]),
+        "readings": reference_probabilities(served_module(har), inputs["readings"]),
+        "texts": reference_probabilities(served_module(bundle), inputs["texts"]),
     }
     assert received.frames == 80
     for result in received.results:
@@ -123,11 +123,14 @@ def frames_of(rows: list[list[int]], length: int) -> np.ndarray:
 @settings(deadline=None, max_examples=40)
 def test_whatever_the_ids_the_cpu_answers_as_the_plain_module_does(bundle: Bundle, rows: list[list[int]]) -> None:
     module = served_module(bundle)
-    speed_up_texts(module)
+    optimise_text_layers(module)
     frames = frames_of(rows, length_of(bundle))
 
     np.testing.assert_allclose(
-        infer_plainly(module, frames), infer_plainly(served_module(bundle), frames), rtol=0, atol=1e-5
+        reference_probabilities(module, frames),
+        reference_probabilities(served_module(bundle), frames),
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -139,7 +142,7 @@ def test_the_cpu_has_an_equal_for_each_text_network(name: str, kind: type) -> No
     architecture, arguments = NETWORKS[name]
     module = torch.nn.Sequential(build(architecture, tokens=TOKENS, classes=2, **arguments))
 
-    speed_up_texts(module)
+    optimise_text_layers(module)
 
     assert isinstance(module[0], kind)
 
@@ -148,7 +151,7 @@ def test_networks_of_too_many_words_keep_their_convolutions(bundle: Bundle, monk
     """Tables of a large vocabulary would take gigabytes."""
     monkeypatch.setattr(texts, "TABLES_LIMIT", 1000)
     module = served_module(bundle)
-    speed_up_texts(module)
+    optimise_text_layers(module)
     assert not any(isinstance(part, WordTable) for part in module.modules())
 
     engine = load_model(bundle, choose_device("cpu", "float32"), max_batch=4).engine
@@ -156,7 +159,9 @@ def test_networks_of_too_many_words_keep_their_convolutions(bundle: Bundle, monk
     engine.staging(0)[:] = values
     engine.launch(0, 4)
 
-    np.testing.assert_allclose(engine.collect(0), infer_plainly(served_module(bundle), values), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        engine.collect(0), reference_probabilities(served_module(bundle), values), rtol=0, atol=1e-5
+    )
 
 
 def test_without_onednn_the_cpu_serves_texts_too(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +188,7 @@ def test_pieces_hold_each_text_once_with_all_its_tokens_and_no_more_tokens_than_
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texts, "PIECE_TOKENS", tokens)
-        for piece, length in pieces(lengths(frames)):
+        for piece, length in length_batches(lengths(frames)):
             assert len(piece) == 1 or len(piece) * length <= tokens
             assert not frames[piece, length:].any()
             found += piece.tolist()
@@ -198,8 +203,8 @@ def test_a_batch_of_short_and_long_texts_is_answered_row_for_row() -> None:
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, TOKENS, size=size).tolist() for size in rng.permutation([0, 1, 1000, 999, *range(2, 200)])]
     frames = frames_of(rows, 1000)
-    expected = infer_plainly(network, frames)
+    expected = reference_probabilities(network, frames)
 
-    speed_up_texts(module)
+    optimise_text_layers(module)
 
-    np.testing.assert_allclose(infer_plainly(module, frames), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(reference_probabilities(module, frames), expected, rtol=0, atol=1e-5)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from inference.architectures import build
 from inference.architectures.har import HarCnn
 from inference.architectures.har_arguments import HarCnnArguments
-from inference.devices import kernels
+from inference.devices import winograd_kernels
 from inference.devices.winograd import FRAMES, WinogradHarCnn
-from inference.served import infer_plainly
+from inference.served_module import reference_probabilities
 from tests.inference.bundles import decided_network
 from tests.interpreter import python
 
@@ -38,23 +38,23 @@ def standard(frames: int, slots: int, axes: int) -> np.ndarray:
 
 
 @settings(deadline=None)  # a busy machine is no failure
-@given(st.data(), st.sampled_from(sorted(kernels.FILTERS)))
+@given(st.data(), st.sampled_from(sorted(winograd_kernels.FILTERS)))
 def test_the_tables_give_a_filters_outputs_exactly(data: st.DataObject, outputs: int) -> None:
-    size = outputs + kernels.TAPS - 1
+    size = outputs + winograd_kernels.TAPS - 1
     x = data.draw(st.lists(NUMBERS, min_size=size, max_size=size))
-    taps = data.draw(st.lists(NUMBERS, min_size=kernels.TAPS, max_size=kernels.TAPS))
-    a, g, b = kernels.FILTERS[outputs]
+    taps = data.draw(st.lists(NUMBERS, min_size=winograd_kernels.TAPS, max_size=winograd_kernels.TAPS))
+    a, g, b = winograd_kernels.FILTERS[outputs]
 
-    def times(matrix: kernels.Matrix, vector: list[Fraction]) -> list[Fraction]:
+    def times(matrix: winograd_kernels.Matrix, vector: list[Fraction]) -> list[Fraction]:
         return [sum((f * v for f, v in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
 
     products = [left * right for left, right in zip(times(g, taps), times(b, x), strict=True)]
-    assert times(a, products) == [sum(taps[j] * x[i + j] for j in range(kernels.TAPS)) for i in range(outputs)]
+    assert times(a, products) == [sum(taps[j] * x[i + j] for j in range(winograd_kernels.TAPS)) for i in range(outputs)]
 
 
-@pytest.mark.parametrize("outputs", sorted(kernels.FILTERS))
+@pytest.mark.parametrize("outputs", sorted(winograd_kernels.FILTERS))
 def test_the_tables_factors_are_what_the_compiled_code_has_room_for(outputs: int) -> None:
-    a, g, b = kernels.FILTERS[outputs]
+    a, g, b = winograd_kernels.FILTERS[outputs]
 
     assert [len(a), len(g), len(b)] == [outputs, outputs + 4, outputs + 4]
     assert max(abs(factor) for matrix in (a, b) for row in matrix for factor in row) <= 4**5
@@ -68,7 +68,7 @@ def test_sequences_of_every_length_are_answered_as_the_network_does(slots: int, 
     fast = fast_of(network)
     values = standard(FRAMES + 2, slots, axes)
 
-    expected = infer_plainly(network, values)
+    expected = reference_probabilities(network, values)
     np.testing.assert_allclose(fast(values), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -106,11 +106,11 @@ def test_frames_that_are_not_contiguous_are_answered_too() -> None:
     network = network_of()
     values = standard(20, 80, 3)[::3]
 
-    np.testing.assert_allclose(fast_of(network)(values), infer_plainly(network, values), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fast_of(network)(values), reference_probabilities(network, values), rtol=0, atol=1e-4)
 
 
 def test_the_kernels_release_the_gil() -> None:
-    assert all(entry.targetoptions["nogil"] is True for entry in kernels.ENTRIES)  # type: ignore[attr-defined]
+    assert all(entry.targetoptions["nogil"] is True for entry in winograd_kernels.ENTRIES)  # type: ignore[attr-defined]
 
 
 def lanes(feature: str, *, full_disk: bool = False, **environment: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice
 from inference.saving import save_bundle
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from ingest.bodies import unpack
 from ingest.contract import ActivityLabel, TextLabel
 from ingest.labels import encode_text_labels
@@ -61,7 +61,7 @@ def test_texts_get_the_labels_that_a_worker_would_publish(words_bundle: Bundle, 
     bodies = encode_text_labels(
         ids=[str(number).encode() for number in range(1, len(TEXTS) + 1)],
         labels=words_bundle.manifest.labels,
-        probabilities=infer_plainly(served_module(words_bundle), framer.frame(TEXTS)),
+        probabilities=reference_probabilities(served_module(words_bundle), framer.frame(TEXTS)),
         model=words_bundle.title,
         source_partition=0,
         source_offset=np.arange(len(TEXTS)),
@@ -90,7 +90,7 @@ def test_windows_are_those_that_a_worker_would_cut_in_any_order_of_the_rows(
     expected = []
     for device, (t_ms, xyz) in devices.items():
         start_ms, frames = cut(t_ms, xyz, device.encode())
-        answers = infer_plainly(served, frames)
+        answers = reference_probabilities(served, frames)
         expected += [(device, start, answer) for start, answer in zip(start_ms.tolist(), answers, strict=True)]
     assert [(label.fields["device_id"], label.fields["window_start"]) for label in labels] == [
         (device, start) for device, start, _ in expected
@@ -115,7 +115,7 @@ def test_a_model_of_ones_own_labels_is_served_like_any_other(tmp_path: Path) -> 
     path = write_csv(tmp_path / "w.csv", {"phone": walk(20)})
     labelled = readings(path, tmp_path)
     _, frames = cut(*walk(20), b"phone")
-    answers = infer_plainly(served_module(bundle), frames)
+    answers = reference_probabilities(served_module(bundle), frames)
 
     assert labelled.names == own
     assert len(labelled.labels) == len(frames)

@@ -9,24 +9,31 @@ from rich.console import Console
 
 from inference.architectures import build, count_parameters
 from inference.bundle import check_golden, load_bundle
-from inference.served import answer_plainly, served_module
+from inference.served_module import reference_answers, served_module
 from tests.training.files import write_wisdm
 from training.activity import Trained, train_activity
-from training.asked import Asked
 from training.augment import draw
 from training.bundles import metric_name
 from training.datasets import read_files
 from training.evaluate import evaluate_bundle
 from training.files import DataError
+from training.fit_activity import (
+    MIN_TEMPERATURE,
+    _AugmentedExamples,
+    _class_weights,
+    identity_of,
+    prepare_training_data,
+)
 from training.fit_settings import FitError
 from training.frames import served_frames
-from training.goals import STRANGER
-from training.learn_activity import SURE_ENOUGH, _class_weights, _Drawn, identity_of, material_of
-from training.parts import split
+from training.held_out import HELD_OUT
+from training.plan import TrainingRequest
 from training.quantisation import activation_ranges
-from training.recipes import HELD_OUT, RECIPES, RecipeName
-from training.recordings import ACTIVITIES, SIX
+from training.recipes import RECIPES, RecipeName
+from training.recordings import ACTIVITIES, DEFAULT_LABELS
 from training.report import write_evaluations
+from training.soft_targets import OOD
+from training.splits import split_recordings
 
 PICTURES = ("confusion", "reliability", "familiarity")
 
@@ -40,7 +47,10 @@ def train(
     data: Path, folder: Path, recipe: RecipeName = "default", *, epochs: int = 2, resume: bool = False
 ) -> Trained:
     return train_activity(
-        Asked([data], recipe=recipe, epochs=epochs, seed=5), folder / "walker", folder / "report", resume=resume
+        TrainingRequest([data], recipe=recipe, epochs=epochs, seed=5),
+        folder / "walker",
+        folder / "report",
+        resume=resume,
     )
 
 
@@ -58,7 +68,7 @@ def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: tuple[T
     _, folder = trained
     bundle = load_bundle(folder / "walker")
     module = served_module(bundle)
-    check_golden(bundle, lambda frames: answer_plainly(module, frames), "float32")
+    check_golden(bundle, lambda frames: reference_answers(module, frames), "float32")
     assert bundle.title == "walker@1"
     assert bundle.manifest.labels == ACTIVITIES
 
@@ -82,7 +92,7 @@ def test_the_manifest_says_how_large_the_numbers_are_that_int8_has_to_hold(
     manifest = result.bundle.manifest
     assert manifest.normalisation is not None
     mean, std = (np.array(each, np.float32) for each in (manifest.normalisation.mean, manifest.normalisation.std))
-    inputs = (served_frames(split(read_files([data]), recipe).validation).values - mean) / std
+    inputs = (served_frames(split_recordings(read_files([data]), recipe).validation).values - mean) / std
     network = served_module(result.bundle).network
     assert manifest.activation_ranges == pytest.approx(
         activation_ranges(network, inputs, ("conv2", "conv3", "conv4")), rel=1e-4
@@ -143,7 +153,7 @@ def test_an_interrupted_training_resumed_gives_the_same_weights(
 ) -> None:
     result, _ = trained
     with monkeypatch.context() as patch:
-        patch.setattr("training.fit._line", _interrupt)
+        patch.setattr("training.fit._summary_line", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path)
     resumed = train(data, tmp_path, resume=True)
@@ -168,7 +178,7 @@ def test_the_articles_recipe_stands_beside_its_published_figures(data: Path, tmp
     assert "accuracy 0.92 |" in text
 
 
-# -- strangers
+# -- out-of-distribution samples
 
 
 def test_the_default_recipes_bundle_tells_strangers(trained: tuple[Trained, Path]) -> None:
@@ -181,48 +191,48 @@ def test_the_default_recipes_bundle_tells_strangers(trained: tuple[Trained, Path
     assert len(test.familiarity.known) == test.scores.support.sum()
 
 
-def drawn(data: Path, share: float) -> _Drawn:
-    recipe = dataclasses.replace(RECIPES["default"], stranger_share=share)
-    task = material_of(split(read_files([data]), recipe), recipe, seed=3).task
-    assert task.strangers == (share > 0)
-    assert isinstance(task.train, _Drawn)
+def drawn(data: Path, share: float) -> _AugmentedExamples:
+    recipe = dataclasses.replace(RECIPES["default"], ood_share=share)
+    task = prepare_training_data(split_recordings(read_files([data]), recipe), recipe, seed=3).task
+    assert task.has_ood == (share > 0)
+    assert isinstance(task.train, _AugmentedExamples)
     return task.train
 
 
-def test_so_many_strangers_are_drawn_in_an_epoch_and_each_draw_is_the_generators(data: Path) -> None:
+def test_so_many_ood_samples_are_drawn_in_an_epoch_and_each_draw_is_the_generators(data: Path) -> None:
     examples = drawn(data, 0.15)
-    known = len(examples.stretch)
+    known = len(examples.segment)
     assert len(examples) == known + math.ceil(0.15 * known)
     rows = np.arange(len(examples))
     frames, activity = examples.batch(rows, np.random.default_rng(1))
 
-    assert (activity == STRANGER).sum() == len(examples) - known
-    assert (activity[known:] == STRANGER).all()
-    np.testing.assert_array_equal(activity[:known], examples.signal.activity[examples.stretch])
+    assert (activity == OOD).sum() == len(examples) - known
+    assert (activity[known:] == OOD).all()
+    np.testing.assert_array_equal(activity[:known], examples.signal.activity[examples.segment])
     assert frames.dtype == np.float32
     again, _ = examples.batch(rows, np.random.default_rng(1))
     np.testing.assert_array_equal(frames, again)
     np.testing.assert_array_equal(rows, np.arange(len(examples)))
 
 
-def test_without_strangers_the_draws_are_those_of_before(data: Path) -> None:
+def test_without_ood_samples_the_draws_are_those_of_before(data: Path) -> None:
     examples = drawn(data, 0.0)
     rows = np.arange(len(examples))[::-1]
     frames, activity = examples.batch(rows, np.random.default_rng(1))
-    stretch = examples.stretch[rows]
-    plain = draw(examples.signal, stretch, examples.how, np.random.default_rng(1))
+    stretch = examples.segment[rows]
+    plain = draw(examples.signal, stretch, examples.augmentation, np.random.default_rng(1))
 
     np.testing.assert_array_equal(frames, (plain - examples.mean) / examples.std)
     np.testing.assert_array_equal(activity, examples.signal.activity[stretch])
 
 
-def test_a_checkpoint_with_another_share_of_strangers_is_of_another_run(data: Path) -> None:
+def test_a_checkpoint_with_another_share_of_ood_samples_is_of_another_run(data: Path) -> None:
     files = read_files([data])
     default = RECIPES["default"]
-    assert identity_of(files, default) != identity_of(files, dataclasses.replace(default, stranger_share=0.0))
+    assert identity_of(files, default) != identity_of(files, dataclasses.replace(default, ood_share=0.0))
 
 
-def test_a_checkpoint_of_people_who_were_parted_otherwise_is_of_another_run(
+def test_a_checkpoint_of_people_who_were_split_otherwise_is_of_another_run(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was gone on from, though it had learned from who tests now."""
@@ -233,7 +243,8 @@ def test_a_checkpoint_of_people_who_were_parted_otherwise_is_of_another_run(
     assert len(set(by_recipe.values())) == 2
     wisdm = HELD_OUT["wisdm"]
     monkeypatch.setattr(
-        "training.recipes.HELD_OUT", {"wisdm": dataclasses.replace(wisdm, test=wisdm.validation, validation=wisdm.test)}
+        "training.held_out.HELD_OUT",
+        {"wisdm": dataclasses.replace(wisdm, test=wisdm.validation, validation=wisdm.test)},
     )
     after = identity_of(files, RECIPES["default"])
     assert {name for name in before if before[name] != after[name]} == {"parts"}
@@ -247,7 +258,7 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
 
 def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
-    train_activity(Asked([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
+    train_activity(TrainingRequest([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
     assert "Nobody of WISDM v1.1 tests" in capsys.readouterr().out
 
 
@@ -259,14 +270,14 @@ def test_data_without_training_people_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_no_bundle_can_be_named_like_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="no bundle can have the name 'My Model'"):
-        train_activity(Asked([data]), tmp_path / "My Model", tmp_path / "report")
+        train_activity(TrainingRequest([data]), tmp_path / "My Model", tmp_path / "report")
     assert not (tmp_path / "report" / "checkpoint.safetensors").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_fit(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FitError, match="cannot write to"):
-        train_activity(Asked([data]), tmp_path / "file" / "walker", tmp_path / "report")
+        train_activity(TrainingRequest([data]), tmp_path / "file" / "walker", tmp_path / "report")
 
 
 def test_no_epochs_are_refused(data: Path, tmp_path: Path) -> None:
@@ -288,7 +299,7 @@ def test_a_data_sets_name_in_the_metrics() -> None:
 def test_an_activity_that_does_not_occur_is_not_taught() -> None:
     """It weighed most, as the rarest, and smoothed labels made it the answer to everything."""
     activity = np.array([ACTIVITIES.index("Walking")] * 900 + [ACTIVITIES.index("Jogging")] * 100)
-    weights = _class_weights(activity, SIX, 0.5)
+    weights = _class_weights(activity, DEFAULT_LABELS, 0.5)
     walking, jogging, sitting = (weights[ACTIVITIES.index(name)] for name in ("Walking", "Jogging", "Sitting"))
     assert 0.9 * walking + 0.1 * jogging == pytest.approx(1.0)
     assert jogging == pytest.approx(3 * walking)
@@ -299,5 +310,5 @@ def test_few_who_are_all_right_do_not_make_it_certain(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their best temperature is the lowest that is looked at, with which everything is said for certain."""
-    monkeypatch.setattr("training.learn_activity.fit_temperature", lambda *_: 0.1)
-    assert train(data, tmp_path, epochs=1).bundle.manifest.temperature == SURE_ENOUGH
+    monkeypatch.setattr("training.fit_activity.fit_temperature", lambda *_: 0.1)
+    assert train(data, tmp_path, epochs=1).bundle.manifest.temperature == MIN_TEMPERATURE

@@ -5,10 +5,10 @@ from tests.training.signals import swinging
 from training.augment import (
     Augmentation,
     draw,
-    measured_by_another_sensor,
     orientations,
     read_at_another_pace,
     signals,
+    simulate_sensor,
 )
 from training.recordings import OTHER_ACTIVITY, Recording
 
@@ -111,7 +111,7 @@ def test_an_upright_phone_is_turned_to_any_angle_in_its_plane() -> None:
 def test_a_clipped_frame_keeps_within_two_g_and_others_do_not() -> None:
     frames = np.full((1000, 80, 3), 30.0, np.float32)
     how = Augmentation(gain_sd=0, offset_sd=0, max_noise=0, clipping_share=0.25)
-    peaks = measured_by_another_sensor(frames, how, rng())[:, 0, 0]
+    peaks = simulate_sensor(frames, how, rng())[:, 0, 0]
     assert sorted(set(peaks.round(4).tolist())) == pytest.approx([19.6133, 30.0])
     assert 200 < (peaks < 20).sum() < 300
 
@@ -119,7 +119,7 @@ def test_a_clipped_frame_keeps_within_two_g_and_others_do_not() -> None:
 def test_gain_and_offset_are_one_for_each_axis_of_a_frame() -> None:
     frames = rng().normal(size=(5, 80, 3)).astype(np.float32)
     how = Augmentation(max_noise=0, clipping_share=0)
-    out = measured_by_another_sensor(frames, how, rng())
+    out = simulate_sensor(frames, how, rng())
     for frame, measured in zip(frames, out, strict=True):
         for axis in range(3):
             gain, offset = np.polyfit(frame[:, axis], measured[:, axis], 1)

@@ -6,18 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.bundle import Bundle
-from inference.served import served_module
+from inference.served_module import served_module
 from tests.training.files import write_wisdm
 from training.activity import train_activity
-from training.asked import Asked
-from training.calibration import RARELY, UNFAMILIAR, familiarity_border, fit_temperature, probabilities_at
+from training.calibration import (
+    FAMILIARITY_THRESHOLD,
+    MAX_FALSE_ALARM_RATE,
+    energy_threshold,
+    fit_temperature,
+    probabilities_at,
+)
 from training.datasets import read_files
+from training.fit_activity import MIN_VALIDATION_PEOPLE, FittedActivityModel, fit_activity, prepare_training_data
 from training.fit_settings import FitSettings
-from training.learn_activity import ENOUGH_PEOPLE, Learned, learn, material_of
 from training.logits import logits_of
-from training.parts import split
+from training.plan import TrainingRequest
 from training.recipes import RECIPES, Recipe
-from training.recordings import SIX
+from training.recordings import DEFAULT_LABELS
+from training.splits import split_recordings
 
 DEFAULT = RECIPES["default"]
 
@@ -42,9 +48,9 @@ def test_a_temperature_divides_the_logits(temperature: float) -> None:
 @given(st.integers(1, 300), st.floats(-20, 20))
 def test_behind_the_border_few_who_validate_are_unfamiliar(windows: int, shift: float) -> None:
     logits = np.random.default_rng(windows).normal(shift, 2, (windows, 6)).astype(np.float32)
-    shifted = logits - familiarity_border(logits)
-    strange = int((familiarity(shifted) < UNFAMILIAR - 1e-6).sum())
-    assert strange <= RARELY * windows < strange + 2
+    shifted = logits - energy_threshold(logits)
+    strange = int((familiarity(shifted) < FAMILIARITY_THRESHOLD - 1e-6).sum())
+    assert strange <= MAX_FALSE_ALARM_RATE * windows < strange + 2
     np.testing.assert_allclose(probabilities_at(1.0, shifted), probabilities_at(1.0, logits), atol=1e-5)
 
 
@@ -60,33 +66,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_wisdm(tmp_path_factory.mktemp("data") / "data.txt", people=("1", "2", "7", "30"))
 
 
-def learned(data: Path, start: Bundle | None = None, recipe: Recipe = DEFAULT) -> Learned:
-    people = split(read_files([data], None, SIX), recipe)
-    return learn(material_of(people, recipe, 0, start), FitSettings(epochs=1, seed=0), start=start)
+def learned(data: Path, start: Bundle | None = None, recipe: Recipe = DEFAULT) -> FittedActivityModel:
+    people = split_recordings(read_files([data], None, DEFAULT_LABELS), recipe)
+    return fit_activity(prepare_training_data(people, recipe, 0, start), FitSettings(epochs=1, seed=0), start=start)
 
 
 def test_familiarity_is_levelled_where_enough_people_validate(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.learn_activity.ENOUGH_PEOPLE", 1)
+    monkeypatch.setattr("training.fit_activity.MIN_VALIDATION_PEOPLE", 1)
     levelled = learned(data)
-    monkeypatch.setattr("training.learn_activity.ENOUGH_PEOPLE", 2)
+    monkeypatch.setattr("training.fit_activity.MIN_VALIDATION_PEOPLE", 2)
     left_alone = learned(data)
-    assert familiarity_border(levelled.logits) == pytest.approx(0.0, abs=1e-4)
-    known = levelled.material.task.validation.inputs
+    assert energy_threshold(levelled.logits) == pytest.approx(0.0, abs=1e-4)
+    known = levelled.data.task.validation.inputs
     np.testing.assert_allclose(logits_of(levelled.network, known), levelled.logits, atol=1e-4)
     assert left_alone.familiarity_shift == 0.0
     np.testing.assert_allclose(levelled.logits - levelled.familiarity_shift, left_alone.logits, atol=1e-4)
-    assert ENOUGH_PEOPLE > 1
+    assert MIN_VALIDATION_PEOPLE > 1
 
 
 def test_what_goes_on_from_a_bundle_finds_as_many_strange_as_that_did(data: Path, tmp_path: Path) -> None:
-    start = train_activity(Asked([data], epochs=1), tmp_path / "first", tmp_path / "report").bundle
+    start = train_activity(TrainingRequest([data], epochs=1), tmp_path / "first", tmp_path / "report").bundle
     further = learned(data, start)
-    known = further.material.task.validation.inputs
-    before = familiarity_border(logits_of(served_module(start).network, known))
+    known = further.data.task.validation.inputs
+    before = energy_threshold(logits_of(served_module(start).network, known))
     assert further.familiarity_shift != 0.0
-    assert familiarity_border(further.logits) == pytest.approx(before, abs=1e-4)
+    assert energy_threshold(further.logits) == pytest.approx(before, abs=1e-4)
 
 
-def test_what_is_taught_no_strangers_is_not_shifted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.learn_activity.ENOUGH_PEOPLE", 0)
+def test_what_is_taught_no_ood_samples_is_not_shifted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit_activity.MIN_VALIDATION_PEOPLE", 0)
     assert learned(data, recipe=RECIPES["article"]).familiarity_shift == 0.0

@@ -6,11 +6,11 @@ import pytest
 from inference.bundle import load_bundle
 from tests.training.files import write_wisdm
 from training.activity import train_activity
-from training.asked import Asked
 from training.comparison import _differences, compare_bundles, comparison_section
 from training.datasets import read_files
 from training.files import DataError
 from training.fit_settings import FitError
+from training.plan import TrainingRequest
 from training.recordings import ACTIVITIES
 
 SITTING, WALKING = ACTIVITIES.index("Sitting"), ACTIVITIES.index("Walking")
@@ -69,8 +69,10 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     data = write_wisdm(folder / "data.txt")
-    train_activity(Asked([data], epochs=2, seed=5), folder / "first", folder / "first-report")
-    train_activity(Asked([data], start=folder / "first", epochs=2, seed=6), folder / "second", folder / "second-report")
+    train_activity(TrainingRequest([data], epochs=2, seed=5), folder / "first", folder / "first-report")
+    train_activity(
+        TrainingRequest([data], start=folder / "first", epochs=2, seed=6), folder / "second", folder / "second-report"
+    )
     return folder
 
 
@@ -99,5 +101,7 @@ def test_two_bundles_are_compared_on_files(folder: Path) -> None:
 def test_what_cannot_be_gone_on_from_is_refused_before_the_fit(folder: Path) -> None:
     with pytest.raises(FitError, match="has a normalisation of its own"):
         train_activity(
-            Asked([folder / "data.txt"], recipe="article", start=folder / "first"), folder / "third", folder / "r"
+            TrainingRequest([folder / "data.txt"], recipe="article", start=folder / "first"),
+            folder / "third",
+            folder / "r",
         )

@@ -102,7 +102,7 @@ def test_labels_that_mean_more_or_less_than_one_of_the_six(tmp_path: Path) -> No
     rows = [f"p,waist,{activity},{activity},0,0,9.8,0" for activity in ("StairsMixed", "StandingArms", "Cycling")]
     path.write_text("\n".join(["person,placement,activity,recording,t_ms,x,y,z", *rows, ""]))
     stairs, arms, cycling = (recording.activity[0] for recording in read_file(path).recordings)
-    meant = recordings.SIX.may_be()[stairs]
+    meant = recordings.DEFAULT_LABELS.candidates()[stairs]
     assert [recordings.ACTIVITIES[code] for code in np.flatnonzero(meant)] == ["Downstairs", "Upstairs"]
     assert recordings.ACTIVITIES[arms] == "Standing"
     assert cycling == recordings.OTHER_ACTIVITY
@@ -234,7 +234,7 @@ def test_a_motionsense_member_that_makes_no_sense_is_named(tmp_path: Path, text:
 # --- the common CSV form -------------------------------------------------------------------------
 
 
-def test_the_common_form_is_parted_by_recording_and_keeps_time_from_zero(tmp_path: Path) -> None:
+def test_the_common_form_is_split_by_recording_and_keeps_time_from_zero(tmp_path: Path) -> None:
     path = tmp_path / "some_pocket.csv"
     path.write_text(
         "person,placement,activity,recording,t_ms,x,y,z\n"

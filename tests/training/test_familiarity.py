@@ -9,24 +9,24 @@ from hypothesis import strategies as st
 
 from tests.inference.bundles import familiar_bundle, har_bundle
 from tests.training.signals import swinging
-from training import strangers, unseen_strangers
+from training import ood_samples, unseen_ood_samples
 from training.evaluate import evaluate
 from training.familiarity import (
-    MADE_UP,
+    SYNTHETIC_COUNT,
+    OodSamples,
     Separation,
-    Strangers,
-    area_under_curve,
-    curve,
-    kinds_of_strangers,
-    unfamiliar_share,
+    ood_kinds,
+    roc_auc,
+    roc_curve,
+    share_below_threshold,
 )
-from training.figures import separation_figures
-from training.frames import served_frames, windows_of_others
+from training.frames import other_activity_windows, served_frames
 from training.recordings import OTHER_ACTIVITY, DataFile
 from training.report import write_evaluations
+from training.report_json import separation_json
 from training.report_tables import separation_section
 
-MADE_UP_KINDS = len(strangers.KINDS) + len(unseen_strangers.KINDS)
+MADE_UP_KINDS = len(ood_samples.KINDS) + len(unseen_ood_samples.KINDS)
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12).map(np.array)
 
 
@@ -35,20 +35,20 @@ def test_the_area_is_the_share_of_pairs_in_which_the_known_is_the_more_familiar(
     known: np.ndarray, strange: np.ndarray
 ) -> None:
     pairs = [(k > s) + 0.5 * (k == s) for k in known for s in strange]
-    assert area_under_curve(known, strange) == pytest.approx(np.mean(pairs))
+    assert roc_auc(known, strange) == pytest.approx(np.mean(pairs))
 
 
 @given(SHARES, SHARES)
 def test_the_area_is_that_under_the_curve(known: np.ndarray, strange: np.ndarray) -> None:
-    mistaken, found = curve(known, strange).T
+    mistaken, found = roc_curve(known, strange).T
     assert (mistaken[0], found[0], mistaken[-1], found[-1]) == (0, 0, 1, 1)
     assert (np.diff(mistaken) >= 0).all()
     assert (np.diff(found) >= 0).all()
-    assert np.trapezoid(found, mistaken) == pytest.approx(area_under_curve(known, strange))
+    assert np.trapezoid(found, mistaken) == pytest.approx(roc_auc(known, strange))
 
 
 def test_half_is_not_below_half() -> None:
-    assert unfamiliar_share(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
+    assert share_below_threshold(np.array([0.2, 0.5, 0.7, 0.49])) == 0.5
 
 
 # -- of a bundle
@@ -62,26 +62,26 @@ def file() -> DataFile:
     return DataFile("their.csv", "0" * 64, "csv", "their", (*walkers, other), {}, {"Cycling": 600})
 
 
-def test_strangers_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
+def test_ood_samples_to_judge_by_are_recorded_and_made_up(file: DataFile) -> None:
     known = served_frames(file.recordings).values
-    found = {name: (origin, frames) for name, origin, frames in kinds_of_strangers(known, file)}
+    found = {name: (origin, frames) for name, origin, frames in ood_kinds(known, file)}
 
     origin, cycling = found.pop("Cycling")
     assert origin == "recorded"
-    np.testing.assert_array_equal(cycling, windows_of_others(file.recordings))
+    np.testing.assert_array_equal(cycling, other_activity_windows(file.recordings))
     assert len(found) == MADE_UP_KINDS
     assert {name for name, (origin, _) in found.items() if origin == "made up, never taught"} == {
         "tumbling bag",
         "bus",
         "free spin",
     }
-    assert all(frames.shape == (MADE_UP, 80, 3) for _, frames in found.values())
+    assert all(frames.shape == (SYNTHETIC_COUNT, 80, 3) for _, frames in found.values())
     assert all(frames.dtype == np.float32 for _, frames in found.values())
 
 
-def test_where_nothing_else_is_recorded_strangers_are_made_up(file: DataFile) -> None:
+def test_where_nothing_else_is_recorded_ood_samples_are_made_up(file: DataFile) -> None:
     alone = dataclasses.replace(file, recordings=file.recordings[:4], others={})
-    origins = [origin for _, origin, _ in kinds_of_strangers(served_frames(alone.recordings).values, alone)]
+    origins = [origin for _, origin, _ in ood_kinds(served_frames(alone.recordings).values, alone)]
     assert "recorded" not in origins
     assert len(origins) == MADE_UP_KINDS
 
@@ -94,10 +94,10 @@ def test_an_evaluation_tells_familiarity_where_the_bundle_does(file: DataFile, t
     assert untold.familiarity is None
     assert told.familiarity is not None
     assert len(told.familiarity.known) == told.scores.support.sum()
-    assert [len(some.familiarity) for some in told.familiarity.strangers][1:] == [MADE_UP] * MADE_UP_KINDS
+    assert [len(some.familiarity) for some in told.familiarity.ood][1:] == [SYNTHETIC_COUNT] * MADE_UP_KINDS
     again = evaluate(familiar, file, people)
     assert again.familiarity is not None
-    for first, second in zip(told.familiarity.strangers, again.familiarity.strangers, strict=True):
+    for first, second in zip(told.familiarity.ood, again.familiarity.ood, strict=True):
         np.testing.assert_array_equal(first.familiarity, second.familiarity)
 
 
@@ -120,10 +120,10 @@ def test_the_report_holds_figures_a_table_and_a_picture(file: DataFile, tmp_path
 
 def test_the_figures_are_those_of_the_familiarities() -> None:
     known = np.array([0.9, 0.8, 0.4, 1.0])
-    cycling = Strangers("Cycling", "recorded", np.array([0.1, 0.85]))
+    cycling = OodSamples("Cycling", "recorded", np.array([0.1, 0.85]))
     separation = Separation(known, (cycling,))
 
-    figures = separation_figures(separation)
+    figures = separation_json(separation)
     assert (figures["windows"], figures["below_half"]) == (4, 0.25)
     assert figures["strangers"] == [
         {"name": "Cycling", "origin": "recorded", "windows": 2, "area_under_curve": 0.75, "below_half": 0.5}

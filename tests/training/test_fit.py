@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from training.fit import _batches, _hits, fit, learning_rate
+from training.fit import _batches, _correct, fit, learning_rate
 from training.fit_settings import FitError, FitSettings
-from training.goals import STRANGER, Splices
 from training.history import Epoch, best_epoch
 from training.logits import predict
 from training.scores import score
+from training.soft_targets import OOD, Splices
 from training.task import Fixed, Task
 
 LABELS = ("left", "right", "far right")
@@ -44,9 +44,9 @@ class Visited(Noisy):
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         points, targets = super().batch(rows, rng)
-        strange = rows >= 90
-        points[strange, 1] += np.where(rows[strange] % 2, 4.0, -4.0)
-        return points, np.where(strange, STRANGER, targets)
+        ood = rows >= 90
+        points[ood, 1] += np.where(rows[ood] % 2, 4.0, -4.0)
+        return points, np.where(ood, OOD, targets)
 
 
 def familiarity(model: nn.Module, points: np.ndarray) -> np.ndarray:
@@ -132,66 +132,66 @@ def test_examples_that_may_have_either_of_two_labels_teach_what_they_are_not() -
             points, targets = super().batch(rows, rng)
             return points, np.where(targets == 2, 2, 3)
 
-    may_be = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
+    candidates = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
     model = small_model()
-    fit(model, Task(LABELS, Vague(), validation(), may_be=may_be), dataclasses.replace(SETTINGS, epochs=15))
+    fit(model, Task(LABELS, Vague(), validation(), candidates=candidates), dataclasses.replace(SETTINGS, epochs=15))
     held_out = validation()
     said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
     assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
 
 
-def test_strangers_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
+def test_ood_samples_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
     model = small_model()
     settings = dataclasses.replace(SETTINGS, epochs=30)
-    history = fit(model, Task(LABELS, Visited(), validation(), strangers=True), settings)
+    history = fit(model, Task(LABELS, Visited(), validation(), has_ood=True), settings)
     held_out = validation()
-    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+    ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
 
     assert (familiarity(model, held_out.inputs) > 0.5).mean() > 0.95
-    assert (familiarity(model, strange) < 0.5).mean() > 0.95
+    assert (familiarity(model, ood) < 0.5).mean() > 0.95
     assert history[-1].validation_accuracy > 0.95
 
 
-def test_who_was_never_shown_strangers_finds_them_as_familiar() -> None:
+def test_who_was_never_shown_ood_samples_finds_them_as_familiar() -> None:
     """So that the test above can fail: it is the strangers that teach it."""
     model = small_model()
     fit(model, task(), dataclasses.replace(SETTINGS, epochs=30))
-    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+    ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
 
-    assert (familiarity(model, strange) < 0.5).mean() < 0.5
+    assert (familiarity(model, ood) < 0.5).mean() < 0.5
 
 
-def test_strangers_go_with_examples_that_may_have_either_of_two_labels_and_with_class_weights() -> None:
+def test_ood_samples_go_with_examples_that_may_have_either_of_two_labels_and_with_class_weights() -> None:
     class Vague(Visited):
         def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             points, targets = super().batch(rows, rng)
             return points, np.where(np.isin(targets, (0, 1)), 3, targets)
 
-    may_be = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
+    candidates = np.array([[True, False, False], [False, True, False], [False, False, True], [True, True, False]])
     model = small_model()
-    weighed = Task(LABELS, Vague(), validation(), np.array([0.9, 1.0, 1.1]), may_be=may_be, strangers=True)
+    weighed = Task(LABELS, Vague(), validation(), np.array([0.9, 1.0, 1.1]), candidates=candidates, has_ood=True)
     fit(model, weighed, dataclasses.replace(SETTINGS, epochs=30))
     held_out = validation()
-    strange = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
+    ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
 
     said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
     assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
     assert (familiarity(model, held_out.inputs) > 0.5).mean() > 0.95
-    assert (familiarity(model, strange) < 0.5).mean() > 0.95
+    assert (familiarity(model, ood) < 0.5).mean() > 0.95
 
 
 def test_training_accuracy_is_of_what_is_known_and_whole_and_by_the_labels_alone() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [-3.0, -2.0, 0.0], [2.0, 1.0, 0.0], [-3.0, -2.0, 0.0]])
-    targets = torch.tensor([0, 1, 1, STRANGER])
+    targets = torch.tensor([0, 1, 1, OOD])
     goal = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert _hits(logits, goal, targets, None, 2).tolist() == [True, True, False]
+    assert _correct(logits, goal, targets, None, 2).tolist() == [True, True, False]
     second_is_spliced = Splices(np.array([0, 0, 2, 3]), np.array([0.0, 0.4, 0.0, 0.0], np.float32))
-    assert _hits(logits, goal, targets, second_is_spliced, 2).tolist() == [True, False]
+    assert _correct(logits, goal, targets, second_is_spliced, 2).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("strangers", [False, True])
-def test_splices_are_a_function_of_the_seed_and_change_what_is_learned(strangers: bool) -> None:
-    data = Task(LABELS, Visited() if strangers else Noisy(), validation(), strangers=strangers)
+@pytest.mark.parametrize("has_ood", [False, True])
+def test_splices_are_a_function_of_the_seed_and_change_what_is_learned(has_ood: bool) -> None:
+    data = Task(LABELS, Visited() if has_ood else Noisy(), validation(), has_ood=has_ood)
     weights = []
     for spliced in (0.5, 0.5, 0.0):
         model = small_model()

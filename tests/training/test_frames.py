@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 
 from tests.training.signals import swinging
-from training.frames import device_id, rows_cut_straight, served_frames, windows_of_others
-from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, SIX, Recording
+from training.frames import device_id, other_activity_windows, served_frames, windows_by_row
+from training.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Recording
 from windowing import cut
 
 
@@ -42,12 +42,12 @@ def test_windows_of_other_activities_show_nothing_else() -> None:
     recording = swinging("Walking", seconds=60)
     activity = np.where(recording.t_ms < 40_000, FIRST_MIXED, OTHER_ACTIVITY).astype(np.int8)
     mixed = dataclasses.replace(recording, activity=activity)
-    others = windows_of_others([recording, mixed])
+    others = other_activity_windows([recording, mixed])
     starts, values = cut(recording.t_ms, recording.xyz, device_id(recording))
 
     np.testing.assert_array_equal(others, values[starts >= 40_000])
     assert 7 <= len(others) <= 9
-    assert windows_of_others([recording]).shape == (0, 80, 3)
+    assert other_activity_windows([recording]).shape == (0, 80, 3)
 
 
 def test_no_window_reaches_over_a_gap() -> None:
@@ -70,9 +70,9 @@ def test_no_recordings_are_no_frames() -> None:
     assert frames.values.shape == (0, 80, 3)
 
 
-def test_rows_cut_straight_take_every_fortieth_start_and_the_majority() -> None:
+def test_windows_by_row_take_every_fortieth_start_and_the_majority() -> None:
     walking, sitting = swinging("Walking", seconds=10), swinging("Sitting", seconds=10)
-    frames = rows_cut_straight([walking, sitting], SIX)
+    frames = windows_by_row([walking, sitting], DEFAULT_LABELS)
     assert frames.values.shape == (8, 80, 3)
     assert frames.activity.tolist() == [5, 5, 5, 5, 2, 2, 2, 2]
     np.testing.assert_array_equal(frames.values[4, 40:], sitting.xyz[:40])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference.served import answer_plainly, serve
+from inference.served_module import for_serving, reference_answers
 from tests.inference.bundles import har_description
 from training.golden import golden_frames, half_familiar
 
@@ -28,7 +28,7 @@ class Calm(nn.Module):
 def test_some_golden_frames_are_shaken_until_they_are_half_familiar() -> None:
     description = har_description(tells_strangers=True)
     frames = half_familiar(Calm(), description, golden_frames())
-    familiarity = answer_plainly(serve(Calm(), description), frames)[:, -1]
+    familiarity = reference_answers(for_serving(Calm(), description), frames)[:, -1]
 
     assert frames.shape == (4, 80, 3)
     assert frames.dtype == np.float32

@@ -20,16 +20,16 @@ from tests.inference.bundles import har_bundle
 from tests.service.kept import START_MS, arrow
 from tests.training.signals import swinging
 from training import kept_windows
-from training.activity import _usual
+from training.activity import _without_kept_windows
 from training.comparison import compare
 from training.datasets import read_file, read_files
 from training.files import DataError
+from training.fit_activity import prepare_training_data
 from training.frames import served_frames
-from training.learn_activity import material_of
-from training.parts import split
 from training.recipes import RECIPES
-from training.recordings import ACTIVITIES, SIX, DataFile, Defect
+from training.recordings import ACTIVITIES, DEFAULT_LABELS, DataFile, Defect
 from training.rounds import ProtocolName, rounds
+from training.splits import split_recordings
 
 pa = arrow()
 import pyarrow.parquet as pq  # noqa: E402  # where there is none, this file is skipped above
@@ -131,7 +131,10 @@ def test_rows_without_an_activity_are_left_out_and_told(
     assert file.others == {"Cycling": 80}
     codes = [recording.activity[0] for recording in file.recordings]
     assert [ACTIVITIES[code] for code in codes[:2]] == ["Walking", "Sitting"]
-    assert [ACTIVITIES[code] for code in np.flatnonzero(SIX.may_be()[codes[2]])] == ["Downstairs", "Upstairs"]
+    assert [ACTIVITIES[code] for code in np.flatnonzero(DEFAULT_LABELS.candidates()[codes[2]])] == [
+        "Downstairs",
+        "Upstairs",
+    ]
     assert codes[3] == -1
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert "kept.parquet: rows left out: 3 without an activity" in told
@@ -171,7 +174,7 @@ def test_a_window_that_is_in_two_files_is_read_once(
     first, second = read_files(paths, console)
     assert len(first.recordings) == 2
     assert first.dropped == {}
-    assert [SIX.names[recording.activity[0]] for recording in second.recordings] == ["Jogging"]
+    assert [DEFAULT_LABELS.names[recording.activity[0]] for recording in second.recordings] == ["Jogging"]
     assert second.dropped == {Defect.NOT_LABELLED: 1, Defect.DUPLICATE: 2}
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert "kept.parquet: rows left out: 1 without an activity, 2 duplicated row" in told
@@ -330,15 +333,15 @@ def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: C
     recipe = RECIPES["default"]
     ours = tuple(swinging("Walking", person, seconds=8, dataset="ours") for person in ("1", "2", "3"))
     file = read_file(written(kept(["Walking", "Sitting", "Jogging", "Walking", "Walking", "Walking"])))
-    people = split([DataFile("ours.csv", "digest", "csv", "ours", ours, {}), file], recipe)
+    people = split_recordings([DataFile("ours.csv", "digest", "csv", "ours", ours, {}), file], recipe)
     assert {(r.dataset, r.person) for r in people.train} == {
         ("ours", "3"),
         ("kept", "phone-0"),
         ("kept", "phone-1"),
         ("kept", "phone-2"),
     }
-    material = material_of(people, recipe, seed=0)
-    assert len(material.task.train) == 3 + 6 + 2  # two of them strangers
+    data = prepare_training_data(people, recipe, seed=0)
+    assert len(data.task.train) == 3 + 6 + 2  # two of them strangers
     assert {recording.person for recording in people.validation} == {"2"}
 
 
@@ -361,14 +364,14 @@ def test_a_device_that_is_called_like_a_person_of_a_csv_is_that_person(
         for name, people in (("ours", ("3", "4", "5", "6", "7")), ("theirs", ("8", "9", "10")))
     )
     odd = read_file(written(kept(["Walking"] * 4, ["1", "2", "7", "3"])))
-    people = split([ours, odd], RECIPES["default"])
+    people = split_recordings([ours, odd], RECIPES["default"])
     tested = {recording.person for _, recordings in people.test for recording in recordings}
     assert tested == {"7"}
     assert {recording.person for recording in people.validation} == {"5"}
     assert {r.person for r in people.train if r.dataset == "kept"} == {"1", "2", "3"}
     (left_out, _) = rounds([ours, odd, theirs], RECIPES["default"], "data-sets", seed=0)
     assert left_out.name == "without ours"
-    assert {(r.dataset, r.person) for r in left_out.people.train} == {("theirs", "9"), ("kept", "1"), ("kept", "2")}
+    assert {(r.dataset, r.person) for r in left_out.split.train} == {("theirs", "9"), ("kept", "1"), ("kept", "2")}
 
 
 @pytest.mark.parametrize("protocol", ["people", "minutes"])
@@ -387,5 +390,5 @@ def test_what_was_kept_is_not_what_is_usual(kept: Callable[..., Any], written: C
     odd = read_file(written(kept(["Walking"] * 4)))
     ours = (swinging("Walking", "1", dataset="ours"),)
     files = [DataFile("ours.csv", "digest", "csv", "ours", ours, {}), odd]
-    assert _usual([*ours, *odd.recordings], files) == list(ours)
-    assert _usual(odd.recordings, [odd]) == list(odd.recordings)
+    assert _without_kept_windows([*ours, *odd.recordings], files) == list(ours)
+    assert _without_kept_windows(odd.recordings, [odd]) == list(odd.recordings)

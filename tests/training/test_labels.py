@@ -16,17 +16,17 @@ from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
 from training.activity import train_activity
-from training.asked import Asked
 from training.bundles import new_network
 from training.comparison import compare_bundles
 from training.datasets import read_file, read_files
 from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
 from training.files import DataError
+from training.fit_activity import _transferred_weights, identity_of
 from training.fit_settings import FitError
-from training.learn_activity import _taken_over, identity_of
-from training.protocol import judge
+from training.plan import TrainingRequest
+from training.protocol import run_protocol
 from training.recipes import RECIPES
-from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, SIX, Labels, is_label
+from training.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
 
 OWN = ("Walking", "Cycling", "Lying down")
 
@@ -42,8 +42,8 @@ def test_a_name_is_known_however_it_is_capitalised_and_other_activities_are_othe
 def test_stairs_of_unknown_direction_mean_two_labels_where_both_are_there() -> None:
     labels = Labels(("Upstairs", "Walking", "downstairs"))
     assert labels.code("stairsmixed") == FIRST_MIXED
-    assert labels.may_be()[FIRST_MIXED].tolist() == [True, False, True]
-    assert labels.may_be()[:3].tolist() == np.eye(3, dtype=bool).tolist()
+    assert labels.candidates()[FIRST_MIXED].tolist() == [True, False, True]
+    assert labels.candidates()[:3].tolist() == np.eye(3, dtype=bool).tolist()
     assert is_label(np.array([0, 2, FIRST_MIXED, OTHER_ACTIVITY])).tolist() == [True, True, False, False]
     assert Labels(("Upstairs", "Walking")).code("StairsMixed") == OTHER_ACTIVITY
 
@@ -128,7 +128,7 @@ def test_a_bundle_tells_the_labels_that_it_was_asked_for(folder: Path) -> None:
     )
 
 
-def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_strangers(folder: Path) -> None:
+def test_its_report_is_of_these_labels_and_other_activities_are_the_recorded_ood_samples(folder: Path) -> None:
     metrics = json.loads((folder / "own-report" / "metrics.json").read_text())
     (test,) = metrics["test"]
     assert test["people"] == ["1"]
@@ -182,7 +182,10 @@ def test_what_nobody_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
     labels = Labels(("Walking", "Cycling", "Laying [down], $_$"))
     train_activity(
-        Asked([data], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report", console=Console(width=200)
+        TrainingRequest([data], labels=labels, epochs=1),
+        tmp_path / "own",
+        tmp_path / "report",
+        console=Console(width=200),
     )
     shown = capsys.readouterr().out
     assert "Nobody who trains shows Laying [down], $_$\n" in shown
@@ -193,9 +196,9 @@ def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_pictur
     """A bar in a label, as in "up|down", made a cell of its own, and a formula in a file's name ended the report."""
     data = write_csv(tmp_path / "our|own $_$.csv", ["up|down", "Cycling", "a [bus](x)"])
     labels = Labels(("Up|down", "Cycling"))
-    trained = train_activity(Asked([data], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report")
-    train_activity(Asked([data], start=tmp_path / "own", epochs=1), tmp_path / "next", tmp_path / "report-2")
-    judge(Asked([data], labels=labels, epochs=1), tmp_path / "judged", "seeds")
+    trained = train_activity(TrainingRequest([data], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report")
+    train_activity(TrainingRequest([data], start=tmp_path / "own", epochs=1), tmp_path / "next", tmp_path / "report-2")
+    run_protocol(TrainingRequest([data], labels=labels, epochs=1), tmp_path / "judged", "seeds")
     text = (tmp_path / "report-2" / "report.md").read_text()
     assert trained.bundle.manifest.labels == labels.names
     assert "## our\\|own \\$\\_\\$, people 1\n" in text
@@ -214,11 +217,11 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
     written, output, report = ["walking", "Cycling"], tmp_path / "[bold]" / "own", tmp_path / "[red]report"
     data = [write_csv(tmp_path / "my [bold] days.csv", written), write_csv(tmp_path / "few [b].csv", written, ["9"])]
 
-    def train(asked: Asked, output: Path, *, resume: bool = False) -> str:
-        train_activity(asked, output, report, resume=resume, console=console)
+    def train(request: TrainingRequest, output: Path, *, resume: bool = False) -> str:
+        train_activity(request, output, report, resume=resume, console=console)
         return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
-    shown = train(Asked(data, labels=Labels(("Walking", "Cycling")), epochs=1), output, resume=True)
+    shown = train(TrainingRequest(data, labels=Labels(("Walking", "Cycling")), epochs=1), output, resume=True)
     for line in (
         f"No checkpoint at {report}/checkpoint.safetensors: starting",
         "Nobody of few [b] tests",
@@ -226,21 +229,21 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
         f"Bundle own@1 in {output}; report in {report}",
     ):
         assert line in shown
-    shown = train(Asked(data, start=output, epochs=1), tmp_path / "next")
+    shown = train(TrainingRequest(data, start=output, epochs=1), tmp_path / "next")
     assert "next@2, beside own@1, on my [bold] days" in shown
     evaluate_bundle(load_bundle(output), [read_file(data[0], labels=Labels(("Walking", "Cycling")))], console=console)
     assert "own@1 has learned from people of my [bold] days.csv: name" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:
-    found = judge(Asked([folder / "mine.csv"], labels=Labels(OWN), epochs=1), tmp_path, "people")
+    found = run_protocol(TrainingRequest([folder / "mine.csv"], labels=Labels(OWN), epochs=1), tmp_path, "people")
     assert [result.scores.labels for result in found["mine"]] == [OWN] * 3
     assert all(result.scores.support.sum() > 10 for result in found["mine"])
 
 
 def test_the_articles_recipe_takes_own_labels_but_has_no_figures_to_stand_beside(folder: Path, tmp_path: Path) -> None:
     train_activity(
-        Asked([folder / "mine.csv"], recipe="article", labels=Labels(OWN), epochs=1),
+        TrainingRequest([folder / "mine.csv"], recipe="article", labels=Labels(OWN), epochs=1),
         tmp_path / "own",
         tmp_path / "report",
     )
@@ -258,20 +261,25 @@ def test_a_checkpoint_of_other_labels_is_of_another_run(folder: Path, tmp_path: 
     (tmp_path / "report" / kept.name).write_bytes(kept.read_bytes())
     with pytest.raises(FitError, match=r"another run \(its labels is \('Walking', 'Cycling', 'Lying down'\)"):
         train_activity(
-            Asked([folder / "mine.csv"], labels=labels, epochs=1), tmp_path / "own", tmp_path / "report", resume=True
+            TrainingRequest([folder / "mine.csv"], labels=labels, epochs=1),
+            tmp_path / "own",
+            tmp_path / "report",
+            resume=True,
         )
 
 
 def test_a_checkpoint_says_its_labels_be_they_the_six_or_others(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "mine.csv", ["Walking"])
-    six, own = (identity_of([read_file(path, labels=labels)], RECIPES["default"]) for labels in (SIX, Labels(OWN)))
-    assert six["labels"] == repr(SIX.names)
+    six, own = (
+        identity_of([read_file(path, labels=labels)], RECIPES["default"]) for labels in (DEFAULT_LABELS, Labels(OWN))
+    )
+    assert six["labels"] == repr(DEFAULT_LABELS.names)
     assert {name for name in six if six[name] != own[name]} == {"labels"}
 
 
 def test_without_labels_those_of_the_start_are_learned_and_it_is_compared_with(folder: Path, tmp_path: Path) -> None:
     trained = train_activity(
-        Asked([folder / "mine.csv"], start=folder / "own", epochs=1), tmp_path / "next", tmp_path / "report"
+        TrainingRequest([folder / "mine.csv"], start=folder / "own", epochs=1), tmp_path / "next", tmp_path / "report"
     )
     assert trained.bundle.manifest.labels == OWN
     assert "--labels" not in trained.bundle.manifest.training.command
@@ -284,7 +292,7 @@ def test_going_on_with_other_labels_says_that_there_is_nothing_to_compare(
     har_bundle(tmp_path / "six")
     report = tmp_path / "report"
     trained = train_activity(
-        Asked([folder / "mine.csv"], labels=Labels(OWN), start=tmp_path / "six", epochs=1),
+        TrainingRequest([folder / "mine.csv"], labels=Labels(OWN), start=tmp_path / "six", epochs=1),
         tmp_path / "next",
         report,
         console=Console(width=300),
@@ -304,7 +312,7 @@ def six(tmp_path: Path) -> Bundle:
 
 def test_what_both_know_is_taken_over_and_the_rest_of_the_last_layer_is_fresh(six: Bundle) -> None:
     fresh = new_network("har-cnn", 3, classes=3).state_dict()
-    weights = _taken_over(six, fresh, ("Cycling", "walking", "Downstairs"))
+    weights = _transferred_weights(six, fresh, ("Cycling", "walking", "Downstairs"))
     assert weights.keys() == fresh.keys()
     for name in ("output.weight", "output.bias"):
         torch.testing.assert_close(weights[name][0], fresh[name][0], rtol=0, atol=0)
@@ -316,6 +324,6 @@ def test_what_both_know_is_taken_over_and_the_rest_of_the_last_layer_is_fresh(si
 
 def test_where_no_label_is_shared_the_last_layer_is_fresh(six: Bundle) -> None:
     fresh = new_network("har-cnn", 3, classes=2).state_dict()
-    weights = _taken_over(six, fresh, ("Cycling", "Rowing"))
+    weights = _transferred_weights(six, fresh, ("Cycling", "Rowing"))
     torch.testing.assert_close(weights["output.weight"], fresh["output.weight"], rtol=0, atol=0)
     np.testing.assert_array_equal(weights["conv4.bias"], six.weights["conv4.bias"])

@@ -13,9 +13,9 @@ from training.lag_series import (
     MODELS,
     Adam,
     Fitted,
+    ModelName,
     Parameters,
     RMSprop,
-    Which,
     fit_all,
     glorot_uniform,
     inputs,
@@ -29,8 +29,8 @@ from training.lag_series import (
 )
 
 
-def weights(which: Which, seeds: int = 1) -> Parameters:
-    networks = [MODELS[which].create(torch.Generator().manual_seed(seed)) for seed in range(seeds)]
+def weights(model_name: ModelName, seeds: int = 1) -> Parameters:
+    networks = [MODELS[model_name].create(torch.Generator().manual_seed(seed)) for seed in range(seeds)]
     return {name: torch.stack([network[name] for network in networks]) for name in networks[0]}
 
 
@@ -160,10 +160,10 @@ def test_rmsprop_adds_epsilon_inside_the_root() -> None:
 # --- fitting -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", MODELS)
-def test_a_network_is_fitted_as_if_it_were_alone(which: Which) -> None:
-    alone = fit_all(which, 3, 1, lambda: None)
-    together = [one for one in fit_all(which, 3, 3, lambda: None) if one.seed == 0]
+@pytest.mark.parametrize("model_name", MODELS)
+def test_a_network_is_fitted_as_if_it_were_alone(model_name: ModelName) -> None:
+    alone = fit_all(model_name, 3, 1, lambda: None)
+    together = [one for one in fit_all(model_name, 3, 3, lambda: None) if one.seed == 0]
     for one, other in zip(alone, together, strict=True):
         assert one.case == other.case
         np.testing.assert_allclose(one.residuals, other.residuals, atol=1e-3)
@@ -188,8 +188,8 @@ def test_residuals_of_standardised_networks_are_in_the_series_own_units() -> Non
 
 
 def test_fitting_lowers_the_residuals_in_every_case() -> None:
-    for which in MODELS:
-        before, after = (fit_all(which, epochs, 1, lambda: None) for epochs in (1, 20))
+    for model_name in MODELS:
+        before, after = (fit_all(model_name, epochs, 1, lambda: None) for epochs in (1, 20))
         for one, other in zip(before, after, strict=True):
             assert figures(other).rmse_trained < figures(one).rmse_trained
 
@@ -199,7 +199,11 @@ def test_fitting_lowers_the_residuals_in_every_case() -> None:
 
 def made_up(residuals: np.ndarray) -> list[Fitted]:
     top = np.array([-1.0, 0.5, 3.0])
-    return [Fitted(which, case, 0, residuals, split(case.held_out, 0)[1], top) for which in MODELS for case in CASES]
+    return [
+        Fitted(model_name, case, 0, residuals, split(case.held_out, 0)[1], top)
+        for model_name in MODELS
+        for case in CASES
+    ]
 
 
 def test_the_figures_tell_trained_rows_from_held_out_ones() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.population import population
-from training.recordings import ACTIVITIES, SIX, Recording
+from training.recordings import ACTIVITIES, DEFAULT_LABELS, Recording
 from windowing import cut, features
 
 
@@ -24,7 +24,7 @@ def recordings() -> list[Recording]:
 
 
 def test_a_tenth_of_the_windows_lies_between_each_two_bounds_and_labels_have_their_shares() -> None:
-    found = population(recordings(), SIX)
+    found = population(recordings(), DEFAULT_LABELS)
     assert found is not None
     values = features(np.concatenate([cut(r.t_ms, r.xyz, f"made up/{r.person}".encode())[1] for r in recordings()]))
     assert found.tenths.keys() == values.keys()
@@ -37,4 +37,4 @@ def test_a_tenth_of_the_windows_lies_between_each_two_bounds_and_labels_have_the
 
 
 def test_nothing_to_learn_from_has_no_population() -> None:
-    assert population([], SIX) is None
+    assert population([], DEFAULT_LABELS) is None

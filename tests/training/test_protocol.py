@@ -10,16 +10,17 @@ import pytest
 
 from tests.training.files import write_wisdm
 from tests.training.signals import swinging
-from training.asked import Asked
 from training.datasets import read_files
 from training.files import DataError
 from training.fit_settings import FitError
 from training.folds import FoldResult, kept_fold, save_fold
 from training.frames import served_frames
-from training.protocol import judge
-from training.protocol_report import note_scoring
-from training.recipes import RECIPES, held_out
-from training.recordings import ACTIVITIES, SIX, DataFile, Labels
+from training.held_out import held_out_people
+from training.plan import TrainingRequest
+from training.protocol import run_protocol
+from training.protocol_report import log_scoring
+from training.recipes import RECIPES
+from training.recordings import ACTIVITIES, DEFAULT_LABELS, DataFile, Labels
 from training.rounds import ProtocolName, Round, rounds
 from training.scores import score
 
@@ -39,8 +40,8 @@ FILES = [data_set("pockets", 12), data_set("waists", 6, first=101)]
 
 
 def people_of(each: Round) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[tuple[str, str]]]:
-    tested = [recording for _, recordings in each.people.test for recording in recordings]
-    parts = (each.people.train, each.people.validation, tested)
+    tested = [recording for _, recordings in each.split.test for recording in recordings]
+    parts = (each.split.train, each.split.validation, tested)
     train, validation, test = ({(r.dataset, r.person) for r in part} for part in parts)
     return train, validation, test
 
@@ -65,7 +66,7 @@ def test_a_data_set_left_out_is_scored_whole_and_taught_nothing() -> None:
         assert left_out.dataset not in {dataset for dataset, _ in train | validation}
         assert test == {(left_out.dataset, person) for person in left_out.people}
         other = next(file for file in FILES if file is not left_out)
-        assert not {(other.dataset, person) for person in held_out(other).test} & train
+        assert not {(other.dataset, person) for person in held_out_people(other).test} & train
 
 
 @pytest.mark.parametrize("protocol", ["data-sets", "seeds"])
@@ -83,7 +84,7 @@ def test_rounds_that_cannot_be_are_found_before_the_first_is_run(tmp_path: Path)
     few = tmp_path / "few.csv"
     few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
     with pytest.raises(DataError, match="few has 1 people"):
-        judge(Asked([many, few], epochs=1), tmp_path / "report", "people")
+        run_protocol(TrainingRequest([many, few], epochs=1), tmp_path / "report", "people")
     assert not list((tmp_path / "report").rglob("*.json"))
 
 
@@ -108,7 +109,10 @@ def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
     report = tmp_path / "report"
 
     def run(*, resume: bool) -> list[float]:
-        return [one.seconds for one in judge(Asked([data], epochs=1), report, "people", resume=resume)["WISDM v1.1"]]
+        return [
+            one.seconds
+            for one in run_protocol(TrainingRequest([data], epochs=1), report, "people", resume=resume)["WISDM v1.1"]
+        ]
 
     first, resumed = run(resume=False), run(resume=True)
     assert len(first) == 3
@@ -123,11 +127,11 @@ def test_rounds_are_kept_and_their_table_is_written(tmp_path: Path) -> None:
 def test_protocols_and_recipes_share_a_table_and_each_scoring_is_logged(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7", "30"))
     report = tmp_path / "report"
-    judge(Asked([data], epochs=1), report, "people")
-    judge(Asked([data], recipe="article", epochs=1), report, "people")
-    judge(Asked([data], recipe="article", epochs=1), report, "people", resume=True)
-    judge(Asked([data], epochs=1), report, "seeds")
-    judge(Asked([data], epochs=1), report, "seeds")
+    run_protocol(TrainingRequest([data], epochs=1), report, "people")
+    run_protocol(TrainingRequest([data], recipe="article", epochs=1), report, "people")
+    run_protocol(TrainingRequest([data], recipe="article", epochs=1), report, "people", resume=True)
+    run_protocol(TrainingRequest([data], epochs=1), report, "seeds")
+    run_protocol(TrainingRequest([data], epochs=1), report, "seeds")
 
     rows = [line.split(" | ") for line in (report / "judged.md").read_text().splitlines() if "| WISDM v1.1 |" in line]
     scored = {row[0].strip("| "): [cell.strip("| ") for cell in row[3:]] for row in rows if len(row) > 5}
@@ -151,15 +155,17 @@ def test_each_round_is_scored_with_the_temperature_of_its_own_validating_people(
             fitted.append(targets)
             return temperature
 
-        monkeypatch.setattr("training.learn_activity.fit_temperature", fit_temperature)
-        found[temperature] = judge(Asked([data], epochs=2), tmp_path / str(temperature), "people")["WISDM v1.1"]
+        monkeypatch.setattr("training.fit_activity.fit_temperature", fit_temperature)
+        found[temperature] = run_protocol(TrainingRequest([data], epochs=2), tmp_path / str(temperature), "people")[
+            "WISDM v1.1"
+        ]
     for as_it_is, cooler in zip(found[1.0], found[4.0], strict=True):
         assert as_it_is.untempered == cooler.untempered == pytest.approx(as_it_is.scores.calibration_error)
         assert (as_it_is.scores.confusion == cooler.scores.confusion).all()
         assert confidence(cooler) < confidence(as_it_is)
-    planned = rounds(read_files([data], None, SIX), DEFAULT, "people", 0)
+    planned = rounds(read_files([data], None, DEFAULT_LABELS), DEFAULT, "people", 0)
     for each, targets in zip([*planned] * 2, fitted, strict=True):
-        np.testing.assert_array_equal(targets, served_frames(each.people.validation).activity)
+        np.testing.assert_array_equal(targets, served_frames(each.split.validation).activity)
     (judged,) = judged_in(tmp_path / "4.0")
     figures = judged["results"]["WISDM v1.1"]
     assert figures["calibration_error"] != figures["calibration_error_before_temperature"]
@@ -179,15 +185,15 @@ def test_rounds_of_other_data_labels_or_seed_stay_out_of_the_table_and_the_last_
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
     other = write_wisdm(tmp_path / "other.txt", people=("1", "2", "3", "7"))
     report = tmp_path / "report"
-    judge(Asked([data], recipe="article", epochs=2), report, "people")
-    judge(Asked([data], recipe="article", epochs=1), report, "people")
-    judge(Asked([data], epochs=1), report, "people")
+    run_protocol(TrainingRequest([data], recipe="article", epochs=2), report, "people")
+    run_protocol(TrainingRequest([data], recipe="article", epochs=1), report, "people")
+    run_protocol(TrainingRequest([data], epochs=1), report, "people")
     same = judged_in(report)
-    judge(Asked([data], epochs=1, seed=1), report, "people")
+    run_protocol(TrainingRequest([data], epochs=1, seed=1), report, "people")
     seeded = judged_in(report)
-    judge(Asked([data], epochs=1, labels=Labels(ACTIVITIES[::-1])), report, "people")
+    run_protocol(TrainingRequest([data], epochs=1, labels=Labels(ACTIVITIES[::-1])), report, "people")
     named = judged_in(report)
-    judge(Asked([other], epochs=1), report, "people")
+    run_protocol(TrainingRequest([other], epochs=1), report, "people")
 
     assert [each["recipe"] for each in same] == ["default", "article"]
     assert "epochs=1" in same[1]["settings"]
@@ -200,8 +206,8 @@ def test_rounds_of_other_data_labels_or_seed_stay_out_of_the_table_and_the_last_
 
 def test_the_order_of_the_files_makes_no_difference_to_the_table(tmp_path: Path) -> None:
     first, second = csv_of(tmp_path / "first.csv"), csv_of(tmp_path / "second.csv")
-    judge(Asked([first, second], epochs=1), tmp_path / "report", "people")
-    judge(Asked([second, first], epochs=1), tmp_path / "report", "data-sets")
+    run_protocol(TrainingRequest([first, second], epochs=1), tmp_path / "report", "people")
+    run_protocol(TrainingRequest([second, first], epochs=1), tmp_path / "report", "data-sets")
     assert [each["protocol"] for each in judged_in(tmp_path / "report")] == ["data-sets", "people"]
 
 
@@ -224,9 +230,9 @@ def cut_short(log: Path) -> None:
 @pytest.mark.parametrize("spoil", [Path.unlink, cut_short])
 def test_a_log_that_is_gone_or_cut_short_costs_no_round(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
-    judge(Asked([data], epochs=1), tmp_path / "report", "people")
+    run_protocol(TrainingRequest([data], epochs=1), tmp_path / "report", "people")
     spoil(tmp_path / "report" / "judged.jsonl")
-    found = judge(Asked([data], epochs=1), tmp_path / "report", "people", resume=True)
+    found = run_protocol(TrainingRequest([data], epochs=1), tmp_path / "report", "people", resume=True)
     assert len(found["WISDM v1.1"]) == 3
     assert "| people | WISDM v1.1 |" in (tmp_path / "report" / "judged.md").read_text()
 
@@ -234,9 +240,9 @@ def test_a_log_that_is_gone_or_cut_short_costs_no_round(tmp_path: Path, spoil: C
 def test_a_line_after_one_that_was_cut_short_is_not_lost_with_it(tmp_path: Path) -> None:
     result = FoldResult("ours", 0, score(ACTIVITIES, np.arange(6), np.eye(6, dtype=np.float32)), 1, 1, 0.0)
     who = {"protocol": "people", "recipe": "default", "data": "ours 1234", "labels": "six", "seed": "0"}
-    note_scoring(tmp_path, who, result)
+    log_scoring(tmp_path, who, result)
     cut_short(tmp_path / "judged.jsonl")
-    note_scoring(tmp_path, who, result)
+    log_scoring(tmp_path, who, result)
     assert json.loads((tmp_path / "judged.jsonl").read_text().splitlines()[-1])["data_set"] == "ours"
 
 
@@ -244,7 +250,7 @@ def test_a_folder_that_a_training_run_reported_to_serves_too(tmp_path: Path) -> 
     data = write_wisdm(tmp_path / "data.txt", people=("1", "2", "7"))
     (tmp_path / "scorings.jsonl").write_text('{"at": "2026-01-01", "dataset": "WISDM v1.1"}\n')
     (tmp_path / "report.md").write_text("of a training run")
-    judge(Asked([data], epochs=1), tmp_path, "people")
+    run_protocol(TrainingRequest([data], epochs=1), tmp_path, "people")
     assert (tmp_path / "report.md").read_text() == "of a training run"
 
 
@@ -260,15 +266,15 @@ def test_two_at_once_keep_what_they_found_in_one_folder(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "7"))
     with pytest.raises(DataError, match="takes two at least"):
-        judge(Asked([data]), tmp_path / "report", "data-sets")
+        run_protocol(TrainingRequest([data]), tmp_path / "report", "data-sets")
     with pytest.raises(DataError, match="has 2 people: folds by person take three at least"):
-        judge(Asked([data]), tmp_path / "report", "people")
+        run_protocol(TrainingRequest([data]), tmp_path / "report", "people")
     with pytest.raises(DataError, match="no data set 'others'"):
-        judge(Asked([data]), tmp_path / "report", "seeds", only=["others"])
+        run_protocol(TrainingRequest([data]), tmp_path / "report", "seeds", only=["others"])
     with pytest.raises(FitError, match="name it with --start"):
-        judge(Asked([data]), tmp_path / "report", "minutes")
+        run_protocol(TrainingRequest([data]), tmp_path / "report", "minutes")
     with pytest.raises(FitError, match="leave out --start"):
-        judge(Asked([data], start=tmp_path), tmp_path / "report", "people")
+        run_protocol(TrainingRequest([data], start=tmp_path), tmp_path / "report", "people")
 
 
 def test_a_data_set_in_which_nobody_tests_is_no_round_s(tmp_path: Path) -> None:
@@ -276,4 +282,4 @@ def test_a_data_set_in_which_nobody_tests_is_no_round_s(tmp_path: Path) -> None:
     few = tmp_path / "few.csv"
     few.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\n")
     with pytest.raises(DataError, match="no round of `seeds` scores few: nobody tests there"):
-        judge(Asked([many, few]), tmp_path / "report", "seeds", only=["few"])
+        run_protocol(TrainingRequest([many, few]), tmp_path / "report", "seeds", only=["few"])

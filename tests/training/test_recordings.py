@@ -11,17 +11,17 @@ from inference.bundle import find_bundle, load_bundle
 from inference.device_choice import choose_device
 from inference.devices import answer
 from inference.models import load_model
-from inference.served import answer_plainly, served_module
+from inference.served_module import reference_answers, served_module
 from tests.inference.devices import needs_int8, needs_openvino
 from training.augment import signals
 from training.bundles import metric_name
 from training.datasets import read_file
 from training.evaluate import answers, evaluate
-from training.frames import rows_cut_straight, served_frames
+from training.frames import served_frames, windows_by_row
+from training.held_out import held_out_people
 from training.quantisation import activation_ranges
-from training.recipes import held_out
-from training.recordings import SIX, DataFile, Recording
-from training.spanning import put_together, said_of
+from training.recordings import DEFAULT_LABELS, DataFile, Recording
+from training.spanning import make_spanning_windows, said_of
 
 pytestmark = pytest.mark.recordings
 
@@ -46,7 +46,7 @@ def motionsense(recordings_folder: Path) -> DataFile:
 
 
 def split(file: DataFile) -> tuple[list[Recording], list[Recording]]:
-    tested = held_out(file).test
+    tested = held_out_people(file).test
     return (
         [recording for recording in file.recordings if recording.person not in tested],
         [recording for recording in file.recordings if recording.person in tested],
@@ -63,7 +63,7 @@ def test_of_each_public_set_the_people_are_held_out_that_the_shipped_bundle_neve
     """It was fitted when every fifth person tested by place, or the last, and the second of ten validated."""
     file = read_file(of_everybody_some(recordings_folder / f"phones/{name}.csv.xz", tmp_path / f"{name}.csv"))
     people = sorted(file.people)
-    found = held_out(file)
+    found = held_out_people(file)
     assert list(found.test) == (people[4::5] or people[3:])
     assert list(found.validation) == people[1::10]
 
@@ -98,8 +98,8 @@ def test_the_reconstructed_wisdm_file_reads_whole(wisdm: DataFile) -> None:
 
 def test_wisdm_cut_straight_over_its_rows_gives_the_articles_kind_of_windows(wisdm: DataFile) -> None:
     train, test = split(wisdm)
-    assert len(rows_cut_straight(train, SIX)) == 17_733
-    assert len(rows_cut_straight(test, SIX)) == 5_598
+    assert len(windows_by_row(train, DEFAULT_LABELS)) == 17_733
+    assert len(windows_by_row(test, DEFAULT_LABELS)) == 5_598
 
 
 def test_wisdm_draws_two_frames_from_each_segment(wisdm: DataFile) -> None:
@@ -154,7 +154,7 @@ def test_at_int8_the_shipped_bundle_is_at_most_0_3_points_less_accurate(wisdm: D
     engine = load_model(bundle, choose_device("cpu", "int8"), max_batch=256).engine
     for file in (wisdm, motionsense):
         frames = served_frames(split(file)[1])
-        exact = answer_plainly(served_module(bundle), frames.values)
+        exact = reference_answers(served_module(bundle), frames.values)
         found = answer(engine, frames.values, 256)
         right, were_right = ((each[:, :6].argmax(axis=1) == frames.activity).mean() for each in (found, exact))
 
@@ -168,9 +168,9 @@ def test_of_windows_that_span_two_activities_the_shipped_bundle_seldom_says_a_th
 ) -> None:
     """Version 3, which had never been shown a window that spans two, said a third in 28 and 39 % of them."""
     file: DataFile = request.getfixturevalue(name)
-    people = [recording for recording in file.recordings if recording.person in held_out(file).validation]
-    windows = put_together(served_frames(people), people)
-    told = said_of(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), SIX.names)
+    people = [recording for recording in file.recordings if recording.person in held_out_people(file).validation]
+    windows = make_spanning_windows(served_frames(people), people)
+    told = said_of(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), DEFAULT_LABELS.names)
     assert told.third < 0.1 * told.windows
     assert told.longer > 0.75 * told.windows
 
@@ -180,7 +180,9 @@ def test_the_shipped_bundles_ranges_are_its_own(wisdm: DataFile, motionsense: Da
     bundle = load_bundle(find_bundle("har-cnn"))
     normalisation = bundle.manifest.normalisation
     assert normalisation is not None
-    people = [r for file in (wisdm, motionsense) for r in file.recordings if r.person in held_out(file).validation]
+    people = [
+        r for file in (wisdm, motionsense) for r in file.recordings if r.person in held_out_people(file).validation
+    ]
     mean, std = (np.array(each, np.float32) for each in (normalisation.mean, normalisation.std))
     frames = (served_frames(people).values - mean) / std
     found = activation_ranges(served_module(bundle).network, frames, ("conv2", "conv3", "conv4"))

@@ -7,10 +7,10 @@ import pytest
 
 from tests.training.signals import swinging
 from training.files import DataError
-from training.parts import split
 from training.recipes import RECIPES, RecipeName
 from training.recordings import DataFile, Kind, Recording
 from training.rounds import ProtocolName, Round, rounds
+from training.splits import split_recordings
 
 DEFAULT = RECIPES["default"]
 UMA = [f"u{number:02d}" for number in range(1, 17)]
@@ -35,7 +35,7 @@ def named(recordings: Iterable[Recording]) -> set[str]:
 
 
 def scored(each: Round) -> set[str]:
-    return named(recording for _, recordings in each.people.test for recording in recordings)
+    return named(recording for _, recordings in each.split.test for recording in recordings)
 
 
 # --- one name is one person ----------------------------------------------------------------------
@@ -53,29 +53,29 @@ def test_without_a_data_set_its_people_teach_nothing_in_other_files() -> None:
     assert [each.name for each in found] == ["without umafall_new", "without umafall", "without ours"]
     for each, left_out in zip(found, files[:3], strict=True):
         assert scored(each) == left_out.people
-        assert not each.labelled & left_out.people
-        assert "phone" in each.labelled
-    assert "3" in found[1].labelled
+        assert not each.labelled_people & left_out.people
+        assert "phone" in each.labelled_people
+    assert "3" in found[1].labelled_people
 
 
 @pytest.mark.parametrize(("dataset", "kind"), [("WISDM v1.1", "wisdm"), ("MotionSense", "motionsense")])
 def test_wisdms_and_motionsenses_people_only_have_the_same_numbers(dataset: str, kind: Kind) -> None:
     files = [file_of(numbers(36), dataset, kind), file_of(numbers(9), "ours"), file_of(["1", "29"], "kept", "kept")]
     without_public, without_ours = rounds(files, DEFAULT, "data-sets", seed=0)
-    assert {r.person for r in without_public.people.train if r.dataset == "kept"} == {"29"}  # of ours, 1 tests
-    assert named(without_public.people.train) > {"2", "3"}
-    assert {r.person for r in without_ours.people.train if r.dataset == "kept"} == {"29"}  # 1 is of ours, left out
-    assert {"1", "2", "3"} <= {r.person for r in without_ours.people.train if r.dataset == dataset}
+    assert {r.person for r in without_public.split.train if r.dataset == "kept"} == {"29"}  # of ours, 1 tests
+    assert named(without_public.split.train) > {"2", "3"}
+    assert {r.person for r in without_ours.split.train if r.dataset == "kept"} == {"29"}  # 1 is of ours, left out
+    assert {"1", "2", "3"} <= {r.person for r in without_ours.split.train if r.dataset == dataset}
 
 
 def test_who_tests_in_minutes_is_who_tests_when_a_bundle_is_trained_on_the_same_files() -> None:
     """Each file was parted by itself there: u03 and u07 tested, of whom a bundle trained on both files had learned."""
     new, public = file_of([*UMA, "5"], "umafall_new"), file_of(UMA, "umafall")
     assert scored(next(rounds([new], DEFAULT, "minutes", seed=0))) >= {"u03", "u07"}
-    learned_from = named(split([new, public], DEFAULT).train)
+    learned_from = named(split_recordings([new, public], DEFAULT).train)
     for each in rounds([new, public], DEFAULT, "minutes", seed=0):
         assert scored(each) == {"u05", "u10", "u16"}
-        assert not scored(each) & (learned_from | each.labelled)
+        assert not scored(each) & (learned_from | each.labelled_people)
 
 
 def test_a_file_of_which_nobody_tests_beside_the_others_is_refused_with_the_remedy() -> None:

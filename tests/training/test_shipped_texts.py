@@ -9,7 +9,7 @@ from inference.bundle import Bundle, find_bundle, load_bundle
 from training.bundles import metric_name
 from training.evaluate import evaluate_texts
 from training.text import single_split
-from training.texts import Corpus, Part, read_corpus
+from training.text_datasets import Corpus, MessagePart, read_corpus
 from training.words import FIRST_WORD, Vectors, read_vectors
 
 BUNDLES = ("subjectivity", "messages")
@@ -32,7 +32,7 @@ def subj(recordings_folder: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def newsgroups(recordings_folder: Path) -> Corpus:
-    strip: tuple[Part, ...] = ("headers", "footers", "quotes")
+    strip: tuple[MessagePart, ...] = ("headers", "footers", "quotes")
     return read_corpus("20news", existing([recordings_folder / "20news-bydate.tar.xz"]), strip=strip)
 
 

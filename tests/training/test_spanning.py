@@ -1,8 +1,8 @@
 import numpy as np
 
 from training.frames import LabelledFrames
-from training.recordings import SIX, Recording
-from training.spanning import SHORTEST, Said, put_together, said_of
+from training.recordings import DEFAULT_LABELS, Recording
+from training.spanning import SHORTEST, Said, make_spanning_windows, said_of
 
 WALKING, SITTING, STANDING = 5, 2, 3
 
@@ -24,7 +24,7 @@ def test_a_window_begins_as_one_and_ends_as_another_of_the_same_wearer_and_the_l
     whose = ["ann", "ann", "wrist", "bob"]
     each = [(0, WALKING), (1, SITTING), (1, STANDING), (2, WALKING), (2, SITTING), (3, WALKING), (3, STANDING)] * 20
     cut = frames(*each)
-    found = put_together(cut, people)
+    found = make_spanning_windows(cut, people)
     assert 40 < len(found.values) < 140
     for window, longer, shorter in zip(found.values, found.longer, found.shorter, strict=True):
         first, second = int(window[0, 0]), int(window[-1, 0])
@@ -35,20 +35,22 @@ def test_a_window_begins_as_one_and_ends_as_another_of_the_same_wearer_and_the_l
         assert whose[each[first][0]] == whose[each[second][0]]
         assert (longer, shorter) == tuple(each[i][1] for i in ((first, second) if length >= 40 else (second, first)))
         assert longer != shorter
-    assert (put_together(cut, people).values == found.values).all()
+    assert (make_spanning_windows(cut, people).values == found.values).all()
 
 
 def test_nobody_who_does_one_thing_alone_changes() -> None:
-    found = put_together(frames((0, WALKING), (0, WALKING), (1, SITTING)), [recording("ann"), recording("bob")])
+    found = make_spanning_windows(
+        frames((0, WALKING), (0, WALKING), (1, SITTING)), [recording("ann"), recording("bob")]
+    )
     assert found.values.shape == (0, 80, 3)
-    assert said_of(found, np.empty((0, 6)), SIX.names) == Said(0, 0, 0, 0.0)
+    assert said_of(found, np.empty((0, 6)), DEFAULT_LABELS.names) == Said(0, 0, 0, 0.0)
 
 
 def test_what_is_said_is_the_longer_activity_the_shorter_or_a_third() -> None:
     people = [recording("ann")]
-    found = put_together(frames(*[(0, WALKING), (0, SITTING)] * 4), people)
+    found = make_spanning_windows(frames(*[(0, WALKING), (0, SITTING)] * 4), people)
     others = len(found.longer) - 3
-    told = said_of(found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], SIX.names)
+    told = said_of(found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], DEFAULT_LABELS.names)
     assert (told.longer, told.shorter, told.third) == (2, 1, others)
     assert str(Said(8, 4, 3, 0.1)) == (
         "50.0% are called what lasts longer in them, 37.5% what lasts less long, 12.5% neither"

@@ -12,7 +12,7 @@ import torch
 
 from inference.bundle import check_golden, load_bundle
 from inference.devices.pytorch import PyTorchEngine
-from inference.served import infer_plainly, served_module
+from inference.served_module import reference_probabilities, served_module
 from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
@@ -20,11 +20,11 @@ from training.embeddings import Variant
 from training.evaluate import evaluate_texts
 from training.files import DataError
 from training.fit_settings import FitError
+from training.fit_text import Split, TextTrainingData, Trimmed, WordDropout, fit_text, read_training_data, score_on
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
-from training.learn_text import Hidden, Material, Split, Trimmed, learn, read_material, score_on
 from training.scores import Scores
 from training.task import Fixed
-from training.text import AskedText, Trained, single_split, train_text
+from training.text import TextTrainingRequest, Trained, single_split, train_text
 from training.text_comparison import texts_a_second
 from training.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
 from training.words import UNKNOWN
@@ -47,14 +47,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def material(folder: Path) -> Material:
+def data(folder: Path) -> TextTrainingData:
     reviews, vectors = write_reviews(folder / "reviews.csv"), write_vectors(folder / "vectors.txt")
-    return read_material("csv", [reviews], small_recipe(), vectors)
+    return read_training_data("csv", [reviews], small_recipe(), vectors)
 
 
 def test_words_hidden_in_training_are_unknown_ones_and_differ_from_time_to_time() -> None:
     frames = np.tile(np.array([7, 8, 9, 0, 0], np.int32), (1000, 1))
-    texts = Hidden(Fixed(frames, np.zeros(1000, np.int64)), share=0.25)
+    texts = WordDropout(Fixed(frames, np.zeros(1000, np.int64)), share=0.25)
     rng = np.random.default_rng(0)
     first, second = (texts.batch(np.arange(1000), rng)[0] for _ in range(2))
     assert 0.22 < (first[:, :3] == UNKNOWN).mean() < 0.28
@@ -68,28 +68,28 @@ def test_an_article_s_recipe_is_refused_for_a_network_that_no_article_has() -> N
         recipe_for("imdb", "lstm", "non-static", "article")
 
 
-def train(material: Material, folder: Path, *, resume: bool = False) -> Trained:
-    asked = AskedText(material, small_recipe(), "made by a test", seed=3)
-    return train_text(asked, folder / "reviews", folder / "report", resume=resume)
+def train(data: TextTrainingData, folder: Path, *, resume: bool = False) -> Trained:
+    request = TextTrainingRequest(data, small_recipe(), "made by a test", seed=3)
+    return train_text(request, folder / "reviews", folder / "report", resume=resume)
 
 
 @pytest.fixture(scope="module")
-def trained(material: Material, folder: Path) -> Trained:
-    return train(material, folder)
+def trained(data: TextTrainingData, folder: Path) -> Trained:
+    return train(data, folder)
 
 
-def test_a_word_that_decides_is_learned_in_seconds(material: Material) -> None:
+def test_a_word_that_decides_is_learned_in_seconds(data: TextTrainingData) -> None:
     recipe = small_recipe()
     recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=25, batch=10))
-    split = single_split(material.corpus, 0.1, 0.2, seed=0)
-    learned = learn(material, split, recipe, recipe.fit)
-    assert score_on(material, learned, split.test, recipe).accuracy > 0.9
+    split = single_split(data.corpus, 0.1, 0.2, seed=0)
+    fitted = fit_text(data, split, recipe, recipe.fit)
+    assert score_on(data, fitted, split.test, recipe).accuracy > 0.9
 
 
 def test_training_leaves_a_bundle_that_keeps_its_golden_promise(trained: Trained, folder: Path) -> None:
     bundle = load_bundle(folder / "reviews")
     module = served_module(bundle)
-    check_golden(bundle, lambda frames: infer_plainly(module, frames), "float32")
+    check_golden(bundle, lambda frames: reference_probabilities(module, frames), "float32")
     assert bundle.digest == trained.bundle.digest == trained.tests[0].bundle_digest
     assert bundle.manifest.labels == ("bad", "good")
     assert bundle.manifest.framing == small_recipe().rules.model_dump()
@@ -101,10 +101,10 @@ def test_the_bundle_knows_words_that_only_the_vectors_hold(trained: Trained) -> 
 
 
 def test_evaluating_the_bundle_on_the_test_part_gives_what_training_reported(
-    trained: Trained, material: Material
+    trained: Trained, data: TextTrainingData
 ) -> None:
-    test = single_split(material.corpus, 0.1, 0.1, seed=3).test
-    found = evaluate_texts(trained.bundle, material.corpus, test)
+    test = single_split(data.corpus, 0.1, 0.1, seed=3).test
+    found = evaluate_texts(trained.bundle, data.corpus, test)
     np.testing.assert_array_equal(found.scores.confusion, trained.tests[0].scores.confusion)
 
 
@@ -119,14 +119,14 @@ def test_the_report_holds_figures_tables_and_pictures(trained: Trained, folder: 
 
 
 def test_an_interrupted_training_resumed_gives_the_same_bundle(
-    trained: Trained, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, data: TextTrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("training.fit._line", _interrupt)
+        patch.setattr("training.fit._summary_line", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(material, tmp_path)
+            train(data, tmp_path)
     epochs = count_calls(monkeypatch, "training.fit", "_one_epoch")
-    resumed = train(material, tmp_path, resume=True)
+    resumed = train(data, tmp_path, resume=True)
     assert resumed.bundle.digest == trained.bundle.digest
     assert len(epochs) == 3  # of four
 
@@ -144,22 +144,22 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list
     return called
 
 
-def test_a_run_is_not_resumed_with_other_parts(trained: Trained, material: Material, folder: Path) -> None:
-    """With `--test-share 0.3` a run of 0.1 went on from its weights, which had learned from texts of the new test."""
-    asked = AskedText(material, small_recipe(), "made by a test", seed=3, test_share=0.3)
+def test_a_run_is_not_resumed_with_other_parts(trained: Trained, data: TextTrainingData, folder: Path) -> None:
+    """With `--test-share 0.3` a run of 0.1 went on from its weights, which had fitted from texts of the new test."""
+    request = TextTrainingRequest(data, small_recipe(), "made by a test", seed=3, test_share=0.3)
     with pytest.raises(FitError, match="its parts is"):
-        train_text(asked, folder / "other", folder / "report", resume=True)
+        train_text(request, folder / "other", folder / "report", resume=True)
 
 
-def test_what_no_bundle_can_hold_is_refused_before_the_fit(material: Material, tmp_path: Path) -> None:
+def test_what_no_bundle_can_hold_is_refused_before_the_fit(data: TextTrainingData, tmp_path: Path) -> None:
     """A table of too many words was refused after it, and a text too long for the vectors' length in a traceback."""
-    assert material.vectors is not None
-    long = np.zeros((len(material.vectors.rows), 1000), np.float32)
-    wide = dataclasses.replace(material, vectors=dataclasses.replace(material.vectors, values=long))
+    assert data.vectors is not None
+    long = np.zeros((len(data.vectors.rows), 1000), np.float32)
+    wide = dataclasses.replace(data, vectors=dataclasses.replace(data.vectors, values=long))
     recipe = small_recipe()
     recipe = dataclasses.replace(recipe, rules=recipe.rules.model_copy(update={"length": 8000}))
     with pytest.raises(FitError, match="cut texts shorter"):
-        train_text(AskedText(wide, recipe, "made by a test"), tmp_path / "wide", tmp_path / "report")
+        train_text(TextTrainingRequest(wide, recipe, "made by a test"), tmp_path / "wide", tmp_path / "report")
     with pytest.raises(FitError, match=r"no network text-cnn can be built so.*cut texts shorter"):
         cross_validate(wide, [recipe], tmp_path / "folds", folds=2, command="")
 
@@ -187,24 +187,24 @@ def _interrupt(*_: object) -> str:
 
 @pytest.mark.parametrize("architecture", [name for name, network in NETWORKS.items() if network.trims])
 def test_padding_that_a_batch_has_in_common_makes_no_difference(
-    architecture: ArchitectureName, material: Material
+    architecture: ArchitectureName, data: TextTrainingData
 ) -> None:
     recipe = small_recipe(architecture)
     recipe = dataclasses.replace(recipe, fit=dataclasses.replace(recipe.fit, epochs=1))
-    everyone = np.arange(len(material.corpus))
-    learned = learn(material, Split(everyone[40:], everyone[:40], everyone[:0]), recipe, recipe.fit)
-    frames = torch.from_numpy(material.tokens.frames(everyone[:30], learned.vocabulary, recipe.rules))
+    everyone = np.arange(len(data.corpus))
+    fitted = fit_text(data, Split(everyone[40:], everyone[:40], everyone[:0]), recipe, recipe.fit)
+    frames = torch.from_numpy(data.tokens.frames(everyone[:30], fitted.vocabulary, recipe.rules))
     frames[0] = 0  # a text without words
-    network = learned.network.eval()
+    network = fitted.network.eval()
     with torch.inference_mode():
         torch.testing.assert_close(Trimmed(network)(frames), network(frames))
         torch.testing.assert_close(Trimmed(network)(frames[:1]), network(frames[:1]))
 
 
-def test_no_text_is_in_two_parts(material: Material) -> None:
-    split = single_split(material.corpus, 0.1, 0.1, seed=0)
+def test_no_text_is_in_two_parts(data: TextTrainingData) -> None:
+    split = single_split(data.corpus, 0.1, 0.1, seed=0)
     parts = np.concatenate([split.train, split.validation, split.test])
-    assert sorted(parts) == list(range(len(material.corpus)))
+    assert sorted(parts) == list(range(len(data.corpus)))
 
 
 # --- folds ---------------------------------------------------------------------------------------
@@ -232,20 +232,20 @@ def accuracies(report: Path, model: str) -> list[float]:
 
 
 def test_folds_run_apart_and_after_an_interruption_give_what_one_run_gives(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TextTrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants: tuple[Variant, ...] = ("rand", "static")
     recipes = [small_recipe(variant=variant) for variant in variants]
-    cross_validate(material, recipes, tmp_path / "whole", folds=3, command="", baselines=True)
+    cross_validate(data, recipes, tmp_path / "whole", folds=3, command="", baselines=True)
 
     apart = tmp_path / "apart"
-    cross_validate(material, recipes, apart, folds=3, only=[2], command="")
+    cross_validate(data, recipes, apart, folds=3, only=[2], command="")
     with monkeypatch.context() as patch:
         patch.setattr("training.cross_validation.score_on", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            cross_validate(material, recipes, apart, folds=3, command="", resume=True)
-    fits = count_calls(monkeypatch, "training.cross_validation", "learn")
-    results = cross_validate(material, recipes, apart, folds=3, command="", baselines=True, resume=True)
+            cross_validate(data, recipes, apart, folds=3, command="", resume=True)
+    fits = count_calls(monkeypatch, "training.cross_validation", "fit_text")
+    results = cross_validate(data, recipes, apart, folds=3, command="", baselines=True, resume=True)
     assert len(fits) == 4  # of six: fold 2 is there
     for model in ("rand", "static", "tfidf-logistic", "tfidf-svm"):
         assert len(results[model]) == 3
@@ -333,7 +333,7 @@ def test_what_cannot_be_run_is_one_sentence(
     words: list[str],
     said: str,
     capsys: pytest.CaptureFixture[str],
-    material: Material,
+    data: TextTrainingData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -386,13 +386,13 @@ def test_what_would_make_no_difference_to_a_scoring_is_refused(
     assert said in capsys.readouterr().err
 
 
-def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, material: Material) -> None:
-    other = dataclasses.replace(material.corpus, labels=("bad", "ugly"))
+def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, data: TextTrainingData) -> None:
+    other = dataclasses.replace(data.corpus, labels=("bad", "ugly"))
     with pytest.raises(DataError, match="score it on texts with its own labels"):
         evaluate_texts(trained.bundle, other, np.arange(3))
 
 
-def test_a_bundle_is_not_scored_on_no_texts(trained: Trained, material: Material) -> None:
+def test_a_bundle_is_not_scored_on_no_texts(trained: Trained, data: TextTrainingData) -> None:
     """The training file of a data set alone holds no test part: that was an error of NumPy's."""
     with pytest.raises(DataError, match="holds no text to score on"):
-        evaluate_texts(trained.bundle, material.corpus, np.arange(0))
+        evaluate_texts(trained.bundle, data.corpus, np.arange(0))

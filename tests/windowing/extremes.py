@@ -12,8 +12,8 @@ from tests.windowing.reference import Reading
 from tests.windowing.streams import Record, all_rows, hear, push
 from windowing import Windower, warm_up
 
-FURTHEST_MS = 2**62 - 1
-LANDMARKS_MS = [0, 25, -25, -26, 4000, 2**31, 2**53, -(2**53), 2**61, -(2**61), FURTHEST_MS, -FURTHEST_MS]
+MAX_ABS_MS = 2**62 - 1
+LANDMARKS_MS = [0, 25, -25, -26, 4000, 2**31, 2**53, -(2**53), 2**61, -(2**61), MAX_ABS_MS, -MAX_ABS_MS]
 
 
 def digest() -> str:
@@ -35,7 +35,7 @@ def digest() -> str:
 
 def _near(landmark_ms: int, rng: random.Random) -> int:
     reach = rng.choice([1, 50, 4000, 70_000])
-    return max(-FURTHEST_MS, min(FURTHEST_MS, landmark_ms + rng.randint(-reach, reach)))
+    return max(-MAX_ABS_MS, min(MAX_ABS_MS, landmark_ms + rng.randint(-reach, reach)))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_of_some_rows_those_stay_whose_devices_another_table_has_not(here: list[
 def test_a_full_table_says_where_to_go_on_and_keeps_its_devices_when_it_grows() -> None:
     devices = Devices(4)
     assert devices.take([b"a", b"b", b"a", b"c", b"d", b"a", b"e", b"a"]) == (6, [0, 1, 0, 2, 3, 0])
-    larger = device_table.grown(devices.table)
+    larger = device_table.doubled(devices.table)
     assert [row_of(larger, each) for each in (b"a", b"b", b"c", b"d", b"e")] == [0, 1, 2, 3, FREE]
 
 

@@ -20,7 +20,7 @@ from service.bench.figures import (
     Parts,
     Report,
     Whole,
-    carry,
+    capacity_of,
     report_of,
     rounded,
 )
@@ -62,40 +62,42 @@ def whole(cpu_seconds: float) -> Whole:
 
 
 def test_a_device_costs_its_twenty_readings_and_half_a_window_in_each_stage() -> None:
-    carried = carry(Form.SAMPLE, MACHINE, parts(), None)
+    carried = capacity_of(Form.SAMPLE, MACHINE, parts(), None)
     assert carried.cost_us == pytest.approx({"decoding": 20.0, "windowing": 4.0, "inference": 100.0, "labels": 1.0})
 
 
 def test_a_core_carries_what_fills_seven_tenths_of_it_and_the_machine_as_much_on_each() -> None:
-    carried = carry(Form.SAMPLE, MACHINE, parts(), None)
+    carried = capacity_of(Form.SAMPLE, MACHINE, parts(), None)
     assert carried.devices_per_core == pytest.approx(700_000 / 125)
     assert carried.devices == pytest.approx(4 * 700_000 / 125)
 
 
 def test_what_the_whole_costs_beyond_its_parts_is_kafkas() -> None:
-    carried = carry(Form.SAMPLE, MACHINE, parts(), whole(cpu_seconds=10.0))  # 200 microseconds a device and second
+    carried = capacity_of(
+        Form.SAMPLE, MACHINE, parts(), whole(cpu_seconds=10.0)
+    )  # 200 microseconds a device and second
     assert carried.cost_us["kafka"] == pytest.approx(75.0)
     assert carried.devices_per_core == pytest.approx(700_000 / 200)
 
 
 def test_a_whole_that_costs_less_than_its_parts_leaves_kafka_nothing_and_the_parts_count() -> None:
-    carried = carry(Form.SAMPLE, MACHINE, parts(), whole(cpu_seconds=5.0))
+    carried = capacity_of(Form.SAMPLE, MACHINE, parts(), whole(cpu_seconds=5.0))
     assert carried.cost_us["kafka"] == 0.0
     assert carried.devices_per_core == pytest.approx(700_000 / 125)
 
 
 def test_the_costliest_stage_is_the_limit() -> None:
-    assert carry(Form.SAMPLE, MACHINE, parts(), None).limit == "inference"
-    assert carry(Form.SAMPLE, MACHINE, parts(), None).share == pytest.approx(100 / 125)
-    assert carry(Form.SAMPLE, MACHINE, parts(decoded=1e5), None).limit == "decoding"
+    assert capacity_of(Form.SAMPLE, MACHINE, parts(), None).limit == "inference"
+    assert capacity_of(Form.SAMPLE, MACHINE, parts(), None).share == pytest.approx(100 / 125)
+    assert capacity_of(Form.SAMPLE, MACHINE, parts(decoded=1e5), None).limit == "decoding"
 
 
 def test_one_gpu_that_all_cores_share_may_be_the_limit() -> None:
     gpu = parts(device="cuda", engine="cuda", windows_per_s=1e4, windows_per_cpu_s=1e6)
-    carried = carry(Form.SAMPLE, MACHINE, gpu, None)
+    carried = capacity_of(Form.SAMPLE, MACHINE, gpu, None)
     assert carried.devices == pytest.approx(0.7 * 1e4 / 0.5)
     assert carried.limit == "inference"
-    assert carry(Form.SAMPLE, MACHINE.model_copy(update={"cores": 0.5}), gpu, None).limit == "decoding"
+    assert capacity_of(Form.SAMPLE, MACHINE.model_copy(update={"cores": 0.5}), gpu, None).limit == "decoding"
 
 
 def test_the_answer_names_devices_limit_memory_and_what_would_help() -> None:

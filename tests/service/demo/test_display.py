@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from service.demo.board import Board
 from service.demo.display import view
+from service.demo.label_scores import LabelScores
 from service.demo.rates import Rates
 from service.replay.run import Replay
 from service.replay.synthesiser import SyntheticFleet
@@ -14,12 +14,12 @@ from service.replay.synthesiser import SyntheticFleet
 def _shown(devices: int, height: int) -> list[str]:
     """The lines that a terminal of 80 columns shows when each device has got a label."""
     replay = Replay(SyntheticFleet(devices), bootstrap_servers="127.0.0.1:1", topic="readings")
-    board = Board(replay)
+    scores = LabelScores(replay)
     for device_id in replay.fleet.device_ids:
         label = {"device_id": device_id, "activity": "Downstairs", "confidence": 0.5}
-        board.take({**label, "window_start": 0, "window_end": 4000})
+        scores.take({**label, "window_start": 0, "window_end": 4000})
     screen = io.StringIO()
-    Console(file=screen, width=80, height=height).print(view(board, Rates("http://127.0.0.1:1/m"), replay, height))
+    Console(file=screen, width=80, height=height).print(view(scores, Rates("http://127.0.0.1:1/m"), replay, height))
     return screen.getvalue().splitlines()
 
 
