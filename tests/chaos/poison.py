@@ -1,13 +1,15 @@
-"""Records made to crash a decoder: good ones broken in many ways, and bytes of no kind at all."""
+"""Records made to crash a decoder, or whose dead letters make their topic refuse them."""
 
 import json
 import random
 import struct
+import time
 from collections.abc import Callable
 
-from tests.chaos.load import BINARY, START_MS, Headers
+from tests.chaos.load import BINARY, START_MS, Headers, Record
 
 Message = tuple[bytes | None, bytes | None, Headers]
+HOUR_MS = 3_600_000
 
 _NUMBERS = [
     *(0, -0.0, 1e-320, 1e308, -1e308, 1e999, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**40, 0.1, 1e-9),
@@ -38,6 +40,33 @@ def poison(rng: random.Random) -> Message:
         [_broken_json, _broken_json, _strange_json, _strange_json, _binary_chunk, _binary_chunk, _noise, _odd_header]
     )
     return make(rng)
+
+
+LARGEST_LETTER = 20_000
+STRICT = {
+    "message.timestamp.before.max.ms": str(HOUR_MS),
+    "message.timestamp.after.max.ms": str(HOUR_MS),
+    "max.message.bytes": str(LARGEST_LETTER),
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(24 * HOUR_MS),  # it refuses what it could not compact, and compacts nothing here
+}
+"""A topic of dead letters that takes none of wrong timestamps, too many bytes, or no key."""
+ANY_TIME = {"message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes": str(8 << 20)}
+
+
+def unwelcome(rng: random.Random, at_s: float, partition: int) -> Record:
+    """Make a record that is no JSON; a strict topic takes its dead letter, or refuses it, or takes it at another time."""
+    key = rng.choice([None, b"", *[b"k" * rng.choice([1, 30, 255, 1000, 30_000])] * 5])
+    size = rng.choice([1, 1, 30, 300, 3000, LARGEST_LETTER - 3000, LARGEST_LETTER, 100_000])
+    hours = rng.choice([0, 0, 0, -2, -1000, 100, 2**31])
+    timestamp = int(1000 * time.time()) + hours * HOUR_MS if hours else rng.choice([None, None, 1, 2**62])
+    headers: Headers = [("mine", b"kept")] * rng.choice([0, 0, 1, 100])
+    return Record(at_s, partition, key, rng.choice([b"x" * size, b"x" * size, None]), headers, timestamp)
+
+
+def is_refused(key: bytes | None, value: bytes | None) -> bool:
+    """Tell whether a strict topic takes a dead letter at no time; none is near the limit."""
+    return key is None or len(key) + len(value or b"") >= LARGEST_LETTER
 
 
 def _strange_json(rng: random.Random) -> Message:

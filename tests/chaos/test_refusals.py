@@ -1,0 +1,159 @@
+"""Dead letters, and labels, that their topics refuse."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.expected import Expected, Identity
+from tests.chaos.faults import KILLS, Kill, kill_schedule, play
+from tests.chaos.load import Record, Sent, messy_devices
+from tests.chaos.operations import (
+    allow_writing,
+    committed,
+    delete_topic,
+    forbid_writing,
+    make_topic,
+    set_up_topic,
+)
+from tests.chaos.poison import ANY_TIME, STRICT, is_refused, unwelcome
+from tests.chaos.reckoning import Report, reckon
+from tests.chaos.stage import Stage
+
+TOPICS = {"in": ANY_TIME, "dead": STRICT}
+PARTITIONS = 4
+AT_ONCE = 400
+FEW_KILLS = max(3, KILLS // 5)
+
+
+def with_unwelcome(seed: int, *, seconds: float, count: int) -> list[Record]:
+    """Good records of a few devices with unwelcome ones among them, half of these in bursts."""
+    rng = random.Random(seed)
+    good = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=5)
+    bursts = [rng.uniform(0, seconds) for _ in range(3)]
+    times = (rng.choice([rng.uniform(0, seconds), rng.choice(bursts)]) for _ in range(count))
+    return sorted(
+        [*good, *(unwelcome(rng, at, rng.randrange(PARTITIONS)) for at in times)], key=lambda record: record.at_s
+    )
+
+
+def at_once(stage: Stage, seed: int) -> list[Sent]:
+    """Send many unwelcome records to each partition, all of a partition in one request."""
+    rng = random.Random(seed)
+    batches = [[unwelcome(rng, 0.0, partition) for _ in range(AT_ONCE)] for partition in range(PARTITIONS)]
+    return list(itertools.chain.from_iterable(map(stage.send_at_once, batches)))
+
+
+def refused(expected: Expected) -> set[Identity]:
+    return {identity for identity, (key, value, _) in expected.letters.items() if is_refused(key, value)}
+
+
+def test_dead_letters_that_their_topic_refuses_are_counted_and_all_others_come(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """For their timestamps, their size, or because they have no key: some of a batch, or all of it."""
+    stage = make_stage(delivery=delivery, partitions=PARTITIONS, topics=TOPICS)
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        load = stage.load(with_unwelcome(seed, seconds=6, count=500))
+        sent = at_once(stage, seed) + load.wait()
+        wanted = stage.expected(sent)
+        reckon(
+            stage,
+            fleet,
+            sent,
+            report,
+            expected=wanted,
+            refused=refused(wanted),
+            duplicates_at_most=0,
+            letters_twice_at_most=0,
+        )
+        assert fleet.ended == []
+
+
+@pytest.mark.timeout(120 + 15 * FEW_KILLS)
+def test_dead_letters_that_their_topic_refuses_cost_no_other_however_workers_die(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    stage = make_stage(delivery=delivery, partitions=PARTITIONS, topics=TOPICS)
+    schedule = kill_schedule(seed + 2, FEW_KILLS, workers=2)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(with_unwelcome(seed, seconds=schedule[-1].at_s + 3, count=80 * FEW_KILLS))
+        sent: list[Sent] = []
+
+        def strike(kill: Kill) -> None:
+            sent.extend(at_once(stage, seed + len(sent)))
+            fleet.kill(kill.worker)
+
+        play(schedule, strike)
+        sent += load.wait()
+        wanted = stage.expected(sent)
+        reckon(stage, fleet, sent, report, expected=wanted, refused=refused(wanted), duplicates_at_most=0)
+        assert fleet.ended == []
+
+
+@pytest.mark.parametrize("which", ["dead_letters", "output"])
+def test_a_topic_that_nobody_may_write_for_a_while_gets_all_when_it_may_be_written_again(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, which: str, report: Report
+) -> None:
+    """By an ACL; one of the workers is killed meanwhile."""
+    stage = make_stage(delivery=delivery, partitions=PARTITIONS, topics=TOPICS)
+    topic = getattr(stage, which)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(with_unwelcome(seed, seconds=20, count=500))
+        for number in (0, 1):
+            time.sleep(3)
+            forbid_writing(stage, topic)
+            time.sleep(3)
+            fleet.kill(number)
+            time.sleep(2)
+            allow_writing(stage, topic)
+        sent = load.wait()
+        wanted = stage.expected(sent)
+        reckon(stage, fleet, sent, report, expected=wanted, refused=refused(wanted), duplicates_at_most=0)
+
+
+@pytest.mark.parametrize("largest", [120, 3000])
+def test_an_output_topic_that_refuses_labels_for_their_size_for_a_while_gets_all_once_it_takes_them(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, largest: int, report: Report
+) -> None:
+    """None is taken, or single ones; one of the workers is killed meanwhile."""
+    stage = make_stage(delivery=delivery, partitions=PARTITIONS)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(messy_devices(seed, partitions=PARTITIONS, devices=6, seconds=20, speed=5))
+        for number in (0, 1):
+            time.sleep(3)
+            set_up_topic(stage, stage.output, max_message_bytes=str(largest))
+            time.sleep(3)
+            fleet.kill(number)
+            time.sleep(2)
+            set_up_topic(stage, stage.output, max_message_bytes=str(1 << 20))
+        reckon(stage, fleet, load.wait(), report, duplicates_at_most=0)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_dead_letters_topic_that_is_deleted_and_made_again_gets_all_that_were_not_in_it_before(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, kill: bool, report: Report
+) -> None:
+    """Letters are on their way when it goes; what was settled by then went with it."""
+    stage = make_stage(delivery=delivery, partitions=PARTITIONS, topics={"in": ANY_TIME})
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(with_unwelcome(seed, seconds=20, count=1500))
+        time.sleep(5)
+        delete_topic(stage, stage.dead_letters)
+        time.sleep(3)
+        if kill:
+            fleet.kill(0)
+            time.sleep(2)
+        settled = committed(stage)
+        make_topic(stage, stage.dead_letters, 1)
+        sent = load.wait()
+        whole = stage.expected(sent)
+        before = {at for at in whole.letters if at[1] < settled[at[0]][0]}
+        reckon(stage, fleet, sent, report, expected=whole.without_letters(before), allowed_letters=whole)
