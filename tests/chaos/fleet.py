@@ -88,6 +88,17 @@ class Fleet:
         self._workers[number].process.send_signal(signal.SIGCONT)
 
     @contextmanager
+    def frozen(self, *numbers: int) -> Iterator[None]:
+        """Have workers stand still."""
+        for number in numbers:
+            self.freeze(number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                self.thaw(number)
+
+    @contextmanager
     def slowed(self, number: int) -> Iterator[None]:
         """Let a worker have a thirtieth of the time, as on a machine that is far too slow for it."""
         over = threading.Event()

@@ -1,15 +1,20 @@
 """Records made to crash a decoder, or whose dead letters make their topic refuse them."""
 
+import gzip
 import json
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+from tests.chaos.expected import Content
 from tests.chaos.load import BINARY, START_MS, Headers, Record
 
 Message = tuple[bytes | None, bytes | None, Headers]
 HOUR_MS = 3_600_000
+MB = 1_000_000
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 
 _NUMBERS = [
     *(0, -0.0, 1e-320, 1e308, -1e308, 1e999, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**40, 0.1, 1e-9),
@@ -30,6 +35,7 @@ _OTHERS: list[object] = [
     "\ud800",
     "\x00",
 ]
+_READING = struct.pack("<BBHfq3f", 1, 0, 1, 20.0, START_MS, 1, 2, 3)
 _MORE_HEADERS: list[Headers] = [[], BINARY, [("", None)], [("x" * 2000, b"y" * 2000)]]
 _DEVICES = ["poison", "", "p" * 128, "p" * 129, "жук", "\ud800", "p\x00q"]
 
@@ -55,7 +61,7 @@ ANY_TIME = {"message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes
 
 
 def unwelcome(rng: random.Random, at_s: float, partition: int) -> Record:
-    """Make a record that is no JSON; a strict topic takes its dead letter, or refuses it, or takes it at another time."""
+    """Make a record that is no JSON: a strict topic takes its dead letter, or refuses it, or its time."""
     key = rng.choice([None, b"", *[b"k" * rng.choice([1, 30, 255, 1000, 30_000])] * 5])
     size = rng.choice([1, 1, 30, 300, 3000, LARGEST_LETTER - 3000, LARGEST_LETTER, 100_000])
     hours = rng.choice([0, 0, 0, -2, -1000, 100, 2**31])
@@ -64,9 +70,77 @@ def unwelcome(rng: random.Random, at_s: float, partition: int) -> Record:
     return Record(at_s, partition, key, rng.choice([b"x" * size, b"x" * size, None]), headers, timestamp)
 
 
-def is_refused(key: bytes | None, value: bytes | None) -> bool:
+def is_refused(letter: Content) -> bool:
     """Tell whether a strict topic takes a dead letter at no time; none is near the limit."""
-    return key is None or len(key) + len(value or b"") >= LARGEST_LETTER
+    return letter[0] is None or is_larger(letter, LARGEST_LETTER)
+
+
+def is_larger(letter: Content, size: int) -> bool:
+    key, value, headers = letter
+    return len(key or b"") + len(value or b"") + sum(len(content) for _, content in headers) >= size
+
+
+@dataclass(frozen=True)
+class Bomb:
+    """Records of one batch, which is small on the wire; the codec is Kafka's number of it."""
+
+    records: list[Record]
+    codec: int = 0
+    compress: Callable[[bytes], bytes] | None = None
+
+
+def bombs(rng: random.Random, partitions: int) -> Iterator[Bomb]:
+    """Make batches that stand for far more than their bytes, or hold as many or as large parts as there may be."""
+    for codec, size in [(GZIP, 100 * MB), (ZSTD, 100 * MB), (LZ4, 100 * MB), (SNAPPY, 60 * MB), (ZSTD, 30 * MB)]:
+        yield _batch(rng, partitions, codec, [_zeros(size)])
+    yield _batch(rng, partitions, GZIP, [_zeros(3 * MB)] * 20 + [(b"bomb", b"0" * (MB * 19 // 10), [])] * 20)
+    yield _batch(rng, partitions, ZSTD, [(b"bomb", None, [("h", b"")] * rng.choice([10_000, 60_000]))] * 5)
+    yield _batch(rng, partitions, ZSTD, [(b"bomb", b"{}", [("h" * 99, b"v" * 99)] * rng.randint(90, 110))] * 300)
+    yield _batch(rng, partitions, ZSTD, [(b"bomb", b"{}", [("h", b"v" * 30_000)] * 100)] * 3)
+    yield _batch(rng, partitions, rng.choice([0, ZSTD]), [(None, None, [])] * 20_000)
+    yield _batch(rng, partitions, 0, [largest_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
+    yield _batch(rng, partitions, ZSTD, [largest_json_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
+    keys = [(b"k" * length, rng.choice([_READING, b"{}"]), list(BINARY)) for length in range(300)]
+    yield _batch(rng, partitions, rng.randrange(5), keys + [(b"k" * 2**power, b"{}", []) for power in range(20)])
+    ids = [(None, _sample_of("d" * length), []) for length in range(300)]
+    yield _batch(rng, partitions, rng.randrange(5), ids)
+    step = rng.randint(2, 20)
+    records = [Record(0.0, rng.randrange(partitions), b"bomb", b"not JSON")] * 3000
+    yield Bomb(records, GZIP, lambda content: _members(content, step))
+
+
+def too_much(rng: random.Random, partitions: int) -> Bomb:
+    """Make a batch that nobody decompresses."""
+    return _batch(rng, partitions, ZSTD, [_zeros(45 * MB)] * 3)
+
+
+def _batch(rng: random.Random, partitions: int, codec: int, messages: list[Message]) -> Bomb:
+    partition = rng.randrange(partitions)
+    return Bomb([Record(0.0, partition, *message) for message in messages], codec)
+
+
+def _zeros(size: int) -> Message:
+    return b"bomb", b'{"device_id": "bomb", "start": 1, "rate_hz": 20, "samples": [' + b"0" * size + b"]}", []
+
+
+def _members(content: bytes, step: int) -> bytes:
+    """Compress so many bytes at a time, each to a gzip member of its own."""
+    return b"".join(gzip.compress(content[at : at + step], 1) for at in range(0, len(content), step))
+
+
+def largest_chunk(rng: random.Random, count: int) -> Message:
+    head = struct.pack("<BBHfq", 1, 0, count, 20.0, START_MS)
+    return f"large-{rng.random()}".encode(), head + struct.pack("<3f", 0.5, rng.gauss(9, 3), 1) * count, list(BINARY)
+
+
+def largest_json_chunk(rng: random.Random, count: int) -> Message:
+    rows = [[round(rng.gauss(0, 4), 3), 9.0, 0.5] for _ in range(count)]
+    value = {"device_id": f"large-{rng.random()}", "start": START_MS, "rate_hz": 20, "samples": rows, "note": "x" * MB}
+    return None, json.dumps(value).encode(), []
+
+
+def _sample_of(device: str) -> bytes:
+    return json.dumps({"device_id": device, "timestamp": START_MS, "x": 1, "y": 2, "z": 3}).encode()
 
 
 def _strange_json(rng: random.Random) -> Message:

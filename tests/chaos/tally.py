@@ -44,9 +44,9 @@ class Tally:
 
 
 class Reader:
-    """Reads a topic from its start, committed records only; ``messages`` is what it has found."""
+    """Reads a topic from its start, committed records only unless told; ``messages`` is what it has found."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> None:
         self.messages: list[confluent_kafka.Message] = []
         self._topic = topic
         self._settings = {
@@ -54,7 +54,7 @@ class Reader:
             "group.id": "unused",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.partition.eof": True,
             **QUIET,
             "topic.metadata.refresh.interval.ms": 1000,
