@@ -124,12 +124,13 @@ class Feed:
             else:
                 self._assignment.pause(partition, True)
                 return False
-        full = self._owes_much(partition)  # dead letters alone may pile up too
+        full = self._owes_much() or self._delivery.letter_bytes_waiting(partition) >= MAX_LETTER_BYTES
         self._assignment.pause(partition, full or partition.ended)
         return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
-        if self._owes_much(partition):
+        # Its dead letters keep nothing of it back: exactly once, they leave only when it has been cut to its end.
+        if self._owes_much():
             return False
         rows = len(block.frames)
         segment = partition.ledger.promise(rows)
@@ -139,11 +140,10 @@ class Feed:
         partition.ledger.acknowledge(segment, rows)
         return False
 
-    def _owes_much(self, partition: Partition) -> bool:
+    def _owes_much(self) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
         owed = sum(other.ledger.owed - other.withheld for other in self._assignment)
-        letter_bytes = self._delivery.letter_bytes_waiting(partition)
-        return owed >= OWED_QUEUES * self._lane.capacity or letter_bytes >= MAX_LETTER_BYTES
+        return owed >= OWED_QUEUES * self._lane.capacity
 
     def notice_silence(self, partition: Partition, heard_until: float) -> None:
         """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then."""

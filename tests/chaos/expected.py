@@ -41,16 +41,30 @@ class Expected:
 
 
 def expected_activities(
-    sent: Iterable[Sent], bundle: Bundle, *, silent: bool = False, lateness_slots: int = 4, max_gap_ms: int = 250
+    sent: Iterable[Sent],
+    bundle: Bundle,
+    *,
+    silent: bool = False,
+    lateness_slots: int = 4,
+    max_gap_ms: int = 250,
+    max_devices: int = 65_536,
 ) -> Expected:
-    """Decode and cut what was sent, in the order of the log. With ``silent`` all devices fall silent in the end."""
+    """Decode and cut what was sent, in the order of the log. With ``silent`` all devices fall silent in the end.
+
+    Before that none does: of each partition the first ``max_devices`` have their windows, and the others none.
+    """
     windows: list[tuple[int, Window]] = []
     letters: dict[Identity, Content] = {}
     for partition, log in by_partition(sent).items():
         reference = Reference(lateness_slots=lateness_slots, max_gap_ms=max_gap_ms, idle_timeout_s=1e9)
+        devices = set[bytes]()
         for each in log:
             record = each.record
             readings = _decode(each)
+            if readings and len(devices) < max_devices:
+                devices.add(readings[0][0])
+            if readings and readings[0][0] not in devices:
+                readings = None
             if readings is None:
                 letters[partition, each.offset] = _content(record)
             for reading in readings or ():

@@ -86,6 +86,14 @@ def messy_devices(
     return sorted([*streams, *bad], key=lambda record: record.at_s)
 
 
+def made_up_devices(seed: int, *, partition: int, count: int) -> list[Record]:
+    """Return one reading each of so many devices that nobody will hear of again; the record's key is their id."""
+    rng = random.Random(seed)
+    ids = [b"made-up-%x" % rng.getrandbits(64) for _ in range(count)]
+    head = struct.pack("<BBHfq", 1, 0, 1, 20.0, START_MS)
+    return [Record(0.0, partition, device, head + _xyz(1, rng).tobytes(), list(BINARY)) for device in ids]
+
+
 def texts(seed: int, *, partitions: int, count: int, seconds: float, words: Sequence[str]) -> list[Record]:
     """Return texts of those words in the order of sending; some ids repeat, and some records can't be read."""
     rng = random.Random(seed)

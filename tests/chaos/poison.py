@@ -92,17 +92,17 @@ class Bomb:
 def bombs(rng: random.Random, partitions: int) -> Iterator[Bomb]:
     """Make batches that stand for far more than their bytes, or hold as many or as large parts as there may be."""
     for codec, size in [(GZIP, 100 * MB), (ZSTD, 100 * MB), (LZ4, 100 * MB), (SNAPPY, 60 * MB), (ZSTD, 30 * MB)]:
-        yield _batch(rng, partitions, codec, [_zeros(size)])
+        yield _batch(rng, partitions, codec, [_zeros(size), binary_chunk(rng, 400)])  # and windows that close
     yield _batch(rng, partitions, GZIP, [_zeros(3 * MB)] * 20 + [(b"bomb", b"0" * (MB * 19 // 10), [])] * 20)
     yield _batch(rng, partitions, ZSTD, [(b"bomb", None, [("h", b"")] * rng.choice([10_000, 60_000]))] * 5)
     yield _batch(rng, partitions, ZSTD, [(b"bomb", b"{}", [("h" * 99, b"v" * 99)] * rng.randint(90, 110))] * 300)
     yield _batch(rng, partitions, ZSTD, [(b"bomb", b"{}", [("h", b"v" * 30_000)] * 100)] * 3)
     yield _batch(rng, partitions, rng.choice([0, ZSTD]), [(None, None, [])] * 20_000)
-    yield _batch(rng, partitions, 0, [largest_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
-    yield _batch(rng, partitions, ZSTD, [largest_json_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
+    yield _batch(rng, partitions, 0, [binary_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
+    yield _batch(rng, partitions, ZSTD, [json_chunk(rng, count) for count in (19_999, 20_000, 20_001)])
     keys = [(b"k" * length, rng.choice([_READING, b"{}"]), list(BINARY)) for length in range(300)]
     yield _batch(rng, partitions, rng.randrange(5), keys + [(b"k" * 2**power, b"{}", []) for power in range(20)])
-    ids = [(None, _sample_of("d" * length), []) for length in range(300)]
+    ids: list[Message] = [(None, _sample_of("d" * length), []) for length in range(300)]
     yield _batch(rng, partitions, rng.randrange(5), ids)
     step = rng.randint(2, 20)
     records = [Record(0.0, rng.randrange(partitions), b"bomb", b"not JSON")] * 3000
@@ -128,12 +128,12 @@ def _members(content: bytes, step: int) -> bytes:
     return b"".join(gzip.compress(content[at : at + step], 1) for at in range(0, len(content), step))
 
 
-def largest_chunk(rng: random.Random, count: int) -> Message:
+def binary_chunk(rng: random.Random, count: int) -> Message:
     head = struct.pack("<BBHfq", 1, 0, count, 20.0, START_MS)
     return f"large-{rng.random()}".encode(), head + struct.pack("<3f", 0.5, rng.gauss(9, 3), 1) * count, list(BINARY)
 
 
-def largest_json_chunk(rng: random.Random, count: int) -> Message:
+def json_chunk(rng: random.Random, count: int) -> Message:
     rows = [[round(rng.gauss(0, 4), 3), 9.0, 0.5] for _ in range(count)]
     value = {"device_id": f"large-{rng.random()}", "start": START_MS, "rate_hz": 20, "samples": rows, "note": "x" * MB}
     return None, json.dumps(value).encode(), []

@@ -53,7 +53,8 @@ class Stage:
     def expected(self, sent: Iterable[Sent], *, silent: bool = False) -> Expected:
         if self.kind == "text":
             return expected_texts(sent, self.bundle.folder)
-        return expected_activities(sent, self.bundle, silent=silent)
+        most = int(self.flags.get("--activity.max-devices", 65_536))
+        return expected_activities(sent, self.bundle, silent=silent, max_devices=most)
 
 
 def open_stage(

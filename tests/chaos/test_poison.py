@@ -12,7 +12,7 @@ from tests.chaos.vitals import Watch
 POISONED = 6000
 LARGE_TOPIC = {"max.message.bytes": str(8 << 20)}
 LARGEST_LETTER = 2 << 20
-MORE_MB = 700
+MORE_MB = 600
 
 
 def test_no_record_whatever_its_bytes_stops_a_worker_or_harms_its_neighbours(
