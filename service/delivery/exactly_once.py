@@ -41,6 +41,8 @@ GATHER_S = 0.005
 MOST_LABELS = 20_000
 # Dead letters go one by one, about 10,000 a second, and those of a segment together.
 MOST_LETTERS = 5_000
+# Of letters, which wait for no interval then: beyond some times that, nothing is read.
+HURRIED_BYTES = 16 << 20
 IDLE_S = 0.5
 REOPEN_S = 1.0
 # After an abort: the group learns of what has changed by a heartbeat.
@@ -231,7 +233,7 @@ class ExactlyOnce:
         all of them with other timestamps, if that is why.
         """
         assert self._transactions is not None
-        sent = list[tuple[Partition, Letter, Any]]()
+        sent, gone = list[tuple[Partition, Letter, Any]](), set[Letter]()
         for partition, letter in ((partition, letter) for partition, letters in due.items() for letter in letters):
             try:
                 fields = letter.fields(stamped_anew=self._stamp_letters)
@@ -243,6 +245,7 @@ class ExactlyOnce:
                 raise
             except RefusedError as error:
                 self._give_up(partition, [(letter, error)])
+                gone.add(letter)
         refusals = dict[Letter, RefusedError]()
         for _, letter, future in sent:
             try:
@@ -256,7 +259,8 @@ class ExactlyOnce:
                 if not refusals:
                     raise
         if refusals:
-            self._take_in_refusals(refusals, due)
+            left = {owner: [letter for letter in letters if letter not in gone] for owner, letters in due.items()}
+            self._take_in_refusals(refusals, left)
         for topic in {letter.topic for _, letter, _ in sent}:
             self._withheld.written(topic)
 
@@ -346,20 +350,30 @@ class ExactlyOnce:
                 transactions.knows(topic)
 
     def letter_bytes_waiting(self, partition: Partition) -> int:
-        """Return how much of the dead letters is kept back; nothing to a partition that has none."""
-        return sum(other.ledger.letter_bytes for other in self._assignment) if partition.ledger.letter_bytes else 0
+        """Return how much of the dead letters is kept back; of those that wait for a topic, if it has some itself."""
+        if self._withheld.holds_any() and not partition.ledger.letter_bytes:
+            return 0
+        return sum(other.ledger.letter_bytes for other in self._assignment)
 
     def commit(self) -> None:
-        """Take snapshots; the publisher's thread commits them."""
+        """Take snapshots; the publisher's thread commits them, at once where they bring many bytes of letters."""
         seal_all(self._assignment)
+        if (
+            not self._withheld.holds_any()
+            and sum(held.ledger.letter_bytes for held in self._assignment) >= HURRIED_BYTES
+        ):
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._hurried.set()
+        self._wake()
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """End the transaction now, and tell whether nothing of these partitions is left."""
         seal_all(partitions)
         if all(partition.ledger.settled and partition not in self._writing for partition in partitions):
             return True
-        self._hurried.set()
-        self._wake()
+        self._hurry()
         return False
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos.expected import Content
+from tests.chaos.expected import Content, Expected, Identity
 from tests.chaos.load import BINARY, START_MS, Headers, Record
 
 Message = tuple[bytes | None, bytes | None, Headers]
@@ -48,7 +48,7 @@ def poison(rng: random.Random) -> Message:
     return make(rng)
 
 
-LARGEST_LETTER = 20_000
+LARGEST_LETTER = 6000  # less than a batch of small ones, which has to be split
 STRICT = {
     "message.timestamp.before.max.ms": str(HOUR_MS),
     "message.timestamp.after.max.ms": str(HOUR_MS),
@@ -63,11 +63,31 @@ ANY_TIME = {"message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes
 def unwelcome(rng: random.Random, at_s: float, partition: int) -> Record:
     """Make a record that is no JSON: a strict topic takes its dead letter, or refuses it, or its time."""
     key = rng.choice([None, b"", *[b"k" * rng.choice([1, 30, 255, 1000, 30_000])] * 5])
-    size = rng.choice([1, 1, 30, 300, 3000, LARGEST_LETTER - 3000, LARGEST_LETTER, 100_000])
+    size = rng.choice([1, 1, 30, 300, LARGEST_LETTER - 3000, LARGEST_LETTER, 100_000])
     hours = rng.choice([0, 0, 0, -2, -1000, 100, 2**31])
     timestamp = int(1000 * time.time()) + hours * HOUR_MS if hours else rng.choice([None, None, 1, 2**62])
     headers: Headers = [("mine", b"kept")] * rng.choice([0, 0, 1, 100])
     return Record(at_s, partition, key, rng.choice([b"x" * size, b"x" * size, None]), headers, timestamp)
+
+
+def scattered(seed: int, *, partitions: int, seconds: float, count: int) -> list[Record]:
+    """Make unwelcome records, half of them in three bursts."""
+    rng = random.Random(seed)
+    bursts = [rng.uniform(0, seconds) for _ in range(3)]
+    times = (rng.choice([rng.uniform(0, seconds), rng.choice(bursts)]) for _ in range(count))
+    return [unwelcome(rng, at, rng.randrange(partitions)) for at in times]
+
+
+def gathered(seed: int, *, partitions: int, count: int) -> Iterator[list[Record]]:
+    """Make so many unwelcome records for each partition, to be sent at once."""
+    rng = random.Random(seed)
+    for partition in range(partitions):
+        yield [unwelcome(rng, 0.0, partition) for _ in range(count)]
+
+
+def refused(expected: Expected) -> set[Identity]:
+    """Return whose dead letters a strict topic takes at no time."""
+    return {identity for identity, letter in expected.letters.items() if is_refused(letter)}
 
 
 def is_refused(letter: Content) -> bool:

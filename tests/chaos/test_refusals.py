@@ -1,15 +1,13 @@
 """Dead letters, and labels, that their topics refuse."""
 
 import itertools
-import random
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.expected import Expected, Identity
 from tests.chaos.faults import KILLS, Kill, kill_schedule, play
-from tests.chaos.load import Record, Sent, messy_devices
+from tests.chaos.load import Record, Sent, messy_devices, texts
 from tests.chaos.operations import (
     allow_writing,
     delete_topic,
@@ -17,10 +15,11 @@ from tests.chaos.operations import (
     make_topic,
     set_up_topic,
 )
-from tests.chaos.poison import ANY_TIME, STRICT, is_refused, unwelcome
+from tests.chaos.poison import ANY_TIME, STRICT, gathered, refused, scattered
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import Stage
 from tests.chaos.tally import Reader, letter_identity
+from tests.inference.bundles import WORDS
 
 TOPICS = {"in": ANY_TIME, "dead": STRICT}
 PARTITIONS = 4
@@ -28,36 +27,31 @@ AT_ONCE = 400
 FEW_KILLS = max(3, KILLS // 5)
 
 
-def with_unwelcome(seed: int, *, seconds: float, count: int) -> list[Record]:
-    """Good records of a few devices with unwelcome ones among them, half of these in bursts."""
-    rng = random.Random(seed)
-    good = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=5)
-    bursts = [rng.uniform(0, seconds) for _ in range(3)]
-    times = (rng.choice([rng.uniform(0, seconds), rng.choice(bursts)]) for _ in range(count))
-    return sorted(
-        [*good, *(unwelcome(rng, at, rng.randrange(PARTITIONS)) for at in times)], key=lambda record: record.at_s
-    )
+def with_unwelcome(seed: int, *, seconds: float, count: int, kind: str = "activity") -> list[Record]:
+    """Good records with unwelcome ones among them."""
+    if kind == "text":
+        good = texts(seed, partitions=PARTITIONS, count=1000, seconds=seconds, words=WORDS)
+    else:
+        good = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=5)
+    bad = scattered(seed, partitions=PARTITIONS, seconds=seconds, count=count)
+    return sorted([*good, *bad], key=lambda record: record.at_s)
 
 
 def at_once(stage: Stage, seed: int) -> list[Sent]:
     """Send many unwelcome records to each partition, all of a partition in one request."""
-    rng = random.Random(seed)
-    batches = [[unwelcome(rng, 0.0, partition) for _ in range(AT_ONCE)] for partition in range(PARTITIONS)]
+    batches = gathered(seed, partitions=PARTITIONS, count=AT_ONCE)
     return list(itertools.chain.from_iterable(map(stage.send_at_once, batches)))
 
 
-def refused(expected: Expected) -> set[Identity]:
-    return {identity for identity, letter in expected.letters.items() if is_refused(letter)}
-
-
+@pytest.mark.parametrize("kind", ["activity", "text"])
 def test_dead_letters_that_their_topic_refuses_are_counted_and_all_others_come(
-    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+    make_stage: Callable[..., Stage], delivery: str, kind: str, seed: int, report: Report
 ) -> None:
     """For their timestamps, their size, or because they have no key: some of a batch, or all of it."""
-    stage = make_stage(delivery=delivery, partitions=PARTITIONS, topics=TOPICS)
+    stage = make_stage(kind=kind, delivery=delivery, partitions=PARTITIONS, topics=TOPICS)
     with stage.fleet() as fleet:
         fleet.start(0)
-        load = stage.load(with_unwelcome(seed, seconds=6, count=500))
+        load = stage.load(with_unwelcome(seed, seconds=6, count=500, kind=kind))
         sent = at_once(stage, seed) + load.wait()
         wanted = stage.expected(sent)
         reckon(
