@@ -129,6 +129,13 @@ def bombs(rng: random.Random, partitions: int) -> Iterator[Bomb]:
     yield Bomb(records, GZIP, lambda content: _members(content, step))
 
 
+def bombs_everywhere(rng: random.Random, partitions: int) -> Iterator[Bomb]:
+    """Make a batch for each partition, with a record that stands for 50 or 100 MB."""
+    for partition in range(partitions):
+        messages = [_zeros(rng.choice([50, 100]) * MB), binary_chunk(rng, 400)]
+        yield Bomb([Record(0.0, partition, *message) for message in messages], ZSTD)
+
+
 def too_much(rng: random.Random, partitions: int) -> Bomb:
     """Make a batch that nobody decompresses."""
     return _batch(rng, partitions, ZSTD, [_zeros(45 * MB)] * 3)
