@@ -128,12 +128,13 @@ class Feed:
             else:
                 self._assignment.pause(partition, True)
                 return False
-        full = self._owes_much(partition, owed)  # dead letters alone may pile up too
+        full = self._owes_much(owed) or self._delivery.letter_bytes_waiting(partition) >= MAX_LETTER_BYTES
         self._assignment.pause(partition, full or partition.ended)
         return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
-        if self._owes_much(partition):
+        # Its dead letters keep nothing of it back: exactly once, they leave only when it has been cut to its end.
+        if self._owes_much():
             return False
         rows = len(block.frames)
         segment = partition.ledger.promise(rows)
@@ -147,11 +148,9 @@ class Feed:
         """Return how many labels and dead letters of all partitions are on their way to Kafka."""
         return sum(other.ledger.owed - other.withheld for other in self._assignment)
 
-    def _owes_much(self, partition: Partition, owed: int | None = None) -> bool:
+    def _owes_much(self, owed: int | None = None) -> bool:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
-        owed = self.owed() if owed is None else owed
-        letter_bytes = self._delivery.letter_bytes_waiting(partition)
-        return owed >= OWED_QUEUES * self._lane.capacity or letter_bytes >= MAX_LETTER_BYTES
+        return (self.owed() if owed is None else owed) >= OWED_QUEUES * self._lane.capacity
 
     def notice_silence(self, partition: Partition, heard_until: float, owed: int | None = None) -> None:
         """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then.

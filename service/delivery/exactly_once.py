@@ -41,6 +41,8 @@ GATHER_S = 0.005
 MOST_LABELS = 20_000
 # Dead letters go one by one, about 10,000 a second, and those of a segment together.
 MOST_LETTERS = 5_000
+# Of letters, which wait for no interval then: beyond some times that, nothing is read.
+HURRIED_BYTES = 16 << 20
 IDLE_S = 0.5
 REOPEN_S = 1.0
 # After an abort: the group learns of what has changed by a heartbeat.
@@ -88,6 +90,7 @@ class ExactlyOnce:
         self._had_letters: dict[Partition, int] = {}
         self._stamp_letters = False  # their topic takes no such old timestamps as their records'
         self._letter_topics: set[str] = set()  # replaced whole, never changed
+        self._with_letters: set[Partition] = set()  # and some that have none any more, until the next turn
         self._withheld = Withheld()
         self._refused = False  # the last transaction's letters: they keep out of the next one if it has labels
         self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
@@ -231,7 +234,7 @@ class ExactlyOnce:
         all of them with other timestamps, if that is why.
         """
         assert self._transactions is not None
-        sent = list[tuple[Partition, Letter, Any]]()
+        sent, gone = list[tuple[Partition, Letter, Any]](), set[Letter]()
         for partition, letter in ((partition, letter) for partition, letters in due.items() for letter in letters):
             try:
                 fields = letter.fields(stamped_anew=self._stamp_letters)
@@ -243,6 +246,7 @@ class ExactlyOnce:
                 raise
             except RefusedError as error:
                 self._give_up(partition, [(letter, error)])
+                gone.add(letter)
         refusals = dict[Letter, RefusedError]()
         for _, letter, future in sent:
             try:
@@ -256,7 +260,8 @@ class ExactlyOnce:
                 if not refusals:
                     raise
         if refusals:
-            self._take_in_refusals(refusals, due)
+            left = {owner: [letter for letter in letters if letter not in gone] for owner, letters in due.items()}
+            self._take_in_refusals(refusals, left)
         for topic in {letter.topic for _, letter, _ in sent}:
             self._withheld.written(topic)
 
@@ -334,6 +339,7 @@ class ExactlyOnce:
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
         """Keep dead letters until a transaction commits the position after their records."""
         partition.ledger.keep_back(list(letters))
+        self._with_letters.add(partition)
         new = {letter.topic for letter in letters} - self._letter_topics
         self._letter_topics = self._letter_topics | new
         self._look_for(new)
@@ -346,20 +352,35 @@ class ExactlyOnce:
                 transactions.knows(topic)
 
     def letter_bytes_waiting(self, partition: Partition) -> int:
-        """Return how much of the dead letters is kept back; nothing to a partition that has none."""
-        return sum(other.ledger.letter_bytes for other in self._assignment) if partition.ledger.letter_bytes else 0
+        """Return how much of the dead letters is kept back; of those that wait for a topic, if it has some itself."""
+        if self._withheld.holds_any() and not partition.ledger.letter_bytes:
+            return 0
+        return self._letter_bytes()
 
     def commit(self) -> None:
-        """Take snapshots; the publisher's thread commits them."""
-        seal_all(self._assignment)
+        """Take snapshots; the publisher's thread commits them, at once where they bring many bytes of letters."""
+        self._seal(self._assignment)
+        if self._letter_bytes() >= HURRIED_BYTES and not self._withheld.holds_any():
+            self._hurry()
+
+    def _seal(self, partitions: Iterable[Partition]) -> None:
+        seal_all(partitions)
+        self._with_letters = {partition for partition in self._assignment if partition.ledger.letter_bytes}
+
+    def _letter_bytes(self) -> int:
+        # Of few: this is asked for each of what may be thousands of partitions.
+        return sum(partition.ledger.letter_bytes for partition in self._with_letters)
+
+    def _hurry(self) -> None:
+        self._hurried.set()
+        self._wake()
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """End the transaction now, and tell whether nothing of these partitions is left."""
-        seal_all(partitions)
+        self._seal(partitions)
         if all(partition.ledger.settled and partition not in self._writing for partition in partitions):
             return True
-        self._hurried.set()
-        self._wake()
+        self._hurry()
         return False
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:

@@ -43,6 +43,12 @@ class Withheld:
             self._put_off(topic, "Kafka knows no such topic, or shows it to others only", absence)
             return True
 
+    def holds_any(self) -> bool:
+        """Tell whether any topic's letters are to wait, as far as was last looked."""
+        with self._lock:
+            now = time.monotonic()
+            return any(now < absence.look_at for absence in self._absences.values())
+
     def failed(self, topic: str, why: object) -> None:
         """Take note that a topic can't be written."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""An Apache Kafka that can be hurt: killed, frozen, reached through a proxy, kept on a small disk."""
+"""An Apache Kafka that can be hurt: killed, frozen, reached through a proxy, kept on a small disk, told to refuse."""
 
 import os
 import signal
@@ -21,15 +21,20 @@ class FragileBroker(Broker):
 
     def _write_properties(self, port: int) -> Path:
         path = super()._write_properties(port)
+        written = dict(line.split("=", 1) for line in path.read_text().splitlines())
+        # Everybody may do everything, until a topic has an ACL.
+        written |= {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
+        }
         if self._proxied is not None:
             behind, advertised = self._proxied
-            written = dict(line.split("=", 1) for line in path.read_text().splitlines())
             written |= {
                 "listeners": f"{written['listeners']},PROXIED://{HOST}:{behind}",
                 "advertised.listeners": f"{written['advertised.listeners']},PROXIED://{HOST}:{advertised}",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             }
-            path.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
+        path.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
         return path
 
     @property

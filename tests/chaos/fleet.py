@@ -1,8 +1,10 @@
 """Worker processes of one group, and a supervisor that starts again what ends."""
 
+import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from tests.kafka.worker_process import STOPPED_WITHIN_S, WorkerProcess
 
 WATCH_S = 0.2
 SLICE_S = 0.01
+GIVEN_UP = re.compile(r"takes no such record .*'source-partition': '(\d+)', 'source-offset': '(\d+)'")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Fleet:
 
     def __init__(self, kind: str, flags: Iterable[str], folder: Path) -> None:
         self.ended: list[Ended] = []
+        self.killed = 0
         self._kind = kind
         self._flags = tuple(flags)
         self._folder = folder
@@ -72,6 +76,7 @@ class Fleet:
         """End a worker by SIGKILL, whatever it is at, and start it again."""
         with self._lock:
             self._workers[number].kill()
+            self.killed += 1
             self._start(number)
 
     def freeze(self, number: int) -> None:
@@ -81,6 +86,17 @@ class Fleet:
     def thaw(self, number: int) -> None:
         """Let it go on."""
         self._workers[number].process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def frozen(self, *numbers: int) -> Iterator[None]:
+        """Have workers stand still."""
+        for number in numbers:
+            self.freeze(number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                self.thaw(number)
 
     @contextmanager
     def slowed(self, number: int) -> Iterator[None]:
@@ -132,6 +148,10 @@ class Fleet:
     def said(self) -> str:
         """Return the logs of all, one after the other."""
         return "".join(log.read_text(errors="replace") for log in sorted(self._folder.glob(f"{self._kind}-*.log")))
+
+    def given_up(self) -> Counter[tuple[int, int]]:
+        """Return the records, by partition and offset, of the dead letters that the logs say no topic takes."""
+        return Counter((int(partition), int(offset)) for partition, offset in GIVEN_UP.findall(self.said()))
 
     def _start(self, number: int) -> None:
         log = self._folder / f"{self._kind}-{number}.log"

@@ -7,14 +7,17 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import confluent_kafka
 import numpy as np
 
+from tests.ingest.batches import Batch
+from tests.ingest.batches import record as written_record
 from tests.kafka.outside_client import producer
+from tests.kafka.raw_client import produce_raw
 
 START_MS = 1_700_000_000_000
 LATENESS_MS = 200
@@ -37,6 +40,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
+    timestamp_ms: int | None = None
+    """As a producer gives it; else it is that of the sending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,14 @@ def messy_devices(
         streams += [Record((at - start_s) / speed, partition, *message) for at, message in messages]
     bad = (Record(record.at_s, record.partition, *rng.choice(_BAD)) for record in streams if rng.random() < bad_share)
     return sorted([*streams, *bad], key=lambda record: record.at_s)
+
+
+def made_up_devices(seed: int, *, partition: int, count: int) -> list[Record]:
+    """Return one reading each of so many devices that nobody will hear of again; the record's key is their id."""
+    rng = random.Random(seed)
+    ids = [b"made-up-%x" % rng.getrandbits(64) for _ in range(count)]
+    head = struct.pack("<BBHfq", 1, 0, 1, 20.0, START_MS)
+    return [Record(0.0, partition, device, head + _xyz(1, rng).tobytes(), list(BINARY)) for device in ids]
 
 
 def texts(seed: int, *, partitions: int, count: int, seconds: float, words: Sequence[str]) -> list[Record]:
@@ -229,12 +242,40 @@ class Load(threading.Thread):
                     value=record.value,
                     headers=list(record.headers),
                     partition=record.partition,
+                    timestamp=record.timestamp_ms or 0,
                     on_delivery=arrived,
                 )
                 self._client.poll(0)
                 return
             except BufferError:
                 self._client.poll(0.1)
+
+
+def send_at_once(
+    bootstrap_servers: str,
+    topic: str,
+    records: Sequence[Record],
+    codec: int = 0,
+    compress: Callable[[bytes], bytes] | None = None,
+) -> list[Sent]:
+    """Send the records of one partition in one batch of one request, compressed by the codec of this number."""
+    now_ms, partition = int(1000 * time.time()), records[0].partition
+    times = [now_ms if record.timestamp_ms is None else record.timestamp_ms for record in records]
+    written = [
+        written_record(
+            number,
+            record.value,
+            record.key,
+            [(name.encode(), content) for name, content in record.headers],
+            times[number] - times[0],
+        )
+        for number, record in enumerate(records)
+    ]
+    batch = Batch(
+        written, attributes=codec, first_timestamp=times[0], max_timestamp=max(times), compress=compress
+    ).written
+    first = produce_raw(bootstrap_servers, topic, batch, partition)
+    return [Sent(record, first + number, times[number]) for number, record in enumerate(records)]
 
 
 def by_partition(sent: Iterable[Sent]) -> dict[int, list[Sent]]:

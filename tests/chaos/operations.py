@@ -4,16 +4,22 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import kafka
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, says its manual
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
     NewTopic,
+    ResourcePatternType,
     ResourceType,
 )
 from kafka.structs import OffsetAndMetadata
@@ -56,6 +62,28 @@ def set_up_topic(stage: Stage, topic: str, **settings: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     with _asking(stage) as admin:
         admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+
+def forbid_writing(stage: Stage, topic: str) -> None:
+    """Take the right to write a topic away from everybody, and no other right."""
+    with _asking(stage) as admin:
+        for answer in admin.create_acls(_no_writing(AclBinding, topic)).values():
+            answer.result(TIMEOUT_S)
+
+
+def allow_writing(stage: Stage, topic: str) -> None:
+    """Give it back."""
+    with _asking(stage) as admin:
+        for answer in admin.delete_acls(_no_writing(AclBindingFilter, topic)).values():
+            answer.result(TIMEOUT_S)
+
+
+def _no_writing(kind: Any, topic: str) -> list[Any]:
+    what = ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*"
+    return [
+        kind(*what, AclOperation.ALL, AclPermissionType.ALLOW),
+        kind(*what, AclOperation.WRITE, AclPermissionType.DENY),
+    ]
 
 
 def delete_records(stage: Stage, topic: str, before: Mapping[int, int]) -> None:

@@ -1,5 +1,6 @@
 """The end of each scenario: read what came of it, stop the workers, count, and judge."""
 
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from tests.chaos.stage import Stage
 from tests.chaos.tally import Reader, Tally, identity_of, letter_identity, tally_labels, tally_letters
 
 Report = Callable[[str], None]
+GIVEN_UP_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,18 @@ def reckon(
     anywhere: bool = False,
     duplicates_at_most: int | None = None,
     letters_twice_at_most: int | None = None,
+    refused: Collection[Identity] = (),
 ) -> Reckoning:
     """Wait until all that was expected has come, let the workers finish, read the rest, count and judge.
 
     Nothing may be missing or wrong in either mode, but labels that are ``allowed`` may be there or not, whatever they
     say, and so may the dead letters of ``allowed_letters``. ``anywhere`` lets labels lie in any partition. Exactly once
     nothing may come twice; at least once labels may, as often as ``duplicates_at_most``, or any number of times, and
-    dead letters likewise.
+    dead letters likewise. Dead letters of the records ``refused`` are taken by no topic: each is counted, once where no
+    worker was killed, and none else is.
     """
     wanted = stage.expected(sent, silent=silent) if expected is None else expected
+    wanted = wanted.without_letters(refused)
     outputs = None if anywhere else stage.outputs
     with (
         Reader(stage.broker.bootstrap_servers, stage.output) as labels,
@@ -49,6 +54,7 @@ def reckon(
     ):
         labels.read_until(set(wanted.labels), identity_of(stage.kind))
         letters.read_until(set(wanted.letters), letter_identity)
+        _judge_given_up(fleet, set(refused), report)
         statuses = fleet.stop_all()
         labels.read_to_the_end()
         letters.read_to_the_end()
@@ -62,6 +68,23 @@ def reckon(
     _judge(counted.letters, stage, letters_twice_at_most)
     assert set(statuses) == {0}, f"the workers ended with {statuses}: {fleet.said()[-3000:]}"
     return counted
+
+
+def _judge_given_up(fleet: Fleet, refused: set[Identity], report: Report) -> None:
+    """Compare the dead letters that no topic takes with those that workers told of, and with their metric."""
+    deadline = time.monotonic() + GIVEN_UP_WITHIN_S
+    while refused - (told := fleet.given_up()).keys() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    missing, wrong = sorted(refused - told.keys()), sorted(told.keys() - refused)
+    again = {identity: times for identity, times in told.items() if times > 1}
+    if refused:
+        report(f"refused: expected {len(refused)}, told of {told.total()}, missing {len(missing)}, again {len(again)}")
+    assert not missing, f"no worker tells of {missing[:5]}"
+    assert not wrong, f"they would have been taken: {wrong[:5]}"
+    if refused and not fleet.killed and not fleet.ended:
+        assert not again
+        counted = sum(fleet[number].metric("stridecast_dead_letter_failures_total") for number in fleet.numbers())
+        assert counted == len(refused)
 
 
 def _judge(tally: Tally, stage: Stage, duplicates_at_most: int | None) -> None:

@@ -7,6 +7,7 @@ time; it is frozen, cut off and made to share like the others.
 """
 
 import argparse
+import functools
 import random
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,9 @@ from rich.table import Table
 from service.broker.ports import free_port
 from tests.chaos.broker import FragileBroker
 from tests.chaos.fleet import Fleet
-from tests.chaos.load import Load, messy_devices
+from tests.chaos.load import Load, Sent, messy_devices
+from tests.chaos.operations import allow_writing, forbid_writing, set_up_topic
+from tests.chaos.poison import ANY_TIME, STRICT, gathered, refused, scattered
 from tests.chaos.proxy import Proxy
 from tests.chaos.reckoning import reckon
 from tests.chaos.stage import DELIVERIES, PARTITIONS, SESSION_TIMEOUT_S, Stage, open_stage
@@ -34,11 +37,19 @@ from tests.inference.bundles import har_bundle
 WORKERS = 3
 CALM_AT_THE_END_S = 20.0
 SLOW_BYTES_PER_S = 20_000.0
+REFUSED_S = 5.0
 WATCH_EVERY_S = 1.0
 SETTLED_S = 30.0
 BROKER_WITHIN_S = 240.0  # a busy machine is no fault of what is tested
 # Kinds of fault, and how often each comes, relative to the others.
-FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "slow": 2}
+FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "slow": 2} | {
+    "refuse labels": 1,  # for their size
+    "forbid labels": 1,
+    "forbid letters": 2,
+    "unwelcome": 3,  # very many records at once whose dead letters are partly refused
+}
+AT_ONCE = 200
+TOPICS = {"in": ANY_TIME, "dead": STRICT}
 
 # A life shorter than this says what it took, and nothing about growth.
 TELLING_S = 120.0
@@ -75,6 +86,7 @@ class Soak:
     broker: FragileBroker
     proxy: Proxy
     fleet: Fleet
+    sent: list[Sent] = field(default_factory=list)
 
     def strike(self, fault: Fault) -> None:
         """Do what the schedule says, and undo what must not last."""
@@ -95,6 +107,18 @@ class Soak:
             self.proxy.bytes_per_s = SLOW_BYTES_PER_S
             time.sleep(5)
             self.proxy.bytes_per_s = None
+        elif fault.kind == "refuse labels":
+            set_up_topic(self.stage, self.stage.output, max_message_bytes="120")
+            time.sleep(REFUSED_S)
+            set_up_topic(self.stage, self.stage.output, max_message_bytes=str(1 << 20))
+        elif fault.kind.startswith("forbid"):
+            topic = self.stage.output if fault.kind == "forbid labels" else self.stage.dead_letters
+            forbid_writing(self.stage, topic)
+            time.sleep(REFUSED_S)
+            allow_writing(self.stage, topic)
+        elif fault.kind == "unwelcome":
+            for batch in gathered(len(self.sent), partitions=PARTITIONS, count=AT_ONCE):
+                self.sent.extend(self.stage.send_at_once(batch))
 
     def _scale(self) -> None:
         if WORKERS in self.fleet.numbers():
@@ -112,7 +136,7 @@ def soak_in(folder: Path, delivery: str) -> Iterator[Soak]:
     """Set the stage: a broker, a proxy in front of it, and workers behind that."""
     behind = free_port()
     with Proxy(behind) as proxy, FragileBroker(folder / "kafka", proxied=(behind, proxy.port)) as broker:
-        stage = open_stage(broker, folder, har_bundle(folder / "tiny-har"), delivery=delivery)
+        stage = open_stage(broker, folder, har_bundle(folder / "tiny-har"), delivery=delivery, topics=TOPICS)
         stage = stage.told(kafka__bootstrap_servers=f"127.0.0.1:{proxy.port}")
         with stage.fleet() as fleet:
             fleet.start(*range(WORKERS))
@@ -123,7 +147,9 @@ def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console
     """Soak, count and judge. Raises AssertionError for what is not as it should be."""
     faults, done = schedule(seed, seconds), Counter[str]()
     with soak_in(folder, delivery) as soak, Watch(soak.pids, WATCH_EVERY_S) as watch:
-        records = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=2)
+        good = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=2)
+        bad = scattered(seed, partitions=PARTITIONS, seconds=seconds, count=int(seconds))
+        records = sorted([*good, *bad], key=lambda record: record.at_s)
         load, began = soak.stage.load(records), time.monotonic()
         with _shown(seconds, console) as show:
             for fault in faults:
@@ -140,7 +166,10 @@ def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console
         ended = Counter(each.last_line for each in soak.fleet.ended)
         for line, times in ended.items():
             console.print(f"  {times} x {line}", markup=False)
-        reckon(soak.stage, soak.fleet, load.wait(), lambda line: console.print(line, highlight=False))
+        sent = soak.sent + load.wait()
+        wanted = soak.stage.expected(sent)
+        told = functools.partial(console.print, highlight=False)
+        reckon(soak.stage, soak.fleet, sent, told, expected=wanted, refused=refused(wanted))
     _judge(watch, console)
 
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from inference.bundle import Bundle
 from service.settings import ServiceSettings
@@ -13,7 +13,7 @@ from service.topics import TopicSpec, ensure_topics
 from tests.chaos.broker import FragileBroker
 from tests.chaos.expected import Expected, expected_activities, expected_texts
 from tests.chaos.fleet import Fleet
-from tests.chaos.load import Load, Record, Sent
+from tests.chaos.load import Load, Record, Sent, send_at_once
 
 DELIVERIES: tuple[str, ...] = get_args(ServiceSettings.model_fields["delivery"].annotation)
 SESSION_TIMEOUT_S = 3
@@ -43,6 +43,9 @@ class Stage:
     def load(self, records: Sequence[Record]) -> Load:
         return Load(self.broker.bootstrap_servers, self.input, records)
 
+    def send_at_once(self, records: Sequence[Record], **compression: Any) -> list[Sent]:
+        return send_at_once(self.broker.bootstrap_servers, self.input, records, **compression)
+
     def told(self, **flags: str) -> "Stage":
         """Return the same stage whose workers are told something else; ``__`` stands for a dot, ``_`` for a dash."""
         return replace(self, flags={**self.flags, **as_flags(flags)})
@@ -50,7 +53,8 @@ class Stage:
     def expected(self, sent: Iterable[Sent], *, silent: bool = False) -> Expected:
         if self.kind == "text":
             return expected_texts(sent, self.bundle.folder)
-        return expected_activities(sent, self.bundle, silent=silent)
+        most = int(self.flags.get("--activity.max-devices", 65_536))
+        return expected_activities(sent, self.bundle, silent=silent, max_devices=most)
 
 
 def open_stage(
@@ -62,26 +66,24 @@ def open_stage(
     delivery: str = "at_least_once",
     partitions: int = PARTITIONS,
     outputs: int | None = None,
-    output: Mapping[str, str] | None = None,
+    topics: Mapping[str, Mapping[str, str]] | None = None,
     **flags: str,
 ) -> Stage:
     """Make the topics; ``outputs`` is how many partitions the labels' topic has where not as many as the input.
 
-    ``output`` are that topic's settings, ``flags`` as in ``Stage.told``.
+    ``topics`` are settings of the topics ``in``, ``out`` and ``dead``, ``flags`` as in ``Stage.told``.
     """
     name = f"{kind}-{uuid.uuid4().hex[:8]}"
-    topics = [
-        TopicSpec(f"{name}-in", partitions),
-        TopicSpec(f"{name}-out", outputs or partitions, dict(output or {})),
-        TopicSpec(f"{name}-dead", 1, {"max.message.bytes": str(2 << 20)}),
-    ]
-    ensure_topics(broker.bootstrap_servers, topics)
+    counts = {"in": partitions, "out": outputs or partitions, "dead": 1}
+    settings = {"dead": {"max.message.bytes": str(2 << 20)}, **(topics or {})}
+    made = [TopicSpec(f"{name}-{which}", count, settings.get(which, {})) for which, count in counts.items()]
+    ensure_topics(broker.bootstrap_servers, made)
     given = {
         "--kafka.bootstrap-servers": broker.bootstrap_servers,
         "--kafka.group-id": name,
-        f"--{kind}.input-topic": topics[0].name,
-        f"--{kind}.output-topic": topics[1].name,
-        f"--{kind}.dead-letter-topic": topics[2].name,
+        f"--{kind}.input-topic": made[0].name,
+        f"--{kind}.output-topic": made[1].name,
+        f"--{kind}.dead-letter-topic": made[2].name,
         f"--{kind}.bundle": str(bundle.folder),
         "--inference.device": "cpu",
         "--inference.precision": "float32",  # what labels are compared with; on some CPUs bfloat16 is faster
@@ -90,7 +92,7 @@ def open_stage(
         "--kafka.transaction-timeout-s": str(TRANSACTION_TIMEOUT_S),
         **as_flags(flags),
     }
-    names = (topics[0].name, topics[1].name, topics[2].name)
+    names = (made[0].name, made[1].name, made[2].name)
     return Stage(broker, kind, delivery, bundle, folder, *names, partitions, outputs or partitions, given)
 
 

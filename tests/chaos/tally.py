@@ -11,13 +11,14 @@ import confluent_kafka
 import numpy as np
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, says its manual
 
-from tests.chaos.expected import TOLERANCE, Expected, Identity
+from tests.chaos.expected import TOLERANCE, Content, Expected, Identity
 from tests.chaos.load import QUIET
 from tests.kafka.expected import may_be_smoothed
 from tests.kafka.outside_client import Label, as_label
 
 QUIET_S = 60.0
 END_WITHIN_S = 60.0
+OWN_HEADERS = 5  # of dead letters, behind those of their records
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Tally:
 
 
 class Reader:
-    """Reads a topic from its start, committed records only; ``messages`` is what it has found."""
+    """Reads a topic from its start, committed records only unless told; ``messages`` is what it has found."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> None:
         self.messages: list[confluent_kafka.Message] = []
         self._topic = topic
         self._settings = {
@@ -53,7 +54,7 @@ class Reader:
             "group.id": "unused",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.partition.eof": True,
             **QUIET,
             "topic.metadata.refresh.interval.ms": 1000,
@@ -167,9 +168,9 @@ def tally_letters(
     known = {**(allowed.letters if allowed else {}), **expected.letters}
     counted = Counter(letter_identity(message) for message in messages)
     wrong = [
-        f"{letter_identity(message)}: {message.value()!r}"
+        f"{letter_identity(message)}: {str(message.value())[:300]}"
         for message in messages
-        if known.get(letter_identity(message)) != (message.key(), message.value())
+        if known.get(letter_identity(message)) != _content(message)
     ]
     return Tally(
         "dead letters",
@@ -194,6 +195,11 @@ def letter_identity(message: confluent_kafka.Message) -> Identity:
     assert isinstance(given, list)
     headers = {name: content for name, content in given if isinstance(content, bytes)}
     return int(headers["source-partition"]), int(headers["source-offset"])
+
+
+def _content(letter: confluent_kafka.Message) -> Content:
+    headers: Any = letter.headers()
+    return letter.key(), letter.value(), headers[:-OWN_HEADERS]
 
 
 def identity_of(kind: str) -> Any:

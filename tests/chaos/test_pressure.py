@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tests.chaos.broker import FragileBroker
-from tests.chaos.load import START_MS, Record, messy_devices
+from tests.chaos.load import START_MS, Record, made_up_devices, messy_devices
+from tests.chaos.poison import ZSTD
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
 from tests.chaos.vitals import Watch
 
 STALLED_S = 30.0
+MAX_DEVICES = 1000
+MADE_UP, MADE_UP_AT_ONCE = 100_000, 10_000
 RECORDS = 4000
 READINGS = 100
 BALLAST = "x" * 100_000
@@ -46,6 +49,26 @@ def test_a_producer_ten_times_faster_than_the_worker_does_not_make_it_grow(
         wanted = stage.expected(sent)
         by_silence = stage.expected(sent, silent=True).labels.keys() - wanted.labels.keys()
         reckon(stage, fleet, sent, report, expected=wanted, allowed=by_silence, duplicates_at_most=0)
+
+
+def test_made_up_devices_beyond_the_bound_take_nothing_from_those_that_are_there(
+    make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """Their records are dead letters; each in the log would have taken two kilobytes of the worker's memory."""
+    stage = make_stage(delivery=delivery, partitions=2, activity__max_devices=str(MAX_DEVICES))
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        sent = stage.load(messy_devices(seed, partitions=2, devices=5, seconds=3, speed=5, farewell=False)).wait()
+        with Watch(lambda: {str(number): fleet[number].process.pid for number in fleet.numbers()}) as watch:
+            load = stage.load(messy_devices(seed + 1, partitions=2, devices=5, seconds=8, speed=5, start_s=15.0))
+            for number in range(MADE_UP // MADE_UP_AT_ONCE):
+                crowd = made_up_devices(seed + number, partition=number % 2, count=MADE_UP_AT_ONCE)
+                sent += stage.send_at_once(crowd, codec=ZSTD)
+            sent += load.wait()
+            counted = reckon(stage, fleet, sent, report, duplicates_at_most=0, letters_twice_at_most=0)
+        assert counted.letters.expected >= MADE_UP - 2 * MAX_DEVICES
+        assert fleet.ended == []
+    _judge(watch, report)
 
 
 def _large_chunks(seed: int) -> Iterator[Record]:

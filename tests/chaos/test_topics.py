@@ -107,7 +107,7 @@ def test_an_output_topic_that_takes_no_label_for_its_size_gets_all_once_it_does(
     make_stage: Callable[..., Stage], delivery: str, early: list[Record], late: list[Record], report: Report
 ) -> None:
     """Every label is refused for good; a worker that can't go on ends, and its supervisor starts it again."""
-    stage = make_stage(delivery=delivery, output={"max.message.bytes": "120"})
+    stage = make_stage(delivery=delivery, topics={"out": {"max.message.bytes": "120"}})
     with stage.fleet() as fleet:
         fleet.start(0, 1)
         load = stage.load(early + [_later(record, 8.0) for record in late])

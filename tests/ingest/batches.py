@@ -81,10 +81,12 @@ class Batch:
     """What to XOR which bytes with, from the attributes on, before the checksum is made."""
     trailer: bytes = b""
     """What follows the compressed records."""
+    compress: Callable[[bytes], bytes] | None = None
+    """In the place of how the codec that the attributes name is usually written."""
 
     @property
     def written(self) -> bytes:
-        encode = ENCODE[self.attributes & 7]
+        encode = self.compress or ENCODE[self.attributes & 7]
         body = bytearray(
             struct.pack(
                 ">hiqqqhii",

@@ -114,6 +114,31 @@ def test_reading_pauses_while_many_bytes_of_dead_letters_are_on_their_way(monkey
     assert not partition.paused
 
 
+class RefuseOdd(Stream):
+    """Makes a frame of each record but those of odd offsets, which it refuses."""
+
+    def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
+        odd = records.offset % 2 == 1
+        rejections = [Rejection(row, Reason.TOO_LARGE, "too large") for row in np.flatnonzero(odd).tolist()]
+        frames = records.offset[~odd]
+        return rejections, iter([Block(frames, np.zeros(len(frames), np.int64), frames)])
+
+
+def test_what_was_read_along_with_many_bytes_of_dead_letters_is_cut_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly once, letters leave with a snapshot, which is taken only where all that was read has been cut.
+
+    A poll that brought 64 MB of them, such as one record of 100 MB that was 90 KB of gzip, and a window that closed,
+    waited for its letters to leave before it cut the window: for ever, while `/livez` was green.
+    """
+    monkeypatch.setattr(feed, "MAX_LETTER_BYTES", 2000)
+    lane, delivery, partition = FakeLane(), FakeDelivery(), make_partition(RefuseOdd())
+    make_feed(lane, partition, delivery).take(partition, records(0, 1, 2, 3, size=1000))
+    assert len(delivery.letters) == 2
+    assert lane.submitted == [0, 2]
+    assert partition.at_boundary
+    assert partition.paused
+
+
 def test_a_record_that_has_a_dead_letter_gets_no_other() -> None:
     delivery, partition = FakeDelivery(), make_partition(RefuseAll(), reported={1})
     make_feed(FakeLane(), partition, delivery).take(partition, records(0, 1, 2))

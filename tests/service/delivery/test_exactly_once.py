@@ -44,6 +44,7 @@ class FakeTransactions:
     def __init__(self, *fates: Exception) -> None:
         self.fates = list(fates)
         self.too_large: list[bytes] = []
+        self.sends_up_to: int | None = None  # bytes of a value; more are too large for any broker
         self.refuses_from: int | None = None  # bytes of a value; after one, nothing else is written
         self.spoilt = False
         self.refuses_old = False
@@ -63,6 +64,8 @@ class FakeTransactions:
         self.open = []
 
     def send(self, topic: str, *, value: bytes, timestamp_ms: int | None, **message: Any) -> Any:
+        if self.sends_up_to is not None and len(value) > self.sends_up_to:
+            raise RefusedError("too large for any broker")
         self.stamps.append(timestamp_ms)
         if self.spoilt and self.hurries:
             raise SpoiltError("of another")
@@ -292,6 +295,23 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     assert delivery.letter_bytes_waiting(partition) == 0
 
 
+def test_many_bytes_of_dead_letters_keep_all_from_reading_and_leave_at_once(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Each partition had to have some itself to pause: 24 records of 50 MB, one in each, took a worker 2 GB."""
+    monkeypatch.setattr(exactly_once, "HURRIED_BYTES", make_letter().size)
+    partitions, transactions, woken = [make_partition(0), make_partition(1)], FakeTransactions(), list[str]()
+    delivery = make(FakeAssignment(*partitions), transactions, wake=lambda: woken.append("publisher"))
+    delivery.reject([make_letter()], partitions[0])
+    partitions[0].position = 10
+    assert delivery.letter_bytes_waiting(partitions[1]) == make_letter().size
+    delivery.commit()
+    assert woken == ["publisher"]
+    delivery.turn()
+    assert [sent for sent, _, _ in transactions.commits] == [[b"bad"]]
+    assert delivery.letter_bytes_waiting(partitions[1]) == 0
+
+
 def test_dead_letters_of_an_aborted_transaction_are_sent_again(clock: Clock) -> None:
     partition, transactions = make_partition(), FakeTransactions(AbortableError("the group has moved on"))
     delivery = make(FakeAssignment(partition), transactions)
@@ -339,6 +359,25 @@ def test_of_many_dead_letters_that_are_too_large_all_are_given_up_at_once(hurrie
         delivery.turn()
     assert [sent for sent, _, _ in second.commits] == [[b"bad", b"bad"]]
     assert not delivery.failed
+
+
+def test_a_dead_letter_is_given_up_once_though_another_is_refused_after_it(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """One too large for any broker was counted again with those that its topic refused in the same transaction."""
+    given_up = list[bytes | None]()
+    monkeypatch.setattr(exactly_once, "give_up", lambda letter, *_: given_up.append(letter.value))
+    first, second, partition = FakeTransactions(), FakeTransactions(), make_partition()
+    first.sends_up_to, first.refuses_from = 6, 4
+    delivery = make(FakeAssignment(partition), first, second)
+    delivery.reject([make_letter(b"gigantic"), make_letter(b"large"), make_letter()], partition)
+    partition.position = 10
+    delivery.commit()
+    for _ in range(2):
+        clock.now += 2 * INTERVAL_S
+        delivery.turn()
+    assert given_up == [b"gigantic", b"large"]
+    assert [sent for sent, _, _ in second.commits] == [[b"bad"]]
 
 
 def test_what_was_given_up_is_remembered_for_a_recovery(clock: Clock) -> None:
@@ -389,6 +428,8 @@ def test_dead_letters_whose_topic_is_gone_keep_out_of_transactions_and_their_pos
     clock.now += 2 * INTERVAL_S
     delivery.turn()
     assert ([set(offsets) for _, offsets, _ in first.commits], list(delivery.failed)) in (([], []), ([{1}], []))
+    assert delivery.letter_bytes_waiting(partitions[0]) == make_letter().size
+    assert delivery.letter_bytes_waiting(partitions[1]) == 0
     now = second if how == "unwritable" else first
     assert first.closed == (how == "unwritable")
     second.unknown = {"dead"}
