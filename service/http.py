@@ -86,6 +86,15 @@ def shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _metrics(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return the metrics and their content type: the format that a client asks for, or else the usual one."""
+    try:
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
+    except TypeError:  # it asks for a version that is no number, which prometheus-client (0.25) compares with one
+        return _metrics(registry, "")
+
+
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> http.server.ThreadingHTTPServer:
     """Listen on ``host:port`` (port 0 takes a free one) in a thread of its own; ``shutdown()`` ends it.
 
@@ -99,8 +108,8 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                self._answer(200, content_type, encode(registry))
+                body, content_type = _metrics(registry, self.headers.get("Accept", ""))
+                self._answer(200, content_type, body)
             elif path == "/livez":
                 self._answer_check(health.live())
             elif path == "/readyz":

@@ -30,9 +30,9 @@ def url(health: Health) -> Iterator[str]:
     server.server_close()
 
 
-def get(url: str) -> tuple[int, str, str]:
+def get(url: str, **headers: str) -> tuple[int, str, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -41,6 +41,13 @@ def get(url: str) -> tuple[int, str, str]:
 
 def test_metrics_are_in_the_text_format_of_prometheus(url: str) -> None:
     status, content_type, body = get(f"{url}/metrics")
+    assert (status, content_type.split(";")[0]) == (200, "text/plain")
+    assert "stridecast_things_total 3.0" in body
+
+
+def test_a_format_asked_for_in_a_way_that_makes_no_sense_is_the_usual_one(url: str) -> None:
+    """The connection was closed without an answer."""
+    status, content_type, body = get(f"{url}/metrics", Accept="application/openmetrics-text;version=abc")
     assert (status, content_type.split(";")[0]) == (200, "text/plain")
     assert "stridecast_things_total 3.0" in body
 
