@@ -91,7 +91,7 @@ def _metrics(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     try:
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
-    except TypeError:  # it asks for a version that is no number, which prometheus-client (0.25) compares with one
+    except TypeError:  # it asks for a version that is no number, which prometheus-client (0.26) compares with one
         return _metrics(registry, "")
 
 

@@ -17,7 +17,7 @@ LARGEST_LETTER = 2 << 20
 TOPICS = {"in": {"max.message.bytes": str(8 << 20)}, "dead": {"max.message.bytes": str(LARGEST_LETTER)}}
 MANY_PARTITIONS = 24
 MOST_MB = 1200
-"""220 of the worker itself, and up to 750 more were seen; 24 records at a time took 1970."""
+"""220 of the worker itself, and up to 800 more were seen; 24 records at a time took 1970."""
 KILLED_SHARE = 0.4
 
 
