@@ -120,7 +120,7 @@ class Folder:
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         if pa is None:
-            raise WorkerError(f"activity.keep.folder {path} takes pyarrow: pip install 'stridecast[parquet]'")
+            raise WorkerError(f"activity.keep.folder {path} takes pyarrow: pip install '.[parquet]' in the checkout")
         self._path = path
         self._most_bytes = most_bytes
         try:

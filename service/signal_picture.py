@@ -17,7 +17,7 @@ try:
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise ClassifyError(
-        "pictures are drawn with matplotlib, which is not installed: pip install 'stridecast[train]'"
+        "pictures are drawn with matplotlib, which is not installed: pip install '.[train]' in the checkout"
     ) from error
 
 MAX_DEVICES = 6

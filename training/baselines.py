@@ -31,7 +31,7 @@ def fit_baseline(
         from sklearn.svm import LinearSVC
     except ModuleNotFoundError as error:
         raise FitError(
-            "baselines are fitted with scikit-learn, which is not installed: pip install 'stridecast[train]'"
+            "baselines are fitted with scikit-learn, which is not installed: pip install '.[train]' in the checkout"
         ) from error
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, dtype=np.float32)
     classifier: Any = LogisticRegression(C=10.0, max_iter=1000) if baseline == "tfidf-logistic" else LinearSVC(C=1.0)

@@ -52,7 +52,9 @@ def read_kept(
     try:
         import pyarrow as pa  # here and below: an optional dependency
     except ImportError:
-        raise DataError(f"{name} is Parquet, which takes pyarrow to read: pip install 'stridecast[parquet]'") from None
+        raise DataError(
+            f"{name} is Parquet, which takes pyarrow to read: pip install '.[parquet]' in the checkout"
+        ) from None
     data = content.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB: split it")

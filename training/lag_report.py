@@ -25,7 +25,7 @@ try:
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise FitError(
-        "reports are drawn with matplotlib, which is not installed: pip install 'stridecast[train]'"
+        "reports are drawn with matplotlib, which is not installed: pip install '.[train]' in the checkout"
     ) from error
 
 EDGE = 3.0

@@ -33,7 +33,7 @@ def missing() -> str:
     """Return what to install if OpenVINO is missing, or an empty text."""
     if importlib.util.find_spec("openvino") is not None:
         return ""
-    return "the engine openvino needs the package of that name: pip install 'stridecast[openvino]'"
+    return "the engine openvino needs the package of that name: pip install '.[openvino]' in the checkout"
 
 
 def load(bundle: Bundle, precision: Precision, max_batch: int, threads: int) -> Engine:

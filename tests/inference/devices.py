@@ -23,7 +23,8 @@ BOTH = [
 
 needs_bfloat16 = pytest.mark.skipif(not cpu._has_native_bfloat16(), reason="this CPU has no bfloat16 of its own")
 needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'stridecast[openvino]'"
+    importlib.util.find_spec("openvino") is None,
+    reason="OpenVINO is not installed: pip install '.[openvino]' in the checkout",
 )
 needs_int8 = pytest.mark.skipif(
     not cpu._has_native_int8(), reason="this CPU has no int8 of its own (AVX512-VNNI, AVX-VNNI or AMX)"

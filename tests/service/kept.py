@@ -12,7 +12,7 @@ from inference.core import Result
 from service.kind import Block
 from windowing import Frames
 
-NEEDS = "pyarrow is not installed: pip install 'stridecast[parquet]'"
+NEEDS = "pyarrow is not installed: pip install '.[parquet]' in the checkout"
 START_MS = 1_700_000_000_000
 
 

@@ -292,7 +292,7 @@ def test_without_matplotlib_a_picture_says_what_to_install_and_labels_need_none(
     monkeypatch.delitem(sys.modules, "service.signal_picture", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["classify", "--file", str(walk_csv), "--picture", str(tmp_path / "p.png")]) == 1
-    assert "pip install 'stridecast[train]'" in capsys.readouterr().err
+    assert "pip install '.[train]' in the checkout" in capsys.readouterr().err
     assert main(["classify", "--file", str(walk_csv)]) == 0
 
 
