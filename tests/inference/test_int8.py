@@ -182,7 +182,9 @@ def test_without_openvino_it_is_said_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cpu, "_has_native_int8", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(DeviceError, match=r"pip install 'stridecast\[openvino\]', or choose another precision$"):
+    with pytest.raises(
+        DeviceError, match=r"pip install '\.\[openvino\]' in the checkout, or choose another precision$"
+    ):
         choose_device("cpu", "int8", engine=engine)
 
 

@@ -285,7 +285,7 @@ def test_without_pyarrow_it_is_refused_with_what_to_install(
     monkeypatch.setattr(kept_files, "pa", None)
     open_keeper = activity_kind(ActivitySettings(keep=KeepSettings(folder=tmp_path))).open_keeper
     assert open_keeper is not None
-    with pytest.raises(WorkerError, match=r"activity.keep.folder .* pip install 'stridecast\[parquet\]'"):
+    with pytest.raises(WorkerError, match=r"activity.keep.folder .* pip install '\.\[parquet\]' in the checkout"):
         open_keeper(metrics)
 
 

@@ -325,7 +325,7 @@ def test_without_pyarrow_it_says_what_to_install(
 ) -> None:
     path = written(kept(["Walking"]))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"kept.parquet is Parquet, .*: pip install 'stridecast\[parquet\]'"):
+    with pytest.raises(DataError, match=r"kept.parquet is Parquet, .*: pip install '\.\[parquet\]' in the checkout"):
         read_file(path)
 
 
