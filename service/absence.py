@@ -3,7 +3,7 @@
 import logging
 import time
 
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 
 log = logging.getLogger(__name__)
 
@@ -14,8 +14,8 @@ NO_ANSWER_S = 5.0
 class Absence:
     """Watches the answers to fetches; kafka-python tries on by itself. `silence_s` is for any thread."""
 
-    def __init__(self, hearing: Hearing, servers: str) -> None:
-        self._hearing = hearing
+    def __init__(self, fetch_progress: FetchProgress, servers: str) -> None:
+        self._fetch_progress = fetch_progress
         self._servers = servers
         self._fetching_since: float | None = None
         self._unanswered_since: float | None = None  # set while Kafka is known to be away
@@ -46,4 +46,4 @@ class Absence:
 
     @property
     def _last_answer(self) -> float:
-        return self._hearing.last_answer or float("-inf")
+        return self._fetch_progress.last_answer or float("-inf")

@@ -9,10 +9,10 @@ from kafka.errors import KafkaError
 
 from ingest.bulk import BulkProducer
 from ingest.consumer import open_consumer
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
+from ingest.rebalance_listener import RebalanceListener
 from ingest.transactions import Transactions
 from service.rights import READ, READ_AND_WRITE, refuse_missing_rights
 from service.security import access_to
@@ -39,12 +39,14 @@ class Clients:
         # One for this process's life: a producer that takes over from a failed one ends that one's transaction.
         self._transactional_id = f"{settings.group_id}-{kind}-{uuid.uuid4().hex}"
 
-    def open_consumer(self, topic: str, handover: Handover, hearing: Hearing) -> kafka.KafkaConsumer:
+    def open_consumer(
+        self, topic: str, listener: RebalanceListener, fetch_progress: FetchProgress
+    ) -> kafka.KafkaConsumer:
         """Join the group that reads a topic."""
         return open_consumer(
             topic,
-            handover,
-            hearing,
+            listener,
+            fetch_progress,
             bootstrap_servers=self._access,
             group_id=self._settings.group_id,
             client_id=self._name,
@@ -81,7 +83,7 @@ class Clients:
 
 
 def leave(consumer: kafka.KafkaConsumer, timeout_s: float) -> None:
-    """Leave the group, which hands the partitions back and so commits them: see Handover."""
+    """Leave the group, which hands the partitions back and so commits them: see RebalanceListener."""
     try:
         consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s))
     except KafkaError as error:

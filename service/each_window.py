@@ -83,10 +83,10 @@ class EachWindow(Stream):
             rejections = sorted([*rejections, *crowd], key=lambda refused: refused.record)
         return rejections, blocks
 
-    def fall_silent(self, heard_until: float) -> Iterator[Block]:
-        """Close the windows of devices that have been silent up to ``heard_until``."""
+    def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
+        """Close the windows of devices that have been silent up to ``caught_up_at``."""
         while True:
-            step = self._windower.fall_silent(heard_until)
+            step = self._windower.fall_silent(caught_up_at)
             if not step.forgotten:
                 return
             self._graves.bury(

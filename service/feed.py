@@ -152,8 +152,8 @@ class Feed:
         """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
         return (self.owed() if owed is None else owed) >= OWED_QUEUES * self._lane.capacity
 
-    def notice_silence(self, partition: Partition, heard_until: float, owed: int | None = None) -> None:
-        """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then.
+    def notice_silence(self, partition: Partition, caught_up_at: float, owed: int | None = None) -> None:
+        """Close what has been silent up to ``caught_up_at``, and take a snapshot if anything was; now and then.
 
         ``owed`` is as for `advance`.
         """
@@ -162,6 +162,6 @@ class Feed:
             return
         partition.silence_checked_at = now
         active = len(partition.stream)
-        partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until))
+        partition.work = self._unsaid(partition, partition.stream.fall_silent(caught_up_at))
         if self.advance(partition, owed) and len(partition.stream) < active:
             partition.seal()

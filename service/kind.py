@@ -58,8 +58,8 @@ class Stream:
         """
         raise NotImplementedError
 
-    def fall_silent(self, heard_until: float) -> Iterator[Block]:
-        """Close what has waited too long for more, judged at ``heard_until``: see ``ingest.hearing.Hearing``."""
+    def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
+        """Close what has waited too long for more by ``caught_up_at``: see ``ingest/fetch_progress.py``."""
         return iter(())
 
     def rewind_to(self, position: int) -> int:

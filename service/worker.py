@@ -27,9 +27,9 @@ from kafka.structs import MemberState, TopicPartition
 
 from inference.lanes import Lane
 from ingest.access import remedy
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from ingest.lease import Lease
+from ingest.rebalance_listener import RebalanceListener
 from ingest.record_columns import Records
 from service.absence import Absence
 from service.clients import GIVE_UP_S, Clients, leave
@@ -87,11 +87,11 @@ class Worker:
         self._keeper = keeper
         self._last_poll = time.monotonic()
         self._poll_at = 0.0
-        self._hearing = Hearing()
-        self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
+        self._fetch_progress = FetchProgress()
+        self._absence = Absence(self._fetch_progress, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
         self._assignment = Assignment(
-            open_stream, kind.rules, self._hearing, lambda request: self._rereading.ask(request), metrics
+            open_stream, kind.rules, self._fetch_progress, lambda request: self._rereading.ask(request), metrics
         )
         self._rereading = Rereading(
             kind,
@@ -101,7 +101,7 @@ class Worker:
             metrics,
             bounded=bounded,
         )
-        self._handover = Handover(
+        self._listener = RebalanceListener(
             assigned=self._assignment.assigned,
             settled=self._settled,
             snapshots=lambda sources: self._delivery.last_offsets(self._assignment.among(sources)),
@@ -120,7 +120,7 @@ class Worker:
                 self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
             )
             # The last, for it joins the group; no callback comes before a poll.
-            self._consumer = clients.open_consumer(topics.input_topic, self._handover, self._hearing)
+            self._consumer = clients.open_consumer(topics.input_topic, self._listener, self._fetch_progress)
             self._assignment.consumer = self._consumer
             self._lease = Lease(self._consumer, settings.kafka.session_timeout_s, time.monotonic)
             opened.callback(leave, self._consumer, GIVE_UP_S)
@@ -196,14 +196,14 @@ class Worker:
             self._assignment.begin(self._rereading.found.popleft())
         owed = self._feed.owed()
         for partition in self._assignment:
-            self._feed.notice_silence(partition, self._heard_until(partition), owed)
+            self._feed.notice_silence(partition, self._caught_up_at(partition), owed)
         self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
 
-    def _heard_until(self, partition: Partition) -> float:
+    def _caught_up_at(self, partition: Partition) -> float:
         """Return up to when a partition has been heard; of one that ends, that is nothing, and then all there is."""
         if not partition.ends:
-            return self._hearing.heard_until(partition.source, partition.position)
+            return self._fetch_progress.caught_up_at(partition.source, partition.position)
         return math.inf if partition.ended else -math.inf
 
     def _look_after_threads(self) -> None:
@@ -305,7 +305,7 @@ class Worker:
 
     def _close(self, deadline: float) -> None:
         """Close all that was opened, by the deadline, or in a second each where it is over."""
-        self._handover.deadline_s = 0.0  # all that could be waited for has been
+        self._listener.deadline_s = 0.0  # all that could be waited for has been
         steps: list[Callable[[float], None]] = [functools.partial(leave, self._consumer)]
         steps += [each.close for each in (self._rereading, self._publisher, self._delivery, self._keeper) if each]
         for close in steps:

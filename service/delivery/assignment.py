@@ -9,7 +9,7 @@ import kafka
 from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, fetch_position
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from service.delivery.given_up import GivenUp
 from service.delivery.ledger import Point
 from service.delivery.looking_up import Request
@@ -36,7 +36,7 @@ class Assignment:
         self,
         open_stream: OpenStream,
         rules: str,
-        hearing: Hearing,
+        fetch_progress: FetchProgress,
         ask: Callable[[Request], None],
         metrics: WorkerMetrics,
     ) -> None:
@@ -45,7 +45,7 @@ class Assignment:
         self.given_up = GivenUp()
         self._open_stream = open_stream
         self._rules = rules
-        self._hearing = hearing
+        self._fetch_progress = fetch_progress
         self._ask = ask
         self._metrics = metrics
         self._newcomers: dict[TopicPartition, Request] = {}
@@ -93,7 +93,7 @@ class Assignment:
             len(found.said),
             len(found.reported),
         )
-        self._hearing.forget({source})
+        self._fetch_progress.forget({source})
         stream = self._open_stream(source)
         stream.restore(plan.buried)
         self.held[source] = Partition(
@@ -141,7 +141,7 @@ class Assignment:
     def _drop(self, sources: set[TopicPartition]) -> None:
         for source in sources & self.held.keys():
             self.held.pop(source).alive = False
-        self._hearing.forget(sources)
+        self._fetch_progress.forget(sources)
 
     # -- between
 
@@ -166,7 +166,7 @@ class Assignment:
 
     def follow(self) -> None:
         """Move the positions beyond control records and aborted ones, which no poll returns."""
-        self._metrics.unreadable.inc(self._hearing.take_unreadable())
+        self._metrics.unreadable.inc(self._fetch_progress.take_unreadable())
         for partition in self:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:
@@ -180,9 +180,9 @@ class Assignment:
     def tell_if_expired(self, partition: Partition, going_on_at: int) -> None:
         """Tell if records from the position on were gone before they were read: the log keeps too little."""
         source, lost = partition.source, min(going_on_at, partition.end) - partition.position
-        if source not in self._hearing.expired or lost <= 0:
+        if source not in self._fetch_progress.expired or lost <= 0:
             return
-        self._hearing.expired.discard(source)
+        self._fetch_progress.expired.discard(source)
         self._metrics.expired.inc(lost)
         where, first = names({source}), partition.position
         log.error("%s: %d records from %d on have expired before they were read", where, lost, first)
@@ -195,7 +195,7 @@ class Assignment:
 
     def _lag(self, partition: Partition) -> int:
         """How many records the log has from the position on, by the last that was heard of it."""
-        end = self._hearing.high_watermark(partition.source)
+        end = self._fetch_progress.high_watermark(partition.source)
         return 0 if end is None else max(0, end - partition.position)
 
     def read(self) -> Iterator[PartitionReading]:

@@ -3,7 +3,7 @@
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from service.absence import Absence
 from tests.clock import Clock
 
@@ -17,12 +17,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def answer(hearing: Hearing, sent_at: float) -> None:
-    hearing.note_response([SOURCE], sent_at, {SOURCE: 7})
+def answer(fetch_progress: FetchProgress, sent_at: float) -> None:
+    fetch_progress.note_response([SOURCE], sent_at, {SOURCE: 7})
 
 
 def test_a_worker_that_asks_for_nothing_waits_for_nothing(clock: Clock) -> None:
-    absence = Absence(Hearing(), "kafka:9092")
+    absence = Absence(FetchProgress(), "kafka:9092")
     assert absence.silence_s() == 0
     absence.notice(fetching=False)
     clock.now += 600
@@ -30,24 +30,24 @@ def test_a_worker_that_asks_for_nothing_waits_for_nothing(clock: Clock) -> None:
 
 
 def test_silence_begins_with_the_last_fetch_that_was_answered(clock: Clock) -> None:
-    hearing = Hearing()
-    absence = Absence(hearing, "kafka:9092")
+    fetch_progress = FetchProgress()
+    absence = Absence(fetch_progress, "kafka:9092")
     absence.notice(fetching=True)
     clock.now += 3
     assert absence.silence_s() == 3
-    answer(hearing, clock.now)
+    answer(fetch_progress, clock.now)
     clock.now += 40
     assert absence.silence_s() == 40
-    answer(hearing, clock.now)
+    answer(fetch_progress, clock.now)
     assert absence.silence_s() == 0
 
 
 def test_what_was_not_asked_for_is_no_silence_when_it_is_asked_for_again(clock: Clock) -> None:
     """Nothing is fetched while all partitions are paused, nor by whoever holds none."""
-    hearing = Hearing()
-    absence = Absence(hearing, "kafka:9092")
+    fetch_progress = FetchProgress()
+    absence = Absence(fetch_progress, "kafka:9092")
     absence.notice(fetching=True)
-    answer(hearing, clock.now)
+    answer(fetch_progress, clock.now)
     absence.notice(fetching=False)
     clock.now += 600
     absence.notice(fetching=True)
@@ -57,12 +57,12 @@ def test_what_was_not_asked_for_is_no_silence_when_it_is_asked_for_again(clock: 
 
 def test_silence_is_told_once_and_so_is_its_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    hearing = Hearing()
-    absence = Absence(hearing, "kafka:9092")
+    fetch_progress = FetchProgress()
+    absence = Absence(fetch_progress, "kafka:9092")
     for _ in range(20):
         absence.notice(fetching=True)
         clock.now += 1
-    answer(hearing, clock.now)
+    answer(fetch_progress, clock.now)
     absence.notice(fetching=True)
     absence.notice(fetching=True)
     assert caplog.messages == [

@@ -155,7 +155,7 @@ class Numbered(Stream):
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         return [], iter([self._block(records.offset.tolist())])
 
-    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+    def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
         return iter([self._block(self.silent, silent=True)])
 
     def _block(self, numbers: Sequence[int], *, silent: bool = False) -> Block:
@@ -250,7 +250,7 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
         _poll=lambda _: {},
         _take=lambda _: None,
         _rereading=SimpleNamespace(found=[]),
-        _heard_until=lambda _: 0.0,
+        _caught_up_at=lambda _: 0.0,
         _absence=SimpleNamespace(notice=lambda fetching: None),
         _delivery=SimpleNamespace(commit=lambda: None),
     )

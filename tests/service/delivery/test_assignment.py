@@ -7,7 +7,7 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from service.delivery import assignment as module
 from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def make(asked: list[Request]) -> Assignment:
-    assignment = Assignment(lambda _: Stream(), "", Hearing(), asked.append, make_metrics())
+    assignment = Assignment(lambda _: Stream(), "", FetchProgress(), asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     return assignment
 
@@ -188,8 +188,8 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
 
 def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives() -> None:
     asked: list[Request] = []
-    hearing = Hearing()
-    assignment = Assignment(lambda _: Stream(), "", hearing, asked.append, make_metrics())
+    fetch_progress = FetchProgress()
+    assignment = Assignment(lambda _: Stream(), "", fetch_progress, asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     state = SimpleNamespace(position=SimpleNamespace(offset=50))
     assignment.consumer._subscription = SimpleNamespace(assignment={SOURCE: state})
@@ -205,7 +205,7 @@ def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives(
     ):
         state.position.offset = position
         if end is not None:
-            hearing.note_response([SOURCE], 1.0, {SOURCE: end})
+            fetch_progress.note_response([SOURCE], 1.0, {SOURCE: end})
         assignment.follow()
         behind.append(partition.behind)
     assert behind == [False, False, True, False]
