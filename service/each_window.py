@@ -18,7 +18,7 @@ from ingest.labels import encode_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.crowd import has_room, refuse_the_crowd
-from service.delivery.graves import Graves
+from service.delivery.silent_devices import SilentDevices
 from service.kind import Block, Stream
 from service.log_time import LogTime, Piece
 from service.metrics import WindowMetrics, observe_all
@@ -61,14 +61,14 @@ class EachWindow(Stream):
         self._smoother = smoother
         self._log_time = log_time
         self._max_devices = max_devices
-        self._graves = Graves()
-        self._buried_until = -1
+        self._silent_devices = SilentDevices()
+        self._skip_until = -1
         others.add(self)
 
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
         readings, rejections = self._decode(records)
-        if records.offset[0] <= self._buried_until:
+        if records.offset[0] <= self._skip_until:
             readings = self._of_the_living(records, readings)
         crowd = list[Rejection]()
         if self._log_time is None:
@@ -89,7 +89,7 @@ class EachWindow(Stream):
             step = self._windower.fall_silent(caught_up_at)
             if not step.forgotten:
                 return
-            self._graves.bury(
+            self._silent_devices.add(
                 step.forgotten,
                 step.numbers.tolist(),
                 step.newest_records.tolist(),
@@ -105,20 +105,20 @@ class EachWindow(Stream):
     def rewind_to(self, position: int) -> int:
         """Return the offset of the oldest record that an open window holds; ``position`` where there is none.
 
-        It may be older: see ``Graves.hold``.
+        It may be older: see ``SilentDevices.hold``.
         """
-        held = self._graves.hold(self._windower.rewind_to(position))
-        self._metrics.unburied.inc(self._graves.unburied())
+        held = self._silent_devices.hold(self._windower.rewind_to(position))
+        self._metrics.overflow.inc(self._silent_devices.overflow())
         return held
 
-    def restore(self, buried: Mapping[bytes, int]) -> None:
-        """Take over whom the last owner's commit buried."""
-        self._graves = Graves(buried)
-        self._buried_until = max(buried.values(), default=-1)
+    def restore(self, skip_until: Mapping[bytes, int]) -> None:
+        """Take over which devices to skip from the last commit."""
+        self._silent_devices = SilentDevices(skip_until)
+        self._skip_until = max(skip_until.values(), default=-1)
 
-    def buried(self) -> Mapping[bytes, int]:
-        """Return whom a replay must take for dead."""
-        return self._graves.buried()
+    def skip_until(self) -> Mapping[bytes, int]:
+        """Return which devices a replay must skip, and up to which record."""
+        return self._silent_devices.skip_until()
 
     def identities(self, block: Block) -> Sequence[tuple[bytes, int]]:
         """Return the rows' devices and the starts of their windows."""
@@ -155,10 +155,10 @@ class EachWindow(Stream):
         observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
     def _of_the_living(self, records: Records, readings: Readings) -> Readings:
-        """Leave out what devices sent before they were buried."""
+        """Drop readings that a replay must skip: see ``delivery/silent_devices.py``."""
         devices = readings.device_ids()
-        buried_until = {device: self._graves.last_record(device) for device in set(devices)}
-        last = np.fromiter(map(buried_until.__getitem__, devices), np.int64, len(devices))
+        skip_until = {device: self._silent_devices.last_record(device) for device in set(devices)}
+        last = np.fromiter(map(skip_until.__getitem__, devices), np.int64, len(devices))
         return readings[records.offset[readings.record] > last]
 
     def _welcome(self, readings: Readings, mute: bool, crowd: list[Rejection]) -> Readings:
@@ -213,7 +213,7 @@ class EachWindow(Stream):
             metrics.dropped["late"].inc(len(step.late))
             observe_all(metrics.lateness, step.late / 1000)
         if len(step.new_rows):
-            self._graves.came_back(self._windower.numbers(step.new_rows))
+            self._silent_devices.came_back(self._windower.numbers(step.new_rows))
             # A stream of this partition's last assignment may live on for as long as its frames are on their way.
             others = (other._windower for other in self._others if other._source != self._source)
             metrics.split_devices.inc(self._windower.count_shared(step.new_rows, others))

@@ -66,11 +66,11 @@ class Stream:
         """Return the offset of the oldest record that something open holds; ``position`` where nothing is open."""
         return position
 
-    def restore(self, buried: Mapping[bytes, int]) -> None:
-        """Take over whom the last owner's commit buried, before anything is pushed: see ``delivery/graves.py``."""
+    def restore(self, skip_until: Mapping[bytes, int]) -> None:
+        """Take over which devices to skip, each up to which record, from the last commit; called before any `push`."""
 
-    def buried(self) -> Mapping[bytes, int]:
-        """Return whom a replay from the rewind point must take for dead, and up to which record."""
+    def skip_until(self) -> Mapping[bytes, int]:
+        """Return which devices a replay from the rewind point must skip, and up to which record."""
         return {}
 
     def identities(self, block: Block) -> Sequence[Identity]:

@@ -238,8 +238,9 @@ class WindowMetrics:
         self.dropped = metrics.counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
         self.windows = metrics.counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
         self.split_devices = metrics.counter("split_devices", "Devices seen on a second partition.")
-        self.unburied = metrics.counter(
-            "unburied_devices", "Silent devices that found no room in a commit: a recovery may repeat their windows."
+        self.overflow = metrics.counter(
+            "snapshot_overflow_devices",
+            "Silent devices that found no room in a commit: a recovery may repeat their windows.",
         )
         self.kept = metrics.counters(
             "kept_windows", "Windows to be kept for labelling, by what became of them.", outcome=KEPT_OUTCOMES

@@ -95,7 +95,7 @@ class Assignment:
         )
         self._fetch_progress.forget({source})
         stream = self._open_stream(source)
-        stream.restore(plan.buried)
+        stream.restore(plan.skip_until)
         self.held[source] = Partition(
             source,
             stream,

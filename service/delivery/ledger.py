@@ -26,7 +26,7 @@ class Point:
     position: int
     rewind_to: int
     labels_from: int
-    buried: Mapping[bytes, int] = field(default_factory=dict)
+    skip_until: Mapping[bytes, int] = field(default_factory=dict)
 
 
 class Ledger:

@@ -93,7 +93,7 @@ class Partition:
         self.rewind = self.position if closed else self.stream.rewind_to(self.position)
         # Not before a boundary: until the replay is over, nothing is open that will be.
         labels_from = self._labels_from(self.said.oldest_label(self.rewind, self.stream.is_open))
-        self.ledger.seal(Point(self.position, self.rewind, labels_from, self.stream.buried()))
+        self.ledger.seal(Point(self.position, self.rewind, labels_from, self.stream.skip_until()))
 
     def _labels_from(self, said_from: int | None) -> int:
         return self.output.end if said_from is None else min(said_from, self.output.end)
@@ -111,7 +111,7 @@ class Partition:
             partition=self.output.partition.partition,
             partitions=self.output.partitions,
             labels_from=point.labels_from,
-            buried={device: record - point.rewind_to for device, record in point.buried.items()},
+            skip_until={device: record - point.rewind_to for device, record in point.skip_until.items()},
             rules=self.rules,
             end=self.end if self.ends else msgspec.UNSET,
         )

@@ -43,7 +43,7 @@ class Plan:
     """Read from ``rewind_to``; records before ``position`` only rebuild windows and are not counted again.
 
     ``labels`` are to be known before (None: nothing is held as said). ``aloud`` lets windows that close during the
-    replay be said, unless they have been: another worker's rules closed other ones. ``buried`` are devices whose
+    replay be said, unless they have been: another worker's rules closed other ones. ``skip_until`` are devices whose
     readings are passed over, each up to a record. Records from ``end`` on are not to be read. ``warnings`` are
     sentences for the operator, where what was committed doesn't fit.
     """
@@ -52,7 +52,7 @@ class Plan:
     rewind_to: int
     labels: LabelsToRead | None
     aloud: bool = False
-    buried: Mapping[bytes, int] = field(default_factory=dict)
+    skip_until: Mapping[bytes, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     end: int = NO_END
 
@@ -108,12 +108,12 @@ def _from_snapshot(place: Place, position: int, found: snapshot.Snapshot | snaps
             f"records from {rewind_to} to {place.log_start - 1} have expired; windows that they began may be incomplete"
         )
         rewind_to = place.log_start
-    aloud, buried = False, dict[bytes, int]()
+    aloud, skip_until = False, dict[bytes, int]()
     if isinstance(found, snapshot.Foreign):
         labels = LabelsToRead(since_offset=rewind_to)
         warnings.append("another version of the worker made the commit; labels since its rewind point are read back")
     else:
-        buried = {device: found.rewind_to + record for device, record in found.buried.items()}
+        skip_until = {device: found.rewind_to + record for device, record in found.skip_until.items()}
         here = (place.output.topic, place.output.partition, place.outputs)
         labels = (
             LabelsToRead(offset=found.labels_from) if found.labels_from >= 0 else LabelsToRead(since_offset=rewind_to)
@@ -130,4 +130,4 @@ def _from_snapshot(place: Place, position: int, found: snapshot.Snapshot | snaps
                 f"a worker with other settings ({found.rules or 'none'}) made the commit, and this one has "
                 f"{place.rules or 'none'}: what it left open is closed by the new ones"
             )
-    return Plan(position, rewind_to, labels, aloud, buried, tuple(warnings))
+    return Plan(position, rewind_to, labels, aloud, skip_until, tuple(warnings))

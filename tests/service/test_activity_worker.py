@@ -15,7 +15,7 @@ from ingest.bodies import unpack
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
-from service.delivery import graves
+from service.delivery import silent_devices
 from service.each_window import identify, say
 from service.kind import OpenStream, Stream, WorkerError
 from service.metrics import Families, WorkerMetrics
@@ -239,7 +239,7 @@ def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
     open_stream: OpenStream, counted: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each second one begins, and one sends a reading that is long past, fifty seconds after its newest."""
-    monkeypatch.setattr(graves, "MOST", 20)
+    monkeypatch.setattr(silent_devices, "MOST", 20)
     stream = open_stream(FIRST)
     position = 0
     for second in range(400):
@@ -255,8 +255,8 @@ def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
         list(stream.push(Records.of(records), float(second), mute=False)[1])
         list(stream.fall_silent(float(second)))
         assert position - stream.rewind_to(position) <= 2 * 2 * 60
-        assert len(stream.buried()) <= 20
-    assert 0 < counted("unburied_devices_total") < 200
+        assert len(stream.skip_until()) <= 20
+    assert 0 < counted("snapshot_overflow_devices_total") < 200
 
 
 @pytest.mark.parametrize(("idle_timeout_s", "lateness_slots", "warns"), [(3, 4, True), (60, 1200, True), (5, 4, False)])

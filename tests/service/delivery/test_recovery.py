@@ -50,8 +50,8 @@ def test_a_snapshot_rewinds_to_the_oldest_open_reading_and_reads_labels_from_whe
 
 
 def test_a_snapshot_tells_whom_to_pass_over() -> None:
-    committed = (50, encode(Snapshot(40, "activities", 2, 8, 17, buried={b"phone1": 5}, rules=RULES)))
-    assert plan(replace(PLACE, committed=committed)).buried == {b"phone1": 45}
+    committed = (50, encode(Snapshot(40, "activities", 2, 8, 17, skip_until={b"phone1": 5}, rules=RULES)))
+    assert plan(replace(PLACE, committed=committed)).skip_until == {b"phone1": 45}
 
 
 def test_an_operators_reset_has_no_metadata_and_starts_at_its_position_with_nothing_said() -> None:
