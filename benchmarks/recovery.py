@@ -136,7 +136,7 @@ def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type
         snapshots=lambda _: nothing,
         committed=lambda *_: None,
         released=lambda _: None,
-        let_go=lambda _: True,
+        nothing_in_flight=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )

@@ -34,7 +34,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         snapshots: Callable[[set[TopicPartition]], dict[TopicPartition, OffsetAndMetadata]],
         committed: Callable[[dict[TopicPartition, OffsetAndMetadata], object], None],
         released: Callable[[set[TopicPartition]], None],
-        let_go: Callable[[set[TopicPartition]], bool],
+        nothing_in_flight: Callable[[set[TopicPartition]], bool],
         clock: Callable[[], float],
         deadline_s: float,
     ) -> None:
@@ -43,7 +43,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._snapshots = snapshots
         self._committed = committed
         self._released = released
-        self._let_go = let_go
+        self._nothing_in_flight = nothing_in_flight
         self._clock = clock
         self.deadline_s = deadline_s
         self.consumer: Any = None  # set by open_consumer
@@ -95,7 +95,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     async def _await_nothing_in_flight(self, gone: set[TopicPartition]) -> None:
         """Wait until nothing of these partitions is in an open transaction; what could not be finished is dropped."""
         deadline = self._clock() + min(self.deadline_s, _IN_FLIGHT_S)
-        while not self._let_go(gone) and self._clock() < deadline:
+        while not self._nothing_in_flight(gone) and self._clock() < deadline:
             await self.consumer._net.sleep(_SETTLE_POLL_S)
 
 

@@ -12,7 +12,7 @@ from ingest.label_kernel import warm_up_activities
 from ingest.record_columns import Records
 from ingest.records import Record
 from ingest.rejections import Rejection
-from service.each_window import EachWindow, identify, say
+from service.each_window import EachWindow, encode_labels, identify
 from service.kind import Keeper, Kind, OpenStream, check_input
 from service.log_time import LogTime
 from service.metrics import WindowMetrics, WorkerMetrics
@@ -59,7 +59,7 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
         "activity",
         settings,
         prepare,
-        say,
+        encode_labels,
         counts="devices",
         features=features,
         identify=identify,

@@ -56,9 +56,9 @@ class Publisher(threading.Thread):
             wait_s, closing = 0.0, False
             while not closing:
                 closing = self._closing  # what had been put by then is still published
-                said = self._publish(self._take(0.0 if closing else wait_s))
+                published = self._publish(self._take(0.0 if closing else wait_s))
                 wait_s = self._delivery.turn()
-                self._look_at(said)
+                self._look_at(published)
         except BaseException as error:
             self.error = error
             log.exception("the publisher died")
@@ -93,19 +93,19 @@ class Publisher(threading.Thread):
     def _publish(self, items: list[tuple[Result, float]]) -> list[Result]:
         """Say what is still to be said of results, and return those."""
         labels: list[Labels] = []
-        said: list[Result] = []
+        published: list[Result] = []
         for result, delivered_at in items:
             ticket: Ticket = result.ticket
             if ticket.owner.alive:  # else predictions of an older assignment
                 labels.append(self._encode(result, ticket, delivered_at))
-                said.append(result)
+                published.append(result)
         if labels:
-            self._delivery.say(labels)
-        return said
+            self._delivery.publish(labels)
+        return published
 
-    def _look_at(self, said: list[Result]) -> None:
+    def _look_at(self, published: list[Result]) -> None:
         """Do what these results' labels needn't wait for."""
-        for result in said:
+        for result in published:
             block = result.ticket.block
             self._count_features(result, block)
             if self._keeper is not None:
@@ -113,7 +113,7 @@ class Publisher(threading.Thread):
 
     def _encode(self, result: Result, ticket: Ticket, delivered_at: float) -> Labels:
         self._count_batch(result)
-        bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
+        bodies = self._kind.encode_labels(result, ticket.block, ticket.owner.source.partition)
         self._count_labels(result)
         return Labels(bodies, ticket, result.start, delivered_at)
 

@@ -6,7 +6,7 @@ from inference.bundle import Bundle
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from ingest.texts import Texts, decode_texts
-from service.each_record import EachRecord, say
+from service.each_record import EachRecord, encode_labels
 from service.kind import Kind, OpenStream, WorkerError, check_input
 from service.metrics import WorkerMetrics
 from service.settings import TextSettings
@@ -26,7 +26,7 @@ def text_kind(settings: TextSettings) -> Kind:
     def read(records: Records) -> tuple[Texts, Sequence[Rejection]]:
         return decode_texts(records, max_bytes=settings.max_bytes)
 
-    return Kind("text", settings, prepare, say)
+    return Kind("text", settings, prepare, encode_labels)
 
 
 def _framer(bundle: Bundle) -> Framer:

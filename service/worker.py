@@ -7,7 +7,7 @@ acknowledgement notes it in the partition's ledger. The parts, each in a file of
     Kind          what differs between kinds of worker: records to frames, predictions to labels
     Clients       the connections to Kafka
     Assignment    the partitions held: who comes, who goes
-    Rereading     where newcomers go on, and what has been said of them; a thread of its own
+    RecoveryThread     where newcomers go on, and what has been said of them; a thread of its own
     Feed          records to frames, as far as there is room
     Publisher     predictions to labels; a thread of its own
     Keeper        what is put aside of them for people to look at, where a kind does that; a thread of its own
@@ -38,7 +38,7 @@ from service.delivery.at_least_once import AtLeastOnce
 from service.delivery.exactly_once import ExactlyOnce
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
-from service.delivery.rereading import Rereading
+from service.delivery.recovery_thread import RecoveryThread
 from service.feed import Feed
 from service.kind import Keeper, Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
@@ -91,13 +91,13 @@ class Worker:
         self._absence = Absence(self._fetch_progress, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
         self._assignment = Assignment(
-            open_stream, kind.rules, self._fetch_progress, lambda request: self._rereading.ask(request), metrics
+            open_stream, kind.rules, self._fetch_progress, lambda request: self._recovery.ask(request), metrics
         )
-        self._rereading = Rereading(
+        self._recovery = RecoveryThread(
             kind,
             clients.open_reader,
             self._assignment.awaits,
-            lambda sources: self._delivery.let_go(sources),
+            lambda sources: self._delivery.nothing_in_flight(sources),
             metrics,
             bounded=bounded,
         )
@@ -107,7 +107,7 @@ class Worker:
             snapshots=lambda sources: self._delivery.last_offsets(self._assignment.among(sources)),
             committed=lambda offsets, response: self._delivery.committed(offsets, response),
             released=self._assignment.released,
-            let_go=lambda sources: self._delivery.let_go(sources),
+            nothing_in_flight=lambda sources: self._delivery.nothing_in_flight(sources),
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
@@ -153,7 +153,7 @@ class Worker:
         if self._keeper is not None:
             self._keeper.start()
         self._publisher.start()
-        self._rereading.start()
+        self._recovery.start()
         settings = self.kind.settings
         log.info("%s worker started: %s -> %s", self.kind.name, settings.input_topic, settings.output_topic)
         try:
@@ -181,7 +181,7 @@ class Worker:
 
     @property
     def _thread_error(self) -> BaseException | None:
-        return self._lane.error or self._publisher.error or self._rereading.error
+        return self._lane.error or self._publisher.error or self._recovery.error
 
     # -- one turn of the loop
 
@@ -192,8 +192,8 @@ class Worker:
         blocked = not all([self._feed.advance(partition, owed) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
-        while self._rereading.found:
-            self._assignment.begin(self._rereading.found.popleft())
+        while self._recovery.found:
+            self._assignment.begin(self._recovery.found.popleft())
         owed = self._feed.owed()
         for partition in self._assignment:
             self._feed.notice_silence(partition, self._caught_up_at(partition), owed)
@@ -266,7 +266,7 @@ class Worker:
             # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
             self._assignment.start_over(partition, f"its log goes back to {first} from {partition.position}")
         else:
-            self._assignment.tell_if_expired(partition, first)
+            self._assignment.report_expired(partition, first)
             self._feed.take(partition, records)
 
     def _settled(self, sources: set[TopicPartition]) -> bool:
@@ -307,7 +307,7 @@ class Worker:
         """Close all that was opened, by the deadline, or in a second each where it is over."""
         self._listener.deadline_s = 0.0  # all that could be waited for has been
         steps: list[Callable[[float], None]] = [functools.partial(leave, self._consumer)]
-        steps += [each.close for each in (self._rereading, self._publisher, self._delivery, self._keeper) if each]
+        steps += [each.close for each in (self._recovery, self._publisher, self._delivery, self._keeper) if each]
         for close in steps:
             close(max(1.0, deadline - time.monotonic()))
 

@@ -17,7 +17,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
 from service.backfill.others import Others
-from service.delivery.recovery import told_end
+from service.delivery.recovery_plan import committed_end
 from service.groups import Commits, ask_of_groups, commits_of
 from service.kind import Kind, WorkerError
 from service.settings import KindSettings
@@ -68,7 +68,7 @@ def begin(
 
 def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:
     """Return where a commit says that its partition ends; raises WorkerError where it doesn't."""
-    end = told_end(commit.offset, commit.metadata)
+    end = committed_end(commit.offset, commit.metadata)
     if end is None:
         raise WorkerError(
             f"the commit of group {group} for {source.topic}[{source.partition}] was reset, or is none of a backfill: "

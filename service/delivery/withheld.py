@@ -1,4 +1,4 @@
-"""Topics that can't be written for now: what is for them waits, and is tried again later and later."""
+"""Dead-letter topics that can't be written for now: their letters wait, and are tried again at growing intervals."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-# A producer that was opened just now doesn't know the topic yet: until then nothing is said of it.
+# A producer that was just opened doesn't know the topic yet, so a missing topic isn't logged before.
 QUIET_S = 2.0
 FIRST_LOOK_S = 0.02
 RETRY_S = 1.0
@@ -25,14 +25,14 @@ class _Absence:
 
 
 class Withheld:
-    """Which topics of dead letters are given no letters for now; any thread uses it."""
+    """Which dead-letter topics get no letters for now; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._absences: dict[str, _Absence] = {}
 
     def holds(self, topic: str, knows: Callable[[str], bool]) -> bool:
-        """Tell whether a topic's letters are to wait; ``knows`` tells, without waiting, whether the topic is there."""
+        """Return whether a topic's letters are to wait; ``knows`` says, without blocking, whether the topic exists."""
         with self._lock:
             now, absence = time.monotonic(), self._absences.get(topic)
             if absence is not None and now < absence.look_at:
@@ -44,22 +44,22 @@ class Withheld:
             return True
 
     def holds_any(self) -> bool:
-        """Tell whether any topic's letters are to wait, as far as was last looked."""
+        """Return whether letters of any topic wait, as of the last try."""
         with self._lock:
             now = time.monotonic()
             return any(now < absence.look_at for absence in self._absences.values())
 
     def failed(self, topic: str, why: object) -> None:
-        """Take note that a topic can't be written."""
+        """Record that a topic can't be written."""
         with self._lock:
             now = time.monotonic()
             absence = self._absences.setdefault(topic, _Absence(now, RETRY_S, now))
-            if now >= absence.look_at:  # else it was on its way before
+            if now >= absence.look_at:  # else it was sent before the last failure
                 absence.wait_s = max(absence.wait_s, RETRY_S)
                 self._put_off(topic, why, absence)
 
     def written(self, topic: str) -> None:
-        """Take note that a topic can be written."""
+        """Record that a topic can be written."""
         with self._lock:
             absence = self._absences.pop(topic, None)
         if absence is not None and absence.told:

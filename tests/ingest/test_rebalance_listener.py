@@ -33,7 +33,7 @@ class FakeConsumer:
 def revoke_first(
     settled: Callable[[float], bool],
     commit_error: Exception | None = None,
-    let_go: Callable[[float], bool] = lambda _: True,
+    nothing_in_flight: Callable[[float], bool] = lambda _: True,
 ) -> list[str]:
     """What happens, in its order, when FIRST is revoked with a snapshot at 7 that may be committed."""
     events: list[str] = []
@@ -44,7 +44,7 @@ def revoke_first(
         snapshots=lambda _: {FIRST: OffsetAndMetadata(7, "", -1)},
         committed=lambda _, response: events.append(f"told {response}"),
         released=lambda _: events.append(f"released after {consumer.now:.1f} s"),
-        let_go=lambda _: let_go(consumer.now),
+        nothing_in_flight=lambda _: nothing_in_flight(consumer.now),
         clock=lambda: consumer.now,
         deadline_s=5.0,
     )
@@ -83,6 +83,6 @@ def test_a_partition_is_let_go_whatever_fails() -> None:
 
 
 def test_a_rebalance_waits_until_no_transaction_holds_anything_of_what_is_gone() -> None:
-    events = revoke_first(lambda _: True, let_go=lambda now: now > 1)
+    events = revoke_first(lambda _: True, nothing_in_flight=lambda now: now > 1)
     assert events == ["committed 7", "told None", "released after 0.0 s", "returned after 1.0 s"]
-    assert revoke_first(lambda _: True, let_go=lambda _: False)[-1] == "returned after 2.0 s"
+    assert revoke_first(lambda _: True, nothing_in_flight=lambda _: False)[-1] == "returned after 2.0 s"

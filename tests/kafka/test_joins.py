@@ -33,7 +33,7 @@ def member(
         snapshots=lambda _: {},
         committed=lambda *_: None,
         released=released,
-        let_go=lambda _: True,
+        nothing_in_flight=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )

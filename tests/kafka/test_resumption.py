@@ -33,7 +33,7 @@ def open_one(broker: Broker) -> Iterator[Callable[[str], kafka.KafkaConsumer]]:
             snapshots=lambda _: nothing,
             committed=lambda *_: None,
             released=lambda _: None,
-            let_go=lambda _: True,
+            nothing_in_flight=lambda _: True,
             clock=time.monotonic,
             deadline_s=0.0,
         )

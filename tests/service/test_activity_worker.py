@@ -16,7 +16,7 @@ from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
 from service.delivery import silent_devices
-from service.each_window import identify, say
+from service.each_window import encode_labels, identify
 from service.kind import OpenStream, Stream, WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
@@ -145,7 +145,7 @@ def labels_of(stream: Stream, bundle: Bundle, records: Sequence[HandMade]) -> li
     probabilities[rows // 2, [4, 5]] = 0.52, 0.4
     familiarity = np.linspace(0, 1, rows, dtype=np.float32)
     result = Result(None, 0, rows, probabilities, bundle, 0.0, 0.0, rows, "idle", True, familiarity)
-    return [json.loads(value) for _, value, _ in unpack(say(result, block, 0))]
+    return [json.loads(value) for _, value, _ in unpack(encode_labels(result, block, 0))]
 
 
 def test_a_label_that_flips_for_one_window_is_smoothed_beside_the_raw_one(

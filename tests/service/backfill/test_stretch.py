@@ -92,7 +92,7 @@ class FakeAdmin:
         return dict.fromkeys(commits, NoError)
 
 
-KIND = Kind("activity", SETTINGS, prepare=lambda *_: None, say=lambda *_: None, rules="rules")  # type: ignore[arg-type]
+KIND = Kind("activity", SETTINGS, prepare=lambda *_: None, encode_labels=lambda *_: None, rules="rules")  # type: ignore[arg-type]
 OTHER = TopicPartition(SETTINGS.input_topic, 1)
 
 
