@@ -18,11 +18,11 @@ from ingest.connection import connect
 from ingest.fetch_progress import FetchProgress, track
 from ingest.fetched import PartitionRecords
 from ingest.kafka_python import refuse_other_versions
-from ingest.pacing import wait_a_little
+from ingest.pacing import wait_at_least
 from ingest.rebalance_listener import RebalanceListener
 from ingest.record_places import warm_up
-from ingest.rejoining import end_what_was_begun, read_on_while_joining
-from ingest.resumption import take_turns
+from ingest.rejoining import fetch_while_joining, finish_joins
+from ingest.resumption import resume_parked
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +80,11 @@ def open_consumer(
     listener.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions
     consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=fetch_progress.note_unreadable)
-    take_turns(consumer._fetcher)
+    resume_parked(consumer._fetcher)
     _take_whole_responses(consumer._fetcher)
-    end_what_was_begun(consumer._coordinator)
-    read_on_while_joining(consumer._coordinator, consumer._subscription)
-    wait_a_little(consumer._coordinator)
+    finish_joins(consumer._coordinator)
+    fetch_while_joining(consumer._coordinator, consumer._subscription)
+    wait_at_least(consumer._coordinator)
     track(consumer, fetch_progress)
     consumer.subscribe([topic], listener=listener)
     return consumer

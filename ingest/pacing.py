@@ -10,7 +10,7 @@ from typing import Any
 LEAST_WAIT_S = 0.05
 
 
-def wait_a_little(coordinator: Any) -> None:
+def wait_at_least(coordinator: Any) -> None:
     """Let a consumer's polls wait for a moment at least, if they have that much time."""
     time_to_next_poll = coordinator.time_to_next_poll
     coordinator.time_to_next_poll = lambda: max(LEAST_WAIT_S, time_to_next_poll())

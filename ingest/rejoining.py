@@ -21,7 +21,7 @@ from kafka.coordinator.base import MemberState
 JOINING_POLL_MS = 10
 
 
-def end_what_was_begun(coordinator: Any) -> None:
+def finish_joins(coordinator: Any) -> None:
     """Make a consumer's coordinator need to rejoin until a join that it began has ended, and take in its end.
 
     And have it begin a join anew where the group has put it out meanwhile.
@@ -59,7 +59,7 @@ async def _take_in(coordinator: Any, assignment: bytes) -> None:
     )
 
 
-def read_on_while_joining(coordinator: Any, subscription: Any) -> None:
+def fetch_while_joining(coordinator: Any, subscription: Any) -> None:
     """Let a member go on with what it holds while it joins again, as the cooperative protocol is meant (KIP-429).
 
     kafka-python (3.0.12) fetches nothing until a join has ended: when a member dies and another comes, the others stand

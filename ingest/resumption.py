@@ -10,7 +10,7 @@ there is a backlog elsewhere.
 from typing import Any
 
 
-def take_turns(fetcher: Any) -> None:
+def resume_parked(fetcher: Any) -> None:
     """Make a consumer's fetcher look after parked records of partitions that are no longer paused."""
     take = fetcher.fetched_records
 

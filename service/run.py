@@ -66,7 +66,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 workers.append(worker)
                 swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
             opened.pop_all()
-        with stop_on_signals(told) as stop, _swapping(swaps), settled_memory():
+        with stop_on_signals(told) as stop, _swapping(swaps), frozen_memory():
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
@@ -90,7 +90,7 @@ def open_worker(
     )
     open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
     keeper = None if kind.open_keeper is None else kind.open_keeper(metrics)
-    lane = core.open(bundle, functools.partial(note_trouble, metrics))
+    lane = core.open(bundle, functools.partial(report_trouble, metrics))
     engines.tell(lane.model)
     metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
     metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
@@ -98,7 +98,7 @@ def open_worker(
     return Worker(kind, settings, open_stream, lane, metrics, keeper, bounded=bounded), HotSwap(folder, lane, metrics)
 
 
-def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
+def report_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
     """Tell and count what the device failed with; mostly called on the core's thread."""
     metrics.inference_failures[trouble.outcome].inc()
     if trouble.outcome == "smaller":
@@ -167,7 +167,7 @@ def _fallback(settings: InferenceSettings) -> Device:
 
 
 @contextmanager
-def settled_memory() -> Iterator[None]:
+def frozen_memory() -> Iterator[None]:
     """What is there by now stays: the garbage collector needn't look through it again and again."""
     gc.collect()
     gc.freeze()

@@ -12,7 +12,7 @@ from service.metrics import WorkerMetrics
 from service.settings import TextSettings
 from windowing.text import Framer, FramingError, parse_rules
 
-# Texts cut at once: of the longest ones that are HTML, what takes a fraction of a second.
+# Texts framed at once. The longest ones, as HTML, take a fraction of a second.
 TEXTS_A_BLOCK = 64
 
 
@@ -30,7 +30,7 @@ def text_kind(settings: TextSettings) -> Kind:
 
 
 def _framer(bundle: Bundle) -> Framer:
-    """Make what frames texts as they were framed in training; raises WorkerError for a bundle that is none of texts."""
+    """Return the framer with the rules of the bundle's training; raises WorkerError for a bundle not for texts."""
     try:
         rules = parse_rules(bundle.manifest.framing)
         framer = Framer(rules, bundle.vocabulary)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inference.bundle import find_bundle, load_bundle
 from service import logs
-from service.backfill.others import Others
+from service.backfill.other_workers import OtherWorkers
 from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Watch
 from service.interruption import exit_on_sigterm, stop_on_signals
@@ -24,10 +24,10 @@ from service.processes import share_arenas
 from service.progress import Reached, progress_shown
 from service.run import (
     SWITCH_INTERVAL_S,
+    frozen_memory,
     open_core,
     open_worker,
     run_together,
-    settled_memory,
 )
 from service.security import access_to
 from service.settings import WorkerSettings
@@ -45,7 +45,7 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
     servers, topics = access_to(settings.kafka), kind.settings
     folder = find_bundle(topics.bundle)
     group = group_of(settings.kafka.group_id, topics, load_bundle(folder).digest, stretch)
-    others = Others(settings.kafka.group_id, topics.output_topic)
+    others = OtherWorkers(settings.kafka.group_id, topics.output_topic)
     partitions = count_partitions(servers, topics.input_topic)
     if partitions is None:
         raise WorkerError(f"Kafka at {servers} has no topic {topics.input_topic}: there is nothing to label")
@@ -83,7 +83,7 @@ def _run(
     share_arenas()
     with open_core(settings.inference) as core:
         worker, _ = open_worker(kind, settings, folder, core, Families(registry), bounded=True)
-        with stop_on_signals(stop), settled_memory():
+        with stop_on_signals(stop), frozen_memory():
             watch.start()
             try:
                 run_together([worker], stop)

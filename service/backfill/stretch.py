@@ -16,7 +16,7 @@ from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
-from service.backfill.others import Others
+from service.backfill.other_workers import OtherWorkers
 from service.delivery.recovery_plan import committed_end
 from service.groups import Commits, ask_of_groups, commits_of
 from service.kind import Kind, WorkerError
@@ -43,7 +43,13 @@ def group_of(base: str, settings: KindSettings, bundle_digest: str, stretch: Str
 
 
 def begin(
-    admin: KafkaAdminClient, group: str, kind: Kind, stretch: Stretch, partitions: int, outputs: int, others: Others
+    admin: KafkaAdminClient,
+    group: str,
+    kind: Kind,
+    stretch: Stretch,
+    partitions: int,
+    outputs: int,
+    others: OtherWorkers,
 ) -> dict[TopicPartition, int]:
     """Settle where each partition begins and ends, unless that is settled and not done yet; return the ends.
 
@@ -53,8 +59,8 @@ def begin(
     deadline = time.monotonic() + SETTLE_WITHIN_S
     while True:
         commits = commits_of(admin, group, sources)
-        ends = {source: told_by(group, source, at) for source, at in commits.items() if at.offset >= 0}
-        if left := still_to_do(commits, ends):
+        ends = {source: require_end(group, source, at) for source, at in commits.items() if at.offset >= 0}
+        if left := unfinished(commits, ends):
             others.refuse(admin, left)
             return ends
         firsts, ends = _locate(admin, sources, stretch)
@@ -66,7 +72,7 @@ def begin(
         time.sleep(RETRY_S)
 
 
-def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:
+def require_end(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:
     """Return where a commit says that its partition ends; raises WorkerError where it doesn't."""
     end = committed_end(commit.offset, commit.metadata)
     if end is None:
@@ -77,7 +83,7 @@ def told_by(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> in
     return end
 
 
-def still_to_do(commits: Commits, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+def unfinished(commits: Commits, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """Return the partitions, with their ends, that are not done."""
     return {source: end for source, end in ends.items() if not is_done(commits[source], end)}
 

@@ -9,8 +9,8 @@ from kafka.errors import KafkaError
 from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
-from service.backfill.others import Others
-from service.backfill.stretch import still_to_do, told_by
+from service.backfill.other_workers import OtherWorkers
+from service.backfill.stretch import require_end, unfinished
 from service.groups import Commits, commits_of
 from service.kind import WorkerError
 from service.progress import Reached
@@ -30,7 +30,7 @@ class Watch(threading.Thread):
         admin: KafkaAdminClient,
         group: str,
         ends: Mapping[TopicPartition, int],
-        others: Others,
+        others: OtherWorkers,
         show: Callable[[Reached], None],
         stop: threading.Event,
     ) -> None:
@@ -69,9 +69,9 @@ class Watch(threading.Thread):
                 raise WorkerError(f"group {self._group} has lost its commit of {gone[0].topic}[{gone[0].partition}]")
             self.complete = True  # whoever ended it deleted the group before this process was in it
             return
-        ends = {source: told_by(self._group, source, at) for source, at in commits.items()}
+        ends = {source: require_end(self._group, source, at) for source, at in commits.items()}
         self._show(self._reached(commits))
-        left = still_to_do(commits, ends)
+        left = unfinished(commits, ends)
         self.complete = not left
         if left and time.monotonic() - self._looked_around >= LOOK_AROUND_S:
             self._looked_around = time.monotonic()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.activity_worker import STANDARD_GRAVITY, haste
+from service.activity_worker import STANDARD_GRAVITY, idle_timeout_warning
 from service.doctor.clocks import judge, tell
 from service.doctor.findings import LISTED, Finding, counted, listed, note, ok, wrong
 from service.doctor.sent import Decoded, Sent, medians, sent, shown
@@ -41,7 +41,7 @@ def examine_devices(
     yield from tell(everything, clocks)
     yield from _units(everything, settings)
     cuts = [cut_windows(records, readings, windower(), settings) for records, readings in decoded.values()]
-    if (warning := haste(settings)) is not None:
+    if (warning := idle_timeout_warning(settings)) is not None:
         yield wrong(warning)
     yield from _windows(cuts, settings, hopeless=bool(clocks.useless.all()))
     yield from _unlabelled(everything, ~clocks.useless, rates, cuts, settings)

@@ -52,7 +52,7 @@ def examine_group(
     }
     yield _lag(states, anybody=bool(held))
     yield from _open_transactions(admin, states)
-    yield from _surprises(states)
+    yield from _plan_warnings(states)
 
 
 def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequence[TopicPartition]) -> Finding:
@@ -118,7 +118,7 @@ def _open_transactions(admin: KafkaAdminClient, states: Mapping[TopicPartition, 
         )
 
 
-def _surprises(states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
+def _plan_warnings(states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
     """Tell what a worker would warn of if it were given these partitions now; of what differs in numbers alone, one."""
     alike: dict[str, list[tuple[int, str]]] = {}
     for source, state in states.items():

@@ -243,7 +243,7 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
 
     monkeypatch.setattr(worker_feed, "owed", note_and_add_up)
     worker: Any = SimpleNamespace(
-        _look_after_threads=lambda: None,
+        _raise_thread_error=lambda: None,
         _recover_failed=lambda: None,
         _feed=worker_feed,
         _assignment=FakeAssignment(partitions),
@@ -251,7 +251,7 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
         _take=lambda _: None,
         _recovery=SimpleNamespace(found=[]),
         _caught_up_at=lambda _: 0.0,
-        _absence=SimpleNamespace(notice=lambda fetching: None),
+        _kafka_silence=SimpleNamespace(notice=lambda fetching: None),
         _delivery=SimpleNamespace(commit=lambda: None),
     )
     worker._assignment.follow = lambda: None

@@ -13,7 +13,7 @@ from service.kind import WorkerError
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
+class OtherWorkers:
     """The workers of a group, which may write to ``output_topic``, too."""
 
     group: str
@@ -46,13 +46,13 @@ class Others:
 
     def _refuse_unsettled(self, source: TopicPartition, commit: OffsetAndMetadata, end: int) -> None:
         try:
-            said = snapshot.decode(commit.metadata, commit.offset)
+            found_snapshot = snapshot.decode(commit.metadata, commit.offset)
         except snapshot.SnapshotError:  # an operator reset it: nothing is open, and nobody says where labels go
-            said = None
-        known = isinstance(said, snapshot.Snapshot)
-        if isinstance(said, snapshot.Snapshot) and said.topic != self.output_topic:
+            found_snapshot = None
+        known = isinstance(found_snapshot, snapshot.Snapshot)
+        if isinstance(found_snapshot, snapshot.Snapshot) and found_snapshot.topic != self.output_topic:
             return
-        settled = commit.offset if said is None else said.rewind_to
+        settled = commit.offset if found_snapshot is None else found_snapshot.rewind_to
         if settled < end:
             raise WorkerError(
                 f"workers of group {self.group} label {source.topic}[{source.partition}] from offset {settled:,} on, "
