@@ -1,4 +1,4 @@
-"""Who reads a topic, how far they are, and what a worker would find that takes over what they committed."""
+"""Checks a consumer group: its members, its lag, and what a worker that takes over its commits would warn of."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from service.groups import commits_of, describe, held_by
 from service.kind import Kind
 
 WORKERS = "stridecast-"
-"""What workers' client ids begin with."""
+"""The prefix of workers' client ids."""
 
 
 def examine_group(
     admin: KafkaAdminClient, group_id: str, kind: Kind, partitions: int, outputs: int
 ) -> Iterator[Finding]:
-    """Look at who is in the group of a kind's input topic, at its lag and its commits; raises KafkaError.
+    """Check the members, lag and commits of the group of a kind's input topic; raises KafkaError.
 
     `partitions` and `outputs` are how many partitions the input and the output have.
     """
@@ -64,7 +64,7 @@ def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequen
             "own, else workers don't see its partitions"
         )
     nobodys = [source.partition for source in sources if not any(source.partition in some for some in held)]
-    if group["error"] and group["group_state"] != "Dead":  # which is what one is called that isn't there
+    if group["error"] and group["group_state"] != "Dead":  # the state of a group that doesn't exist
         return wrong(f"Kafka says nothing of group {group['group_id']}: {group['error']}")
     if group["group_state"] in ("PreparingRebalance", "CompletingRebalance"):
         return note(f"group {group['group_id']} is sharing its partitions out just now: ask again in a moment")
@@ -102,7 +102,7 @@ def _behind(state: PartitionState) -> int:
 
 
 def _open_transactions(admin: KafkaAdminClient, states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
-    """Tell of records that no worker is given yet, for a producer's transaction before them hasn't ended (KIP-98)."""
+    """Report records that no worker gets yet, because a producer's transaction before them is open (KIP-98)."""
     latest = dict.fromkeys(states, OffsetSpec.LATEST)
     stable = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
     waiting = {
@@ -119,7 +119,7 @@ def _open_transactions(admin: KafkaAdminClient, states: Mapping[TopicPartition, 
 
 
 def _plan_warnings(states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
-    """Tell what a worker would warn of if it were given these partitions now; of what differs in numbers alone, one."""
+    """Report what a worker would warn of if it got these partitions now; once if only numbers differ."""
     alike: dict[str, list[tuple[int, str]]] = {}
     for source, state in states.items():
         for warning in plan(state).warnings:
