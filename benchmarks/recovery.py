@@ -29,8 +29,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest.consumer import open_consumer
 from ingest.decode import decode
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
+from ingest.rebalance_listener import RebalanceListener
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.broker.node import Broker
@@ -130,18 +130,18 @@ def parts(polls: Polls) -> dict[str, float]:
 def polls_of_ours(bootstrap_servers: str, records: int, group: str, reader: type | None = None) -> Polls:
     """Yield what the workers' consumer polls, with another reader if one is named."""
     nothing: dict[TopicPartition, OffsetAndMetadata] = {}
-    handover = Handover(
+    listener = RebalanceListener(
         assigned=lambda _: None,
         settled=lambda _: True,
         snapshots=lambda _: nothing,
         committed=lambda *_: None,
         released=lambda _: None,
-        let_go=lambda _: True,
+        nothing_in_flight=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )
     consumer: kafka.KafkaConsumer = open_consumer(
-        TOPIC, handover, Hearing(), bootstrap_servers=bootstrap_servers, group_id=group, client_id=group
+        TOPIC, listener, FetchProgress(), bootstrap_servers=bootstrap_servers, group_id=group, client_id=group
     )
     try:
         if reader is not None:

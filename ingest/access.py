@@ -1,4 +1,4 @@
-"""How to reach Kafka: where it is, and what it takes to be let in."""
+"""How to reach Kafka: bootstrap servers, TLS and SASL; and what to do about errors of authentication."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ from kafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-# What X.509 calls a certificate that is for another name (X509_V_ERR_HOSTNAME_MISMATCH, ..._IP_ADDRESS_MISMATCH).
+# OpenSSL's codes for a certificate for another name (X509_V_ERR_HOSTNAME_MISMATCH, ..._IP_ADDRESS_MISMATCH).
 _OTHER_NAME = (62, 64)
 # The last is what TLS looks like to a client that speaks without.
 _FINAL = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError, InvalidReceiveError)
 
 
 class CredentialError(RetriableError):  # type: ignore[misc]
-    """What a client is to prove itself with can't be had; the text says why. ``final`` where it won't be soon."""
+    """A client's credentials can't be had; the text says why. ``final`` if retrying soon won't help."""
 
-    def __init__(self, said: str, *, final: bool = False) -> None:
-        super().__init__(said)
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
         self.final = final
 
     def __str__(self) -> str:
@@ -39,10 +39,10 @@ class CredentialError(RetriableError):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """Brokers to start from (``host:port``, separated by commas), and how each connection proves itself.
+    """Bootstrap servers (``host:port``, separated by commas), and how each connection authenticates.
 
-    ``options`` are kafka-python's settings of TLS and SASL. ``password`` is asked anew for each connection, for a
-    mounted secret may have been replaced, and must not raise. Neither shows in ``repr``; ``str`` is the brokers alone.
+    ``options`` are kafka-python's settings of TLS and SASL. ``password`` is called for each connection, because a
+    mounted secret may have been replaced; it must not raise. ``repr`` shows neither; ``str`` shows the servers alone.
     """
 
     bootstrap_servers: str
@@ -54,39 +54,39 @@ class Access:
 
     @property
     def servers(self) -> list[str]:
-        """The brokers one by one."""
+        """The bootstrap servers as a list."""
         return [server.strip() for server in self.bootstrap_servers.split(",")]
 
     @property
     def protocol(self) -> str:
-        """How connections are made, by Kafka's name."""
+        """Kafka's name of the security protocol."""
         return str(self.options.get("security_protocol", "PLAINTEXT"))
 
 
 Servers = str | Access
-"""Brokers that let everybody in, as ``host:port[,host:port...]``, or what it takes to be let in."""
+"""Brokers without authentication, as ``host:port[,host:port...]``, or an `Access`."""
 
 
 def access(servers: Servers) -> Access:
-    """Return how to reach these."""
+    """Return the servers as an `Access`."""
     return servers if isinstance(servers, Access) else Access(servers)
 
 
 def is_final(error: BaseException) -> bool:
-    """Tell whether another attempt to connect will hardly go otherwise, as of a wrong password or certificate."""
+    """Return whether another attempt to connect will hardly help, as with a wrong password or certificate."""
     if isinstance(error, CredentialError):
         return error.final
     if isinstance(error, _FINAL):
         return True
     cause = _tls_error(error)
-    # One that only says that the other side went away may be of a broker that is being restarted.
+    # An error that only says that the other side went away may come from a broker that is restarting.
     return cause is not None and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def reason(error: BaseException, to: Access) -> str | None:
-    """Say why a connection wasn't let in, and which setting to look at; None where that isn't known.
+    """Return why a connection was refused, and which setting to check; None if that isn't known.
 
-    Of settings it tells the names alone.
+    It contains names of settings, never values.
     """
     if isinstance(error, CredentialError):
         return str(error)
@@ -109,21 +109,21 @@ def reason(error: BaseException, to: Access) -> str | None:
 
 
 def remedy(error: BaseException) -> str:
-    """Return what an error says, and what to do where that is known, such as which ACL is missing."""
-    said = str(error)
+    """Return an error's text, with what to do if that is known, such as which ACL is missing."""
+    text = str(error)
     if isinstance(error, GroupAuthorizationFailedError):
-        return f"{said}: the user lacks the ACL READ on this consumer group"
+        return f"{text}: the user lacks the ACL READ on this consumer group"
     if isinstance(error, TopicAuthorizationFailedError):
-        return f"{said}: the user lacks an ACL on this topic, READ where it reads it, WRITE where it writes it"
+        return f"{text}: the user lacks an ACL on this topic, READ where it reads it, WRITE where it writes it"
     if isinstance(error, TransactionalIdAuthorizationFailedError):
-        return f"{said}: the user lacks the ACL WRITE on the transactional id"
+        return f"{text}: the user lacks the ACL WRITE on the transactional id"
     if isinstance(error, InconsistentGroupProtocolError):
-        return f"{said}: another kind of program is in this consumer group; choose another kafka.group_id"
+        return f"{text}: another kind of program is in this consumer group; choose another kafka.group_id"
     if isinstance(error, InvalidSessionTimeoutError):
-        return f"{said}: kafka.session_timeout_s is beyond the broker's group.min. or group.max.session.timeout.ms"
+        return f"{text}: kafka.session_timeout_s is beyond the broker's group.min. or group.max.session.timeout.ms"
     if isinstance(error, InvalidTransactionTimeoutError):
-        return f"{said}: kafka.transaction_timeout_s is beyond the broker's transaction.max.timeout.ms"
-    return said
+        return f"{text}: kafka.transaction_timeout_s is beyond the broker's transaction.max.timeout.ms"
+    return text
 
 
 def _is_cut_off(error: KafkaConnectionError) -> bool:
@@ -138,7 +138,7 @@ def _who(to: Access) -> str:
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:
-    """Return the error of TLS that a connection's error was made of; kafka-python hands it on in several ways."""
+    """Return the TLS error behind a connection's error; kafka-python passes it on in several ways."""
     for candidate in (error, error.__cause__, error.__context__, *error.args):
         if isinstance(candidate, ssl.SSLError):
             return candidate
@@ -156,7 +156,7 @@ def _tls_reason(cause: ssl.SSLError, to: Access) -> str:
             f"the broker's certificate is not to be trusted ({cause.verify_message}): "
             "kafka.ssl_ca_file must hold the authority that signed it"
         )
-    said = cause.reason or str(cause)
-    if "ALERT" in said and ("CERTIFICATE" in said or "UNKNOWN_CA" in said):
-        return f"the broker refuses this client's certificate ({said}): see kafka.ssl_certificate_file"
-    return f"TLS fails ({said}): is kafka.security_protocol ({to.protocol}) what this port wants?"
+    text = cause.reason or str(cause)
+    if "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN_CA" in text):
+        return f"the broker refuses this client's certificate ({text}): see kafka.ssl_certificate_file"
+    return f"TLS fails ({text}): is kafka.security_protocol ({to.protocol}) what this port wants?"

@@ -1,7 +1,7 @@
-"""Records that are to be sent, as the bytes that go to Kafka, without an object a record.
+"""Records to send, as the bytes that go to Kafka, without a Python object for each record.
 
 A record's *body* is what follows its offset in message format v2 (Kafka's protocol guide, "Record"): key, value and
-headers. What precedes it says where the record stands in its batch, and is written when the batch leaves.
+headers. What precedes it is the record's place in its batch, and is written when the batch is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Bodies:
     """The bodies of m records.
 
     content: uint8[n].
-    begins: int64[m + 1], where each begins in it, and the last one ends.
+    begins: int64[m + 1], where each begins in it, and where the last one ends.
     """
 
     content: NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Bodies:
 
 
 def pack(outgoing: Iterable[Outgoing]) -> Bodies:
-    """Write records' bodies one by one: for labels that no compiled loop writes."""
+    """Encode records' bodies one by one: for labels that have no compiled encoder."""
     content, begins = bytearray(), [0]
     for key, value, headers in outgoing:
         _write(content, key)
@@ -44,7 +44,7 @@ def pack(outgoing: Iterable[Outgoing]) -> Bodies:
 
 
 def write_headers(content: bytearray, headers: Sequence[tuple[str, bytes]]) -> None:
-    """Write headers, and before them how many they are, at the end of a body."""
+    """Append the number of headers and the headers to a body."""
     encode_varint(len(headers), content.append)
     for name, header in headers:
         _write(content, name.encode())
@@ -52,7 +52,7 @@ def write_headers(content: bytearray, headers: Sequence[tuple[str, bytes]]) -> N
 
 
 def unpack(bodies: Bodies) -> list[Outgoing]:
-    """Read the records' keys, values and headers back from their bodies."""
+    """Decode the records' keys, values and headers from their bodies."""
     content = bodies.content.data
     return [_unpack(content, begin) for begin in bodies.begins[:-1].tolist()]
 

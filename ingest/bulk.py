@@ -1,11 +1,11 @@
-"""Records sent by the hundred, through kafka-python's own sender: no object, call or future a record.
+"""A producer that sends records by the hundred: no object, call or future for each record.
 
-`KafkaProducer.send` takes 40 microseconds a record. Here whole pieces of records are put into the accumulator at once,
-as their bodies (``ingest/bodies.py``), in batches that are kafka-python's own but for what they hold. All else is left
-to it: sequence numbers, transactions, retries, timeouts, and splitting what a topic finds too large. While a batch
-waits for its turn (one of a partition is on its way at any time), the next pieces join it.
+`KafkaProducer.send` takes 40 microseconds a record. Here whole pieces of records go into kafka-python's accumulator at
+once, as their bodies (``ingest/bodies.py``), in kafka-python's own batches but for their content. All else is left to
+kafka-python: sequence numbers, transactions, retries, timeouts, and the splitting of batches that are too large for a
+topic. While a batch waits for its turn (one of a partition is in flight at any time), the next pieces join it.
 
-It leans on parts of kafka-python (3.0.12) that it doesn't document; `refuse_without_parts` looks for them.
+It relies on undocumented parts of kafka-python (3.0.12); `refuse_without_parts` checks for them.
 """
 
 import bisect
@@ -27,19 +27,19 @@ from ingest.bodies import Bodies
 from ingest.kafka_python import refuse_lacking
 from ingest.label_kernel import BYTES_OF_A_HEAD, write_records
 
-# Of bodies in a batch. Well below what a topic takes by default (1 MiB); five or six hundred labels.
+# Bytes of bodies in a batch, five or six hundred labels. Well below what a topic takes by default (1 MiB).
 BATCH_BYTES = 256 * 1024
 _HEADER_BYTES = DefaultRecordBatchBuilder.HEADER_STRUCT.size
-# How long to wait for Kafka's answer when a partition isn't known: it may have been added since topics were looked at,
-# which kafka-python does each five minutes.
+# How long to wait for metadata if a partition isn't known: it may have been added since the last update, which
+# kafka-python makes every five minutes.
 LOOK_S = 1.0
-_UNKNOWN = -1  # where a batch that is there lies, which a broker that has seen it before may not remember
+_UNKNOWN = -1  # the offset of a duplicate batch: the broker may no longer know where the first one lies
 
 
 class Sending(FutureProduceResult):  # type: ignore[misc]
-    """Records on their way: done when Kafka has them all, with the last one's offset, or -1 where it isn't known.
+    """The future of a send: done when Kafka has all its records, with the last one's offset, -1 if that isn't known.
 
-    It has failed when all of them have ended, and one or more of them badly: with the first error.
+    It fails, with the first error, when all of its records have ended and one or more have failed.
     """
 
     __slots__ = ("_counting", "_error", "_last_offset", "_left")
@@ -52,7 +52,7 @@ class Sending(FutureProduceResult):  # type: ignore[misc]
         self._error: Exception | None = None
 
     def get(self, timeout: float | None = None) -> int:
-        """Wait for its end, so many seconds; return the last record's offset, or raise what it failed with."""
+        """Wait up to so many seconds for its end; return the last record's offset, or raise its error."""
         if not self.wait(timeout):
             raise KafkaTimeoutError(f"no answer for {timeout} s")
         if self.exception is not None:
@@ -60,11 +60,11 @@ class Sending(FutureProduceResult):  # type: ignore[misc]
         return int(self.value)
 
     def acknowledged(self, records: int, last_offset: int) -> None:
-        """Take note that Kafka has some of the records."""
+        """Record that Kafka has some of the records."""
         self._end(records, last_offset, None)
 
     def refused(self, records: int, error: Exception) -> None:
-        """Take note that some of the records failed."""
+        """Record that some of the records failed."""
         self._end(records, _UNKNOWN, error)
 
     def _end(self, records: int, last_offset: int, error: Exception | None) -> None:
@@ -81,13 +81,13 @@ class Sending(FutureProduceResult):  # type: ignore[misc]
 
 
 class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
-    """A KafkaProducer that also takes records by the piece; uncompressed."""
+    """A KafkaProducer that also takes whole pieces of records; uncompressed."""
 
     _wakes = True
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Wake the sender once for all pieces sent within, so that they leave in one request; for one thread."""
+        """Wake the sender once for all pieces sent in the body, so that they go in one request; for one thread."""
         self._wakes = False
         try:
             yield
@@ -96,22 +96,22 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
             self._sender.wakeup()
 
     def knows(self, topic: str) -> bool:
-        """Tell whether a topic is there, as far as is known, and if not have it looked for; wait for nothing."""
+        """Return whether a topic exists, by known metadata; if not, request its metadata, without waiting."""
         if self._metadata.partitions_for_topic(topic):
             return True
         self.look_for(topic)
         return False
 
     def look_for(self, topic: str) -> None:
-        """Have Kafka asked for a topic; wait for nothing."""
+        """Request the metadata of a topic, without waiting."""
         self._sender.add_topic(topic)
         self._metadata.request_update()
 
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
-        """Send records to a partition, in their order and behind all that was sent to it before.
+        """Send records to a partition, in their order and after all that was sent to it before.
 
-        Waits for nothing but, where the partition isn't known, for what Kafka says of its topic now. Raises as `send`
-        does: KafkaError, or ValueError for a partition that the topic doesn't have.
+        Blocks only to update the topic's metadata, if the partition isn't known. Raises as `send` does: KafkaError, or
+        ValueError for a partition that the topic doesn't have.
         """
         if self._closed:
             raise IllegalStateError("the producer is closed")
@@ -136,14 +136,14 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
         return sending
 
     def _look_again(self) -> None:
-        """Ask Kafka for all topics anew, and wait for the answer, but not for long."""
+        """Update the metadata of all topics, and wait for it, but not for long."""
         answered = threading.Event()
         self._metadata.request_update().add_both(lambda *_: answered.set())
         self._sender.wakeup()
         answered.wait(LOOK_S)
 
     def _append(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int, sending: Sending) -> None:
-        """Put records into the partition's last batch, if it has room, and into new ones behind it."""
+        """Add records to the partition's last batch, if it has room, and to new ones after it."""
         accumulator = self._accumulator
         accumulator._appends_in_progress.increment()
         try:
@@ -167,7 +167,7 @@ class BulkProducer(kafka.KafkaProducer):  # type: ignore[misc]
 
 
 class _Stretch:
-    """Records `start` to `stop` of a piece, which stand in their batch from `first` on."""
+    """Records `start` to `stop` of a piece, which are in their batch from index `first` on."""
 
     __slots__ = ("bodies", "first", "sending", "start", "stop", "timestamp_ms")
 
@@ -184,7 +184,7 @@ class _Stretch:
 
 
 class BulkRecords:
-    """What a batch holds, in the place of kafka-python's `MemoryRecordsBuilder`; its lock is the partition's."""
+    """The content of a batch, instead of kafka-python's `MemoryRecordsBuilder`; guarded by the partition's lock."""
 
     __slots__ = ("_buffer", "_bytes", "_count", "_is_transactional", "_stretches", "base_sequence", "producer_epoch",
                  "producer_id")  # fmt: skip
@@ -198,7 +198,7 @@ class BulkRecords:
         self._buffer: memoryview | None = None  # when it is closed
 
     def take(self, bodies: Bodies, row: int, timestamp_ms: int, sending: Sending) -> int:
-        """Take the records from a row on for which there is room, the first one at least; return the row after them."""
+        """Add records from a row on while there is room, at least the first; return the row after them."""
         if self._buffer is not None:
             return row
         begin = int(bodies.begins[row])
@@ -213,7 +213,7 @@ class BulkRecords:
         return stop
 
     def answered(self, result: tuple[int | None, int | None, Any]) -> None:
-        """Take in how the batch ended: as kafka-python tells the futures of its records."""
+        """Record how the batch ended, as kafka-python resolves the futures of its records."""
         base_offset, _, error_of = result
         for stretch in self._stretches:
             if error_of is not None:
@@ -224,25 +224,25 @@ class BulkRecords:
                 stretch.sending.acknowledged(len(stretch), base_offset + stretch.first + len(stretch) - 1)
 
     def sending_of(self, index: int) -> Sending:
-        """Return what a record of the batch was sent with."""
+        """Return the send that a record of the batch belongs to."""
         return self._stretches[bisect.bisect(self._stretches, index, key=lambda stretch: stretch.first) - 1].sending
 
-    # -- what kafka-python asks of it
+    # -- called by kafka-python
 
     def append(self, timestamp: int | None, key: Any, value: Any, headers: Any = None) -> None:
-        """Refuse a single record: it begins a batch of its own behind this one."""
+        """Refuse a single record, which then begins a batch of its own after this one."""
 
     def set_producer_state(
         self, producer_id: int, producer_epoch: int, base_sequence: int, is_transactional: bool
     ) -> None:
-        """Take the batch's place in the sequence; it keeps it when it is sent again."""
+        """Set the batch's sequence number, which it keeps when it is sent again."""
         if self._buffer is not None:
             raise IllegalStateError("a batch that has left keeps its sequence number")
         self.producer_id, self.producer_epoch, self.base_sequence = producer_id, producer_epoch, base_sequence
         self._is_transactional = is_transactional
 
     def close(self) -> None:
-        """Write the batch; from now on it takes no more."""
+        """Encode the batch, which takes no more records from now on."""
         if self._buffer is None:
             self._buffer = self._write()
 
@@ -264,7 +264,7 @@ class BulkRecords:
         return header._buffer  # type: ignore[no-any-return]
 
     def buffer(self) -> memoryview:
-        """Return the batch as it goes to Kafka."""
+        """Return the encoded batch."""
         assert self._buffer is not None
         return self._buffer
 
@@ -273,28 +273,28 @@ class BulkRecords:
         return MemoryRecords(self.buffer())
 
     def size_in_bytes(self) -> int:
-        """Return the batch's size; before it is closed, at most that."""
+        """Return the batch's size in bytes; before it is closed, an upper bound."""
         if self._buffer is not None:
             return len(self._buffer)
         return int(_HEADER_BYTES + self._bytes + self._count * BYTES_OF_A_HEAD)
 
     def compression_rate(self) -> float:
-        """Nothing is compressed."""
+        """Return 1: nothing is compressed."""
         return 1.0
 
     def is_full(self) -> bool:
-        """It may leave at once, though more may join it until it does."""
+        """Return that it may be sent at once, though more records may join it until then."""
         return True
 
     def next_offset(self) -> int:
-        """Return how many records there are."""
+        """Return the number of records."""
         return self._count
 
 
 class _FuturesOfASplit:
-    """The futures of a batch's records, made when kafka-python asks for them: when it splits the batch.
+    """The futures of a batch's records, made only when kafka-python splits the batch.
 
-    It binds them to the smaller batches, and never answers the whole one.
+    It binds them to the smaller batches, and never resolves the whole one.
     """
 
     def __init__(self, produce_future: FutureProduceResult, records: BulkRecords) -> None:
@@ -313,7 +313,7 @@ class _FuturesOfASplit:
 
 
 def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
-    """Raise IngestError for a kafka-python without the parts that are leant on here."""
+    """Raise IngestError for a kafka-python without the parts that this file relies on."""
     batch = ProducerBatch(TopicPartition("", 0), BulkRecords())
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 0)
     leant_on = [

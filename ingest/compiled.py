@@ -1,6 +1,6 @@
 """How this room compiles its loops with Numba.
 
-Rooms share no code, so `windowing.compiled` says the same for its own.
+Rooms share no code, so `windowing.compiled` is the same for its own.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ from numba.core.options import DefaultOptions
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-# Numba counts the references to the arrays at every call, inlined or not, unless it is told that there is nothing to
-# count; where it can't be told, the loops are slower and the same.
+# Numba counts references to arrays at every call, inlined or not, unless told that there is nothing to count. If it
+# can't be told, the loops are slower, with the same result.
 _LEAN: Final[dict[str, Any]] = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 
 
 def entry(function: _F) -> _F:
-    """Compile and cache; where there is no place to write a cache to (a read-only image), compile at each start."""
+    """Compile and cache; if no cache can be written (a read-only image), compile at each start."""
     return _entry(function, {})
 
 
@@ -30,30 +30,30 @@ def _entry(function: _F, options: dict[str, Any]) -> _F:
 
 
 def part(function: _F) -> _F:
-    """Compile as a part of the entries, in whose cache it then lies."""
+    """Compile as a part of the entries, and into their cache."""
     return cast(_F, numba.njit(nogil=True)(function))
 
 
 def lean_entry(function: _F) -> _F:
-    """Compile an entry that makes no arrays, nor do its parts, which are lean as well; Numba refuses one that does."""
+    """Compile an entry that makes no arrays, with lean parts only; Numba refuses one that does."""
     return _entry(function, _LEAN)
 
 
 def lean_part(function: _F) -> _F:
-    """Compile as a part of lean entries, in whose cache it then lies."""
+    """Compile as a part of lean entries, and into their cache."""
     return cast(_F, numba.njit(nogil=True, **_LEAN)(function))
 
 
 def lean_inlined(function: _F) -> _F:
-    """Compile into each part that calls it: for what is called for each byte."""
+    """Compile into each part that calls it: for functions that are called for each byte."""
     return cast(_F, numba.njit(nogil=True, forceinline=True, **_LEAN)(function))
 
 
 def first_call(call: Callable[[], object]) -> None:
     """Call one entry, which compiles it or loads it from the cache.
 
-    A cache that can't be written (a full disk) only makes the next start compile again: numba fails then, but has the
-    entry ready for the next call.
+    If the cache can't be written (a full disk), the next start compiles again. Numba raises then, but has the entry
+    ready for the next call.
     """
     with contextlib.suppress(OSError):
         call()

@@ -1,4 +1,4 @@
-"""Connecting a client of kafka-python: what consumer and producers have in common."""
+"""Connects a client of kafka-python, consumer or producer, and explains why that fails."""
 
 import threading
 from collections.abc import Callable
@@ -16,21 +16,21 @@ BOOTSTRAP_TIMEOUT_MS = 10_000
 
 
 class IngestError(Exception):
-    """Kafka can't be reached, or not with this client; the text says why and what to do."""
+    """Kafka can't be reached, or not by this client; the text says why and what to do."""
 
 
 class NotLetInError(KafkaError):  # type: ignore[misc]
-    """Brokers were reached, and didn't let the client in; the text says why and what to do."""
+    """Brokers were reached, but refused the client; the text says why and what to do."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class _Attempts:
-    """Looks after a client's attempts to connect: gives each the password as it is now, and notes why they failed.
+    """Watches a client's attempts to connect: gives each the current password, and records why it failed.
 
-    A client that is being made ends once all brokers to start from have refused it for good: kafka-python (3.0.12)
-    would try on for its whole time, and then only say that there was no answer.
+    While a client is being made, it gives up once all bootstrap servers have refused it for good. kafka-python (3.0.12)
+    would retry until its timeout, and then only say that there was no answer.
     """
 
     def __init__(self, to: Access) -> None:
@@ -40,7 +40,7 @@ class _Attempts:
         self._refused_for_good: dict[Any, BaseException] = {}
 
     def watch(self, manager: Any) -> None:
-        """Look after the connections that a client's manager makes from now on."""
+        """Watch the connections that a client's manager makes from now on."""
         connect = manager._connect
 
         async def connect_and_note(
@@ -51,8 +51,8 @@ class _Attempts:
             connection.close_future.add_errback(self._note)
             lose = connection.connection_lost
             connection.connection_lost = lambda error: lose(self._for_now(error))
-            # kafka-python takes one that was refused for connected, and would forget how often that went wrong. (One
-            # to start from isn't to be reset here: its bootstrap counts for itself.)
+            # kafka-python takes a refused connection for an established one, and would reset its count of failures.
+            # (A bootstrap connection isn't to be reset here, because the bootstrap has its own count.)
             await connect(node, connection, reset_backoff_on_connect=False, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
@@ -63,19 +63,19 @@ class _Attempts:
         manager._connect = connect_and_note
 
     def made(self, manager: Any) -> None:
-        """Take note that the client is made: from now on nothing is for good, for secrets and brokers change."""
+        """Record that the client is made: from now on no refusal is final, because secrets and brokers change."""
 
         def forget() -> None:
             self._making = False
             manager._auth_failures.clear()
 
-        # On the IO thread, as `_refused`: one that is just being looked at would stay.
-        manager.call_soon(forget)  # a producer's loop is turned by its sender, so nobody can wait for it here
+        # On the IO thread, as for `_refused`: otherwise one that is being checked right now would stay.
+        manager.call_soon(forget)  # a producer's loop runs in its sender, so it can't be waited for here
 
     def _for_now(self, error: BaseException | None) -> BaseException | None:
-        """Make a refusal one that passes, where the client is made: kafka-python would end all that wait with it.
+        """Make a refusal temporary once the client is made: with a final one, kafka-python would fail all that wait.
 
-        What is no KafkaError, as of a file that is gone, would even end its threads.
+        An error that is no KafkaError, as for a missing file, would even end its threads.
         """
         if error is None or self._making or isinstance(error, KafkaConnectionError):
             return error
@@ -85,7 +85,7 @@ class _Attempts:
         return error if why is None and known else passing
 
     def _note(self, error: BaseException) -> None:
-        """Keep why, where it is known: the last attempt may be cut short by the end of the wait, and tell nothing."""
+        """Keep a known reason: the last attempt may be cut short by the timeout, and have none."""
         self.why = reason(error, self._to) or self.why
 
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
@@ -95,15 +95,15 @@ class _Attempts:
             if node_id not in starts or starts <= self._refused_for_good.keys():
                 manager._auth_failures.update(self._refused_for_good)
         elif back_off and manager.connection_delay(node_id) <= 0:
-            # Not counted yet by kafka-python, as what fails before the connection is there.
+            # kafka-python hasn't counted it yet, unlike a failure before the connection is made.
             manager.update_backoff(node_id)
 
 
 def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settings: Any) -> Any:
-    """Make one of kafka-python's clients, which receives in place, and close what is half made where that fails.
+    """Make one of kafka-python's clients, with `ingest.receiving`; if that fails, close what is half made.
 
-    kafka-python (3.0.12) leaves the half's sockets, selector and IO thread behind: a thousand descriptors in an hour
-    of trying. Raises what it raises, and NotLetInError where it is known why brokers don't let it in.
+    kafka-python (3.0.12) leaves sockets, selector and IO thread of a half-made client behind: a thousand descriptors in
+    an hour of retries. Raises what kafka-python raises, and NotLetInError if it is known why brokers refuse the client.
     """
     halves: list[KafkaNetClient] = []
     to = access(bootstrap_servers)
@@ -131,9 +131,9 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
 
 
 def connect(client: Callable[..., Any], bootstrap_servers: Servers, **settings: Any) -> Any:
-    """Make a client of the brokers.
+    """Make a client that is connected to the brokers.
 
-    Raises IngestError when none answers, or lets it in. A signal's exception ends the wait at once.
+    Raises IngestError if none answers, or all refuse it. A signal's exception ends the wait at once.
     """
     made: Future[Any] = Future()
 
@@ -151,8 +151,8 @@ def connect(client: Callable[..., Any], bootstrap_servers: Servers, **settings: 
         except BaseException as error:
             made.set_exception(error)
 
-    # In a thread of its own: kafka-python doesn't tidy up a client whose making is interrupted, and complains when it
-    # is collected. Left alone, the thread ends with the process.
+    # In a separate thread: kafka-python doesn't clean up a client whose making is interrupted, and complains when that
+    # is garbage-collected. Left alone, the thread ends with the process.
     threading.Thread(target=make, name="kafka-connect", daemon=True).start()
     try:
         return made.result()

@@ -1,8 +1,8 @@
-"""The consumer: kafka-python's, in a group, with manual commits, and what it doesn't give by itself.
+"""The consumer: kafka-python's, in a group, with manual commits, its missing features added and its bugs fixed.
 
-It leans on parts of kafka-python that are not public. ``hearing`` and ``handover`` add to it; ``fetched``,
-``assignor``, ``pacing``, ``rejoining`` and ``resumption`` mend it, as does ``lease``; ``kafka_python`` says which
-versions have them.
+It relies on parts of kafka-python that are not public. ``fetch_progress`` and ``rebalance_listener`` add features;
+``fetched``, ``assignor``, ``pacing``, ``rejoining``, ``resumption`` and ``lease`` fix or work around bugs.
+``kafka_python`` names the versions that have these parts.
 """
 
 import functools
@@ -15,14 +15,14 @@ from kafka.structs import TopicPartition
 from ingest.access import Servers
 from ingest.assignor import HonestAssignor
 from ingest.connection import connect
+from ingest.fetch_progress import FetchProgress, track
 from ingest.fetched import PartitionRecords
-from ingest.handover import Handover
-from ingest.hearing import Hearing, listen
 from ingest.kafka_python import refuse_other_versions
-from ingest.pacing import wait_a_little
+from ingest.pacing import wait_at_least
+from ingest.rebalance_listener import RebalanceListener
 from ingest.record_places import warm_up
-from ingest.rejoining import end_what_was_begun, read_on_while_joining
-from ingest.resumption import take_turns
+from ingest.rejoining import fetch_while_joining, finish_joins
+from ingest.resumption import resume_parked
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ METADATA_MAX_AGE_MS = 30_000
 
 def open_consumer(
     topic: str,
-    handover: Handover,
-    hearing: Hearing,
+    listener: RebalanceListener,
+    fetch_progress: FetchProgress,
     *,
     bootstrap_servers: Servers,
     group_id: str,
@@ -77,16 +77,16 @@ def open_consumer(
     )
     refuse_other_versions(consumer)
     warm_up()  # a second where nothing is cached, which the first poll would wait for
-    handover.consumer = consumer
+    listener.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions
-    consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=hearing.note_unreadable)
-    take_turns(consumer._fetcher)
+    consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=fetch_progress.note_unreadable)
+    resume_parked(consumer._fetcher)
     _take_whole_responses(consumer._fetcher)
-    end_what_was_begun(consumer._coordinator)
-    read_on_while_joining(consumer._coordinator, consumer._subscription)
-    wait_a_little(consumer._coordinator)
-    listen(consumer, hearing)
-    consumer.subscribe([topic], listener=handover)
+    finish_joins(consumer._coordinator)
+    fetch_while_joining(consumer._coordinator, consumer._subscription)
+    wait_at_least(consumer._coordinator)
+    track(consumer, fetch_progress)
+    consumer.subscribe([topic], listener=listener)
     return consumer
 
 

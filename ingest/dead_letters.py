@@ -1,13 +1,13 @@
-"""Rejected records, ready to be sent to the dead-letter topic as they came, with the reason in headers.
+"""Dead letters: rejected records as they came, with the reason in headers.
 
-A dead letter keeps the record's key, value, headers and timestamp; where there are more headers than a record may
-have, the first `MAX_HEADERS` of them. Its own headers come after the original ones, so where a record is rejected for a
-second time, having been replayed from a dead-letter topic, it carries both sets: the last header of a name counts, as
-in Kafka's own `lastHeader`, and the earlier ones tell its history.
+A dead letter keeps the record's key, value, headers and timestamp; of more headers than a record may have, it keeps the
+first `MAX_HEADERS`. Its own headers come after the original ones. So a record that is replayed from a dead-letter topic
+and rejected again has both sets: the last header of a name counts, as in Kafka's own `lastHeader`, and the earlier ones
+are its history.
 
-Kafka allows two things that kafka-python's `send` (3.0.12) refuses with an exception, and any producer can write
-them. A null header value is sent as an empty one. A record without key and value passes as the value `NULL`, by a
-producer that has a `NullableValues` as its `value_serializer`.
+Any producer can write two things that Kafka allows, but kafka-python's `send` (3.0.12) refuses with an exception. A
+null header value is sent as an empty one. A record without key and value is sent as the value `NULL`, by a producer
+with a `NullableValues` as its `value_serializer`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ingest.records import Record
 from ingest.rejections import Rejection
 
 MOST_HEADERS: Final = MAX_HEADERS + 5
-"""Of a dead letter; so many are read of any record, of which more is not to be taken anyway."""
+"""The most headers of a dead letter, and the most that are read of any record: one with more is rejected anyway."""
 
 
 class ConsumedRecord(Record, Protocol):
-    """A record that knows its place in the partition; kafka-python's `ConsumerRecord` does."""
+    """A record with its offset; kafka-python's `ConsumerRecord` is one."""
 
     @property
     def offset(self) -> int: ...  # noqa: D102
@@ -41,7 +41,7 @@ class ConsumedRecord(Record, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A rejected record with its reason: all that is to be written, but for where.
+    """A rejected record with its reason: all that is to be written, without the topic.
 
     `timestamp` is the record's own, in epoch ms.
     """
@@ -53,7 +53,7 @@ class DeadLetter:
 
 
 def dead_letter(record: ConsumedRecord, rejection: Rejection, topic: str, partition: int) -> DeadLetter:
-    """Return the dead letter of a record of this topic and partition that the rejection is about."""
+    """Return the dead letter of a rejected record of this topic and partition."""
     return DeadLetter(
         key=record.key,
         value=record.value,
@@ -70,7 +70,7 @@ def dead_letter(record: ConsumedRecord, rejection: Rejection, topic: str, partit
 
 
 class _Null:
-    """Stands for a null value where `send` would refuse None."""
+    """Stands for a null value, because `send` refuses None."""
 
     def __repr__(self) -> str:
         return "NULL"
@@ -80,9 +80,9 @@ NULL: Final = _Null()
 
 
 class NullableValues(Serializer):  # type: ignore[misc]  # kafka-python has no types
-    """A `value_serializer` for kafka-python that passes bytes through and writes a null value for `NULL`."""
+    """A `value_serializer` for kafka-python that passes bytes through, and turns `NULL` into a null value."""
 
     def serialize(self, topic: str, headers: object, data: Any) -> bytes | None:
-        """Return what is written."""
+        """Return the bytes of a value, None for `NULL`."""
         value: bytes | None = None if data is NULL else data
         return value

@@ -1,11 +1,11 @@
-"""Records in, columns out: the three message forms of the contract become arrays, bad records become rejections.
+"""Decodes records of accelerometer readings into columns; bad records become rejections.
 
-Records that came as columns are read by a compiled loop straight from their bytes (`ingest.scanner`). What it is not
-sure of, and records that came as objects, are read one by one (`ingest.decode_objects`). Both read the same.
+A compiled loop reads columns of records directly from their bytes (`ingest.scanner`). Records that it is not sure of,
+and records that come as objects, are read one by one (`ingest.decode_objects`). Both give the same result.
 
-Which form a record has: the header `content-type` tells JSON from a binary chunk (see `ingest.records`). JSON with
-a field `samples` is a chunk, any other is a sample. In a JSON record the value's `device_id` counts, whatever the
-record's key says.
+The contract has three message forms. The header `content-type` distinguishes JSON and a binary chunk (see
+`ingest.records`). JSON with a field `samples` is a chunk, any other JSON is a sample. In a JSON record, the value's
+`device_id` counts, whatever the record's key is.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from ingest.scanner import FURTHEST_AHEAD, scan, scratch
 
 __all__ = ["Readings", "decode", "warm_up"]
 
-_LONG: Final = 250  # records that have more bytes on an average are chunks
+_LONG: Final = 250  # bytes a record, on average, above which they count as chunks
 _PARTS: Final = (KEY, KEY_END, VALUE, VALUE_END, END, TIMESTAMP)
 
 
 def decode(
     records: Records | Sequence[Record], *, max_ahead_ms: int = MAX_AHEAD_MS, scale: float = 1.0
 ) -> tuple[Readings, list[Rejection]]:
-    """Decode a batch; raise for no content of a record, whatever it is.
+    """Decode a batch; never raises, whatever a record contains.
 
     Args:
         records: in the order of the log
         max_ahead_ms: how far after its record's Kafka timestamp a reading may lie
-        scale: what turns the axes into m/s^2, for example 9.80665 where they are in g
+        scale: the factor from the axes' unit to m/s^2, for example 9.80665 for g
 
     Returns:
         the readings of the good records, and the bad records in order, each whole
@@ -88,16 +88,16 @@ def read_surely(records: Records, max_ahead_ms: int, scale: float) -> tuple[Read
         )
         if at == len(records):
             return columns[:rows], unsure[:left]
-        columns = with_room(columns, rows, 2 * len(columns.record) + MAX_READINGS)  # any record fits in
+        columns = with_room(columns, rows, 2 * len(columns.record) + MAX_READINGS)  # any record fits
 
 
 def _expected_rows(records: Records) -> int:
-    """Guess how many readings records have; for memory that no row is written to costs nothing."""
+    """Guess how many readings the records have; memory that isn't written to costs nothing."""
     begin, end = records.span
     size = max(0, min(end - begin, len(records.raw)))
     return len(records) + (size // BINARY_READING_BYTES if size > _LONG * len(records) else 0)
 
 
 def warm_up() -> None:
-    """Compile the loop, or load it from its cache, so that the first record needn't wait for it."""
+    """Compile the loop, or load it from its cache, so that the first record doesn't wait for that."""
     first_call(lambda: decode(Records(b"", np.empty((COLUMNS, 0), np.int64))))

@@ -1,9 +1,9 @@
-"""Records in, columns out, an object at a time: for records that others read, and for what the compiled loop leaves.
+"""Decodes records one by one: for records that come as objects, and for those that the compiled loop leaves.
 
-A batch is read in two passes. The first takes what nearly every record is, a short JSON sample, with a typed
-decoder. Whatever it is not sure of goes to the second: chunks, long values, and all that looks wrong, which the
-contract's own models then judge. So the first pass may leave any record alone, but it must never take one that
-the models would refuse, nor read it differently.
+A batch is read in two passes. The first reads short JSON samples, which nearly all records are, with a typed decoder.
+Records that it is not sure of go to the second pass: chunks, long values, and all that looks wrong, which the
+contract's own models then validate. So the first pass may skip any record, but it must never accept one that the models
+would refuse, nor read it differently.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _IS_JSON: Final[dict[bytes | None, bool]] = {
 def decode_objects(
     records: Sequence[Record], indices: NDArray[np.int32], max_ahead_ms: int, scale: float
 ) -> tuple[Readings, list[Rejection]]:
-    """Decode records, as `ingest.decode.decode` does; `indices` says which they are, rising."""
+    """Decode records as `ingest.decode.decode` does; `indices` are their indices in the batch, rising."""
     parts: list[_Part] = []
     rejections: list[Rejection] = []
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows or is NaN is refused a line later
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow and NaN are refused a line later
         samples, rest = _read_plain_samples(records, max_ahead_ms, scale)
         for k in rest:
             try:
@@ -147,7 +147,7 @@ def _read_plain_samples(records: Sequence[Record], max_ahead_ms: int, scale: flo
 
 
 def _side_by_side(device_ids: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the ids' bytes, and where in them each begins and ends."""
+    """Return the concatenated ids, and where each begins and ends."""
     sizes = np.array([len(device_id) for device_id in device_ids], np.int64)
     ends = np.cumsum(sizes)
     return np.frombuffer(b"".join(device_ids), np.uint8), ends - sizes, ends

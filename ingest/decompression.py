@@ -1,7 +1,7 @@
-"""Decompresses a batch's records, whatever a client wrote: never more than `LARGEST`, and never with another error.
+"""Decompresses a batch's records safely: at most `LARGEST` bytes, and any failure raises Undecompressable.
 
-Brokers don't look into what is compressed as closely as readers do: a few thousand bytes may stand for gigabytes, and
-what follows the end of a gzip member is anybody's guess. The codecs are kafka-python's, from the same packages.
+Brokers don't check compressed content as closely as readers do: a few thousand bytes may decompress to gigabytes, and
+anything may follow the end of a gzip member. The codecs are kafka-python's, from the same packages.
 """
 
 import io
@@ -20,15 +20,15 @@ LARGEST: Final = 128 << 20
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEAD: Final = 16
 _GZIP: Final = b"\x1f\x8b"
-_GZIP_PIECE: Final = 8192  # what follows a member's end in it is copied, and members may be tiny
+_GZIP_PIECE: Final = 8192  # the rest of a piece after a member's end is copied, and members may be tiny
 
 
 class Undecompressable(Exception):
-    """What a batch's records can't be read for."""
+    """A batch's records can't be decompressed; the text says why."""
 
 
 def decompress(codec_number: int, content: bytes) -> bytes:
-    """Return what was compressed by the codec of this number (KIP-98's attributes: 1 gzip, 2 snappy, 3 lz4, 4 zstd).
+    """Decompress content by the number of its codec (a batch's attributes, KIP-98: 1 gzip, 2 snappy, 3 lz4, 4 zstd).
 
     Raises Undecompressable.
     """
@@ -39,7 +39,7 @@ def decompress(codec_number: int, content: bytes) -> bytes:
         found = read(content)
     except Undecompressable:
         raise
-    except Exception as error:  # the packages' errors have nothing in common
+    except Exception as error:  # the packages' errors have no common base
         raise Undecompressable(f"{name} refuses it ({type(error).__name__}: {error})") from error
     if len(found) > LARGEST:
         raise Undecompressable(f"{len(content)} bytes of {name} stand for more than {LARGEST >> 20} MB")
@@ -47,7 +47,7 @@ def decompress(codec_number: int, content: bytes) -> bytes:
 
 
 def _gunzip(content: bytes) -> bytes:
-    """Read gzip's members one after the other (RFC 1952), and leave alone what follows them."""
+    """Decompress gzip members one after the other (RFC 1952); ignore what follows them."""
     found, size, at = list[bytes](), 0, 0
     while content[at : at + 2] == _GZIP or not found:
         member = zlib.decompressobj(wbits=31)
@@ -72,7 +72,7 @@ def _unsnap(content: bytes) -> bytes:
 
 
 def _snappy_size(content: bytes) -> int:
-    """Return how many bytes snappy says that it stands for: in one block, or in blocks as Java's xerial writes them."""
+    """Return the decompressed size according to snappy, of one block or of blocks in the format of Java's xerial."""
     if not content.startswith(_XERIAL):
         return _varint(content, 0)
     size, at = 0, _XERIAL_HEAD
@@ -86,7 +86,7 @@ def _snappy_size(content: bytes) -> int:
 
 
 def _varint(content: bytes, at: int) -> int:
-    """Read a little-endian base-128 number, as snappy's format has it."""
+    """Decode a little-endian base-128 number of snappy's format."""
     value = 0
     for shift, byte in enumerate(content[at : at + 5]):
         value |= (byte & 127) << 7 * shift

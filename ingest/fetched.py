@@ -1,19 +1,19 @@
-"""What the consumer makes of a fetched partition: columns of records, a piece at a time, found by compiled loops.
+"""Parses the fetched data of a partition into columns of records, a piece at a time, with compiled loops.
 
 kafka-python (3.0.12) parses records one by one in Python. Here `find_batches` goes through the bytes of a response and
-says where the parts of its records lie. What it is not sure of is taken apart by kafka-python itself, a batch at a
-time: compression, transactions, checksums that don't fit. So is a record of which the compiled loops are not sure, and
-a batch of an old format: what is malformed is refused as kafka-python refuses it, at the same record.
+finds the parts of its records. What it is not sure of is parsed by kafka-python itself, a batch at a time: compression,
+transactions, wrong checksums. So are records that the compiled loops are not sure of, and batches of an old format.
+Malformed data is refused as kafka-python refuses it, at the same record.
 
-Where a client could make it stand still for ever, by what no broker checks, it is not followed:
+kafka-python's behaviour is not followed where a client could block a partition for ever, by data that no broker checks:
 
 - It decodes a header's name while it walks through a batch: one byte that isn't UTF-8 raises in the middle of `poll`,
-  at the same record each time. Here such a name is read with its odd bytes escaped (`\\xff`).
-- It reads a record's attributes as a varint, where they are a byte.
-- It believes the offset that a record says is its own: see `settle_offsets`.
-- It decompresses whatever comes of it, and raises what the codec raises. Here a batch that can't be decompressed is
-  passed over, and told of: see `decompression.py`.
-- After it has refused a batch, the next `poll` turns in a circle, for the partition is neither drained nor goes on.
+  at the same record each time. Here such a name is read with its invalid bytes escaped (`\\xff`).
+- It reads a record's attributes as a varint, but they are a byte.
+- It trusts the offset in a record: see `settle_offsets`.
+- It decompresses without a limit, and raises what the codec raises. Here a batch that can't be decompressed is skipped
+  and reported: see `decompression.py`.
+- After it has refused a batch, the next `poll` loops for ever, because the partition is neither drained nor advanced.
   Here it is drained, hence fetched again, and refused again if it is still malformed.
 - It can't read a transaction's marker that compaction has emptied (Kafka keeps the last batch of a producer).
 """
@@ -56,17 +56,17 @@ from ingest.record_places import (
 
 log = logging.getLogger(__name__)
 
-# Records found at once; a batch that has more is a piece of its own.
+# Records found at once; a batch with more is a piece of its own.
 PIECE = 4096
-# What one take gives at most, besides its first record: what comes of it is larger by several times.
+# The most bytes that one take returns, besides its first record: decoded, they are several times as large.
 TAKE_BYTES = 32 << 20
 _ALL = 2**31
 
 
 class Taken:
-    """What one `take` gave: pieces, whose records kafka-python counts by `len`; as many as `wanted` once it is full.
+    """The result of one `take`: pieces. kafka-python counts their records by `len`; once it is full, that is `wanted`.
 
-    So that a poll of many partitions ends, too, each take counts as its share of `TAKE_BYTES`, if that is more.
+    A take counts as its share of `TAKE_BYTES`, if that is more, so that a poll of many partitions ends, too.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -76,7 +76,7 @@ class Taken:
         self._bytes = 0
 
     def add(self, piece: Records) -> Records | None:
-        """Append a piece as far as there is room, a record at least; return the rest."""
+        """Append as much of a piece as there is room for, at least a record; return the rest."""
         begin, _ = piece.span
         in_bytes = int(np.searchsorted(piece.places[END], begin + TAKE_BYTES - self._bytes, "right"))
         room = min(max(in_bytes, 1), self._wanted - self._count, len(piece))
@@ -105,10 +105,10 @@ class Taken:
 
 
 class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What a consumer's fetcher makes of one partition's part of a response: `fetcher.PartitionRecords`.
+    """Replaces a fetcher's `PartitionRecords`: the records of one partition in a response.
 
-    Its consumer has no deserializers, and its `poll` returns a list of `Records` for each partition. Of records that
-    can't be read `tell` is told: whose they are, and how many.
+    The consumer must have no deserializers; its `poll` returns a list of `Records` for each partition. `tell` is called
+    with the partition and the number of records that can't be read.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         return taken
 
     def _next_piece(self) -> Records | None:
-        """Return what the last take left, or the next piece from the offset on that was asked for."""
+        """Return what the last take left, or the next piece from the requested offset on."""
         if self._rest is not None:
             return self._rest
         for piece in self.record_iterator or ():
@@ -159,7 +159,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
     def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[Records]:
         """Yield the records that the isolation level allows; at the end `next_fetch_offset` passes the last batch."""
-        raw = bytes(records._buffer)  # itself, where it is bytes
+        raw = bytes(records._buffer)  # no copy if it is bytes
         view = np.frombuffer(raw, np.uint8)
         at, last, sound = 0, -1, -1
         places = _room_for(min(PIECE, len(raw) // SHORTEST_RECORD))
@@ -169,7 +169,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 last, self.leader_epoch = last_found, _number(raw, last_found + EPOCH_AT)
             if found:
                 yield self._counted(Records(raw, places[:, :found].copy()), size)
-            if why == FULL:  # a batch that says it has more records than bytes is for others to refuse
+            if why == FULL:  # kafka-python refuses a batch with more records than bytes
                 wanted = min(_number(raw, at + COUNT_AT), (len(raw) - at) // SHORTEST_RECORD)
                 places = _room_for(max(places.shape[1], wanted))
             elif why == UNCHECKED and _is_sound(raw, at):
@@ -185,12 +185,12 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
     @property
     def _must_tell_apart(self) -> bool:
-        """Whether batches of transactions have to be looked at one by one."""
+        """Whether batches of transactions have to be checked one by one."""
         aborted = self.aborted_transactions or self.aborted_producer_ids
         return bool(self.isolation_level == IsolationLevel.READ_COMMITTED and aborted)
 
     def _read_apart(self, tp: Any, batch: Any) -> Iterator[Records]:
-        """Yield the records of one batch, as kafka-python takes it apart."""
+        """Yield the records of one batch, parsed by kafka-python."""
         if self.check_crcs and not batch.validate_crc():
             raise CorruptRecordError(f"Record batch for partition {tp} at offset {batch.base_offset} failed crc check")
         if batch.magic == 2:
@@ -212,7 +212,7 @@ class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         return piece
 
     def _is_hidden(self, batch: Any) -> bool:
-        """Tell whether no reader is given the batch, or no committed one; follow the transactions (KIP-98)."""
+        """Return whether the batch is hidden from this reader (control or aborted); track transactions (KIP-98)."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if self._contains_abort_marker(batch):
@@ -234,14 +234,14 @@ def _number(raw: bytes, at: int, size: int = 4) -> int:
 
 
 def _is_sound(raw: bytes, at: int) -> bool:
-    """Tell whether the checksum of a whole batch fits."""
+    """Return whether the checksum of a whole batch is right."""
     end = at + EPOCH_AT + _number(raw, at + LENGTH_AT)
     written = int.from_bytes(raw[at + CRC_AT : at + CHECKED_FROM], "big")
     return bool(calc_crc32c(memoryview(raw)[at + CHECKED_FROM : end]) == written)
 
 
 def _batch_at(records: Any, at: int) -> Any:
-    """Return the batch that begins at `at`, None where no whole one does; raise CorruptRecordError for a stump."""
+    """Return the batch at `at`, None if no whole batch is there; raise CorruptRecordError for a truncated one."""
     records._pos = at
     records._next_slice = None
     records._cache_next()
@@ -263,7 +263,7 @@ def _v1_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
 
 
 def _v2_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
-    """Yield what the compiled loop is sure of, and in between what is read of the rest one by one."""
+    """Yield pieces that the compiled loop is sure of, and in between records that are read one by one."""
     _open(batch)
     last_delta = batch.last_offset_delta
     whole, floor = batch.records_count == last_delta + 1, as_long(batch.base_offset - 1)
@@ -282,7 +282,7 @@ def _v2_pieces(batch: Any) -> Iterator[tuple[Records, int]]:
 
 
 def _open(batch: Any) -> None:
-    """Decompress a batch, once, and let `next` go through it as `TolerantBatch` does."""
+    """Decompress a batch, once, and make `next` read it as a `TolerantBatch`."""
     content = batch._buffer[batch._pos :]
     if not batch._decompressed and batch.compression_type != batch.CODEC_NONE:
         content = decompress(batch.compression_type, content)
@@ -304,7 +304,7 @@ def _next_piece(batch: Any) -> tuple[Records, int]:
 
 
 class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """A batch whose records are read one by one as the protocol guide says, any header name among them."""
+    """A batch whose records are read one by one by the protocol guide, with any header name."""
 
     __slots__ = ()
 
@@ -312,7 +312,7 @@ class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
         """Read one record; ValueError and IndexError become a CorruptRecordError in ``__next__``."""
         raw, base, kind = self._buffer, self.first_timestamp, self.timestamp_type
         size, start = decode_varint(raw, self._pos)
-        timestamp, at = decode_varint(raw, start + 1)  # after the attributes, a byte that means nothing
+        timestamp, at = decode_varint(raw, start + 1)  # after the attributes, an unused byte
         if kind == self.LOG_APPEND_TIME:
             base, timestamp = self.max_timestamp, 0
         offset, at = decode_varint(raw, at)
@@ -337,6 +337,6 @@ class TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 def _nullable(raw: bytes, at: int) -> tuple[bytes | None, int]:
-    """Read bytes behind their number, None for a negative one; return where they end by their own account."""
+    """Read length-prefixed bytes, None for a negative length; return also where they end by that length."""
     size, at = decode_varint(raw, at)
     return (None, at) if size < 0 else (raw[at : at + size], at + size)

@@ -1,4 +1,4 @@
-"""Which versions of kafka-python the consumer was tested with, and which parts of it, not public, it leans on."""
+"""The versions of kafka-python that the consumer was tested with, and the non-public parts that it relies on."""
 
 import logging
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from ingest.connection import IngestError
 log = logging.getLogger(__name__)
 
 TESTED: Final = ("3.0.12",)
-"""With all tests of `tests/ingest` and `tests/kafka`; whoever adds one runs them, `test_fetched.py` above all."""
+"""To add a version, run all tests of `tests/ingest` and `tests/kafka`, above all `test_fetched.py`."""
 
 
 def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
-    """Raise IngestError for a kafka-python that lacks a part; warn of one that this has not been tested with."""
+    """Raise IngestError for a kafka-python that lacks a part; warn of an untested version."""
     refuse_lacking(_parts_of(consumer))
     if kafka.__version__ in TESTED:
         log.info("reading by kafka-python %s", kafka.__version__)
@@ -27,7 +27,7 @@ def refuse_other_versions(consumer: kafka.KafkaConsumer) -> None:
 
 
 def refuse_lacking(leant_on: Iterable[tuple[object, str]]) -> None:
-    """Raise IngestError where an object lacks a part, by name: kafka-python's, or ours that it asks for."""
+    """Raise IngestError if an object lacks a named attribute: kafka-python's, or one of ours that it calls."""
     missing = [name for owner, name in leant_on if not hasattr(owner, name)]
     if missing:
         raise IngestError(

@@ -1,10 +1,9 @@
-"""The compiled loops that write labels as records of message format v2 (Kafka's protocol guide, "Record").
+"""Compiled loops that encode labels as records of message format v2 (Kafka's protocol guide, "Record").
 
-`write_activities` writes the *body* of each record: its key, its value, which is JSON, and its headers. What stands
-before a body says where in its batch the record is, which nobody knows before the batch leaves: `write_records` puts
-it there.
+`write_activities` writes the *body* of each record: its key, its value, which is JSON, and its headers. Before a body
+comes the record's place in its batch, which isn't known before the batch is sent: `write_records` adds it.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache notices changes only in a function's own file, so all compiled functions stay in this one.
 """
 
 from typing import Any, Final
@@ -32,9 +31,9 @@ FIXED: Final = COVERAGE + COVERAGES
 WINDOW_MS: Final = 4000
 MILLION: Final = 1_000_000
 
-# What a body takes at most beside the texts: for each byte of an id one in the key and six in the value; for each
-# probability, the confidence and the familiarity eight, "0.123456"; two times, a gap and an offset of 20 digits each,
-# and lengths.
+# The most bytes of a body besides the texts: for each byte of an id, one in the key and six in the value; eight for
+# each probability, the confidence and the familiarity ("0.123456"); 20 digits each for two times, a gap and an offset;
+# and the lengths.
 BYTES_AN_ID_BYTE: Final = 7
 BYTES_A_PROBABILITY: Final = 8
 BYTES_OF_NUMBERS: Final = 100
@@ -44,7 +43,7 @@ BYTES_OF_A_HEAD: Final = 5 + 1 + 10 + 5
 _ZERO, _MINUS, _QUOTE, _BACKSLASH = b"0"[0], b"-"[0], b'"'[0], b"\\"[0]
 _POINT, _E, _SIX, _U = b"."[0], b"e"[0], b"6"[0], b"u"[0]
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8).copy()
-# How JSON writes a byte of a string: 0 as it is, `u` by its number, else a backslash and this (RFC 8259, section 7).
+# JSON's escape of a byte in a string: 0 for none, `u` for its number, else a backslash and this (RFC 8259, section 7).
 _ESCAPES: Final = np.zeros(256, np.uint8)
 _ESCAPES[:32] = _U
 for _byte, _letter in zip(b'"\\\b\t\n\f\r', b'"\\btnfr', strict=True):
@@ -75,7 +74,7 @@ def _varint_size(value: int) -> int:
 
 @intrinsic
 def _move(_context: Any, out: Any, at: Any, source: Any, begin: Any, size: Any) -> Any:
-    """Copy bytes from one array to another by the machine's own `memcpy`: eight times as fast as a loop over them."""
+    """Copy bytes from one array to another with `memcpy`: eight times as fast as a loop."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         to, to_at, of, of_at, length = arguments
@@ -90,7 +89,7 @@ def _move(_context: Any, out: Any, at: Any, source: Any, begin: Any, size: Any) 
 
 @part
 def _copy(out: Bytes, at: int, source: Bytes, begin: int, end: int) -> int:
-    """Copy bytes of one array into another; return where they end there."""
+    """Copy bytes of one array into another; return where they end in the latter."""
     _move(out, at, source, begin, end - begin)  # type: ignore[call-arg]
     return at + end - begin
 
@@ -119,7 +118,7 @@ def _integer(out: Bytes, at: int, value: int) -> int:
 
 @part
 def _millionths(out: Bytes, at: int, millionths: int, negative: bool) -> int:
-    """Write n / 1,000,000 of 0..1 as the shortest decimal; below a hundred-thousandth that is 7e-6, not 0.000007."""
+    """Write n / 1,000,000, in 0..1, as the shortest decimal; below 1e-5 that is 7e-6, not 0.000007."""
     if negative:
         out[at] = _MINUS
         at += 1
@@ -143,7 +142,7 @@ def _millionths(out: Bytes, at: int, millionths: int, negative: bool) -> int:
 
 @part
 def _string(out: Bytes, at: int, source: Bytes, begin: int, end: int) -> int:
-    """Write the inside of a JSON string of UTF-8; return where it ends."""
+    """Write UTF-8 as the inside of a JSON string; return where it ends."""
     for k in range(begin, end):
         byte = source[k]
         escape = _ESCAPES[byte]
@@ -165,7 +164,7 @@ def _string(out: Bytes, at: int, source: Bytes, begin: int, end: int) -> int:
 
 @part
 def _close_up(out: Bytes, begin: int, value: int, end: int) -> int:
-    """Write before a value, for which two bytes were left free, its length; return where the value then ends."""
+    """Write a value's length into the two bytes left free before it; return where the value ends then."""
     size = end - value
     room, needed = value - begin, _varint_size(size)
     if needed > room:
@@ -180,8 +179,8 @@ def _close_up(out: Bytes, begin: int, value: int, end: int) -> int:
 
 @part
 def _is_sound(probabilities: Float32s, row: int) -> bool:
-    """Whether all probabilities of a row are of [0, 1] when they are rounded."""
-    for k in range(probabilities.shape[1]):  # noqa: SIM110, for a generator is not compiled
+    """Return whether all probabilities of a row are in [0, 1] after rounding."""
+    for k in range(probabilities.shape[1]):  # noqa: SIM110, because a generator is not compiled
         if not _is_share(probabilities[row, k]):
             return False
     return True
@@ -222,10 +221,10 @@ def write_activities(
         longest_gap_ms: int32[m]
         by_silence: bool[m]
         source_offset: int64[m]
-        texts: uint8, what all labels have in common, in pieces
-        places: int64[FIXED + 3 k + 1], where each piece begins, and the last one ends: those above, then for each
-            label what stands before the confidence where it is the activity, then what stands before its probability,
-            then the label itself
+        texts: uint8, the text that all labels have in common, in pieces
+        places: int64[FIXED + 3 k + 1], where each piece begins, and where the last one ends: those above, then for
+            each label the text before the confidence if it is the activity, the text before its probability, and the
+            label itself
         out: uint8, to be filled
         begins: int64[m + 1], to be filled: where each body begins, and the last one ends
 
@@ -307,7 +306,7 @@ def write_records(
     first_offset: int,
     timestamp_delta: int,
 ) -> int:
-    """Write records `start` to `stop` of some whose bodies there are, into a batch; return where the last one ends.
+    """Write records `start` to `stop` of some bodies into a batch; return where the last one ends.
 
     Args:
         out: uint8, the batch, to be filled from `at` on
@@ -324,7 +323,7 @@ def write_records(
     for row in range(start, stop):
         offset = first_offset + row - start
         at = _varint(out, at, 1 + delta + _varint_size(offset) + begins[row + 1] - begins[row])
-        out[at] = 0  # the attributes, of which there are none
+        out[at] = 0  # the attributes: none
         at = _varint(out, at + 1, timestamp_delta)
         at = _varint(out, at, offset)
         at = _copy(out, at, content, begins[row], begins[row + 1])
@@ -332,7 +331,7 @@ def write_records(
 
 
 def warm_up() -> None:
-    """Compile the loop that writes batches, or load it from its cache, so that the first batch needn't wait for it."""
+    """Compile the loop that writes batches, or load it from its cache, so that the first batch doesn't wait."""
     first_call(lambda: write_records(_no_bytes(), 0, _no_bytes(), np.zeros(1, np.int64), 0, 0, 0, 0))
 
 

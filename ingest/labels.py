@@ -1,4 +1,4 @@
-"""Labels, from the columns of a classified batch to the bytes that go to Kafka."""
+"""Encodes labels: from the columns of a classified batch to the bytes that go to Kafka."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ingest.contract import (
     WINDOW_SLOTS,
 )
 
-# Two devices, or two precisions of one, differ in the seventh digit; what they agree on is worth sending.
+# Two inference devices, or two precisions, differ in the seventh digit. Only digits on which they agree are sent.
 PROBABILITY_DECIMALS: Final = 6
 
 

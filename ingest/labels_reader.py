@@ -1,7 +1,7 @@
-"""Reads back what was said: labels and dead letters, read committed, up to where their topics ended when asked.
+"""Reads back published labels and dead letters, read-committed, up to the end of their topics when requested.
 
-The end is asked for read-uncommitted: the markers of a transaction's offsets can land before the markers of its
-labels, so that labels which a commit relies on may still look open.
+The end is requested read-uncommitted: the markers of a transaction's offsets can land before the markers of its labels,
+so labels that a commit relies on may still look open.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,21 +20,22 @@ from ingest.fetched import PartitionRecords
 from ingest.record_columns import FetchedRecord, Records
 
 TIMEOUT_MS = 3_000
-# Of a commit that an open transaction may change: whoever waits for it waits alone, so it is asked for again later.
+# Timeout of reading a commit that an open transaction may change. It is short, because the reader's thread can't do
+# anything else meanwhile; the commit is requested again later.
 COMMIT_TIMEOUT_MS = 500
 MAX_POLL_RECORDS = 4000
-# Of the consumer that asks for one record's time: a first batch comes whole, however large, and no other is wanted.
+# Fetch size of the consumer that reads one record's timestamp: the first batch comes whole, and no other is wanted.
 ONE_BATCH_BYTES = 1
 
 
 class LabelsReader:
-    """Two consumers without a group's membership; all methods are called by one thread.
+    """Two consumers that don't join a group; all methods are called by one thread.
 
-    Its methods raise KafkaError; ``retriable`` tells whether another try may do.
+    Its methods raise KafkaError; ``retriable`` says whether another try may help.
     """
 
     def __init__(self, *, bootstrap_servers: Servers, group_id: str, client_id: str) -> None:
-        """Raises IngestError when no broker answers."""
+        """Raise IngestError if no broker answers."""
         shared = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "max_poll_records": MAX_POLL_RECORDS}
         with ExitStack() as half_made:
             self._committed: kafka.KafkaConsumer = connect(
@@ -58,21 +59,21 @@ class LabelsReader:
             consumer._fetcher.PartitionRecords = PartitionRecords
 
     def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
-        """Return the group's commit; waits for a transaction that may change it (KIP-447), and then times out."""
+        """Return the group's commit; times out while a transaction that may change it is open (KIP-447)."""
         return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
 
     def look_at_topics(self) -> None:
-        """Find out anew which topics and partitions there are; kafka-python answers at most once in 100 ms."""
+        """Update the metadata of topics and partitions; kafka-python does so at most once in 100 ms."""
         self._uncommitted.topics()
 
     def partitions_of(self, topic: str) -> int:
-        """Return how many partitions a topic had when topics were looked at; 0 where there was none of this name."""
+        """Return how many partitions a topic has by the last metadata; 0 if there is no such topic."""
         return len(self._uncommitted.partitions_for_topic(topic) or ())
 
     def bounds(
         self, partitions: Collection[TopicPartition], *, committed: bool
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Return each one's first offset and the next one; the next after committed records only, or after all."""
+        """Return each partition's first and next offset; the next one after committed records only, or after all."""
         if not partitions:
             return {}
         consumer = self._committed if committed else self._uncommitted
@@ -81,9 +82,9 @@ class LabelsReader:
         return {partition: (int(starts[partition]), int(ends[partition])) for partition in partitions}
 
     def time_of(self, source: TopicPartition, offset: int) -> int | None:
-        """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None where there is none.
+        """Return the Kafka timestamp, in epoch ms, of the first record from an offset on; None if there is none.
 
-        Raises KafkaTimeoutError where there should be one, and none came in time.
+        Raises KafkaTimeoutError if there should be one, but none came in time.
         """
         end = self.bounds([source], committed=False)[source][1]
         self._uncommitted.assign([source])
@@ -100,29 +101,29 @@ class LabelsReader:
         return None
 
     def offsets_at(self, partitions: Collection[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
-        """Return the first offset of each partition whose record is as late as this; None where there is none.
+        """Return the first offset of each partition whose record has this timestamp or a later one; None if none has.
 
-        A record without a timestamp has -1, which is as early as can be.
+        A record without a timestamp counts as having -1.
         """
         times = dict.fromkeys(partitions, max(0, timestamp_ms))
         found = self._uncommitted.offsets_for_times(times, timeout_ms=TIMEOUT_MS)
         return {partition: None if at is None else int(at.offset) for partition, at in found.items()}
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these partitions from now on, each from its position, and no others."""
+        """Read exactly these partitions from now on, each from its position."""
         self._committed.assign(list(positions))
         for partition, position in positions.items():
             self._committed.seek(partition, position)
 
     def poll(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[FetchedRecord]], dict[TopicPartition, int]]:
-        """Return records that have come, and the positions reached, beyond markers and aborted records."""
+        """Return new records, and the positions reached, past markers and aborted records."""
         polled = self._committed.poll(timeout_ms=timeout_ms)
         records = {partition: list(Records.join(pieces)) for partition, pieces in polled.items()}
         reached = {partition: fetch_position(self._committed, partition) for partition in self._committed.assignment()}
         return records, {partition: position for partition, position in reached.items() if position is not None}
 
     def close(self) -> None:
-        """Close both; there is nothing to lose."""
+        """Close both consumers; nothing can be lost."""
         _close(self._committed)
         _close(self._uncommitted)
 
@@ -132,9 +133,9 @@ def _close(consumer: kafka.KafkaConsumer) -> None:
 
 
 def source_of(record: Any) -> tuple[int, int] | None:
-    """Return the input partition and offset that the headers of a label or a dead letter name; None where they don't.
+    """Return the input partition and offset in the headers of a label or a dead letter; None without them.
 
-    The last of a name counts, as in Kafka's ``lastHeader``: a letter's record may have been one itself.
+    The last header of a name counts, as in Kafka's ``lastHeader``: a rejected record may itself be a dead letter.
     """
     partition = offset = None
     for name, value in record.headers:
@@ -146,7 +147,7 @@ def source_of(record: Any) -> tuple[int, int] | None:
 
 
 def topic_of(letter: Any) -> str | None:
-    """Return the input topic that a dead letter's headers name; None where they don't."""
+    """Return the input topic in a dead letter's headers; None without it."""
     topics = [value for name, value in letter.headers if name == SOURCE_TOPIC_HEADER and value is not None]
     return topics[-1].decode(errors="replace") if topics else None
 

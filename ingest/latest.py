@@ -1,4 +1,4 @@
-"""The latest records of a topic, for people who want to know what its producers send."""
+"""Reads the latest records of a topic, for people who want to know what its producers send."""
 
 import functools
 from collections import deque
@@ -18,10 +18,10 @@ from ingest.record_columns import Records
 
 POLL_MS = 500
 TIMEOUT_MS = 10_000
-# Nothing has come for so long, or not all within so long.
+# Reading ends if nothing has come for so long, or not all within so long.
 SILENCE_S = 10.0
 DEADLINE_S = 120.0
-# Of all partitions together; records may be of a megabyte each, and readings of binary chunks take five times as much.
+# For all partitions together. A record may have a megabyte, and readings of binary chunks take five times their bytes.
 MAX_BYTES = 64 << 20
 
 
@@ -29,9 +29,9 @@ MAX_BYTES = 64 << 20
 class Latest:
     """What was found at the end of a topic.
 
-    `records` of the partitions that gave any; `unanswered` are those that did not, or not to their end, before the
-    time was up; `barren` those whose last offsets hold no record: markers, what was aborted or compacted. `undecodable`
-    is how many records were passed over, as a worker does. `whole` is whether that was all that there is.
+    `records` has the partitions with any. `unanswered` are partitions that were not read to their end in time. `barren`
+    are those whose last offsets hold no record: markers, aborted or compacted records. `undecodable` is the number of
+    skipped records, which a worker skips, too. `whole` says whether these are all records of the topic.
     """
 
     records: Mapping[TopicPartition, Records]
@@ -42,12 +42,12 @@ class Latest:
 
 
 def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Callable[[], float]) -> Latest:
-    """Read the last records of each partition, committed ones, `count` of all partitions together.
+    """Read the last committed records of each partition, `count` of all partitions together.
 
-    No group is joined. They are those that are in the log when it is asked; of those the latest that fit into
-    MAX_BYTES. `clock` tells seconds.
+    Joins no group. Reads up to the log's end as of the call, and keeps the latest records that fit into MAX_BYTES.
+    `clock` returns seconds.
 
-    Raises IngestError when no broker answers, KafkaError when one refuses.
+    Raises IngestError if no broker answers, KafkaError if one refuses.
     """
     undecodable: list[int] = []
     with _reader(bootstrap_servers, lambda _, records: undecodable.append(records)) as consumer:
@@ -71,7 +71,7 @@ def latest_records(bootstrap_servers: Servers, topic: str, count: int, clock: Ca
 
 
 class _Newest:
-    """The last pieces of a partition that fit into so many bytes; at least the very last."""
+    """The last pieces of a partition that fit into so many bytes; at least the last one."""
 
     def __init__(self, most: int) -> None:
         self.pieces: deque[Records] = deque()
@@ -82,7 +82,7 @@ class _Newest:
     def add(self, piece: Records) -> None:
         if not len(piece):
             return
-        compact = piece.compact()  # else the whole response stays, for one record of it
+        compact = piece.compact()  # else one record would keep the whole response in memory
         self.pieces.append(compact)
         self._size += compact.nbytes
         while self._size > self._most and len(self.pieces) > 1:
@@ -112,9 +112,9 @@ def _reader(bootstrap_servers: Servers, tell: Callable[[TopicPartition, int], No
 
 
 def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> tuple[dict[TopicPartition, int], bool]:
-    """Have the consumer read the last records of each partition.
+    """Make the consumer read the last records of each partition.
 
-    Return where those that hold any end, and whether each is read from its start.
+    Return the ends of the partitions that have any, and whether each is read from its start.
     """
     partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
     starts = consumer.beginning_offsets(partitions, timeout_ms=TIMEOUT_MS)
@@ -128,7 +128,7 @@ def _begin(consumer: kafka.KafkaConsumer, topic: str, count: int) -> tuple[dict[
 
 
 def shared_out(count: int, held: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Share `count` out among what holds anything: alike, but what small ones don't fill goes to the large ones."""
+    """Divide `count` evenly among non-empty partitions; what small ones don't need goes to larger ones."""
     shares: dict[TopicPartition, int] = {}
     filled = sorted((number, source) for source, number in held.items() if number > 0)
     for place, (number, source) in enumerate(filled):

@@ -1,9 +1,9 @@
-"""Whether a member's group still counts on it, or may have given its partitions to others.
+"""A lease on group membership: whether the partitions are certainly still this member's.
 
-A member that was frozen, or cut off, goes on with what it holds until its next heartbeat tells it that it is out:
-meanwhile it would write again what the next owner writes as well. So membership is taken as a lease (Gray and Cheriton,
-1989) for a session. It begins with the sending of the last heartbeat, or of the last step of a join, that the group has
-answered: the group's own clock for the session began later.
+A member that was frozen or disconnected goes on with its partitions until its next heartbeat is refused. Meanwhile, it
+would publish what the next owner publishes, too. So membership is treated as a lease (Gray and Cheriton, 1989) for a
+session. It starts when the last heartbeat that was answered, or the last step of a join, was sent: the group's own
+clock for the session started later.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from kafka.structs import MemberState
 
 
 class Lease:
-    """The lease of one consumer; it renews itself. Its methods are for any thread.
+    """The lease of one consumer, which renews itself. Its methods are for any thread.
 
-    ``clock`` is the one that kafka-python's heartbeats go by, `time.monotonic`.
+    ``clock`` is the clock of kafka-python's heartbeats, `time.monotonic`.
     """
 
     def __init__(self, consumer: Any, session_timeout_s: float, clock: Callable[[], float]) -> None:
@@ -43,18 +43,18 @@ class Lease:
         coordinator.heartbeat.received_heartbeat = answered
 
     def holds(self) -> bool:
-        """Tell whether the partitions held are certainly this member's.
+        """Return whether the partitions held are certainly this member's.
 
-        One that joins again sends no heartbeats, and goes on for the rest of its session: mostly that is as long as the
-        group waits for a member that has died.
+        A member that rejoins sends no heartbeats, and goes on for the rest of its session. Mostly, that is as long as
+        the group waits for a dead member.
         """
         return not self.is_out() and self._clock() - self._since < self._session_timeout_s
 
     def is_out(self) -> bool:
-        """Tell whether the group is known to have put this member out, or never had it."""
+        """Return whether the group is known to have removed this member, or never had it."""
         return self._coordinator.state is MemberState.UNJOINED
 
     def silence_s(self) -> float:
-        """Return for how long the group has answered no heartbeat, in seconds; 0 while none is sent."""
+        """Return for how many seconds the group has answered no heartbeat; 0 while none is sent."""
         silence_s = self._clock() - self._since
         return silence_s if self._coordinator.state is MemberState.STABLE and self._since > float("-inf") else 0.0

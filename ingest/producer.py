@@ -1,9 +1,9 @@
 """The producers: kafka-python's, acknowledged by all in-sync replicas.
 
-Labels go out idempotently (KIP-98), or in transactions (``ingest/transactions.py``). Dead letters that are in no
-transaction don't: after one record that the broker refuses for good, such as one too large for its topic, an idempotent
-producer of kafka-python refuses everything (3.0.12). They may repeat where a connection breaks; their source headers
-tell.
+Labels are sent idempotently (KIP-98), or in transactions (``ingest/transactions.py``). Dead letters outside
+transactions are not: after one record that the broker refuses for good, such as one too large for its topic, an
+idempotent producer of kafka-python (3.0.12) refuses everything. They may repeat if a connection breaks; their source
+headers show that.
 """
 
 import logging
@@ -23,17 +23,17 @@ from ingest.label_kernel import warm_up
 log = logging.getLogger(__name__)
 
 REFUSED_FOR_GOOD = (MessageSizeTooLargeError, InvalidRecordError)
-"""What Kafka says of a record that its topic will never take: too large, or without a key where that compacts."""
+"""Errors for a record that its topic will never take: too large, or without a key for a compacted topic."""
 
 
 class UnharmedError(KafkaError):  # type: ignore[misc]
-    """Kafka took nothing of a batch, as it refused other records of it: this one may be sent again."""
+    """Kafka refused a batch because of other records in it: this one was not written, and may be sent again."""
 
 
 DELIVERY_TIMEOUT_MS = 60_000
-# The topic decides what is too large; a dead letter is its record, which may have come compressed, and some headers.
+# The topic decides what is too large. A dead letter is its record, which may have been compressed, and some headers.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-# How long a send may wait for the partitions of a topic that isn't known, or is gone.
+# How long a send may wait for the metadata of a topic that isn't known, or is gone.
 MAX_BLOCK_MS = 10_000
 
 
@@ -43,33 +43,33 @@ def has_failed(producer: kafka.KafkaProducer) -> bool:
 
 
 def close_producer(producer: kafka.KafkaProducer, timeout_s: float) -> None:
-    """Close a producer; the sends that it has not finished by then fail.
+    """Close a producer; unfinished sends fail.
 
-    kafka-python (3.0.12) raises where there are some, and goes on sending.
+    kafka-python (3.0.12) raises if there are any, and goes on sending.
     """
     try:
         producer.close(timeout=timeout_s)
     except KafkaError as error:
         log.info("a producer is closed before it has sent everything: %s", error)
         producer._sender.force_close()
-        producer._closed = True  # or it raises again when it is collected
+        producer._closed = True  # else it raises again when it is garbage-collected
 
 
 def open_producer(
     *, bootstrap_servers: Servers, client_id: str, idempotent: bool = True, **settings: Any
 ) -> BulkProducer:
-    """Connect a producer that sends at once what it is given, in order and, if idempotent, without repeats.
+    """Connect a producer that sends records at once, in order and, if idempotent, without repeats.
 
-    Raises IngestError when no broker answers, and for a kafka-python that it can't be made of.
+    Raises IngestError if no broker answers, and for a kafka-python without the parts that it needs.
     """
-    warm_up()  # a second where nothing is cached, which the first labels would wait for
+    warm_up()  # a second without a cache, which the first labels would wait for
     producer: BulkProducer = connect(
         BulkProducer,
         bootstrap_servers,
         client_id=client_id,
         acks="all",
         enable_idempotence=idempotent,
-        max_in_flight_requests_per_connection=5 if idempotent else 1,  # more would mix up the order
+        max_in_flight_requests_per_connection=5 if idempotent else 1,  # more would change the order
         max_request_size=MAX_REQUEST_BYTES,
         linger_ms=0,
         value_serializer=NullableValues(),
@@ -89,12 +89,12 @@ def open_producer(
 def error_of_each(
     error: KafkaError, refused: Iterable[tuple[int, str | None]] | None, message: str | None
 ) -> Callable[[int], KafkaError]:
-    """Return what to tell each record of a refused batch, by its number in it.
+    """Return the error of each record of a refused batch, by its index in the batch.
 
-    In kafka-python's place (3.0.12), which calls several records with timestamps that their topic takes at no time
-    invalid, as if it took them with no other either, and tells the rest of the batch nothing that can be told apart.
-    What was refused itself is marked (``was_refused``): kafka-python tells the same error those that it hasn't sent
-    since.
+    It replaces kafka-python's (3.0.12), which reports several records with refused timestamps as invalid, as if new
+    timestamps didn't help, and gives the rest of the batch an error that can't be told apart. Records that were
+    refused themselves are marked (see ``was_refused``), because kafka-python gives the same error to records that it
+    hasn't sent since.
     """
     if not isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError)):
         return lambda _: error
@@ -111,10 +111,10 @@ def error_of_each(
 
 
 def was_refused(error: KafkaError) -> bool:
-    """Return whether a send failed for the record itself, rather than for one that was sent before it."""
+    """Return whether a send failed because of the record itself, not because of one that was sent before it."""
     return bool(getattr(error, "was_refused", False))
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
-    """Return how large a record is in a batch of its own, but for what all such have in common."""
+    """Return the size of a record in a batch of its own, without what is the same for all."""
     return int(DefaultRecordBatchBuilder.size_of(key, value, headers))

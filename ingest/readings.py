@@ -1,4 +1,4 @@
-"""The columns that decoding makes of accelerometer records."""
+"""The columns of decoded accelerometer readings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Readings:
     """The readings of a batch as columns: one row a reading, in record order and, within a record, in its own.
 
     Attributes:
-        ids: uint8[m], bytes in which the device ids lie, UTF-8; what else is there means nothing
+        ids: uint8[m], bytes that contain the device ids, UTF-8; other bytes in it mean nothing
         id_at: int64[n], where in `ids` the id of the reading's device begins
         id_end: int64[n], where it ends
         timestamp_ms: int64[n], epoch ms
@@ -30,7 +30,7 @@ class Readings:
     record: NDArray[np.int32]
 
     def device_ids(self) -> list[bytes]:
-        """Return each reading's device id; an object a reading, so not for the hot path."""
+        """Return each reading's device id; an object for each, so not for the hot path."""
         ids = self.ids.tobytes()
         return [ids[at:end] for at, end in zip(self.id_at.tolist(), self.id_end.tolist(), strict=True)]
 
@@ -42,7 +42,7 @@ class Readings:
 
 
 def empty_readings(ids: NDArray[np.uint8], rows: int) -> Readings:
-    """Return columns whose rows have yet to be written."""
+    """Return columns with uninitialised rows."""
     return Readings(
         ids=ids,
         id_at=np.empty(rows, np.int64),
@@ -54,7 +54,7 @@ def empty_readings(ids: NDArray[np.uint8], rows: int) -> Readings:
 
 
 def with_room(readings: Readings, filled: int, rows: int) -> Readings:
-    """Return columns of so many rows, of which the first are those that are filled."""
+    """Return columns of so many rows, which begin with the filled ones."""
     larger = empty_readings(readings.ids, rows)
     larger.id_at[:filled] = readings.id_at[:filled]
     larger.id_end[:filled] = readings.id_end[:filled]
@@ -65,7 +65,7 @@ def with_room(readings: Readings, filled: int, rows: int) -> Readings:
 
 
 def in_record_order(one: Readings, other: Readings) -> Readings:
-    """Merge readings; each are in record order and no record is in both."""
+    """Merge two columns of readings; both are in record order, and no record is in both."""
     if len(other.record) == 0:
         return one
     if len(one.record) == 0:

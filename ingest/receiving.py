@@ -1,13 +1,12 @@
-"""Takes large responses off the socket without copying them half a dozen times.
+"""Receives large responses without copying them half a dozen times.
 
-kafka-python (3.0.12) reads a socket 4 KiB at a time, joins what it got, copies that into the response's frame by way of
-two copies more, and copies the whole frame twice before it decodes it. Most of what reading a backlog cost went there.
-Here the frame is filled by the socket itself, all but its last byte: that and what follows goes kafka-python's own way,
-which sees the frame complete. And it is decoded where it lies.
+kafka-python (3.0.12) reads a socket 4 KiB at a time, joins the pieces, copies them into the response's frame by way of
+two more copies, and copies the whole frame twice before it decodes it. That was most of the cost of reading a backlog.
+Here the socket reads directly into the frame, all but its last byte. That byte and what follows go kafka-python's own
+way, which sees a complete frame. The frame is decoded in place.
 
-Of a frame of megabytes the broker sends a piece at a time, and for each the IO loop turned once or twice. On Linux, and
-without TLS, the socket is not readable before as much has come as `WAKE_BYTES`, or all of the rest (SO_RCVLOWAT,
-socket(7)).
+A broker sends a frame of megabytes in pieces, and for each the IO loop ran once or twice. On Linux, without TLS, the
+socket becomes readable only when `WAKE_BYTES`, or all of the rest, has come (SO_RCVLOWAT, socket(7)).
 """
 
 import functools
@@ -23,17 +22,17 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.frame import KafkaBytes
 from kafka.protocol.parser import KafkaProtocol
 
-# Below what malloc takes from the system anew for each call, and gives back (M_MMAP_THRESHOLD, 128 KiB).
+# Below the size for which malloc maps and unmaps memory on each call (M_MMAP_THRESHOLD, 128 KiB).
 READ_BYTES = 96 * 1024
-# Enough that a turn of the loop costs little beside copying so much, and the rest comes meanwhile.
+# So large that a turn of the loop costs little compared with copying so much; the rest comes meanwhile.
 WAKE_BYTES = 1 << 20
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def receive_in_place(manager: Any) -> None:
-    """Have the connections that a client's manager makes from now on fill their frames in place.
+    """Make connections of a client's manager fill their frames in place from now on.
 
-    A kafka-python that is built otherwise is left as it is: slower, and the same.
+    A kafka-python without the needed parts is left as it is: slower, with the same result.
     """
     leant_on = [(manager, "_build_transport"), (KafkaTCPTransport, "_sock_recv"), (KafkaProtocol(), "_rbuffer")]
     if not all(hasattr(owner, name) for owner, name in leant_on):
@@ -51,7 +50,7 @@ def receive_in_place(manager: Any) -> None:
 
 
 class Frame(KafkaBytes):  # type: ignore[misc]
-    """A response's bytes, whose rest is read as a view of them."""
+    """A response's bytes, the rest of which is read as a view."""
 
     def read(self, nbytes: int | None = None) -> Any:
         """Return the next bytes, or a view of all that are left."""
@@ -63,30 +62,30 @@ class Frame(KafkaBytes):  # type: ignore[misc]
 
 
 class _InPlace:
-    """What is different in transports that fill frames in place."""
+    """The methods that differ in transports that fill frames in place."""
 
     _sock: Any
     _protocol: Any
     _closed: bool
 
     def _wake_at(self, size: int) -> None:
-        """Let the socket be readable only once so many bytes have come, where it can be told so."""
+        """Make the socket readable only once so many bytes have come, if it supports that."""
 
     async def _read_from_sock(self) -> None:
         try:
             await super()._read_from_sock()  # type: ignore[misc]
         except ValueError:
-            # Closed by another thread, as a client that ends is, just when it was to wait for the socket again:
+            # Another thread closed it, as when a client ends, just before it was to wait for the socket again.
             # kafka-python would log a traceback.
             if not self._closed:
                 raise
 
     def _sock_recv(self) -> tuple[bytes, KafkaConnectionError | None]:
-        """Return what is to go through the parser, nothing where all that came is in the frame; or an error."""
+        """Return bytes for the parser, or an error; no bytes if all went into the frame."""
         try:
             frame = self._protocol.parser._rbuffer
             open_still = frame is None or self._fill(frame)
-            # At least a whole record of TLS: nothing stays behind where no selector would see it.
+            # At least a whole TLS record, so that no bytes stay buffered where no selector sees them.
             data = self._sock.recv(READ_BYTES) if open_still else b""
         except _NOT_NOW:
             return b"", None
@@ -95,7 +94,7 @@ class _InPlace:
         return data, None if data else KafkaConnectionError("socket disconnected")
 
     def _fill(self, frame: KafkaBytes) -> bool:
-        """Fill a frame but for its last byte; False if the other end has closed; raise when there is no more yet."""
+        """Fill a frame but for its last byte; return False if the other end has closed; raise if no more has come."""
         frame.__class__ = Frame
         end = len(frame) - 1
         with memoryview(frame) as view:
@@ -115,7 +114,7 @@ class _InPlace:
 
 @functools.cache
 def _heeds_marks() -> bool:
-    """Whether the kernel makes room for as much as it is to wait for, however small the pieces: Linux since 5.8."""
+    """Whether the kernel's receive buffer grows to the mark, however small the pieces are: Linux since 5.8."""
     release = re.match(r"(\d+)\.(\d+)", platform.release())
     return sys.platform == "linux" and release is not None and (int(release[1]), int(release[2])) >= (5, 8)
 

@@ -1,6 +1,6 @@
-"""Records as columns: the bytes that came from Kafka, and where in them each record's parts lie.
+"""Records as columns: the bytes that came from Kafka, and where each record's parts lie in them.
 
-No object stands for a record until somebody asks for one: a dead letter, a text, a form that is rare.
+An object for a record is made only when one is needed: for a dead letter, a text, a rare form.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ingest.dead_letters import MOST_HEADERS, ConsumedRecord
 from ingest.record_places import COLUMNS, END, KEY, KEY_END, OFFSET, TIMESTAMP
 from ingest.records import Headers
 
-_NO_TIMESTAMP = -1  # KIP-32: what Kafka's own clients give for message format v0
+_NO_TIMESTAMP = -1  # KIP-32: the value of Kafka's own clients for message format v0
 _PARTS = slice(KEY, END + 1)
 
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as it was consumed, but for headers beyond `MOST_HEADERS`; `timestamp` is Kafka's, in epoch ms."""
+    """A consumed record, without headers beyond `MOST_HEADERS`; `timestamp` is Kafka's, in epoch ms."""
 
     value: bytes | None
     key: bytes | None
@@ -46,7 +46,7 @@ class Records(Sequence[FetchedRecord]):
 
     @staticmethod
     def of(records: Iterable[ConsumedRecord]) -> Records:
-        """Write records that are objects, such as kafka-python's own, as columns."""
+        """Turn record objects, such as kafka-python's own, into columns."""
         raw, rows = bytearray(), []
         for record in records:
             row = []
@@ -61,7 +61,7 @@ class Records(Sequence[FetchedRecord]):
 
     @staticmethod
     def join(pieces: Sequence[Records]) -> Records:
-        """Return the records of all pieces, of which there is at least one."""
+        """Concatenate one or more pieces."""
         if len(pieces) == 1:
             return pieces[0]
         places = np.concatenate([piece.places for piece in pieces], axis=1)
@@ -92,7 +92,7 @@ class Records(Sequence[FetchedRecord]):
 
     @property
     def span(self) -> tuple[int, int]:
-        """Where the bytes of the records begin and end: they lie in their order."""
+        """Where the bytes of the records begin and end; they lie in the records' order."""
         if not len(self):
             return 0, 0
         first = self.places[KEY, 0] if self.places[KEY, 0] >= 0 else self.places[KEY_END, 0]
@@ -100,11 +100,11 @@ class Records(Sequence[FetchedRecord]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, of which other records may share some."""
+        """Bytes in memory, some of which may be shared with other records."""
         return len(self.raw) + self.places.nbytes
 
     def compact(self) -> Records:
-        """Return the same records, which hold no bytes but their own."""
+        """Return the same records with a copy of their own bytes only."""
         first, last = self.span
         places = self.places.copy()
         parts = places[_PARTS]
@@ -124,7 +124,7 @@ class Records(Sequence[FetchedRecord]):
         return next(iter(Records(self.raw, self.places[:, index, np.newaxis])))
 
     def __iter__(self) -> Iterator[FetchedRecord]:
-        """Cut all of them out; most have the same headers as others, or none."""
+        """Yield an object for each record; most share their headers with others, or have none."""
         raw = self.raw
         keys, key_ends, values, value_ends, ends, timestamps, offsets = self.places.tolist()
         written = [raw[at:end] for at, end in zip(value_ends, ends, strict=True)]
@@ -140,7 +140,7 @@ class Records(Sequence[FetchedRecord]):
 
 
 def as_long(number: int) -> int:
-    """Return a time or an offset as Kafka's own clients compute it, in 64 bits, from whatever a batch's head says."""
+    """Return a time or an offset wrapped to 64 bits, as Kafka's own clients compute it from any batch header."""
     return (number + 2**63) % 2**64 - 2**63
 
 
@@ -149,7 +149,7 @@ def _fields(raw: bytes, starts: list[int], ends: list[int]) -> list[bytes | None
 
 
 def _read_headers(block: bytes) -> Headers:
-    """Read headers that `find_records` has looked through; a name that is not UTF-8 keeps its odd bytes escaped."""
+    """Read headers that `find_records` has checked; in a name that is not UTF-8, invalid bytes are escaped."""
     count, at = decode_varint(block)
     headers = []
     for _ in range(min(count, MOST_HEADERS)):  # a batch of kilobytes may have sixty million

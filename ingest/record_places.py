@@ -1,10 +1,10 @@
-"""The compiled loops that find records: of a whole batch of format v2, or of many, where in the bytes each part lies.
+"""Compiled loops that find records in one or many batches of format v2: the place of each part in the bytes.
 
-They read what Kafka's protocol guide calls "RecordBatch" and "Record": a head of 61 bytes, then varints and bytes. They
-go as far as they are sure, and are sure only of records that lie within the buffer whole and are as long as they say;
-so nothing that they report lies outside. What to make of the rest is for others to say.
+They read the "RecordBatch" and "Record" of Kafka's protocol guide: a header of 61 bytes, then varints and bytes. They
+stop where they are not sure, and are sure only of records that lie whole within the buffer and have their stated
+length. So no place that they report lies outside. The caller handles the rest.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache notices changes only in a function's own file, so all compiled functions stay in this one.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from ingest.compiled import entry, first_call, part
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 
-# The rows of what is filled; a null key or value begins at -1, and headers begin where the value ends.
+# The rows of `places`. A null key or value begins at -1; headers begin where the value ends.
 COLUMNS: Final = 7
 KEY, KEY_END, VALUE, VALUE_END, END, TIMESTAMP, OFFSET = range(COLUMNS)
 
@@ -26,12 +26,12 @@ FURTHEST: Final = 2**62
 _VARINT_BITS: Final = 63
 _UNSURE: Final = -1
 
-# A batch's head: where its fields lie from its beginning, and how long it is.
+# A batch's header: the places of its fields from its beginning, and its length.
 LENGTH_AT: Final = 8
 EPOCH_AT: Final = 12
 MAGIC_AT: Final = 16
 CRC_AT: Final = 17
-CHECKED_FROM: Final = 21  # the attributes: what the checksum is of begins with them
+CHECKED_FROM: Final = 21  # the attributes: the checksum covers the batch from here on
 LAST_DELTA_AT: Final = 23
 _FIRST_TIMESTAMP_AT: Final = 27
 _MAX_TIMESTAMP_AT: Final = 35
@@ -42,14 +42,14 @@ _COMPRESSED_OR_CONTROL: Final = 0x27
 _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 
-# Why `find_batches` stops: no whole batch is left, there is no room, the checksum is for others, or it is not sure.
+# Why `find_batches` stops: no whole batch is left, no room, the caller is to verify the checksum, or it is not sure.
 DONE, FULL, UNCHECKED, ODD = range(4)
-# Above it a library's call, of hardware's speed, costs less than the tables here, of a byte a nanosecond.
+# For larger batches, a call of a library with hardware support costs less than the tables here, of a byte a nanosecond.
 LARGEST_CHECKED: Final = 4096
 
 
 def _crc_tables() -> npt.NDArray[np.uint32]:
-    """Return the tables of CRC-32C (RFC 3720, B.4) for eight bytes at once.
+    """Return the CRC-32C tables (RFC 3720, B.4) for eight bytes at once.
 
     Kounavis and Berry, "Novel Table Lookup-Based Algorithms for High-Performance CRC Generation", 2008.
     """
@@ -101,7 +101,7 @@ def _crc32c(raw: Bytes, at: int, end: int) -> int:
 
 @part
 def _varint(raw: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return a zigzag varint and where it ends; `_UNSURE` for the latter where it has no end, or ten bytes."""
+    """Return a zigzag varint and where it ends; `_UNSURE` as its end if it has none, or ten bytes."""
     value = np.int64(0)
     shift = 0
     while shift < _VARINT_BITS and at < end:
@@ -131,7 +131,7 @@ def _headers_end(raw: Bytes, at: int, end: int) -> int:
     count, at = _varint(raw, at, end)
     if at < 0 or count < 0:
         return _UNSURE
-    for _ in range(count):  # each takes two bytes at least, so a wild number meets the end soon
+    for _ in range(count):  # each has at least two bytes, so a wrong number soon reaches the end
         name, at = _field(raw, at, end)
         if at < 0 or name < 0:
             return _UNSURE
@@ -164,7 +164,7 @@ def _records(
         end = start + size
         if size == 0:
             break
-        timestamp, after = _varint(raw, start + 1, stop)  # after the attributes, a byte that means nothing
+        timestamp, after = _varint(raw, start + 1, stop)  # after the attributes, an unused byte
         if after < 0:
             break
         offset, after = _varint(raw, after, stop)
@@ -194,7 +194,7 @@ def _records(
 def _settle_offsets(
     offsets: Int64s, row: int, stop: int, base_offset: int, last_delta: int, whole: bool, floor: int
 ) -> None:
-    """Put right the offsets from `row` to `stop`. See `settle_offsets`."""
+    """Correct the offsets from `row` to `stop`. See `settle_offsets`."""
     last = base_offset + max(last_delta, 0)
     for place in range(row, stop):
         floor = floor + 1 if whole else max(floor, base_offset, min(offsets[place], last))
@@ -203,10 +203,11 @@ def _settle_offsets(
 
 @entry
 def settle_offsets(offsets: Int64s, base_offset: int, last_delta: int, whole: bool, floor: int) -> None:
-    """Put right the offsets of a batch's records, which brokers don't check: they rise, and stay within the batch.
+    """Correct the offsets of a batch's records, which brokers don't check: they rise, and stay within the batch.
 
-    A batch that is `whole` has as many records as offsets, which are theirs one after the other whatever they say.
-    Compaction leaves fewer, and each says which one is its own: none is before the one before it, or after the last.
+    A batch that is `whole` has as many records as offsets, so they are consecutive, whatever the records say.
+    Compaction leaves fewer records, which state their offsets; none may be below the one before it, or above the
+    batch's last.
 
     Args:
         offsets: int64[n], of some records of a batch, one after the other.
@@ -223,7 +224,7 @@ def settle_offsets(offsets: Int64s, base_offset: int, last_delta: int, whole: bo
 def find_records(
     raw: Bytes, at: int, base_offset: int, base_timestamp: int, timestamp_step: int, places: Int64s
 ) -> tuple[int, int, int]:
-    """Find the records that begin at `at`, as many as `places` has room for or as it is sure of.
+    """Find records from `at` on, as many as `places` has room for, or up to one that it is not sure of.
 
     Args:
         raw: uint8[m], the decompressed records of a batch; read-only.
@@ -244,16 +245,16 @@ def find_records(
 def find_batches(
     raw: Bytes, at: int, trusted: int, transactions_pending: bool, places: Int64s
 ) -> tuple[int, int, int, int, int]:
-    """Find the records of the batches that begin at `at`, one batch after the other while they are plain.
+    """Find the records of the batches from `at` on, while they are plain.
 
-    Plain is a batch of format v2 that is whole, sound, neither compressed nor a control batch, has its records and
-    nothing else, and whose leader epoch is that of the first one. Where there are transactions to be told apart, no
-    batch of one is plain.
+    A plain batch has format v2, is whole, has the right checksum, is neither compressed nor a control batch, holds its
+    records and nothing else, and has the leader epoch of the first one. If there are aborted transactions, no batch of
+    a transaction is plain.
 
     Args:
         raw: uint8[m], record batches as they were fetched; read-only.
         at: where the next batch begins.
-        trusted: where a batch begins that others have found sound, though it is large; -1 for none.
+        trusted: where a large batch begins whose checksum the caller has verified; -1 for none.
         transactions_pending: whether there are aborted transactions.
         places: int64[COLUMNS, n], to be filled.
 
@@ -305,7 +306,7 @@ def find_batches(
 
 
 def warm_up() -> None:
-    """Compile the loops, or load them from their cache, so that the first record needn't wait for it."""
+    """Compile the loops, or load them from their cache, so that the first record doesn't wait for that."""
     first_call(lambda: find_records(_NOTHING, 0, 0, 0, 1, np.empty((COLUMNS, 1), np.int64)))
     first_call(lambda: find_batches(_NOTHING, 0, -1, False, np.empty((COLUMNS, 1), np.int64)))
     first_call(lambda: settle_offsets(np.empty(0, np.int64), 0, 0, True, -1))

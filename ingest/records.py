@@ -1,9 +1,9 @@
-"""What the decoders of all topics have in common: a record, its content type, its JSON, and the models' judgement.
+"""Common to the decoders of all topics: records, content types, JSON, and validation by the models.
 
-- The header `content-type` names the format; where there are several, the last counts, as in Kafka's own
-  `lastHeader`. Media types are compared without case and without their parameters, so
-  `application/json; charset=utf-8` is JSON. Without the header the value is JSON.
-- Of a JSON field that is given twice the last counts.
+- The header `content-type` names the format; of several, the last counts, as in Kafka's own `lastHeader`. Media types
+  are compared without case and parameters, so `application/json; charset=utf-8` is JSON. Without the header, the value
+  is JSON.
+- If a JSON field occurs twice, the last one counts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pydantic import ValidationError
 from ingest.contract import CONTENT_TYPE_HEADER, JSON_CONTENT_TYPE, MAX_HEADERS, MAX_NESTING, Message
 from ingest.rejections import Reason, Refused
 
-# What typed decoders and the contract's checks raise at a value that the models have to judge.
+# Exceptions of typed decoders and the contract's checks for a value that the models have to validate.
 DOUBT: Final = (msgspec.DecodeError, UnicodeError, RecursionError, Refused)
 
 # A JSON value this short cannot be nested deeper than the limit: each level takes two brackets.
 SHALLOW_BYTES: Final = 2 * MAX_NESTING
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may lack its end
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may be unterminated
 
 _JSON: Final = JSON_CONTENT_TYPE.encode()
 
@@ -37,7 +37,7 @@ _Kind = TypeVar("_Kind")
 
 
 class Record(Protocol):
-    """What decoding needs of a Kafka record; kafka-python's `ConsumerRecord` has it."""
+    """The attributes of a Kafka record that decoding needs; kafka-python's `ConsumerRecord` has them."""
 
     @property
     def value(self) -> bytes | None: ...  # noqa: D102
@@ -52,9 +52,9 @@ class Record(Protocol):
 
 
 def content_kind(headers: Headers, kinds: Mapping[bytes | None, _Kind]) -> _Kind:
-    """Return what `kinds` has for the record's media type, or raise `Refused` where it has nothing, or for the headers.
+    """Return the entry of `kinds` for the record's media type; raise `Refused` without one, or for bad headers.
 
-    The media types in `kinds` are in lower case; JSON, which no header means, is among them.
+    The media types in `kinds` are in lower case; JSON, the default without a header, is among them.
     """
     if len(headers) > MAX_HEADERS:
         raise Refused(Reason.TOO_LARGE, f"the record has more than {MAX_HEADERS} headers")
@@ -71,12 +71,12 @@ def content_kind(headers: Headers, kinds: Mapping[bytes | None, _Kind]) -> _Kind
 
 
 def may_be_deep(value: bytes, rows: int = 0) -> bool:
-    """Tell whether so many brackets open, those of the rows aside, that JSON may be nested beyond the limit."""
+    """Return whether so many brackets open, besides those of rows, that JSON may be nested beyond the limit."""
     return len(value) > SHALLOW_BYTES and value.count(b"[") + value.count(b"{") - rows > MAX_NESTING
 
 
 def is_deep(value: bytes) -> bool:
-    """Tell whether JSON, valid or not, is nested beyond the limit; in linear time and constant stack."""
+    """Return whether JSON, valid or not, is nested beyond the limit; in linear time and constant stack."""
     if not may_be_deep(value):
         return False
     lowered = np.frombuffer(_STRINGS.sub(b"", value), np.uint8) | 0x20  # [ and ] become { and }
@@ -85,7 +85,7 @@ def is_deep(value: bytes) -> bool:
 
 
 def read_object(value: bytes) -> dict[str, Any]:
-    """Return the object that any JSON value holds, or raise `Refused`."""
+    """Parse a JSON object of any size; raise `Refused` for anything else."""
     if not value.strip():
         raise Refused(Reason.NOT_JSON, "the value is empty")
     if is_deep(value):
@@ -104,9 +104,9 @@ def read_object(value: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep garbage from being looked for: among the lists that a parser makes there is none.
+    """Suspend garbage collection: the lists that a parser makes are no garbage.
 
-    Of 2 MB of `[],` it took most of the time, in which no other thread ran.
+    For 2 MB of `[],` it took most of the time, in which no other thread ran.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -118,7 +118,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _bounded_int(digits: str) -> int:
-    """Parse a JSON integer; one beyond every limit becomes another that is, at no cost in time."""
+    """Parse a JSON integer; a huge one becomes another one beyond every limit, without costing time."""
     return int(digits) if len(digits) < 40 else int(digits[:40])
 
 
@@ -127,7 +127,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def judge(message: dict[str, Any], form: type[_Form], context: dict[str, Any]) -> _Form:
-    """Let one of the contract's models read an object; raise `Refused` with what it says."""
+    """Validate an object with one of the contract's models; raise `Refused` with its message."""
     try:
         return form.model_validate(message, context=context)
     except ValidationError as error:

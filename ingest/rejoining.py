@@ -1,17 +1,18 @@
-"""Lets a member of a group that has begun to join again end what it began, and read on meanwhile.
+"""Fixes rejoining: a member finishes a join that it has begun, and fetches meanwhile.
 
-kafka-python (3.0.12) has a join go on between polls, and in three ways forgets about it; the first two are worst where
-the members of a group read different topics, as workers of different kinds do.
+In kafka-python (3.0.12) a join goes on between polls, and is lost in three ways. The first two are worst if the members
+of a group read different topics, as workers of different kinds do.
 
-- A leader joins again when it learns of a topic that it did not know, and the assignment that it makes on the way takes
-  away that reason: `need_rejoin` says no, no poll looks at the join any more, no heartbeat is sent, and the group waits
-  for this member until its session is over, 45 s later.
-- A join that has come to its end between two polls is begun anew by the next one instead of being taken in. The others
-  have to join again each time, until the end happens to fall into a poll: dozens of rebalances were seen.
-- A member that is put out of the group while it joins (it was frozen, or cut off, after it had asked to) joins again
-  under another name and never tells its listener that its partitions are lost: it says that only before it begins to
-  join. It went on with some as if nothing had been, and committed others over their new owner's positions, as a member
-  of the new generation, which nobody refuses. (Java's client begins anew in such a case: `resetStateAndRejoin`.)
+- A leader rejoins when it learns of a topic that it did not know. The assignment that it makes meanwhile removes that
+  reason: `need_rejoin` returns False, no poll continues the join, no heartbeat is sent, and the group waits for this
+  member until its session times out, 45 s later.
+- If a join ends between two polls, the next poll starts it anew instead of completing it. The other members have to
+  rejoin each time, until an end happens to fall into a poll: dozens of rebalances were seen.
+- A member that the group removes while it joins (it was frozen or disconnected after its request) joins again under
+  another member id. It never tells its listener that its partitions are lost, because it does so only before it begins
+  to join. It went on with some partitions as if nothing had happened, and committed others over their new owner's
+  positions, as a member of the new generation, which nobody refuses. (Java's client starts anew in this case:
+  `resetStateAndRejoin`.)
 """
 
 from typing import Any
@@ -21,10 +22,10 @@ from kafka.coordinator.base import MemberState
 JOINING_POLL_MS = 10
 
 
-def end_what_was_begun(coordinator: Any) -> None:
-    """Make a consumer's coordinator need to rejoin until a join that it began has ended, and take in its end.
+def finish_joins(coordinator: Any) -> None:
+    """Make a consumer's coordinator need to rejoin until a join that it began has ended, and complete that join.
 
-    And have it begin a join anew where the group has put it out meanwhile.
+    If the group has removed the member meanwhile, the join starts anew.
     """
     need_rejoin, join_group = coordinator.need_rejoin, coordinator.join_group_async
     reset_generation = coordinator.reset_generation
@@ -38,7 +39,7 @@ def end_what_was_begun(coordinator: Any) -> None:
 
     def begin_anew(*arguments: Any, **options: Any) -> None:
         reset_generation(*arguments, **options)
-        coordinator.rejoining = False  # what was held is lost, and that is told before the next join
+        coordinator.rejoining = False  # so that the listener learns of lost partitions before the next join
 
     coordinator.reset_generation = begin_anew
     coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
@@ -46,7 +47,7 @@ def end_what_was_begun(coordinator: Any) -> None:
 
 
 async def _take_in(coordinator: Any, assignment: bytes) -> None:
-    """Do what `join_group_async` itself does when the join that it waits for has succeeded."""
+    """Complete a successful join, as `join_group_async` itself does."""
     coordinator._join_task = None
     with coordinator._lock:
         coordinator.rejoining = False
@@ -59,11 +60,11 @@ async def _take_in(coordinator: Any, assignment: bytes) -> None:
     )
 
 
-def read_on_while_joining(coordinator: Any, subscription: Any) -> None:
-    """Let a member go on with what it holds while it joins again, as the cooperative protocol is meant (KIP-429).
+def fetch_while_joining(coordinator: Any, subscription: Any) -> None:
+    """Let a member fetch its partitions while it rejoins, as the cooperative protocol intends (KIP-429).
 
-    kafka-python (3.0.12) fetches nothing until a join has ended: when a member dies and another comes, the others stand
-    still until the dead one's session is over. Partitions are still taken away within polls alone.
+    kafka-python (3.0.12) fetches nothing until a join has ended: when a member dies and another joins, all others stop
+    until the dead one's session times out. Partitions are still revoked only within polls.
     """
     poll = coordinator.poll
 

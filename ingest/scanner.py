@@ -1,18 +1,18 @@
-"""The compiled loop that reads the accelerometer's messages from the bytes in which they lie.
+"""The compiled loop that decodes accelerometer messages directly from the bytes of their records.
 
-It reads what nearly every record is, in the three forms of the contract, and leaves what it is not sure of: odd
-content types, escapes where they matter, numbers of very many digits, and all that the contract refuses. Whoever
-calls it lets the models judge those. So it may leave any record alone, but it must never take one that the models
-would refuse, nor read it differently, and it never looks outside its arrays.
+It reads ordinary records in the three forms of the contract, and leaves those that it is not sure of: odd content
+types, escapes where they matter, numbers of very many digits, and all that the contract refuses. The caller lets the
+contract's models validate those. So the loop may leave any record, but it must never accept one that the models would
+refuse, nor read it differently, and it never reads outside its arrays.
 
-JSON is read by its grammar (RFC 8259), names in any order. Most records of a piece are written by the same program,
-alike but for their values; so the text around the values of one sample is kept, and in the next one compared.
+JSON is read by its grammar (RFC 8259), names in any order. Most records of a piece are written by the same program and
+differ only in their values. So the text around the values of one sample is kept, and compared with the next one's.
 
-Numbers become the float64 that a correct parser gives where both their digits and the power of ten are floats (W. D.
-Clinger, "How to read floating point numbers accurately", 1990). Beyond that, an axis may be a few units in the last
-place of a float64 off: it is taken if all of those round to the same float32.
+A number becomes the float64 of a correct parser if its digits and the power of ten are both exact in float64 (W. D.
+Clinger, "How to read floating point numbers accurately", 1990). Otherwise, an axis may be off by a few units in the
+last place of a float64: it is accepted if all of those round to the same float32.
 
-Numba's cache knows that a function is out of date by its own file alone: whatever is compiled stays in this one.
+Numba's cache notices changes only in a function's own file, so all compiled functions stay in this one.
 """
 
 from typing import Final
@@ -55,12 +55,12 @@ _OF_A_SAMPLE: Final = 1 << _ID | 1 << _TIMESTAMP | 1 << _X | 1 << _Y | 1 << _Z
 _OF_A_CHUNK: Final = 1 << _ID | 1 << _START | 1 << _RATE | 1 << _SAMPLES
 _VALUES: Final = 5  # of a sample
 
-# What is kept of the message that is being read: places, times and counts, and float64s.
+# State of the message that is being read: places, times and counts, and float64s.
 _ID_AT, _ID_END, _TIME, _START_TIME, _COUNT = range(5)
 _AXES, _RATE_HZ = 0, 3
 
-# What is kept of the last sample: where the text before each value lies, its size, and the value's field; last, the
-# text behind them all.
+# State of the last sample: the place of the text before each value, its size, and the value's field; at the end, the
+# text after the last value.
 _GAP, _GAP_SIZE, _GAP_FIELD = range(3)
 
 _NAMES: Final = np.frombuffer(b"".join(_FIELDS), np.uint8)
@@ -81,9 +81,9 @@ _WORD_MASKS: Final = np.array([2 ** (8 * size) - 1 for size in range(_WORD)], np
 _VARINT_BITS: Final = 63
 _FURTHEST: Final = 2**62
 FURTHEST_AHEAD: Final = 2**61  # added to `_FURTHEST`, it is an int64
-_DEEPEST: Final = 60  # levels within an unknown field, as many bits; the contract allows more
+_DEEPEST: Final = 60  # levels within an unknown field, a bit each; the contract allows more
 
-_POWERS: Final = np.array([float(f"1e{power}") for power in range(23)])  # all that are float64s
+_POWERS: Final = np.array([float(f"1e{power}") for power in range(23)])  # all that are exact in float64
 _LARGEST_POWER: Final = 22
 _LARGEST_EXACT: Final = 2**53
 _FULL: Final = 10**17  # a number with so many digits takes no other
@@ -105,7 +105,7 @@ _LARGEST_ASCII: Final = 127
 
 @lean_inlined
 def _byte(raw: Bytes, at: int) -> int:
-    """Return a byte; as an unsigned index, its place is never counted from the end."""
+    """Return a byte; its index is unsigned, so it is never counted from the end."""
     return np.int64(raw[np.uint64(at)])  # type: ignore[return-value]
 
 
@@ -126,7 +126,7 @@ def _word(raw: Bytes, at: int) -> np.uint64:
 
 @lean_inlined
 def _same(raw: Bytes, one: int, other: int, size: int) -> bool:
-    """Tell whether the bytes at two places are the same; a word may be read behind each."""
+    """Return whether the bytes at two places are the same; a word may be read after each."""
     whole = size & -_WORD
     for at in range(0, whole, _WORD):
         if _word(raw, one + at) != _word(raw, other + at):
@@ -147,7 +147,7 @@ def _is(raw: Bytes, at: int, size: int, text: Bytes) -> bool:
 
 @lean_part
 def _varint(raw: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return a zigzag varint and where it ends; `_UNSURE` for the latter where it has no end, or ten bytes."""
+    """Return a zigzag varint and where it ends; `_UNSURE` as its end if it has none, or ten bytes."""
     value = np.int64(0)
     shift = 0
     while shift < _VARINT_BITS and at < end:
@@ -162,7 +162,7 @@ def _varint(raw: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @lean_part
 def _content(raw: Bytes, at: int, end: int) -> int:
-    """Return what the record's headers say that its value is: `_JSON`, `_BINARY` or `_UNSURE`."""
+    """Return the content type by the record's headers: `_JSON`, `_BINARY` or `_UNSURE`."""
     kind = _JSON
     count, at = _varint(raw, at, end)
     if at < 0 or not 0 <= count <= MAX_HEADERS:
@@ -383,7 +383,7 @@ def _after_value(raw: Bytes, at: int, end: int) -> int:
 
 @lean_inlined
 def _digits(raw: Bytes, at: int, end: int, number: int) -> tuple[int, int]:
-    """Return a number with the digits at `at` put behind it, and the place behind them, at most as many as fit."""
+    """Append the digits at `at` to a number, at most as many as fit; return it and the place behind them."""
     while at < end and number < _FULL:
         digit = _byte(raw, at) - _ZERO
         if digit < 0 or digit > 9:
@@ -457,7 +457,7 @@ def _rounds_surely(value: float) -> bool:
 
 @lean_part
 def _rate(raw: Bytes, at: int, end: int) -> tuple[float, int]:
-    """Return a number that is not negative as the float64 next to it, and the place behind it or `_UNSURE`."""
+    """Return a non-negative number as the nearest float64, and the place behind it or `_UNSURE`."""
     number, power, at = _decimal(raw, at, end)
     if at < 0 or number > _LARGEST_EXACT or not -_LARGEST_POWER <= power <= _LARGEST_POWER:
         return 0.0, _UNSURE
@@ -516,7 +516,7 @@ def _iso_time(raw: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @lean_part
 def _days(year: int, month: int, day: int) -> int:
-    """Return the days since 1970-01-01 in the Gregorian calendar, counted in years that begin in March."""
+    """Return the days since 1970-01-01 in the Gregorian calendar; it counts in years that begin in March."""
     if month <= 2:
         year, month = year - 1, month + 12
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5 + day - 719_469
@@ -567,7 +567,7 @@ def _offset(raw: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @lean_part
 def _field(raw: Bytes, at: int, end: int) -> int:
-    """Return which field the name from `at` to `end` is of."""
+    """Return the field whose name lies from `at` to `end`."""
     for field in range(_OTHER):
         if end - at == _NAME_SIZES[field]:
             same = True
@@ -580,7 +580,7 @@ def _field(raw: Bytes, at: int, end: int) -> int:
 
 @lean_part
 def _name(raw: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return which field a name is of, and where the field's value begins or `_UNSURE`."""
+    """Return the field of a name, and where the field's value begins or `_UNSURE`."""
     if not _begins(raw, at, end, _QUOTE):
         return _OTHER, _UNSURE
     quote = _plain_end(raw, at + 1, end)
@@ -611,9 +611,9 @@ def _read_value(raw: Bytes, at: int, end: int, field: int, scale: float, whole: 
 
 @lean_inlined
 def _read_like(raw: Bytes, at: int, end: int, scale: float, gaps: Int64s, whole: Int64s, real: Float64s) -> bool:
-    """Read a sample whose text is that of the last one but for its values; tell whether it is, and all is sure.
+    """Read a sample that differs from the last one only in its values; return whether it does, and all is sure.
 
-    A word can be read behind each of the two.
+    A word can be read after each of the two.
     """
     for k in range(_VALUES):
         size = gaps[_GAP_SIZE, k]
@@ -659,7 +659,7 @@ def _read_rows(raw: Bytes, at: int, end: int, scale: float, xyz: Float32s, row: 
 def _read_other(
     raw: Bytes, at: int, end: int, field: int, scale: float, whole: Int64s, real: Float64s, xyz: Float32s, row: int
 ) -> int:
-    """Read the value of a field that is none of a sample's; return the place behind it or `_UNSURE`."""
+    """Read the value of a field that a sample doesn't have; return the place behind it or `_UNSURE`."""
     if field == _START:
         whole[_START_TIME], at = _time(raw, at, end)
     elif field == _RATE:
@@ -675,7 +675,7 @@ def _read_other(
 def _read_object(
     raw: Bytes, at: int, end: int, scale: float, gaps: Int64s, whole: Int64s, real: Float64s, xyz: Float32s, row: int
 ) -> int:
-    """Read the fields of any message in JSON; return a bit for each that it has, `_UNSURE` or `_NO_ROOM`."""
+    """Read the fields of any JSON message; return a bit for each field, `_UNSURE` or `_NO_ROOM`."""
     seen, values, gap = 0, 0, at
     at = _after_space(raw, at, end)
     more = _begins(raw, at, end, _OPEN_OBJECT)
@@ -711,7 +711,7 @@ def _read_object(
 
 @lean_inlined
 def _set_times(start: int, count: int, rate_hz: float, latest: int, times: Int64s, row: int) -> bool:
-    """Set when a chunk's readings were taken; tell whether all of them may be."""
+    """Set the times of a chunk's readings; return whether all of them are allowed."""
     last = start + (count - 1) * 1000 / rate_hz + 0.5
     if not last < MAX_TIMESTAMP_MS or np.int64(np.floor(last)) > latest:
         return False
@@ -773,7 +773,7 @@ def _read_json(
     xyz: Float32s,
     row: int,
 ) -> tuple[int, bool]:
-    """Return how many readings a message has, `_UNSURE` or `_NO_ROOM`, and whether the next sample may be like it."""
+    """Return how many readings a message has, `_UNSURE` or `_NO_ROOM`, and whether the next may be read like it."""
     if end - at > MAX_JSON_BYTES:
         return _UNSURE, False
     fits = end <= len(raw) - _WORD
@@ -802,7 +802,7 @@ def _read_json(
 
 @lean_part
 def _is_id(raw: Bytes, at: int, end: int) -> bool:
-    """Tell whether a record's key is a device id."""
+    """Return whether a record's key is a device id."""
     if not 0 <= at < end <= len(raw) or end - at > MAX_DEVICE_ID_BYTES:
         return False
     while 0 <= at < end:
@@ -811,7 +811,7 @@ def _is_id(raw: Bytes, at: int, end: int) -> bool:
 
 
 def scratch() -> tuple[Int64s, Int64s, Float64s]:
-    """Return what `scan` needs to write on."""
+    """Return the scratch arrays of `scan`."""
     return np.zeros((3, _VALUES + 1), np.int64), np.zeros(_COUNT + 1, np.int64), np.zeros(_RATE_HZ + 1)
 
 
@@ -839,20 +839,20 @@ def scan(
     whole: Int64s,
     real: Float64s,
 ) -> tuple[int, int, int]:
-    """Read records from `index` on, until the columns have no room for the next.
+    """Read records from `index` on, until the columns have no room for the next one.
 
     Args:
         raw: uint8[m], the bytes in which the records lie; read-only.
         key, key_end, value, value_end, end, timestamp: int64[n], rows of the records' places (`ingest.record_places`).
         max_ahead_ms: how far after its record's timestamp a reading may lie; at most `FURTHEST_AHEAD`.
-        scale: what turns the axes into m/s^2.
+        scale: the factor from the axes' unit to m/s^2.
         index: the first record to read.
         id_at, id_end, timestamp_ms, xyz, record: the columns of `ingest.readings`, int64[r] or int32[r] and
             float32[r, 3], to be filled from `row` on.
         row: how many rows are filled.
-        unsure: int32[n], to be filled from `left` on with the records that are left to others.
-        left: how many were.
-        gaps, whole, real: what `scratch` made.
+        unsure: int32[n], to be filled from `left` on with the records that are left to the caller.
+        left: how many of them there are.
+        gaps, whole, real: the arrays of `scratch`.
 
     Returns:
         the next record to read, how many rows are filled, and how many records were left

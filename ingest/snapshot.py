@@ -1,7 +1,7 @@
-"""The metadata of a commit: what a worker needs, beside the position, to carry on where another one stopped.
+"""The metadata of a commit: what a worker needs, beside the position, to go on where another one stopped.
 
-It travels in the ``metadata`` field of the offset commit (KIP-211 keeps it as long as the offset), a few dozen
-bytes of JSON; brokers allow 4096.
+It is JSON of a few dozen bytes in the ``metadata`` field of the offset commit. Kafka keeps it as long as the offset
+(KIP-211); brokers allow 4096 bytes. docs/delivery.md describes the fields under "The snapshot".
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 VERSION = 3
-_BEFORE = 2  # says the same, and the buried as a mapping from 64 bits in base64
+_BEFORE = 2  # the same fields, with ``buried`` as a mapping from 64 bits in base64
 MOST_CHARACTERS = 4096
 """Kafka's ``offset.metadata.max.bytes``, unless an operator set it."""
 
@@ -22,13 +22,13 @@ _MAX_OFFSET = 2**63 - 1
 class Snapshot(msgspec.Struct, frozen=True):
     """What is committed beside a partition's position, taken at a record boundary.
 
-    ``rewind_to`` is the offset of the oldest record whose reading a window still open at the position holds;
-    the position itself where none is open. ``topic`` and ``partition`` are where the labels went, of ``partitions``
-    that the topic had. No label that a successor must know lies before ``labels_from`` there; where that is below 0,
-    some are in other partitions. ``buried`` names devices whose readings a replay must pass over, by `NAME_SIZE` bytes
-    of a hash of their ids, each up to a record, counted from ``rewind_to``. ``rules`` are the settings that decide
-    which readings count and when a window closes, in the writer's own words. Where the partition is to be read up to an
-    ``end`` alone, that is the first record that isn't to be read.
+    ``rewind_to`` is the offset of the oldest record with a reading in a window that is open at the position; the
+    position itself if none is open. Labels went to ``partition`` of ``topic``, which had ``partitions`` of them. All
+    labels that a successor must know lie there, at ``labels_from`` or after it; if that is below 0, some lie in other
+    partitions. ``skip_until`` names devices whose readings a replay must skip, each up to a record: the keys are
+    `NAME_SIZE` bytes of a hash of the device's id, the records are counted from ``rewind_to``. ``rules`` are the
+    settings that decide which readings count and when a window closes, in the writer's own words. ``end``, if there is
+    one, is the first record that is not to be read.
     """
 
     rewind_to: int
@@ -36,13 +36,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     partition: int
     partitions: int
     labels_from: int
-    buried: Mapping[bytes, int] = {}
+    skip_until: Mapping[bytes, int] = {}
     rules: str = ""
     end: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A snapshot as it stands in the commit."""
+    """A snapshot as JSON; ``buried`` holds ``skip_until``, packed."""
 
     rewind_to: int
     topic: str
@@ -56,7 +56,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class Foreign(msgspec.Struct, frozen=True):
-    """What can be read of a snapshot that another version wrote; all versions so far have said ``rewind_to``."""
+    """What can be read of another version's snapshot: all versions so far have a ``rewind_to``."""
 
     rewind_to: int
 
@@ -66,15 +66,17 @@ class SnapshotError(ValueError):
 
 
 def encode(snapshot: Snapshot) -> str:
-    """Write a snapshot as commit metadata."""
-    written = _Written(**{**msgspec.structs.asdict(snapshot), "buried": ""})
+    """Encode a snapshot as commit metadata."""
+    fields = msgspec.structs.asdict(snapshot)
+    skip_until = fields.pop("skip_until")
+    written = _Written(**fields)
     room = MOST_CHARACTERS - len(msgspec.json.encode(written))
-    written = msgspec.structs.replace(written, buried=_pack(snapshot.buried, room))
+    written = msgspec.structs.replace(written, buried=_pack(skip_until, room))
     return msgspec.json.encode(written).decode()
 
 
 def decode(metadata: str, position: int) -> Snapshot | Foreign:
-    """Read the metadata of a commit at ``position``: a snapshot, or what is known of another version's.
+    """Decode the metadata of a commit at ``position``: a snapshot, or what is known of another version's.
 
     Raises SnapshotError when it is neither.
     """
@@ -93,16 +95,16 @@ def _read(written: _Written) -> Snapshot | Foreign:
         return Foreign(written.rewind_to)
     try:
         if isinstance(written.buried, str):
-            buried = _unpack(written.buried)
+            skip_until = _unpack(written.buried)
         else:
-            buried = {_name_before(name): record for name, record in written.buried.items()}
-        if max(buried.values(), default=0) > _MAX_OFFSET - written.rewind_to:
+            skip_until = {_name_before(name): record for name, record in written.buried.items()}
+        if max(skip_until.values(), default=0) > _MAX_OFFSET - written.rewind_to:
             raise ValueError("there is no such record")
     except ValueError:  # damaged: no version wrote it
         return Foreign(written.rewind_to)
     fields = msgspec.structs.asdict(written)
-    del fields["v"]
-    return Snapshot(**{**fields, "buried": buried})
+    del fields["v"], fields["buried"]
+    return Snapshot(**fields, skip_until=skip_until)
 
 
 def _decode_foreign(metadata: str) -> Foreign:
@@ -112,14 +114,15 @@ def _decode_foreign(metadata: str) -> Foreign:
         raise SnapshotError(f"{metadata[:200]!r} is no snapshot: {error}") from None
 
 
-def _pack(buried: Mapping[bytes, int], room: int) -> str:
-    """Write names in the order of their records, each after the distance from the one before, in at most so many bytes.
+def _pack(skip_until: Mapping[bytes, int], room: int) -> str:
+    """Encode names in the order of their records, each after its distance from the record before, as base85.
 
-    A distance is in groups of 7 bits, the lowest first, all but the last with the 8th bit set. Whom there is no room
-    for is left out: there is none only beyond a rewind of hundreds of millions of records.
+    A distance is a varint: groups of 7 bits, the lowest first, all but the last with the 8th bit set. The text has at
+    most ``room`` characters; devices that don't fit are left out. That takes a rewind of hundreds of millions of
+    records.
     """
     packed, before = bytearray(), 0
-    for record, name in sorted((record, name) for name, record in buried.items() if record >= 0):
+    for record, name in sorted((record, name) for name, record in skip_until.items() if record >= 0):
         distance, one = record - before, bytearray()
         while distance > 0x7F:
             one.append(distance & 0x7F | 0x80)
@@ -133,9 +136,9 @@ def _pack(buried: Mapping[bytes, int], room: int) -> str:
 
 
 def _unpack(text: str) -> dict[bytes, int]:
-    """Read what `_pack` wrote; raise ValueError for anything else."""
+    """Decode what `_pack` wrote; raise ValueError for anything else."""
     packed = base64.b85decode(text)
-    buried, record, at = dict[bytes, int](), 0, 0
+    skip_until, record, at = dict[bytes, int](), 0, 0
     while at < len(packed):
         shift = 0
         while at < len(packed) and packed[at] & 0x80:
@@ -146,9 +149,9 @@ def _unpack(text: str) -> dict[bytes, int]:
         if end > len(packed):
             raise ValueError("it ends within a name")
         record += packed[at] << shift
-        buried[packed[at + 1 : end]] = record
+        skip_until[packed[at + 1 : end]] = record
         at = end
-    return buried
+    return skip_until
 
 
 def _name_before(name: str) -> bytes:

@@ -1,8 +1,8 @@
-"""Records of texts in, ids and texts out; bad records become rejections.
+"""Decodes records of texts into ids and texts; bad records become rejections.
 
-A record is read by a typed decoder, and by the contract's own model where that one is unsure. So the fast one may
-leave any record alone, but it must never take one that the model would refuse, nor read it differently. In a text's
-record the value's `id` counts, whatever the record's key says.
+A typed decoder reads a record, or the contract's own model if the decoder is unsure. So the fast decoder may leave any
+record, but it must never accept one that the model would refuse, nor read it differently. In a record of a text, the
+value's `id` counts, whatever the record's key is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Texts:
 
 
 def decode_texts(records: Sequence[Record], *, max_bytes: int = MAX_TEXT_BYTES) -> tuple[Texts, list[Rejection]]:
-    """Decode a batch; raise for no content of a record, whatever it is.
+    """Decode a batch; never raises, whatever a record contains.
 
     Args:
         records: in the order of the log

@@ -1,4 +1,4 @@
-"""TLS as the connections of kafka-python are wrapped in it: its settings, the sockets, and the handshake."""
+"""TLS for kafka-python's connections: certificates, sockets, and a handshake with a deadline."""
 
 import logging
 import socket
@@ -18,11 +18,11 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 @dataclass(slots=True, eq=False)
 class Tls:
-    """How a broker is known, and what this client shows of itself; files are in PEM.
+    """The authorities that a broker is verified by, and this client's certificate; files are in PEM.
 
-    Stands in for the ``ssl_context`` that kafka-python takes, and looks at the files anew for each connection: they may
-    have been replaced, as certificates are that don't last long. Without ``ca_file`` the system's authorities count.
-    All methods are for any thread.
+    It replaces the ``ssl_context`` of kafka-python, and checks the files for each connection, because short-lived
+    certificates are replaced while a process runs. Without ``ca_file``, the system's authorities count. All methods are
+    for any thread.
     """
 
     ca_file: Path | None = None
@@ -33,13 +33,13 @@ class Tls:
     _last: tuple[_Stamp, ssl.SSLContext] | None = field(default=None, init=False, repr=False)
 
     def context(self) -> ssl.SSLContext:
-        """Return what the files make now, or what they last made if they can't be used: they may be half replaced.
+        """Return the context of the files as they are now; or the last one, as the files may be half replaced.
 
-        Raises OSError, of which SSLError is one, if there never was anything that could be used.
+        Raises OSError, which includes SSLError, if they could never be used.
         """
         last = self._last
         try:
-            stamp = self._stamp()  # before they are read: what is replaced meanwhile is read again next time
+            stamp = self._stamp()  # before reading, so that files replaced meanwhile are read again next time
             if last is None or last[0] != stamp:
                 self._last = last = stamp, self._read()
         except OSError as error:
@@ -49,7 +49,7 @@ class Tls:
         return last[1]
 
     def _stamp(self) -> _Stamp:
-        """Return what changes with the files."""
+        """Return a value that changes with the files."""
         system = ssl.get_default_verify_paths()
         authorities = (system.cafile, system.capath) if self.ca_file is None else (self.ca_file,)
         paths = [Path(path) for path in (*authorities, self.certificate_file, self.key_file) if path is not None]
@@ -64,7 +64,7 @@ class Tls:
         else:
             context.load_verify_locations(self.ca_file)
         if self.certificate_file is not None:
-            # Without any password, OpenSSL would ask for one on the terminal.
+            # Without a password, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(self.certificate_file, self.key_file, self.key_password or "")
         context.sslsocket_class = _Socket
         return context
@@ -72,7 +72,7 @@ class Tls:
     def wrap_socket(
         self, sock: socket.socket, *, server_hostname: str | None, do_handshake_on_connect: bool
     ) -> ssl.SSLSocket:
-        """Wrap a connection, whose handshake is still to be done; one that can't be wrapped is closed."""
+        """Wrap a connection before its handshake; close it if that fails."""
         try:
             return self.context().wrap_socket(
                 sock, server_hostname=server_hostname, do_handshake_on_connect=do_handshake_on_connect
@@ -83,7 +83,7 @@ class Tls:
 
 
 class _Socket(ssl.SSLSocket):
-    """Closes itself where the handshake fails: kafka-python (3.0.12) lets go of it, and a cycle of objects holds it."""
+    """Closes itself if the handshake fails: kafka-python (3.0.12) drops it, but a reference cycle keeps it open."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -96,9 +96,9 @@ class _Socket(ssl.SSLSocket):
 
 
 def shake_hands_in_time(manager: Any) -> None:
-    """Have the TLS connections of a client's manager shake hands by when they are to be made.
+    """Give the TLS handshakes of a client's manager the deadline of their connections.
 
-    kafka-python (3.0.12) waits for the other side for ever: for a broker that is frozen, until it thaws.
+    kafka-python (3.0.12) waits for ever: for a frozen broker, until it resumes.
     """
     if not manager.ssl_enabled:
         return
@@ -117,7 +117,7 @@ def shake_hands_in_time(manager: Any) -> None:
 
 
 async def _shake_hands(net: Any, sock: ssl.SSLSocket, timeout_at: float | None) -> None:
-    """Shake hands, or close the connection and raise KafkaConnectionError."""
+    """Do the handshake, or close the connection and raise KafkaConnectionError."""
     try:
         while True:
             try:
@@ -132,6 +132,6 @@ async def _shake_hands(net: Any, sock: ssl.SSLSocket, timeout_at: float | None) 
     except Exception as error:
         sock.close()
         raise KafkaConnectionError(f"Handshake failed: {error}") from error
-    except BaseException:  # the client is closed meanwhile
+    except BaseException:  # the client was closed meanwhile
         sock.close()
         raise

@@ -1,8 +1,8 @@
-"""Transactions (KIP-98, KIP-447): kafka-python's, with a deadline for every wait and three ends instead of many errors.
+"""Transactions (KIP-98, KIP-447): kafka-python's, with a deadline for every wait and three outcomes.
 
-kafka-python (3.0.12) waits for the ends of transactions without a bound; commits one in which a batch has expired, for
-only errors that can't be retried are put on record (hence ``await_sends``); counts on with sequence numbers that a
-refused batch has used (hence RefusedError); and keeps offsets that were refused for the next transaction (hence
+kafka-python (3.0.12) waits for the end of a transaction without a limit. It commits a transaction with an expired
+batch, because it records only errors that can't be retried (hence ``await_sends``). It goes on from sequence numbers
+that a refused batch has used (hence RefusedError). And it keeps refused offsets for the next transaction (hence
 ``begin``).
 
 Errors:
@@ -38,9 +38,9 @@ from ingest.bulk import Sending
 from ingest.connection import IngestError
 from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, open_producer, was_refused
 
-# Slept between tries of a request that met a transaction's end under way, each time; kafka-python's default is 100.
+# Delay before a request is retried because a transaction is still ending; kafka-python's default is 100.
 RETRY_BACKOFF_MS = 5
-# How long a send may be unanswered before it is looked whether its topic is still there.
+# After so long without an answer to a send, check whether its topic still exists.
 LOOK_S = 0.5
 
 
@@ -48,48 +48,48 @@ _KEEP_OTHERS_OUT = (*REFUSED_FOR_GOOD, InvalidTimestampError, TopicAuthorization
 
 
 class TransactionError(Exception):
-    """A transaction that was not committed, as far as one knows."""
+    """A transaction was not committed, as far as is known."""
 
 
 class AbortableError(TransactionError):
-    """It must be aborted, and all of it can be sent again."""
+    """The transaction must be aborted, and all of it can be sent again."""
 
 
 class UnwritableError(AbortableError):
     """A topic is gone, or may not be written.
 
-    The producer is to be closed as it is: its abort would wait for what it can't send, and the next one's beginning
-    aborts as well.
+    The producer is to be closed without an abort, which would wait for what it can't send. The start of the next
+    producer aborts the transaction as well.
     """
 
 
 class RefusedError(AbortableError):
-    """A topic takes no such record, mostly for its size.
+    """A topic refuses a record, mostly for its size.
 
-    After it kafka-python counts on with sequence numbers that the broker has never seen, and is refused all else.
+    Afterwards kafka-python goes on with sequence numbers that the broker has never seen, and everything is refused.
     """
 
 
 class StaleError(RefusedError):
-    """A topic takes no record whose timestamp is so far from its own clock (``message.timestamp.before.max.ms``)."""
+    """A topic refuses a timestamp too far from the broker's clock (``message.timestamp.before.max.ms``)."""
 
 
 class TooLargeError(RefusedError):
-    """A topic takes no record of this size, or of a greater one."""
+    """A topic refuses a record of this size, and larger ones."""
 
 
 class SpoiltError(RefusedError):
-    """A topic has refused another record of this transaction, and so this one wasn't written."""
+    """A topic has refused another record of this transaction, so this one wasn't written."""
 
 
 class FencedError(TransactionError):
-    """It may have ended either way, or has been taken over; what follows needs another producer."""
+    """The transaction may have ended either way, or was fenced; another producer is needed."""
 
 
 class Transactions:
-    """A transactional producer; one thread uses it. A wait that exceeds its deadline leaves it fenced.
+    """A transactional producer, for one thread. A wait that exceeds its deadline counts as fenced.
 
-    Raises IngestError where it can't be opened by its deadline.
+    Raises IngestError if it can't be opened by its deadline.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Transactions:
             client_id=client_id,
             transactional_id=transactional_id,
             transaction_timeout_ms=int(1000 * timeout_s),
-            # A batch that has waited so long is of a transaction that the broker has aborted.
+            # A batch that has waited for so long belongs to a transaction that the broker has aborted.
             delivery_timeout_ms=int(1000 * timeout_s),
             request_timeout_ms=int(1000 * timeout_s),
             retry_backoff_ms=RETRY_BACKOFF_MS,
@@ -113,21 +113,22 @@ class Transactions:
             raise IngestError(f"can't begin transactions as {transactional_id}: {remedy(error)}") from error
 
     def partitions_for(self, topic: str) -> set[int]:
-        """Return the partitions of a topic; raises KafkaError where it is not there."""
+        """Return the partitions of a topic; raises KafkaError if it doesn't exist."""
         partitions: set[int] = self._producer.partitions_for(topic)
         return partitions
 
     def begin(self) -> None:
         """Begin a transaction."""
-        # Left over from one whose offsets were refused, and sent along with the next: they are other members' by now.
+        # Left over from a transaction whose offsets were refused. They would be sent with this one, though their
+        # partitions belong to other members by now.
         self._producer._transaction_manager._pending_txn_offset_commits.clear()
         self._fence(self._producer.begin_transaction)
 
     def send(self, topic: str, **message: Any) -> Any:
-        """Send one record within it; returns its future.
+        """Send one record in the transaction; return its future.
 
-        Raises RefusedError for what is too large for any broker, SpoiltError where a send before has been refused,
-        UnwritableError where topics may not be written, FencedError for all else.
+        Raises RefusedError for a record too large for any broker, SpoiltError if a send before was refused,
+        UnwritableError if topics may not be written, FencedError for all else.
         """
         with _translated(topic):
             try:
@@ -140,15 +141,15 @@ class Transactions:
                 raise SpoiltError(f"{topic}: {self._refusal}") from error
 
     def send_bodies(self, partition: TopicPartition, bodies: Bodies, timestamp_ms: int) -> Sending:
-        """Send records to a partition within it, in their order; return their common future. Raises as `send`."""
+        """Send records to a partition in the transaction, in order; return one future for all. Raises as `send`."""
         with _translated(partition.topic):
             return self._producer.send_bodies(partition, bodies, timestamp_ms)
 
     def await_sends(self, futures: Sequence[Any]) -> None:
         """Wait until all of these sends are acknowledged.
 
-        Raises RefusedError where a topic takes no such record, UnwritableError where it may not be written,
-        FencedError for all else: the fate of a send is unknown then.
+        Raises RefusedError if a topic refuses a record, UnwritableError if it may not be written, FencedError for all
+        else: then the fate of a send is unknown.
         """
         for future in futures:
             try:
@@ -157,9 +158,9 @@ class Transactions:
                 raise _ended_badly(error) from error
 
     def await_send(self, future: Any, topic: str) -> None:
-        """Wait until a send is acknowledged; raise as `await_sends`, and UnwritableError where its topic has gone."""
+        """Wait until a send is acknowledged; raises as `await_sends`, and UnwritableError if its topic is gone."""
         for _ in range(math.ceil(self._deadline_s / LOOK_S)):
-            with contextlib.suppress(KafkaError):  # how it ended is told below
+            with contextlib.suppress(KafkaError):  # its error is raised below
                 future.get(timeout=LOOK_S)
             if future.is_done:
                 break
@@ -169,19 +170,19 @@ class Transactions:
         self.await_sends([future])
 
     def knows(self, topic: str) -> bool:
-        """Tell whether a topic is there, as far as is known, and if not have it looked for; wait for nothing."""
+        """Return whether a topic exists, by known metadata; if not, request its metadata, without waiting."""
         return bool(self._producer.knows(topic))
 
     @property
     def _refusal(self) -> Exception | None:
-        """What a topic has refused a record for, or a transaction, since when kafka-python sends nothing more."""
+        """Return the error of a refused record or transaction, after which kafka-python sends nothing more."""
         error = self._producer._transaction_manager.last_error
         return error if isinstance(error, _KEEP_OTHERS_OUT) else None
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: ConsumerGroupMetadata) -> None:
         """Commit the transaction with these offsets, if the group still has this member in this generation.
 
-        Raises AbortableError where it hasn't, FencedError where nobody knows.
+        Raises AbortableError if it hasn't, FencedError if that is unknown.
         """
         manager = self._producer._transaction_manager
         try:

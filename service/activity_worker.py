@@ -12,7 +12,7 @@ from ingest.label_kernel import warm_up_activities
 from ingest.record_columns import Records
 from ingest.records import Record
 from ingest.rejections import Rejection
-from service.each_window import EachWindow, identify, say
+from service.each_window import EachWindow, encode_labels, identify
 from service.kind import Keeper, Kind, OpenStream, check_input
 from service.log_time import LogTime
 from service.metrics import WindowMetrics, WorkerMetrics
@@ -30,14 +30,14 @@ STANDARD_GRAVITY = 9.80665
 def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -> Kind:
     """Describe the activity worker to the loop that runs it.
 
-    With ``until_s`` (epoch seconds) the log is history up to then: who fell silent is told by its records' timestamps.
+    With ``until_s`` (epoch seconds), the log is history up to then: silence is judged by its records' timestamps.
     """
 
     def prepare(bundle: Bundle, metrics: WorkerMetrics) -> OpenStream:
         check_input(bundle, (WINDOW_SLOTS, 3), "float32", "activity.bundle")
-        if (warning := haste(settings)) is not None:
+        if (warning := idle_timeout_warning(settings)) is not None:
             log.warning(warning)
-        warm_up_decoding()  # seconds where nothing is cached, which the first records would wait for
+        warm_up_decoding()  # seconds without a cache, which the first records would wait for
         warm_up_windowing()
         warm_up_activities()
         warm_up_smoothing()
@@ -59,7 +59,7 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
         "activity",
         settings,
         prepare,
-        say,
+        encode_labels,
         counts="devices",
         features=features,
         identify=identify,
@@ -68,8 +68,11 @@ def activity_kind(settings: ActivitySettings, *, until_s: float | None = None) -
     )
 
 
-def haste(settings: ActivitySettings) -> str | None:
-    """Say so where devices that send all the time are taken for silent, for what their open windows hold is so old."""
+def idle_timeout_warning(settings: ActivitySettings) -> str | None:
+    """Return a warning if the idle timeout is so short that devices which send all the time count as silent.
+
+    It is, if it is shorter than the time for which a window stays open; None otherwise.
+    """
     held_s = SLOT_MS * (WINDOW_SLOTS + settings.lateness_slots) / 1000
     if settings.idle_timeout_s >= held_s:
         return None
@@ -82,7 +85,7 @@ def haste(settings: ActivitySettings) -> str | None:
 
 
 def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
-    from service.window_keeper import WindowKeeper  # imports pyarrow, which nobody else needs
+    from service.window_keeper import WindowKeeper  # imports pyarrow, which nothing else needs
 
     return WindowKeeper(settings, WindowMetrics(metrics).kept)
 
@@ -90,13 +93,13 @@ def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
 def decoder(
     settings: ActivitySettings,
 ) -> Callable[[Records | Sequence[Record]], tuple[Readings, Sequence[Rejection]]]:
-    """Return what decodes records by the settings."""
+    """Return the decoder for the settings."""
     scale = STANDARD_GRAVITY if settings.unit == "g" else 1.0
     return functools.partial(decode, max_ahead_ms=int(1000 * settings.max_ahead_s), scale=scale)
 
 
 def windower(settings: ActivitySettings) -> Windower:
-    """Return the rings of a partition that has no devices yet."""
+    """Return the windower of a partition, without devices yet."""
     return Windower(
         lateness_slots=settings.lateness_slots,
         max_gap_ms=settings.max_gap_ms,

@@ -1,4 +1,4 @@
-"""A worker as a process of its own, under a guard that ends it when this process dies, however it dies.
+"""A worker in a child process, under a guard that ends it when this process dies, however it dies.
 
 ChildWorkerError    the worker ended, or did not get ready; the text says what its log says last
 """
@@ -25,7 +25,7 @@ from service.settings_environment import environment
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0
 OF_ITS_OWN = ("kafka.bootstrap_", "kafka.security_", "kafka.ssl_", "kafka.sasl_", "http.")
-"""What the names begin with of settings that it isn't given, for its broker and its port are other ones."""
+"""Prefixes of settings that it doesn't inherit, because it has a broker and a port of its own."""
 
 
 class ChildWorkerError(Exception):
@@ -45,12 +45,12 @@ class ChildWorker:
         status = self.process.poll()
         if status is None:
             return
-        # The guard says 128 + n for signal n.
+        # The guard exits with 128 + n for signal n.
         how = signal.Signals(status - 128).name if status > 128 else f"status {status}"
         raise ChildWorkerError(f"the worker ended ({how}); its log ends with: {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return the last line of the log that is more than information, else the last line."""
+        """Return the last line of the log above the level info, else the last line."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         telling = [line for line in lines if not re.match(r'\S+ \S+ INFO |\{.*"level": "info"', line)]
         return (telling or lines or ["it said nothing"])[-1][:300]
@@ -60,9 +60,9 @@ class ChildWorker:
 def running_worker(
     settings: Settings, bootstrap_servers: str, log: Path, stop: threading.Event, *, grace_s: float = GRACE_S
 ) -> Iterator[ChildWorker]:
-    """Start an activity worker; give it when it is ready. Its broker lets everybody in, as `service.broker`'s does.
+    """Start an activity worker and yield it when it is ready. Its broker must need no credentials (`service.broker`).
 
-    In the end it is asked to end, and killed if it has not after `grace_s` seconds. Raises ChildWorkerError.
+    In the end it is told to stop, and killed after `grace_s` seconds. Raises ChildWorkerError.
     """
     port = free_port()
     flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
@@ -73,7 +73,7 @@ def running_worker(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is for us; we end the worker when we are done with it
+            start_new_session=True,  # Ctrl-C is for this process, which ends the worker when it is done
             env=child_environment(settings),
         )
     worker = ChildWorker(process, f"http://127.0.0.1:{port}", log)
@@ -87,7 +87,7 @@ def running_worker(
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables of a worker beside its own broker: these settings, without what is for the user's Kafka."""
+    """Return the environment of a worker with its own broker: these settings without those of the user's Kafka."""
     users = f"{ENVIRONMENT_PREFIX}KAFKA{NESTED}"
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(users)}
     kept = {name: value for name, value in settings.kafka if not name.startswith(("security_", "ssl_", "sasl_"))}

@@ -119,7 +119,7 @@ def _labels(kind: Kind, lane: Lane, block: Block) -> list[Label]:
     answers = _Answers()
     lane.submit(block.frames, answers)  # nothing else waits in the lane, so there is room for any block
     lane.drain(ANSWER_TIMEOUT_S)
-    messages = [message for result in answers for _, message, _ in unpack(kind.say(result, block, 0))]
+    messages = [message for result in answers for _, message, _ in unpack(kind.encode_labels(result, block, 0))]
     return [Label(message, json.loads(message)) for message in messages]
 
 

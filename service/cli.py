@@ -32,7 +32,7 @@ COMMANDS = {
     "doctor": ("service.commands.doctor", "check topics, consumer group and what devices send, and say what is wrong"),
 }
 
-# What people can mend: shown as a sentence, without a traceback.
+# Errors that users can fix: shown as a sentence, without a traceback.
 EXPECTED = (
     "BrokerError",
     "ArtifactError",
@@ -55,10 +55,10 @@ EXPECTED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 1 for what went wrong, 2 for a wrong command line."""
+    """Run one command; return the exit status: 0, 1 for an error, 2 for a wrong command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no "²" is no reason to end
+            stream.reconfigure(errors="replace")  # a terminal without "²" is no reason to fail
     words = list(sys.argv[1:] if arguments is None else arguments)
     asks = words[-1:] in (["-h"], ["--help"], ["help"])
     group = words[:-1] if asks else words

@@ -1,4 +1,4 @@
-"""A worker's connections to Kafka: one to read with, those to write with, and those to read back with."""
+"""A worker's clients of Kafka: its consumer, its producers, and its reader of published labels."""
 
 import logging
 import uuid
@@ -9,10 +9,10 @@ from kafka.errors import KafkaError
 
 from ingest.bulk import BulkProducer
 from ingest.consumer import open_consumer
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from ingest.labels_reader import LabelsReader
 from ingest.producer import open_producer
+from ingest.rebalance_listener import RebalanceListener
 from ingest.transactions import Transactions
 from service.rights import READ, READ_AND_WRITE, refuse_missing_rights
 from service.security import access_to
@@ -20,14 +20,14 @@ from service.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
-# For closing each client of a worker that has not begun: it holds nothing that could be lost.
+# Timeout for closing each client of a worker that has not started: it holds nothing that could be lost.
 GIVE_UP_S = 0.5
-# How long the end of a transaction is waited for before another producer takes over.
+# How long to wait for the end of a transaction before another producer takes over.
 TRANSACTION_DEADLINE_S = 15.0
 
 
 class Clients:
-    """Opens the clients of one worker, which are named after its kind.
+    """Opens the clients of one worker, named after its kind.
 
     Its methods raise IngestError when Kafka can't be reached.
     """
@@ -36,15 +36,17 @@ class Clients:
         self._access = access_to(settings)
         self._settings = settings
         self._name = f"stridecast-{kind}"
-        # One for this process's life: a producer that takes over from a failed one ends that one's transaction.
+        # The same for the life of the process: a producer that replaces a failed one thereby ends its transaction.
         self._transactional_id = f"{settings.group_id}-{kind}-{uuid.uuid4().hex}"
 
-    def open_consumer(self, topic: str, handover: Handover, hearing: Hearing) -> kafka.KafkaConsumer:
+    def open_consumer(
+        self, topic: str, listener: RebalanceListener, fetch_progress: FetchProgress
+    ) -> kafka.KafkaConsumer:
         """Join the group that reads a topic."""
         return open_consumer(
             topic,
-            handover,
-            hearing,
+            listener,
+            fetch_progress,
             bootstrap_servers=self._access,
             group_id=self._settings.group_id,
             client_id=self._name,
@@ -52,7 +54,7 @@ class Clients:
         )
 
     def open_reader(self) -> LabelsReader:
-        """Make ready to read back what was said."""
+        """Open the reader of published labels and dead letters."""
         return LabelsReader(bootstrap_servers=self._access, group_id=self._settings.group_id, client_id=self._name)
 
     def open_labels(self) -> BulkProducer:
@@ -60,7 +62,7 @@ class Clients:
         return open_producer(bootstrap_servers=self._access, client_id=self._name)
 
     def open_letters(self) -> BulkProducer:
-        """Open the producer of dead letters that are in no transaction."""
+        """Open the producer of dead letters outside transactions."""
         return open_producer(bootstrap_servers=self._access, client_id=f"{self._name}-dead-letters", idempotent=False)
 
     def open_transactions(self) -> Transactions:
@@ -74,14 +76,14 @@ class Clients:
         )
 
     def refuse_missing_topics(self, consumer: kafka.KafkaConsumer, wanted: Sequence[str]) -> None:
-        """Raise WorkerError unless these topics are there, and may be used: an input, and those that are written."""
+        """Raise WorkerError unless these topics exist and may be used: an input, and topics that are written."""
         source, *written = wanted
         rights = {source: READ, **dict.fromkeys(written, READ_AND_WRITE)}
         refuse_missing_rights(consumer, self._access, rights)
 
 
 def leave(consumer: kafka.KafkaConsumer, timeout_s: float) -> None:
-    """Leave the group, which hands the partitions back and so commits them: see Handover."""
+    """Leave the group, which revokes the partitions and so commits them: see RebalanceListener."""
     try:
         consumer.close(autocommit=False, timeout_ms=int(1000 * timeout_s))
     except KafkaError as error:

@@ -1,4 +1,4 @@
-"""A device whose calls don't come back: its callers are told within a deadline, and the process ends all the same."""
+"""A watchdog for the inference device: if a call hangs, its callers get an error, and the process can still end."""
 
 import atexit
 import logging
@@ -15,19 +15,19 @@ from inference.lanes import CoreError
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-# For the workers to leave Kafka in order once the device has been given up; then the process ends where it stands.
+# Once the device has been given up, the workers have so long to leave Kafka in order. Then the process is ended.
 LAST_RESORT_S = 30.0
 
 
 class DeviceHangsError(CoreError):
-    """A call of the device did not come back in time; the text says what to do."""
+    """A call of the device did not return in time; the text says what to do."""
 
 
-class Patience:
-    """Says when one call has been seen under way for so long that it hangs.
+class HangDetector:
+    """Detects a call that has been under way for the deadline.
 
-    It counts looks, one each `tick_s`, rather than a clock's seconds: a process that was frozen for a minute, or a
-    machine that slept, has not waited for its device.
+    It counts checks, one each `tick_s`, rather than seconds: a process that was frozen for a minute, or a machine that
+    slept, has not waited for its device.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -36,15 +36,15 @@ class Patience:
         self._call: int | None = None
         self._seen = 0
 
-    def ends_with(self, call: int | None) -> bool:
-        """Take in which call is under way now; tell whether it hangs."""
+    def hangs(self, call: int | None) -> bool:
+        """Return whether the call that is under way now hangs; called each `tick_s`."""
         self._seen = self._seen + 1 if call is not None and call == self._call else 0
         self._call = call
         return self._seen >= self._looks
 
 
 class Watchdog(threading.Thread):
-    """Looks at a core until it is closed, and gives it up when its device hangs."""
+    """Watches a core until closed, and gives it up if its device hangs."""
 
     def __init__(self, core: Core, deadline_s: float) -> None:
         super().__init__(name="device-watchdog", daemon=True)
@@ -53,15 +53,15 @@ class Watchdog(threading.Thread):
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Look until closed."""
-        patience = Patience(self._deadline_s)
-        while not self._closed.wait(patience.tick_s):
-            if patience.ends_with(self._core.call_under_way):
+        """Watch until closed."""
+        detector = HangDetector(self._deadline_s)
+        while not self._closed.wait(detector.tick_s):
+            if detector.hangs(self._core.call_under_way):
                 self._give_up()
                 return
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._closed.set()
         self.join(TICK_S)
 
@@ -79,10 +79,10 @@ class Watchdog(threading.Thread):
 
 @contextmanager
 def watched(core: Core, deadline_s: float) -> Iterator[None]:
-    """Watch a core that whoever is inside uses and closes; afterwards see that it can't keep the process from ending.
+    """Watch a core while the body uses and closes it; afterwards make sure that it can't keep the process from ending.
 
-    A thread that is stuck in a device's driver, or what frees the memory of a lost GPU, can hold up the end of the
-    interpreter for ever, or abort it. Then Python's own clean-up is the last that is done.
+    A thread stuck in a device's driver, or the code that frees the memory of a lost GPU, can block the exit of the
+    interpreter for ever, or abort it. In that case the process ends right after Python's own clean-up.
     """
     watchdog = Watchdog(core, deadline_s)
     watchdog.start()
@@ -97,7 +97,7 @@ def watched(core: Core, deadline_s: float) -> Iterator[None]:
 
 
 def end_now(status: int) -> None:
-    """End the process without the clean-up of native libraries, with all that has been said written out."""
+    """End the process without the clean-up of native libraries, after flushing logs and output."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What kinds of worker have in common whose records make one frame each, with an id of their own, such as texts."""
+"""The stream of a kind of worker that makes a frame of each item with an id in a record, such as a text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from service.kind import Block, Stream
 
 
 class Items(Protocol):
-    """What was decoded of a batch, as columns: ``ids``, UTF-8, and int32[n] which record each comes from."""
+    """Decoded items as columns: ``ids``, UTF-8, and ``record``, int32[n], the index of the record of each."""
 
     @property
     def ids(self) -> Sequence[bytes]: ...  # noqa: D102
@@ -29,17 +29,17 @@ Decoded = TypeVar("Decoded", bound=Items)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the labels of a block need: the ids, and int64[n] the offsets of their records."""
+    """What the labels of a block need: the ids, and the offsets of their records, int64[n]."""
 
     ids: Sequence[bytes]
     source_offset: NDArray[np.int64]
 
 
 class EachRecord(Stream, Generic[Decoded]):
-    """One partition's way from records to frames, where nothing is ever open between records.
+    """Turns one partition's records into frames; nothing is ever open between records.
 
-    ``frame`` makes frames (n, *input shape) of some rows of what it returned, of
-    at most ``block`` at once, which should take a fraction of a second.
+    ``frame`` turns some rows of what ``decode`` returned into frames (n, *input shape): at most ``block`` rows at once,
+    which should take a fraction of a second.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class EachRecord(Stream, Generic[Decoded]):
         self._block = block
 
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
-        """Decode records; return what is refused, and blocks of the rest's frames."""
+        """Decode records; return the rejections, and blocks of frames."""
         items, rejections = self._decode(records)
         return rejections, self._blocks(records, items)
 
     def identities(self, block: Block) -> Sequence[tuple[int, bytes]]:
-        """Return the offsets of the rows' records, and their ids."""
+        """Return, for each row, the offset of its record and its id."""
         columns: Rows = block.columns
         return list(zip(columns.source_offset.tolist(), columns.ids, strict=True))
 
     def last_records(self, block: Block) -> Sequence[int]:
-        """Return the offsets of the rows' records."""
+        """Return the offset of each row's record."""
         columns: Rows = block.columns
         return list(columns.source_offset.tolist())
 
@@ -80,8 +80,8 @@ class EachRecord(Stream, Generic[Decoded]):
             yield Block(self._frame(items, rows), timestamps[rows], Rows(items.ids[rows], offsets[rows]))
 
 
-def say(result: Result, block: Block, source: int) -> Bodies:
-    """Write the labels of the items that a result is about."""
+def encode_labels(result: Result, block: Block, source: int) -> Bodies:
+    """Encode the labels of the items in a result."""
     rows = slice(result.start, result.stop)
     columns: Rows = block.columns
     return encode_text_labels(

@@ -1,4 +1,4 @@
-"""What kinds of worker have in common whose frames are windows of devices' readings, labelled as activities."""
+"""The stream of a kind of worker that labels windows of devices' readings as activities."""
 
 import dataclasses
 import functools
@@ -17,8 +17,8 @@ from ingest.decode import Readings
 from ingest.labels import encode_activities
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
-from service.crowd import has_room, refuse_the_crowd
-from service.delivery.graves import Graves
+from service.delivery.silent_devices import SilentDevices
+from service.device_limit import has_room, refuse_beyond_limit
 from service.kind import Block, Stream
 from service.log_time import LogTime, Piece
 from service.metrics import WindowMetrics, observe_all
@@ -27,18 +27,17 @@ from windowing import WINDOW_MS, Frames, Smoother, Step, Windower
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Windows:
-    """What the labels of windows want to know: of themselves, and of those that were said before them."""
+    """What the labels of windows need: the windows, and the smoother, which knows the probabilities before them."""
 
     frames: Frames
     smoother: Smoother | None
 
 
 class EachWindow(Stream):
-    """One partition's way from records to frames: readings into rings, windows out of them.
+    """Turns one partition's records into frames: readings go into ring buffers, complete windows come out.
 
-    ``others`` are the streams of all partitions, this one among them. ``smoother`` None leaves labels as they are.
-    By ``log_time``, where there is one, devices fall silent that the log says nothing of; without, by the caller's
-    clock.
+    ``others`` holds the streams of all partitions, including this one. Without a ``smoother``, labels are not smoothed.
+    With ``log_time``, silence is judged by the log's timestamps; without, by the caller's clock.
     """
 
     def __init__(
@@ -61,35 +60,35 @@ class EachWindow(Stream):
         self._smoother = smoother
         self._log_time = log_time
         self._max_devices = max_devices
-        self._graves = Graves()
-        self._buried_until = -1
+        self._silent_devices = SilentDevices()
+        self._skip_until = -1
         others.add(self)
 
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
-        """Decode readings; return what is refused, and the blocks of the windows that the readings close."""
+        """Decode readings; return the rejections, and blocks of the windows that the readings close."""
         readings, rejections = self._decode(records)
-        if records.offset[0] <= self._buried_until:
-            readings = self._of_the_living(records, readings)
-        crowd = list[Rejection]()
+        if records.offset[0] <= self._skip_until:
+            readings = self._without_skipped(records, readings)
+        beyond_limit = list[Rejection]()
         if self._log_time is None:
-            blocks = self._windows(records, self._welcome(readings, mute, crowd), processed_at, mute)
+            blocks = self._windows(records, self._within_limit(readings, mute, beyond_limit), processed_at, mute)
         else:
             room = has_room(readings, self._windower, self._max_devices)
             pieces = self._log_time.pieces(records.timestamp)
-            blocks = self._windows_and_silences(records, readings, pieces, mute, crowd)
-            if not room:  # who is refused is known when those before have fallen silent
+            blocks = self._windows_and_silences(records, readings, pieces, mute, beyond_limit)
+            if not room:  # which are refused depends on which devices have fallen silent before
                 blocks = iter(list(blocks))
-        if crowd:
-            rejections = sorted([*rejections, *crowd], key=lambda refused: refused.record)
+        if beyond_limit:
+            rejections = sorted([*rejections, *beyond_limit], key=lambda refused: refused.record)
         return rejections, blocks
 
-    def fall_silent(self, heard_until: float) -> Iterator[Block]:
-        """Close the windows of devices that have been silent up to ``heard_until``."""
+    def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
+        """Close the windows of devices that are silent at ``caught_up_at``."""
         while True:
-            step = self._windower.fall_silent(heard_until)
+            step = self._windower.fall_silent(caught_up_at)
             if not step.forgotten:
                 return
-            self._graves.bury(
+            self._silent_devices.add(
                 step.forgotten,
                 step.numbers.tolist(),
                 step.newest_records.tolist(),
@@ -103,30 +102,30 @@ class EachWindow(Stream):
                 return
 
     def rewind_to(self, position: int) -> int:
-        """Return the offset of the oldest record that an open window holds; ``position`` where there is none.
+        """Return the offset of the oldest record in an open window; ``position`` if none is open.
 
-        It may be older: see ``Graves.hold``.
+        It may be held back further: see ``SilentDevices.hold``.
         """
-        held = self._graves.hold(self._windower.rewind_to(position))
-        self._metrics.unburied.inc(self._graves.unburied())
+        held = self._silent_devices.hold(self._windower.rewind_to(position))
+        self._metrics.overflow.inc(self._silent_devices.overflow())
         return held
 
-    def restore(self, buried: Mapping[bytes, int]) -> None:
-        """Take over whom the last owner's commit buried."""
-        self._graves = Graves(buried)
-        self._buried_until = max(buried.values(), default=-1)
+    def restore(self, skip_until: Mapping[bytes, int]) -> None:
+        """Take over which devices to skip from the last commit."""
+        self._silent_devices = SilentDevices(skip_until)
+        self._skip_until = max(skip_until.values(), default=-1)
 
-    def buried(self) -> Mapping[bytes, int]:
-        """Return whom a replay must take for dead."""
-        return self._graves.buried()
+    def skip_until(self) -> Mapping[bytes, int]:
+        """Return which devices a replay must skip, and up to which record."""
+        return self._silent_devices.skip_until()
 
     def identities(self, block: Block) -> Sequence[tuple[bytes, int]]:
-        """Return the rows' devices and the starts of their windows."""
+        """Return each row's device and the start of its window."""
         frames: Frames = block.columns.frames
         return list(zip(frames.device_ids(), frames.start_ms.tolist(), strict=True))
 
     def last_records(self, block: Block) -> Sequence[int]:
-        """Return the offsets of the records that closed the rows' windows, or of their devices' last ones."""
+        """Return, for each row, the offset of the record that closed its window, or of its device's last record."""
         frames: Frames = block.columns.frames
         return list(frames.source_offset.tolist())
 
@@ -140,8 +139,8 @@ class EachWindow(Stream):
         """Tell whether a device's window is open."""
         return self._windower.is_open(*identity)
 
-    def found_said(self, count: int) -> None:
-        """Count windows that have been said already."""
+    def count_duplicates(self, count: int) -> None:
+        """Count windows that were published before."""
         self._metrics.windows["duplicate"].inc(count)
 
     def __len__(self) -> int:
@@ -149,22 +148,22 @@ class EachWindow(Stream):
         return len(self._windower)
 
     def labelled(self, block: Block, rows: slice, at: float) -> None:
-        """Count the windows, and note how long their wearers have waited."""
+        """Count the windows, and observe their age when their labels were there."""
         ages = at - (block.columns.frames.start_ms[rows] + WINDOW_MS) / 1000
         self._metrics.windows["labelled"].inc(len(ages))
         observe_all(self._metrics.window_age, np.maximum(ages, 0.0))
 
-    def _of_the_living(self, records: Records, readings: Readings) -> Readings:
-        """Leave out what devices sent before they were buried."""
+    def _without_skipped(self, records: Records, readings: Readings) -> Readings:
+        """Drop readings that a replay must skip: see ``delivery/silent_devices.py``."""
         devices = readings.device_ids()
-        buried_until = {device: self._graves.last_record(device) for device in set(devices)}
-        last = np.fromiter(map(buried_until.__getitem__, devices), np.int64, len(devices))
+        skip_until = {device: self._silent_devices.last_record(device) for device in set(devices)}
+        last = np.fromiter(map(skip_until.__getitem__, devices), np.int64, len(devices))
         return readings[records.offset[readings.record] > last]
 
-    def _welcome(self, readings: Readings, mute: bool, crowd: list[Rejection]) -> Readings:
-        """Leave out whom there is no room for, and append that to ``crowd``."""
-        readings, refused = refuse_the_crowd(readings, self._windower, self._max_devices)
-        crowd += refused
+    def _within_limit(self, readings: Readings, mute: bool, beyond_limit: list[Rejection]) -> Readings:
+        """Drop readings of devices beyond the limit, and add their rejections to ``beyond_limit``."""
+        readings, refused = refuse_beyond_limit(readings, self._windower, self._max_devices)
+        beyond_limit += refused
         if not mute:
             self._metrics.samples.inc(len(readings.record))
         return readings
@@ -190,13 +189,20 @@ class EachWindow(Stream):
                 yield self._block(step.frames, records.timestamp[readings.record[step.frames.reading]])
 
     def _windows_and_silences(
-        self, records: Records, readings: Readings, pieces: Sequence[Piece], mute: bool, crowd: list[Rejection]
+        self,
+        records: Records,
+        readings: Readings,
+        pieces: Sequence[Piece],
+        mute: bool,
+        beyond_limit: list[Rejection],
     ) -> Iterator[Block]:
         start = 0
         for piece in pieces:
             stop = int(np.searchsorted(readings.record, piece.stop))
-            yield from self._windows(records, self._welcome(readings[start:stop], mute, crowd), piece.at, mute)
-            if not mute:  # what was open at the position must not be closed before it is reached again
+            yield from self._windows(
+                records, self._within_limit(readings[start:stop], mute, beyond_limit), piece.at, mute
+            )
+            if not mute:  # a replay must not close windows that are open at the position
                 yield from self.fall_silent(piece.at)
             start = stop
 
@@ -213,8 +219,8 @@ class EachWindow(Stream):
             metrics.dropped["late"].inc(len(step.late))
             observe_all(metrics.lateness, step.late / 1000)
         if len(step.new_rows):
-            self._graves.came_back(self._windower.numbers(step.new_rows))
-            # A stream of this partition's last assignment may live on for as long as its frames are on their way.
+            self._silent_devices.came_back(self._windower.numbers(step.new_rows))
+            # The stream of an earlier assignment of this partition lives on while its frames are in flight.
             others = (other._windower for other in self._others if other._source != self._source)
             metrics.split_devices.inc(self._windower.count_shared(step.new_rows, others))
 
@@ -224,7 +230,7 @@ class _Start(msgspec.Struct):
 
 
 def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
-    """Read the identity of a label: its device, which is the record's key, and its window's start."""
+    """Read the identity of a label: its device, which is the record's key, and the start of its window."""
     if record.key is None:
         return None
     try:
@@ -233,8 +239,8 @@ def identify(record: Any, source_offset: int) -> tuple[bytes, int] | None:
         return None
 
 
-def say(result: Result, block: Block, source: int) -> Bodies:
-    """Write the labels of the windows that a result is about."""
+def encode_labels(result: Result, block: Block, source: int) -> Bodies:
+    """Encode the labels of the windows in a result."""
     manifest = result.bundle.manifest
     rows = slice(result.start, result.stop)
     windows: Windows = block.columns
@@ -258,7 +264,7 @@ def say(result: Result, block: Block, source: int) -> Bodies:
 
 
 def _smoothed(result: Result, windows: Windows, rows: slice) -> NDArray[np.int64] | None:
-    """Take the windows' probabilities in; called once for each window, in the order in which they closed."""
+    """Smooth the windows' labels; called once for each window, in the order in which they closed."""
     transitions, frames = result.bundle.manifest.transitions, windows.frames
     if windows.smoother is None or transitions is None:
         return None

@@ -1,4 +1,4 @@
-"""How the engine of a CPU is chosen, and what is told of it."""
+"""The choice of device and CPU engine by the settings, and the log lines about it."""
 
 import logging
 import os
@@ -13,21 +13,21 @@ from service.settings import InferenceSettings
 
 log = logging.getLogger(__name__)
 
-# Measured: on a CPU the rate of inference is flat from 12 frames on; but what is around it costs by the batch, and only
-# where there is a backlog are there so many.
+# Measured: on a CPU the rate of inference is flat from 12 frames on. But each batch has costs around it, and there are
+# so many frames only in a backlog.
 MAX_BATCH = {"cpu": 256, "cuda": 1024}
 
 
 def measurement(threads: int, *, anew: bool = False) -> Measurement:
-    """Return how engines of so many threads are measured; `anew`, even if they have been on this machine.
+    """Return how engines with so many threads are measured; `anew` ignores earlier measurements on this machine.
 
-    One thread is measured by its CPU time, which doesn't count what a busy machine makes it wait.
+    One thread is measured by its CPU time, which doesn't include waiting on a busy machine.
     """
     return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew, apart=True)
 
 
 def device_of(settings: InferenceSettings, *, anew: bool = False) -> Device:
-    """Return the device of the settings; `anew` measures a CPU's engines even if they have been on this machine.
+    """Return the device of the settings; `anew` measures a CPU's engines even if this machine's are known.
 
     Raises DeviceError.
     """
@@ -41,12 +41,12 @@ def device_of(settings: InferenceSettings, *, anew: bool = False) -> Device:
 
 
 def max_batch_of(settings: InferenceSettings, device: Device) -> int:
-    """Return the most frames in a batch, of the settings or by default."""
+    """Return the most frames in a batch: the setting, or the default for the device."""
     return settings.max_batch or MAX_BATCH[device.name]
 
 
 def default_folder() -> Path | None:
-    """`$XDG_CACHE_HOME/stridecast/engines`, with `~/.cache` where the variable is not set; None without a home."""
+    """Return `$XDG_CACHE_HOME/stridecast/engines`, by default under `~/.cache`; None without a home."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # an image may have neither
@@ -55,7 +55,7 @@ def default_folder() -> Path | None:
 
 
 def tell(model: Model) -> None:
-    """Log on what a model serves, and what else there was to choose from."""
+    """Log which device, precision and engine a model uses, and which others were measured or refused."""
     by = f", by {model.way}" if model.way else ""
     log.info("%s passed its golden check on %s at %s%s", model.bundle.title, model.device, model.precision, by)
     for reason in model.passed_over:
@@ -74,5 +74,5 @@ def tell(model: Model) -> None:
 
 
 def describe(measured: Measured) -> str:
-    """One way to serve in a few words."""
+    """Format one measurement."""
     return f"{measured.title} {measured.frames_per_s:,.0f} frames/s, {measured.single_ms:.2f} ms for one"

@@ -1,4 +1,4 @@
-"""Records to frames: what a poll gave goes through its partition's stream to the core, as far as there is room."""
+"""From records to frames: polled records go through their partition's stream to the core, while there is room."""
 
 import contextlib
 import itertools
@@ -17,16 +17,17 @@ from service.kind import Block
 from service.metrics import WorkerMetrics
 
 SILENCE_CHECK_S = 0.1
-# What a partition may be cut for at once, besides the block that takes longer: rebalances, signals and /livez wait.
+# For so long a partition is cut into frames at once, or for one block if that takes longer. Rebalances, signals and
+# /livez wait meanwhile.
 CUT_S = 0.2
-# Labels on their way to Kafka, in queues' worth of frames, beyond which reading pauses.
+# Reading pauses if more labels are in flight to Kafka than so many times the core's queue holds frames.
 OWED_QUEUES = 4
-# Likewise of dead letters, which are as large as their records: 16,384 of them may be gigabytes.
+# Likewise for dead letters, in bytes: they are as large as their records, so 16,384 of them may be gigabytes.
 MAX_LETTER_BYTES = 64 << 20
 
 
 class Feed:
-    """Hands records to streams and frames to the core; a partition is paused while there is no room, and at its end."""
+    """Passes records to streams and frames to the core; pauses a partition while there is no room, and at its end."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Feed:
         self._metrics = metrics
 
     def take(self, partition: Partition, records: Records) -> None:
-        """Take in what a poll gave of a partition, up to where it ends."""
+        """Take in polled records of a partition, up to its end."""
         records = records[: int(np.searchsorted(records.offset, partition.end))]
         now = time.monotonic()
         live_at = int(np.searchsorted(records.offset, partition.live_from))
@@ -56,15 +57,15 @@ class Feed:
         self.advance(partition)
 
     def _rebuild(self, partition: Partition, records: Records, now: float) -> None:
-        """Replay records that were settled before; see ``Partition.aloud`` for when what they close is said."""
+        """Replay records before the committed position; ``Partition`` says when what they close is published."""
         self._metrics.recovered.inc(len(records))
-        _, blocks = partition.stream.push(records, now, mute=not partition.aloud)
-        if partition.aloud:
-            partition.work = self._unsaid(partition, blocks)
+        _, blocks = partition.stream.push(records, now, mute=not partition.publishes_replay)
+        if partition.publishes_replay:
+            partition.work = self._unpublished(partition, blocks)
             return
         for block in blocks:
-            if partition.said:
-                partition.said.forget(partition.stream.identities(block))
+            if partition.published:
+                partition.published.forget(partition.stream.identities(block))
 
     def _push(self, partition: Partition, records: Records, now: float) -> None:
         metrics, source = self._metrics, partition.source
@@ -74,7 +75,7 @@ class Feed:
         rejections, blocks = partition.stream.push(records, now, mute=False)
         metrics.stages["decode"].observe(time.perf_counter() - started)
         replayed = partition.work or ()
-        partition.work = itertools.chain(replayed, self._timed(self._unsaid(partition, blocks)))
+        partition.work = itertools.chain(replayed, self._timed(self._unpublished(partition, blocks)))
         for rejection in rejections:
             metrics.rejected[rejection.reason].inc()
         letters = [
@@ -85,25 +86,27 @@ class Feed:
         if letters:
             self._delivery.reject(letters, partition)
 
-    def _unsaid(self, partition: Partition, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Pass on the rows of blocks that have not been said; remember those that a silence closes."""
-        stream, said = partition.stream, partition.said
+    def _unpublished(self, partition: Partition, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Pass on the rows of blocks that have not been published; remember those that silence closes."""
+        stream, published = partition.stream, partition.published
         for block in blocks:
-            identities = stream.identities(block) if block.silent or said else []
-            unsaid = [row for row, identity in enumerate(identities) if identity not in said] if said else None
+            identities = stream.identities(block) if block.silent or published else []
+            unpublished = (
+                [row for row, identity in enumerate(identities) if identity not in published] if published else None
+            )
             if block.silent:
-                said.remember(identities, partition.output.end, stream.last_records(block))
+                published.remember(identities, partition.output.end, stream.last_records(block))
             else:
-                said.forget(identities)
-            if unsaid is None or len(unsaid) == len(identities):
+                published.forget(identities)
+            if unpublished is None or len(unpublished) == len(identities):
                 yield block
                 continue
-            stream.found_said(len(identities) - len(unsaid))
-            if unsaid:
-                yield stream.select(block, np.array(unsaid))
+            stream.count_duplicates(len(identities) - len(unpublished))
+            if unpublished:
+                yield stream.select(block, np.array(unpublished))
 
     def _timed(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Pass blocks on as they are asked for, and observe how long all of them took to be cut."""
+        """Pass blocks on lazily, and observe how long it took to cut all of them."""
         spent, started = 0.0, time.perf_counter()
         for block in blocks:
             spent += time.perf_counter() - started
@@ -112,10 +115,10 @@ class Feed:
         self._metrics.stages["window"].observe(spent + time.perf_counter() - started)
 
     def advance(self, partition: Partition, owed: int | None = None) -> bool:
-        """Hand the partition's frames to the core; False, and it is paused, if there is no room or time for more.
+        """Submit the partition's frames to the core; if there is no room or time for more, pause it and return False.
 
-        ``owed`` is what `owed` said a moment ago, for one with nothing to hand on: asked for each, it costs as the
-        square of their number.
+        ``owed`` is a recent result of `owed`, for partitions with nothing to submit: calling it for each would cost as
+        much as the square of their number.
         """
         until = time.monotonic() + CUT_S
         while partition.work is not None:
@@ -133,35 +136,35 @@ class Feed:
         return not full
 
     def _submit(self, partition: Partition, block: Block) -> bool:
-        # Its dead letters keep nothing of it back: exactly once, they leave only when it has been cut to its end.
+        # Waiting dead letters don't block it: exactly once, they are sent only when the block has been cut to its end.
         if self._owes_much():
             return False
         rows = len(block.frames)
         segment = partition.ledger.promise(rows)
-        with contextlib.suppress(CoreError):  # it has died, and the next turn ends the worker for it
+        with contextlib.suppress(CoreError):  # the core has died; the next turn ends the worker
             if self._lane.submit(block.frames, Ticket(block, partition, segment, self._publish)):
                 return True
         partition.ledger.acknowledge(segment, rows)
         return False
 
     def owed(self) -> int:
-        """Return how many labels and dead letters of all partitions are on their way to Kafka."""
+        """Return how many labels and dead letters of all partitions are in flight to Kafka."""
         return sum(other.ledger.owed - other.withheld for other in self._assignment)
 
     def _owes_much(self, owed: int | None = None) -> bool:
-        """Whether so much is on its way to Kafka that nothing may be added; the producer has no bound of its own."""
+        """Return whether too much is in flight to Kafka to add more; the producer itself has no limit."""
         return (self.owed() if owed is None else owed) >= OWED_QUEUES * self._lane.capacity
 
-    def notice_silence(self, partition: Partition, heard_until: float, owed: int | None = None) -> None:
-        """Close what has been silent up to ``heard_until``, and take a snapshot if anything was; now and then.
+    def notice_silence(self, partition: Partition, caught_up_at: float, owed: int | None = None) -> None:
+        """Close the windows of devices that are silent at ``caught_up_at``; then take a snapshot if there were any.
 
-        ``owed`` is as for `advance`.
+        Does nothing within `SILENCE_CHECK_S` of the last check. ``owed`` is as for `advance`.
         """
         now = time.monotonic()
         if not partition.at_boundary or now - partition.silence_checked_at < SILENCE_CHECK_S:
             return
         partition.silence_checked_at = now
         active = len(partition.stream)
-        partition.work = self._unsaid(partition, partition.stream.fall_silent(heard_until))
+        partition.work = self._unpublished(partition, partition.stream.fall_silent(caught_up_at))
         if self.advance(partition, owed) and len(partition.stream) < active:
             partition.seal()

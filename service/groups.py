@@ -1,4 +1,4 @@
-"""Consumer groups: who is in one, what of a topic they hold, and how far they are."""
+"""Consumer groups: their members, assigned partitions and commits."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,9 +15,9 @@ Commits = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 def ask_of_groups(ask: Callable[[], Answer]) -> Answer:
-    """Return what a question about a group is answered with; raises KafkaError.
+    """Call a question about a group until it is answered; raises KafkaError.
 
-    A broker that has never had one makes the topic of their offsets when it is first asked, which takes a while.
+    A broker that has never had a group creates the topic of their offsets when it is first asked, which takes a while.
     """
     deadline = time.monotonic() + GROUPS_WAIT_S
     while True:
@@ -30,18 +30,18 @@ def ask_of_groups(ask: Callable[[], Answer]) -> Answer:
 
 
 def describe(admin: KafkaAdminClient, group_id: str) -> Mapping[str, Any]:
-    """Return what Kafka says of a group, as kafka-python words it; raises KafkaError."""
+    """Return Kafka's description of a group, in kafka-python's form; raises KafkaError."""
     group: Mapping[str, Any] = ask_of_groups(lambda: admin.describe_groups([group_id])[group_id])
     return group
 
 
 def held_by(member: Mapping[str, Any], topic: str) -> set[int]:
-    """Return the partitions of a topic that a member holds."""
+    """Return the partitions of a topic that are assigned to a member."""
     assigned = (member["member_assignment"] or {}).get("assigned_partitions") or []
     return {number for each in assigned if each["topic"] == topic for number in each["partitions"]}
 
 
 def commits_of(admin: KafkaAdminClient, group: str, sources: Collection[TopicPartition]) -> Commits:
-    """Return a group's commits of partitions; those it has not have an offset below 0. Raises KafkaError."""
+    """Return a group's commits of partitions, with an offset below 0 where there is none; raises KafkaError."""
     found: Commits = ask_of_groups(lambda: admin.list_group_offsets({group: list(sources)})[group])
     return found

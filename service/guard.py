@@ -1,10 +1,10 @@
-"""Runs a command and ends it when standard input closes: when whoever started it died or let go.
+"""Runs a command and ends it when standard input closes: when the process that started it died or closed it.
 
 Arguments: the seconds of grace between asking the command to end and killing it, then the command.
 
-Run by path with `python -I`, so it needs nothing but the standard library. A closing pipe tells of a parent's death
-however it died, on every system, and whichever of its threads started us. The command is our child, so it
-is never signalled by a number that may by then belong to another process.
+It is run by path with `python -I`, so it needs nothing but the standard library. A closing pipe shows a parent's death
+however it died, on every system, and whichever of its threads started the guard. The command is the guard's own child,
+so its process id can't belong to another process by the time it is signalled.
 """
 
 import os
@@ -15,7 +15,7 @@ import threading
 
 
 def _end_when_input_closes(command: subprocess.Popen[bytes], grace_s: float) -> None:
-    # Not sys.stdin: a thread that waits in its buffer makes the interpreter abort when it exits.
+    # Not sys.stdin: a thread that waits in its buffer makes the interpreter abort at exit.
     while os.read(0, 4096):
         pass
     command.terminate()
@@ -26,9 +26,9 @@ def _end_when_input_closes(command: subprocess.Popen[bytes], grace_s: float) -> 
 
 
 def main(grace_s: float, arguments: list[str]) -> int:
-    """Run the command; return its exit status, or 128 + n where signal n ended it.
+    """Run the command; return its exit status, or 128 + n if signal n ended it.
 
-    Once standard input closes, the command is asked to end, and killed if it has not after `grace_s` seconds.
+    Once standard input closes, the command is told to end (SIGTERM), and killed after `grace_s` seconds.
     """
     started: list[subprocess.Popen[bytes]] = []
     asked = threading.Event()
@@ -38,8 +38,8 @@ def main(grace_s: float, arguments: list[str]) -> int:
         for command in started:
             command.terminate()
 
-    # A signal meant to end us must not leave the command behind, not even one that comes while it starts.
-    # (Ignoring it would make the command ignore it too.)
+    # A signal to the guard must not leave the command behind, not even one that comes while the command starts.
+    # (Ignoring the signal would make the command ignore it, too.)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     command = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)

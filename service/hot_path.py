@@ -1,6 +1,6 @@
-"""Compiles what is compiled of the hot path into its caches: `python -m service.hot_path`, once, when it is installed.
+"""Compiles the hot path's functions into their caches: `python -m service.hot_path`, once, after installation.
 
-Whatever isn't there by then is compiled when a worker starts, which takes it some seconds longer.
+Functions that aren't cached are compiled when a worker starts, which takes some seconds longer.
 """
 
 import importlib

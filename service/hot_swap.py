@@ -1,4 +1,4 @@
-"""A bundle that is replaced while its worker runs: loaded, checked and warmed off the serving path, then swapped in."""
+"""Replaces a bundle while its worker runs: loads, checks and warms it off the serving path, then swaps it in."""
 
 import logging
 import threading
@@ -20,10 +20,10 @@ Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class HotSwap(threading.Thread):
-    """Looks after the folder of a lane's bundle, and serves what is put there once it has stood still for a look.
+    """Watches the folder of a lane's bundle, and serves a new one once it is unchanged between two looks.
 
-    What can't be loaded, misses its golden answers or doesn't fit leaves the old one serving, is told and counted
-    once, and is tried again when the folder changes again.
+    If the new one can't be loaded, fails its golden check or doesn't fit, the old one goes on serving. That is logged
+    and counted once; the folder is tried again when it changes.
     """
 
     def __init__(self, folder: Path, lane: Lane, metrics: WorkerMetrics) -> None:
@@ -36,18 +36,18 @@ class HotSwap(threading.Thread):
         self._tried: Signature = ()
 
     def run(self) -> None:
-        """Look until closed."""
+        """Watch until closed."""
         while not self._closed.wait(LOOK_S):
             self.look()
 
     def close(self) -> None:
-        """Look no more; wait for a load under way."""
+        """Stop watching; wait for a load under way."""
         self._closed.set()
         if self.is_alive():
             self.join(FINISH_S)
 
     def look(self) -> None:
-        """Try what is in the folder, if it has not been tried and was the same at the last look."""
+        """Try the folder's bundle, if it is new and was the same at the last look."""
         before, self._seen = self._seen, signature(self._folder)
         if self._seen == before != self._tried:
             self._tried = self._seen
@@ -60,7 +60,7 @@ class HotSwap(threading.Thread):
             if bundle.digest == serving.digest:
                 return
             self._lane.swap(bundle)
-        except Exception as error:  # whatever it is: the old one serves on
+        except Exception as error:  # any error: the old one goes on serving
             self._metrics.model_loads["failure"].inc()
             told = isinstance(error, BundleError | DeviceError | CoreError)
             log.error("%s goes on serving: %s", serving.title, error, exc_info=not told)
@@ -71,7 +71,7 @@ class HotSwap(threading.Thread):
 
 
 def signature(folder: Path) -> Signature:
-    """Return what differs when one of a bundle's files is written or replaced, without reading it."""
+    """Return a value that changes when one of a bundle's files is written or replaced, without reading it."""
     return tuple(_signature_of(folder / name) for name in (MANIFEST_NAME, WEIGHTS_NAME, VOCABULARY_NAME))
 
 

@@ -17,18 +17,18 @@ from prometheus_client.exposition import choose_encoder
 
 log = logging.getLogger(__name__)
 
-# Each connection has a thread and a descriptor. Beyond so many the oldest is cut off, not the newest: clients that
-# dawdle keep no probe out.
+# Each connection has a thread and a descriptor. Beyond so many, the oldest is cut off, not the newest, so that slow
+# clients keep no probe out.
 MOST_CONNECTIONS = 64
-LONGEST_S = 30.0  # from a connection's beginning to its end
+LONGEST_S = 30.0  # for which a connection may last
 
 
 class HttpError(Exception):
-    """The port can't be listened on; the text says why."""
+    """The server can't listen on the port; the text says why."""
 
 
 class Health:
-    """What /livez and /readyz answer; each check returns whether all is well."""
+    """The checks behind /livez and /readyz; each returns whether all is well."""
 
     def __init__(self) -> None:
         self.live: Callable[[], bool] = lambda: True
@@ -40,14 +40,14 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
-        self._connections: dict[Any, float] = {}  # since when each is there, the oldest first
+        self._connections: dict[Any, float] = {}  # the start of each, the oldest first
         self._lock = threading.Lock()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        # HTTPServer would look the host's name up, which can take seconds where there is no name server.
+        # HTTPServer would look up the host's name, which can take seconds without a name server.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -63,11 +63,11 @@ class _Server(http.server.ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Look after the connections; called each tenth of a second, or more often."""
+        """Cut off connections that are due; called each tenth of a second, or more often."""
         self._cut_off()
 
     def _cut_off(self) -> None:
-        """End what takes too long, and the oldest of too many; their threads find that nobody is there any more."""
+        """Shut down connections that last too long, and the oldest of too many; their threads then end."""
         with self._lock:
             surplus, too_old = len(self._connections) - MOST_CONNECTIONS, time.monotonic() - LONGEST_S
             for number, (request, since) in enumerate(list(self._connections.items())):
@@ -78,11 +78,11 @@ class _Server(http.server.ThreadingHTTPServer):
                     request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a request of %s failed", client_address, exc_info=True)  # mostly someone who left early
+        log.debug("a request of %s failed", client_address, exc_info=True)  # mostly a client that left early
 
 
 def shown(host: str) -> str:
-    """Return an address as it stands in a URL."""
+    """Return an address as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -98,7 +98,7 @@ def _metrics(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> http.server.ThreadingHTTPServer:
     """Listen on ``host:port`` (port 0 takes a free one) in a thread of its own; ``shutdown()`` ends it.
 
-    Raises HttpError when the address can't be had.
+    Raises HttpError if the address can't be bound.
     """
     page = resources.files("service").joinpath("live.html").read_bytes()
 
@@ -143,7 +143,7 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             f"can't listen on {shown(host)}:{port} (http.host and http.port): {error.strerror or error}; http.port 0 "
             "takes a free port"
         ) from None
-    # How often it looks whether it is to end: the process waits for it.
+    # How often it checks whether it is to end: the process waits for that.
     serve = functools.partial(server.serve_forever, poll_interval=0.1)
     threading.Thread(target=serve, name="http", daemon=True).start()
     return server

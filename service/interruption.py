@@ -1,4 +1,4 @@
-"""Being told to stop by a signal: what raises, what sets an event, and what hears the first alone."""
+"""Handlers of SIGTERM and SIGINT: raise an exception, set an event, or react to the first signal only."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 @contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT raise KeyboardInterrupt; those that follow find what is being stopped already."""
+    """Make the first SIGTERM or SIGINT raise KeyboardInterrupt; later ones are ignored."""
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -19,7 +19,7 @@ def interrupted_once() -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    # Once is enough: a second signal would break off the stopping.
+    # Once only: a second signal would interrupt the clean-up.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -27,9 +27,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 @contextmanager
 def exit_on_sigterm(status: int = 0) -> Iterator[threading.Event]:
-    """Let SIGTERM raise, as Python lets SIGINT: kafka-python waits up to ten seconds for a broker.
+    """Make SIGTERM raise, as SIGINT does in Python: kafka-python waits up to ten seconds for a broker.
 
-    Gives an event that tells whether it came, for what is raised in a destructor, say, ends nothing.
+    Yields an event that says whether it came, because an exception in a destructor, for example, ends nothing.
     """
     came = threading.Event()
 
@@ -46,7 +46,7 @@ def exit_on_sigterm(status: int = 0) -> Iterator[threading.Event]:
 
 @contextmanager
 def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
-    """Give an event that SIGTERM or SIGINT sets; it may have been set before."""
+    """Yield an event that SIGTERM or SIGINT sets; it may have been set before."""
     stop = stop or threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,7 +1,7 @@
 """Kept windows as Parquet files in a folder that several workers may share.
 
-A file appears whole, under its name, or not at all. What the folder may hold is bounded: the oldest files that bear
-such a name, whoever wrote them, are deleted for new ones.
+A file appears under its name when it is complete, or not at all. The folder's size is bounded: the oldest files with
+such a name, whoever wrote them, are deleted to make room.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from windowing import WINDOW_MS, WINDOW_SLOTS
 try:
     import pyarrow as pa
     import pyarrow.parquet as pq
-except ImportError:  # it is asked for where windows are to be kept
+except ImportError:  # needed only where windows are to be kept
     pa = pq = None
 
 ROWS_A_FILE = 2000  # about 2 MB
-# Nobody takes so long to write a file: whoever began it was killed.
+# A partial file older than this was left by a process that was killed: writing one doesn't take so long.
 STALE_S = 600.0
 _NAME = re.compile(r"kept-\d{8}T\d{9}Z-[0-9a-f]{8}\.parquet")
 _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.partial")
@@ -40,11 +40,11 @@ _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.partial")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Windows of one partition that one batch labelled, n rows, none of them a view into more.
+    """Windows of one partition that one batch labelled, n rows; no array is a view into a larger one.
 
     ``device_id`` uint8[n, 128] and ``id_size`` int32[n], ``start_ms`` int64[n], ``values`` float32[n, 80, 3] in m/s²,
     ``measured`` and ``longest_gap_ms`` int32[n], ``source_offset`` int64[n]: as in ``windowing.Frames``.
-    ``probabilities`` float32[n, labels]; ``familiarity`` float32[n], NaN where the model tells none.
+    ``probabilities`` float32[n, labels]; ``familiarity`` float32[n], NaN if the model has none.
     """
 
     device_id: NDArray[np.uint8]
@@ -64,7 +64,7 @@ class Piece:
 
 
 def files_of(pieces: Sequence[Piece]) -> Iterator[tuple[int, bytes]]:
-    """Write windows as the content of files, with how many are in each: at most ROWS_A_FILE."""
+    """Encode windows as files; yield the number of windows, at most ROWS_A_FILE, and the content of each."""
     table = table_of(pieces)
     for start in range(0, len(table), ROWS_A_FILE):
         rows = table.slice(start, ROWS_A_FILE)
@@ -75,7 +75,7 @@ def files_of(pieces: Sequence[Piece]) -> Iterator[tuple[int, bytes]]:
 
 
 def table_of(pieces: Sequence[Piece]) -> Any:
-    """Make one Arrow table of windows whose models have the same labels; ``activity`` is for a person to fill in."""
+    """Return an Arrow table of windows whose models have the same labels; a person fills in ``activity``."""
     row = np.repeat(np.arange(len(pieces)), list(map(len, pieces)))
     labels = list(pieces[0].bundle.manifest.labels)
     start_ms, probabilities, familiarity = (
@@ -109,14 +109,14 @@ def _joined(pieces: Sequence[Piece], name: str) -> NDArray[Any]:
 
 
 def _texts(padded: NDArray[np.uint8], size: NDArray[np.int32]) -> Any:
-    """Make an Arrow column of UTF-8 of uint8[n, width], without a Python object a row."""
+    """Return an Arrow column of UTF-8 from uint8[n, width], without a Python object for each row."""
     ends = np.concatenate([[0], size.cumsum()]).astype(np.int32)
     content = padded[np.arange(padded.shape[1]) < size[:, None]]
     return pa.StringArray.from_buffers(len(size), pa.py_buffer(ends), pa.py_buffer(content))
 
 
 class Folder:
-    """Where kept windows go; raises WorkerError at once where none could be written."""
+    """The folder of kept windows; raises WorkerError at once if it can't be written to."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         if pa is None:
@@ -134,11 +134,11 @@ class Folder:
             ) from None
 
     def write(self, content: bytes) -> None:
-        """Write one file; raises OSError where it can't be."""
+        """Write one file; raises OSError."""
         self._make_room(len(content))
         now = datetime.datetime.now(datetime.UTC)
         name = f"kept-{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}.parquet"
-        partial = self._path / f".{name}.partial"  # hidden from those who read whole folders
+        partial = self._path / f".{name}.partial"  # hidden from readers of the whole folder
         try:
             with partial.open("xb") as file:
                 file.write(content)
@@ -151,19 +151,19 @@ class Folder:
             raise
 
     def _make_room(self, size: int) -> None:
-        """Delete the oldest files until so many bytes more are within the bound; and what was never finished."""
+        """Delete the oldest files until there is room for so many bytes, and stale partial files."""
         files = sorted(_files(self._path))
         excess = size + sum(file_bytes for _, file_bytes in files) - self._most_bytes
         for name, file_bytes in files:
             if excess <= 0:
                 return
-            with contextlib.suppress(OSError):  # another worker may be at it, too; another user's is theirs to delete
+            with contextlib.suppress(OSError):  # another worker may delete it, too; or it is another user's
                 (self._path / name).unlink()
                 excess -= file_bytes
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """Give the finished files and their bytes; delete those that will never be."""
+    """Return the finished files and their sizes; delete stale partial files."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Log lines: one an event, for people (text) or programs (JSON)."""
+"""Log lines, one for each event, for people (text) or programs (JSON)."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ CLIENT_REPEATS_S = 60.0
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object."""
+    """Formats a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -26,10 +26,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ClientFilter(logging.Filter):
-    """Keeps what kafka-python repeats, as it does several times a second while Kafka is away, to once a minute.
+    """Limits repeated records of kafka-python, several a second while Kafka is away, to one a minute.
 
-    A repetition is a record from the same line of its source, whatever it says there. When one is let through again
-    it tells how many were not. All other loggers' records pass.
+    A repetition is a record from the same line of source code, whatever its text. The next one that passes says how
+    many did not. Records of all other loggers pass.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class ClientFilter(logging.Filter):
         self._left_out: dict[tuple[str, int], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is to be written."""
+        """Return whether the record is to be written."""
         if not record.name.startswith("kafka."):
             return True
         if _is_normal(record):
@@ -56,23 +56,23 @@ class ClientFilter(logging.Filter):
 
 
 def _is_normal(record: logging.LogRecord) -> bool:
-    """Tell whether a record is about something that happens at each start or end, and needs nobody."""
+    """Return whether a record is about something that happens at each start or end and needs no action."""
     text = record.getMessage()
-    # A new group's coordinator isn't one yet when it is first asked. The client looks for it again by itself, and
-    # commits that fail because there is none are told by the worker.
+    # A new group's coordinator isn't ready when it is first asked. The client looks for it again by itself, and the
+    # worker logs commits that fail for want of a coordinator.
     no_coordinator_yet = text.startswith("Marking the coordinator dead") and "NotCoordinatorError" in text
-    # The member that assigns partitions has still to learn of topics that only others read; then it assigns again.
+    # The group's leader doesn't know topics yet that only other members read. It learns of them and assigns again.
     topics_to_learn = text.startswith("No partition metadata for topic")
-    # Its IO thread may look once more at a connection that another thread has just closed.
+    # Its IO thread may check a connection once more that another thread has just closed.
     error = record.exc_info[1] if record.exc_info else None
     read_after_close = isinstance(error, AttributeError) and "Error receiving network data" in text
-    # It warns whenever its thread was held up for 0.1 s, as on a busy machine: nothing that an operator can act on.
+    # It warns whenever its thread was delayed by 0.1 s, as on a busy machine: nothing that an operator can act on.
     held_up = record.name == "kafka.net.selector" and record.levelno < logging.ERROR
     return no_coordinator_yet or topics_to_learn or read_after_close or held_up
 
 
 def set_up(log_format: str) -> None:
-    """Send the log to standard error; Kafka's client speaks from warnings up."""
+    """Send the log to standard error; Kafka's client logs from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ClientFilter())
     if log_format == "json":

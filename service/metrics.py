@@ -1,7 +1,7 @@
-"""The worker's Prometheus metrics: names, labels and buckets as the contract has them.
+"""The worker's Prometheus metrics: names, labels and buckets as docs/operations.md lists them.
 
-Families live in the registry that is passed in; every series carries ``worker``. Depths are read where they are
-kept, at the moment of the scrape, never counted up and down.
+Families are registered in the registry that is passed in; every series has the label ``worker``. Depths are read where
+they are kept, at the moment of the scrape, never counted up and down.
 """
 
 import bisect
@@ -25,7 +25,7 @@ WINDOW_OUTCOMES = ("labelled", "incomplete", "duplicate")
 SAMPLE_DROPS = ("late", "superseded")
 KEPT_OUTCOMES = ("written", "dropped", "failed")
 OUTCOMES = ("success", "failure")
-# Fewer than so many amounts are sooner observed one by one: 10 microseconds for any number of them, 2 for each.
+# Fewer amounts are faster observed one by one: together they take 10 microseconds, whatever their number, else 2 each.
 WORTH_COUNTING = 5
 TRANSACTION_ENDS = ("committed", "aborted", "fenced")
 
@@ -39,7 +39,7 @@ def geometric(start: float, factor: float, until: float) -> tuple[float, ...]:
 
 
 STAGE_BUCKETS = geometric(50e-6, 2, 5)
-# 1.45, for bounds rounded to three digits must not lie more than 1.5 apart.
+# A factor of 1.45, so that bounds rounded to three digits are at most 1.5 apart.
 END_TO_END_BUCKETS = (*geometric(1e-3, 1.45, 0.25), 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 RECOVERY_BUCKETS = geometric(0.01, 2, 600)
 LATENESS_BUCKETS = geometric(0.05, 2, 3600)
@@ -96,7 +96,7 @@ class WorkerMetrics:
         self.confidence = self.histogram(
             "prediction_confidence_ratio", "Probability of the label given.", CONFIDENCE_BUCKETS
         )
-        self.familiarity: Histogram | None = None  # where the model tells it
+        self.familiarity: Histogram | None = None  # if the model has it
         # time
         self.stages = {
             stage: self.histogram("stage_duration_seconds", "Time in a stage.", STAGE_BUCKETS, stage=stage)
@@ -122,7 +122,7 @@ class WorkerMetrics:
         self.recovered = self.counter("recovered_records", "Records replayed to rebuild what was open.")
         self.unreadable = self.counter("unreadable_records", "Records passed over: their batch can't be decompressed.")
         self.expired = self.counter("expired_records", "Records that expired before they were read.")
-        self.reread = self.counter("reread_labels", "Labels read back to know what has been said.")
+        self.reread = self.counter("reread_labels", "Labels read back to know what has been published.")
         self.recovery = self.histogram(
             "recovery_duration_seconds", "From a partition's assignment until it is read on.", RECOVERY_BUCKETS
         )
@@ -138,12 +138,12 @@ class WorkerMetrics:
         self.tenths: dict[str, list[Counter]] = {}  # by feature
 
     def model_loaded(self, model: Model) -> None:
-        """Count a bundle that was loaded, and say that it serves."""
+        """Count a loaded bundle, and show it as the one that serves."""
         self.model_loads["success"].inc()
         self.model_serves(model)
 
     def model_serves(self, model: Model) -> None:
-        """Say which model serves, and on what, and no longer which one did."""
+        """Show which model serves, and on which device, instead of the one before."""
         names = ("name", "version", "device", "precision")
         info = self._families.get(Gauge, "model_info", "The model that serves; always 1.", names)
         manifest = model.bundle.manifest
@@ -160,7 +160,7 @@ class WorkerMetrics:
             info.remove(self.worker, *before)
 
     def _learned_from(self, labels: Sequence[str], population: Population | None) -> None:
-        """Say what the model that serves now has learned from; where it doesn't tell, nothing any more."""
+        """Show what the model was trained on; if its bundle doesn't say, nothing."""
         if population is None and not self.tenths:
             return
         shares = self._families.get(Gauge, "training_label_ratio", "Share of a label in the training data.", ("label",))
@@ -182,11 +182,11 @@ class WorkerMetrics:
         }
 
     def read_at_scrape(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Add a gauge whose value is asked for when Prometheus comes."""
+        """Add a gauge whose value is read at each scrape."""
         self.gauge(name, documentation).set_function(read)
 
     def read_partitions_at_scrape(self, read: Callable[[], Iterable["PartitionReading"]]) -> None:
-        """Show the partitions that the worker holds when Prometheus comes."""
+        """Add the gauges of the partitions that the worker holds at each scrape."""
         self._families.partitions.readers[self.worker] = read
 
     def counter(self, name: str, documentation: str) -> Counter:
@@ -198,7 +198,7 @@ class WorkerMetrics:
         return self._families.get(Gauge, name, documentation).labels(self.worker)
 
     def counters(self, name: str, documentation: str, **label: Sequence[str]) -> dict[str, Counter]:
-        """Return a counter for each value of the one label that is named, by value."""
+        """Return a counter for each value of one label, by value."""
         ((label_name, values),) = label.items()
         family = self._families.get(Counter, name, documentation, (label_name,))
         return {value: family.labels(self.worker, value) for value in values}
@@ -210,7 +210,7 @@ class WorkerMetrics:
 
 
 def observe_all(histogram: Histogram, amounts: NDArray[np.float64]) -> None:
-    """Observe each of float64[n] in a histogram, in one go."""
+    """Observe each of float64[n] in a histogram, in one call."""
     if len(amounts) < WORTH_COUNTING:
         for amount in amounts.tolist():
             histogram.observe(amount)
@@ -225,21 +225,22 @@ def observe_all(histogram: Histogram, amounts: NDArray[np.float64]) -> None:
 
 
 def observe_times(histogram: Histogram, amount: float, times: int) -> None:
-    """Observe the same amount so many times, in one go."""
+    """Observe the same amount so many times, in one call."""
     histogram._sum.inc(amount * times)
     histogram._buckets[bisect.bisect_left(histogram._upper_bounds, amount)].inc(times)
 
 
 class WindowMetrics:
-    """The series of a worker that cuts windows from devices' readings, beside those that every worker has."""
+    """The series of a worker that cuts windows from devices' readings, in addition to those of every worker."""
 
     def __init__(self, metrics: WorkerMetrics) -> None:
         self.samples = metrics.counter("samples", "Readings decoded.")
         self.dropped = metrics.counters("samples_dropped", "Readings that no window holds.", reason=SAMPLE_DROPS)
         self.windows = metrics.counters("windows", "Windows closed.", outcome=WINDOW_OUTCOMES)
         self.split_devices = metrics.counter("split_devices", "Devices seen on a second partition.")
-        self.unburied = metrics.counter(
-            "unburied_devices", "Silent devices that found no room in a commit: a recovery may repeat their windows."
+        self.overflow = metrics.counter(
+            "snapshot_overflow_devices",
+            "Silent devices that found no room in a commit: a recovery may repeat their windows.",
         )
         self.kept = metrics.counters(
             "kept_windows", "Windows to be kept for labelling, by what became of them.", outcome=KEPT_OUTCOMES
@@ -254,7 +255,7 @@ class WindowMetrics:
 
 @dataclass(frozen=True, slots=True)
 class PartitionReading:
-    """What one partition's gauges show."""
+    """The values of one partition's gauges."""
 
     topic: str
     partition: int
@@ -264,9 +265,9 @@ class PartitionReading:
 
 
 class PartitionGauges(Collector):
-    """Lag, rewind and progress of the partitions that are held now.
+    """Lag, rewind and progress of the partitions held now.
 
-    One for all workers of a process: a family may stand on the page only once.
+    One for all workers of a process, because a family may occur only once on the page.
     """
 
     def __init__(self) -> None:

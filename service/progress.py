@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ LINE_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far it is after so many `seconds`: so much of `total` is `done`; without a total it has no end."""
+    """Progress after `seconds`: how much of `total` is `done`; without a total, the work has no end."""
 
     done: float
     total: float | None
@@ -23,7 +23,7 @@ class Reached:
 
 @contextmanager
 def progress_shown(console: Console, begins_with: str) -> Iterator[Callable[[Reached], None]]:
-    """Give what shows how far it is; until it is called first, a bar says what the work begins with."""
+    """Yield the function that shows progress; until its first call, a bar says what the work starts with."""
     if not console.is_terminal:
         yield _lines(console)
         return

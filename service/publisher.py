@@ -1,4 +1,4 @@
-"""The thread that turns predictions into labels, and hands them to the delivery."""
+"""The thread that encodes predictions as labels and passes them to the delivery."""
 
 import logging
 import queue
@@ -15,14 +15,14 @@ from service.metrics import WorkerMetrics, observe_all
 
 log = logging.getLogger(__name__)
 
-# For how long labels of a backlog are gathered, for few large requests to Kafka cost less than many; and how often
-# it is looked for others meanwhile, which don't wait.
+# Labels of a backlog are gathered for so long, because few large requests to Kafka cost less than many; and how often
+# the thread looks meanwhile for other labels, which don't wait.
 GATHER_S = 0.05
 GATHERINGS = 5
 
 
 class Publisher(threading.Thread):
-    """Encodes results as labels in the order in which they come, as many as have come at once."""
+    """Encodes results as labels in the order in which they come, all that wait at once."""
 
     def __init__(
         self,
@@ -43,35 +43,35 @@ class Publisher(threading.Thread):
         self._closing = False
 
     def put(self, result: Result) -> None:
-        """Take one piece of predictions; called on the core's thread."""
+        """Queue a result; called on the core's thread."""
         self._results.put((result, time.monotonic()))
 
     def wake(self) -> None:
-        """Have the delivery's turn now; called on any thread."""
+        """Call the delivery's `turn` now; called on any thread."""
         self._results.put(None)
 
     def run(self) -> None:
-        """Publish until closed; an error that isn't Kafka's ends the thread and waits in ``error``."""
+        """Publish until closed; an error that isn't Kafka's ends the thread and is kept in ``error``."""
         try:
             wait_s, closing = 0.0, False
             while not closing:
-                closing = self._closing  # what had been put by then is still published
-                said = self._publish(self._take(0.0 if closing else wait_s))
+                closing = self._closing  # what was queued by then is still published
+                published = self._publish(self._take(0.0 if closing else wait_s))
                 wait_s = self._delivery.turn()
-                self._look_at(said)
+                self._count_and_keep(published)
         except BaseException as error:
             self.error = error
             log.exception("the publisher died")
 
     def close(self, timeout_s: float) -> None:
-        """Publish what has been put, then end."""
+        """Publish what is queued, then end."""
         self._closing = True
         self.wake()
         if self.is_alive():
             self.join(timeout_s)
 
     def _take(self, wait_s: float) -> list[tuple[Result, float]]:
-        """Wait for results; return all that are there, or come in a moment while all are of a backlog."""
+        """Wait for results; return all that wait, and, while all are of a backlog, those of the next moment."""
         items = self._drain(wait_s)
         for _ in range(GATHERINGS):
             if not items or not all(item is not None and _may_wait(item[0]) for item in items):
@@ -81,7 +81,7 @@ class Publisher(threading.Thread):
         return [item for item in items if item is not None]
 
     def _drain(self, wait_s: float) -> list[tuple[Result, float] | None]:
-        """Return what is there, with None for each wake-up; wait so long for the first."""
+        """Return what is queued, None for each wake-up; wait up to ``wait_s`` for the first."""
         items = []
         try:
             items.append(self._results.get(timeout=wait_s) if wait_s > 0 else self._results.get_nowait())
@@ -91,21 +91,21 @@ class Publisher(threading.Thread):
             return items
 
     def _publish(self, items: list[tuple[Result, float]]) -> list[Result]:
-        """Say what is still to be said of results, and return those."""
+        """Publish the labels of results whose partitions are still held; return those results."""
         labels: list[Labels] = []
-        said: list[Result] = []
+        published: list[Result] = []
         for result, delivered_at in items:
             ticket: Ticket = result.ticket
             if ticket.owner.alive:  # else predictions of an older assignment
                 labels.append(self._encode(result, ticket, delivered_at))
-                said.append(result)
+                published.append(result)
         if labels:
-            self._delivery.say(labels)
-        return said
+            self._delivery.publish(labels)
+        return published
 
-    def _look_at(self, said: list[Result]) -> None:
-        """Do what these results' labels needn't wait for."""
-        for result in said:
+    def _count_and_keep(self, published: list[Result]) -> None:
+        """Do what their labels needn't wait for: count features, and offer the results to the keeper."""
+        for result in published:
             block = result.ticket.block
             self._count_features(result, block)
             if self._keeper is not None:
@@ -113,7 +113,7 @@ class Publisher(threading.Thread):
 
     def _encode(self, result: Result, ticket: Ticket, delivered_at: float) -> Labels:
         self._count_batch(result)
-        bodies = self._kind.say(result, ticket.block, ticket.owner.source.partition)
+        bodies = self._kind.encode_labels(result, ticket.block, ticket.owner.source.partition)
         self._count_labels(result)
         return Labels(bodies, ticket, result.start, delivered_at)
 

@@ -3,8 +3,8 @@
     python -m service.recognition [--bundle har-cnn] [--devices 300] [--seconds 400] [--seed 1]
 
 prints the table of `docs/synthetic.md`. Windows are cut as the service cuts them; in the table those count that lie
-within one stretch of one activity, its first moments left out, when the wearer still changes over. What is said of
-those that span two is told below it.
+within one stretch of one activity, without its first moments, when the wearer still changes over. The predictions for
+windows that span two activities are counted below it.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from service.replay.fleet import FleetReadings
 from service.replay.synthesiser import BLEND_MS, SyntheticFleet
 from training.evaluate import answers
 from training.scores import Scores, score
-from training.spanning import Said, Spanning, said_of
+from training.spanning import SpanningScores, SpanningWindows, score_spanning
 from windowing import WINDOW_MS, cut
 
 BLOCK_MS = 20_000
@@ -31,25 +31,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     bundle = load_bundle(find_bundle(options.bundle))
-    scores, said = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
+    scores, spanning = recognise(bundle, options.devices, seconds=options.seconds, seed=options.seed)
     print(as_markdown(scores, f"{bundle.title}, {options.devices} devices, {options.seconds:g} s, seed {options.seed}"))
-    print(f"\nOf {said.windows:,} windows that span two activities {said}.")
+    print(f"\nOf {spanning.windows:,} windows that span two activities {spanning}.")
 
 
-def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tuple[Scores, Said]:
+def recognise(bundle: Bundle, devices: int, *, seconds: float, seed: int) -> tuple[Scores, SpanningScores]:
     """Score a bundle of the six activities on the windows of a synthetic fleet against the fleet's truth.
 
-    The scores are of windows of one activity; what is said of windows that span two is counted beside.
+    The scores are of windows of one activity; the predictions for windows that span two are counted separately.
     """
     frames, truth, spanning = windows_of(SyntheticFleet(devices, seed), seconds * 1000)
     labels = tuple(bundle.manifest.labels)
     return (
         score(labels, truth, answers(bundle, frames)),
-        said_of(spanning, answers(bundle, spanning.values), labels),
+        score_spanning(spanning, answers(bundle, spanning.values), labels),
     )
 
 
-def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray, Spanning]:
+def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.ndarray, SpanningWindows]:
     """Frames float32[m, 80, 3] that show one activity each, which one, int64[m], and those that show two."""
     blocks = np.arange(0, length_ms, BLOCK_MS)
     readings = FleetReadings.joined([fleet.readings(start, min(start + BLOCK_MS, length_ms)) for start in blocks])
@@ -67,7 +67,11 @@ def windows_of(fleet: SyntheticFleet, length_ms: float) -> tuple[np.ndarray, np.
         # No wearer changes twice in a window: in its middle is what lasts longer.
         spans = (before == first) & (first != last)
         changing.append((values[spans], middle[spans], np.where(middle == first, last, first)[spans]))
-    return np.concatenate(frames), np.concatenate(truth), Spanning(*map(np.concatenate, zip(*changing, strict=True)))
+    return (
+        np.concatenate(frames),
+        np.concatenate(truth),
+        SpanningWindows(*map(np.concatenate, zip(*changing, strict=True))),
+    )
 
 
 def as_markdown(scores: Scores, title: str) -> str:

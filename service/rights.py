@@ -1,6 +1,6 @@
-"""What a worker may do with its topics, asked at its start: else a missing right shows when a record needs it.
+"""Checks the worker's rights to its topics at the start; otherwise a missing one would show only with a record.
 
-Kafka tells each user what it may do (KIP-430); one without an authorizer says: everything.
+Kafka tells each user what it may do (KIP-430). Without an authorizer, that is everything.
 """
 
 import time
@@ -23,7 +23,7 @@ READ_AND_WRITE = READ | {ACLOperation.WRITE}
 
 
 def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted: Mapping[str, Rights]) -> None:
-    """Raise WorkerError unless these topics are there, and may be used as they will be."""
+    """Raise WorkerError unless these topics exist and this user has the wanted rights to them."""
     try:
         topics = _ask(consumer, list(wanted))
     except KafkaError as error:
@@ -33,7 +33,7 @@ def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted
         raise WorkerError(
             f"Kafka at {servers} has no topic {', '.join(missing)}: `stridecast topics` creates what is missing"
         )
-    lacking = [said for topic in topics if (said := _lacking(topic, wanted[topic.name]))]
+    lacking = [acls for topic in topics if (acls := _lacking(topic, wanted[topic.name]))]
     if lacking:
         raise WorkerError(
             f"Kafka at {servers} does not let this user do what a worker does; it lacks the ACLs {', '.join(lacking)}"
@@ -41,7 +41,7 @@ def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted
 
 
 def _ask(consumer: kafka.KafkaConsumer, names: list[str]) -> list[Any]:
-    """Ask until there is an answer, for a broker may be just being restarted; raises KafkaError."""
+    """Ask until there is an answer, because a broker may be restarting; raises KafkaError."""
     deadline = time.monotonic() + TIMEOUT_MS / 1000
     while True:
         try:
@@ -69,9 +69,9 @@ def _ask_once(consumer: kafka.KafkaConsumer, names: list[str], deadline: float) 
 
 
 def _lacking(topic: Any, wanted: Rights) -> str | None:
-    """Say what is missing of the rights to a topic; None where nothing is, or an old broker doesn't tell."""
+    """Return the rights to a topic that are missing; None if none is, or an old broker doesn't tell."""
     error = for_code(topic.error_code)
-    if error is TopicAuthorizationFailedError:  # not even to see it
+    if error is TopicAuthorizationFailedError:  # may not even describe it
         given: set[int] = set()
     elif error is not NoError or topic.authorized_operations is None:
         return None

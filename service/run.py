@@ -1,4 +1,4 @@
-"""What every worker process does around its workers: bundles, device, core, HTTP port, signals."""
+"""Runs a worker process: bundles, device, core, HTTP port and signals around its workers."""
 
 import functools
 import gc
@@ -37,7 +37,7 @@ from service.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Python's default of 5 ms lets a busy thread hold up the hand-over of a batch by that much, several times a label.
+# With Python's default of 5 ms, a busy thread can delay passing on a batch by so much, several times for a label.
 SWITCH_INTERVAL_S = 0.0005
 WATCH_S = 0.5
 
@@ -51,7 +51,7 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
     Raises BundleError, HttpError, DeviceError, CoreError, IngestError or WorkerError.
     """
     logs.set_up(settings.log_format)
-    access_to(settings.kafka)  # a secret that is missing is told before a model is loaded
+    access_to(settings.kafka)  # reports a missing secret before a model is loaded
     folders = [find_bundle(kind.settings.bundle) for kind in kinds]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
@@ -64,9 +64,9 @@ def run_workers(settings: ServiceSettings, kinds: Sequence[Kind]) -> None:
                 worker, swap = open_worker(kind, settings, folder, core, families)
                 opened.callback(worker.abandon)
                 workers.append(worker)
-                swaps += [swap] if folder.parent != SHIPPED else []  # those change with the program alone
+                swaps += [swap] if folder.parent != SHIPPED else []  # shipped bundles change only with the program
             opened.pop_all()
-        with stop_on_signals(told) as stop, _swapping(swaps), settled_memory():
+        with stop_on_signals(told) as stop, _swapping(swaps), frozen_memory():
             health.live = lambda: all(worker.live for worker in workers) and all(swap.is_alive() for swap in swaps)
             health.ready = lambda: all(worker.live and worker.joined for worker in workers)
             run_together(workers, stop)
@@ -77,8 +77,8 @@ def open_worker(
 ) -> tuple[Worker, HotSwap]:
     """Load a bundle of the kind onto the core, checked and warm, and connect the worker that serves it.
 
-    A ``bounded`` one reads up to where its group's commits say. What looks after the bundle's folder comes with it, and
-    has not been started.
+    A ``bounded`` worker reads up to the ends in its group's commits. Also returns the watcher of the bundle's folder,
+    which has not been started.
     """
     bundle = load_bundle(folder)
     metrics = WorkerMetrics(
@@ -88,9 +88,9 @@ def open_worker(
         reasons=list(Reason),
         labels=bundle.manifest.labels,
     )
-    open_stream = kind.prepare(bundle, metrics)  # a bundle of another kind is refused before the core takes it
+    open_stream = kind.prepare(bundle, metrics)  # refuses a bundle of another kind before the core takes it
     keeper = None if kind.open_keeper is None else kind.open_keeper(metrics)
-    lane = core.open(bundle, functools.partial(note_trouble, metrics))
+    lane = core.open(bundle, functools.partial(report_trouble, metrics))
     engines.tell(lane.model)
     metrics.read_at_scrape("gpu_memory_reserved_bytes", "Held by the process; 0 on a CPU.", gpu_memory.reserved)
     metrics.read_at_scrape("gpu_memory_total_bytes", "What the GPU has; 0 on a CPU.", gpu_memory.total)
@@ -98,8 +98,8 @@ def open_worker(
     return Worker(kind, settings, open_stream, lane, metrics, keeper, bounded=bounded), HotSwap(folder, lane, metrics)
 
 
-def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
-    """Tell and count what the device failed with; mostly called on the core's thread."""
+def report_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
+    """Log and count a failure of the device; mostly called on the core's thread."""
     metrics.inference_failures[trouble.outcome].inc()
     if trouble.outcome == "smaller":
         log.warning("batches of at most %d frames from now on: %s", trouble.max_batch, trouble.error)
@@ -116,7 +116,7 @@ def note_trouble(metrics: WorkerMetrics, trouble: Trouble) -> None:
 def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
     """Run each worker in a thread of its own until ``stop`` is set; the first that fails sets it for the others.
 
-    Raises what the first to fail died of, when all have ended.
+    Raises the error of the first that failed, when all have ended.
     """
     failures: list[BaseException] = []
 
@@ -133,7 +133,7 @@ def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        while thread.is_alive():  # a wait without end would keep signals from being heard
+        while thread.is_alive():  # an endless wait would block signal handlers
             thread.join(WATCH_S)
     if failures:
         raise failures[0]
@@ -141,7 +141,7 @@ def run_together(workers: Sequence[Worker], stop: threading.Event) -> None:
 
 @contextmanager
 def open_core(settings: InferenceSettings) -> Iterator[Core]:
-    """Start a core on the device of the settings, and watch it; close it in the end."""
+    """Start a core on the device of the settings, watched; close it at the end."""
     device = engines.device_of(settings)
     falls_back = settings.fallback == "cpu" and device.name != "cpu"
     core = Core(
@@ -161,20 +161,20 @@ def open_core(settings: InferenceSettings) -> Iterator[Core]:
 
 
 def _fallback(settings: InferenceSettings) -> Device:
-    """Make ready, before it is needed: to compile then would keep every worker waiting."""
+    """Return the fallback device, prepared in advance: compiling it when needed would delay every worker."""
     winograd.warm_up()
     return choose_device("cpu", threads=settings.threads)
 
 
 @contextmanager
-def settled_memory() -> Iterator[None]:
-    """What is there by now stays: the garbage collector needn't look through it again and again."""
+def frozen_memory() -> Iterator[None]:
+    """Exclude the objects that exist now from garbage collection: they stay, and scanning them takes time."""
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()  # else libraries that look after their own, as some of PyTorch's do, report it as leaked
+        gc.unfreeze()  # else libraries that check for leaks, as some of PyTorch's do, report leaks
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From settings to what a client of Kafka needs to be let in: files are looked at, passwords are read."""
+"""Turns settings into the credentials of a Kafka client: checks files, reads passwords."""
 
 import functools
 import logging
@@ -19,9 +19,9 @@ LONGEST_SECRET = 64 * 1024
 
 
 class SecretFile:
-    """A secret that is mounted as a file, without the line's end; each call reads it again.
+    """A secret mounted as a file, without the line end; each call reads it again.
 
-    Raises SettingsError, by the setting's name, if it can't be read at first. Later the last one is kept.
+    Raises SettingsError, with the setting's name, if it can't be read at first. Later, the last one read is used.
     """
 
     def __init__(self, setting: str, path: Path) -> None:
@@ -30,7 +30,7 @@ class SecretFile:
         self._last = self._read()
 
     def __call__(self) -> str:
-        """Return the secret as it is now, or as it last was."""
+        """Return the secret as it is now, or else as it was last read."""
         try:
             self._last = self._read()
         except SettingsError as error:
@@ -55,8 +55,8 @@ class SecretFile:
 def access_to(kafka: KafkaSettings) -> Access:
     """Return how clients reach Kafka by these settings.
 
-    Raises SettingsError where a file can't be read, or isn't what it should be. Certificates, too, are read again for
-    each connection, so that they may be replaced.
+    Raises SettingsError if a file can't be read or isn't what it should be. Certificates, too, are read again for each
+    connection, so that they may be replaced.
     """
     options: dict[str, Any] = {"security_protocol": kafka.security_protocol}
     if kafka.security_protocol.endswith("SSL"):
@@ -74,7 +74,7 @@ def access_to(kafka: KafkaSettings) -> Access:
 
 @functools.cache
 def _token_provider(kafka: KafkaSettings) -> Provider:
-    """Return what gives tokens to all clients of this process that get in by these settings."""
+    """Return the token provider, shared by all clients of this process with these settings."""
     assert kafka.sasl_username is not None
     assert kafka.sasl_oauth_token_url is not None
     return Provider(
@@ -107,7 +107,7 @@ def _tls(kafka: KafkaSettings) -> Tls:
 
 @contextmanager
 def _refusing(setting: str, path: Path | None, what: str) -> Iterator[None]:
-    """Turn what is wrong with a setting's file into a SettingsError; ``what`` is said of its content."""
+    """Turn errors about a setting's file into SettingsError; ``what`` describes the expected content."""
     try:
         yield
     except OSError as error:

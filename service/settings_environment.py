@@ -1,4 +1,4 @@
-"""Settings on their way to another process: its environment."""
+"""Passes settings to another process as environment variables."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from service.settings import ENVIRONMENT_PREFIX, NESTED, Settings
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Write settings as the variables that another process reads them from."""
+    """Return settings as environment variables."""
     shared = flattened(settings.model_dump(include=set(Settings.model_fields)))
     return {variable_of(name): _written(value) for name, value in shared if value is not None}
 
@@ -19,12 +19,12 @@ def _written(value: object) -> str:
 
 
 def variable_of(name: str) -> str:
-    """Return the variable of a setting such as ``kafka.group_id``."""
+    """Return the name of the variable of a setting such as ``kafka.group_id``."""
     return ENVIRONMENT_PREFIX + name.replace(".", NESTED).upper()
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give each value of nested settings by its full name."""
+    """Return the values of nested settings by their full names."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from flattened(value, f"{prefix}{name}.")

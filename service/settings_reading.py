@@ -1,6 +1,6 @@
 """Reads settings: from flags, then STRIDECAST_* variables, then a TOML file, then the defaults.
 
-What can't be used is refused by its name, with the value that was given and what would be accepted.
+An unusable value is refused with the setting's name, the value that was given, and what would be accepted.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from pydantic_settings import CliPositionalArg, CliSettingsSource
 from service.settings import ENVIRONMENT_PREFIX, NESTED, Command, Settings, SettingsError
 from service.settings_environment import flattened, variable_of
 
-POSITIONAL = get_args(CliPositionalArg[str])[1]  # what marks a field as words without a flag
+POSITIONAL = get_args(CliPositionalArg[str])[1]  # marks a field as positional arguments
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
 
 
 def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCommand:
-    """Read a command's settings from flags, environment and the TOML file that ``--config`` names.
+    """Read a command's settings from flags, environment and the TOML file named by ``--config``.
 
-    ``program`` is what ``--help`` calls it. Raises SettingsError for the file or any value that can't be used;
-    wrong flags end the program with status 2.
+    ``program`` is its name in ``--help``. Raises SettingsError for the file or any value that can't be used; wrong
+    flags end the program with status 2.
     """
     arguments, plain_words = _cut_at_dashes(command, arguments)
     config, arguments = _take_config(arguments)
@@ -48,9 +48,9 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves out flags of the usage, what the command doesn't use, and defaults that are none.
+    """Omits flags from the usage line, settings that the command doesn't use, and defaults that are none.
 
-    What goes without such a flag is said by its description.
+    The description of a flag without a default says what happens without it.
     """
 
     def __init__(self, prog: str, unused: tuple[str, ...]) -> None:
@@ -64,12 +64,12 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         groups: Iterable[argparse._MutuallyExclusiveGroup],
         prefix: str | None = None,
     ) -> None:
-        """Say how the command is called; what its dozens of flags are follows below."""
+        """Show how to call the command; its dozens of flags are listed below."""
         words = [self._format_args(action, action.dest) for action in actions if not action.option_strings]
         super().add_usage(" ".join(["%(prog)s", "[--config FILE] [flags]", *words]), actions, groups, prefix)
 
     def add_argument(self, action: argparse.Action) -> None:
-        """Describe a flag; a group that is left out whole has no heading."""
+        """Describe a flag; a group whose flags are all omitted has no heading."""
         if not action.dest.startswith(self._unused):
             super().add_argument(action)
 
@@ -78,7 +78,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _cut_at_dashes(command: type[BaseModel], arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments before ``--`` and those after it, which are no flags whatever they look like."""
+    """Return the arguments before ``--`` and those after it, which are never flags."""
     if _positional(command) is None or "--" not in arguments:
         return arguments, []
     dashes = arguments.index("--")
@@ -141,7 +141,7 @@ def _instead(name: str, known: Iterable[str]) -> str:
 
 
 def _shown_unknown(name: str, value: object) -> str:
-    """Show a value whose setting isn't known, unless it may be a secret under a mistyped name, or a group with one."""
+    """Show the value of an unknown setting, unless it may be a secret under a mistyped name, or a group with one."""
     name = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower()).replace(NESTED, ".")
     near = difflib.get_close_matches(name, [known for known, _ in leaves(Settings)], n=1, cutoff=0.5)
     words = ("kafka", "sasl", "ssl", "pass", "pasw", "pwd", "secret", "token", "key", "{")
@@ -151,7 +151,7 @@ def _shown_unknown(name: str, value: object) -> str:
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Give each setting by its full name, such as ``kafka.group_id``."""
+    """Yield each setting with its full name, such as ``kafka.group_id``."""
     for name, field in model.model_fields.items():
         if _is_group(field):
             yield from leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 
 def _settings_of(command: type[BaseModel]) -> set[str]:
-    """Give the names that a file or the environment may hold: everybody's, and those of the command's own groups."""
+    """Return the names that a file or the environment may have: common ones and those of the command's own groups."""
     return {name for name, _ in leaves(Settings)} | {name for name, _ in leaves(command) if "." in name}
 
 
@@ -171,10 +171,10 @@ def _is_group(field: FieldInfo) -> bool:
 def _take_lists(
     command: type[BaseModel], arguments: list[str], plain_words: list[str]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Take the lists that are given out of the arguments: ``--data A B`` is one; return them, and all else.
+    """Split off the lists among the arguments, such as ``--data A B``; return the lists and the remaining arguments.
 
-    Words that belong to no flag are the positional list where the command has one, and so are ``plain_words``.
-    pydantic-settings is not asked for lists, for it takes commas, quotes and backslashes in their items for its own.
+    Words without a flag are the positional list, if the command has one, and so are ``plain_words``. Lists aren't left
+    to pydantic-settings, because it interprets commas, quotes and backslashes in their items.
     """
     given: dict[str, list[str]] = {
         name: [] for name, field in command.model_fields.items() if get_origin(field.annotation) is list
@@ -206,7 +206,7 @@ def _take_lists(
 
 
 def _positional(command: type[BaseModel]) -> str | None:
-    """Return the name of the list that a command's words without a flag make up, if it takes any."""
+    """Return the name of the command's positional list, if it has one."""
     return next((name for name, field in command.model_fields.items() if POSITIONAL in field.metadata), None)
 
 
@@ -218,9 +218,9 @@ def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
         hidden = problem["type"] == "missing" or _holds_secrets(field) or location[-1].endswith("_url")
         given = "" if hidden else f" = {problem['input']!r}"[:200]
         accepts = f" ({field.description})" if field is not None and field.description else ""
-        said = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
-        said = said.removeprefix("Value error, ")
-        yield f"{'.'.join(location)}{given}: {said[0].lower()}{said[1:]}{accepts}"
+        message = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
+        message = message.removeprefix("Value error, ")
+        yield f"{'.'.join(location)}{given}: {message[0].lower()}{message[1:]}{accepts}"
 
 
 def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
@@ -231,7 +231,7 @@ def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:
 
 
 def _holds_secrets(field: FieldInfo | None) -> bool:
-    """Say whether a setting is a secret, or a group with any in it."""
+    """Return whether a setting is a secret, or a group with one."""
     if field is not None and _is_group(field):
         return any(_holds_secrets(inner) for inner in field.annotation.model_fields.values())  # type: ignore[union-attr]
     return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))

@@ -22,17 +22,17 @@ except ModuleNotFoundError as error:
 
 MAX_DEVICES = 6
 STRIDE_S = STRIDE_SLOTS * SLOT_MS / 1000
-# Windows overlap: each colours the stride around its middle, so that the colours do not.
+# Windows overlap, so each colours only the stride around its middle.
 AHEAD_S = (WINDOW_SLOTS - STRIDE_SLOTS) * SLOT_MS / 2000
-# Okabe and Ito, Color Universal Design (2008), without black, which the signal has: whoever sees fewer colours tells
-# these apart too.
+# Okabe and Ito, Color Universal Design (2008): colours that colour-blind people can tell apart. Black is left out,
+# because the signal has it.
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#cc79a7", "#d55e00")
 
 SPAN_ALPHA = 0.45
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise ClassifyError where no picture can be written; leaves what is there as it is."""
+    """Raise ClassifyError if no picture can be written to the path; leaves an existing file unchanged."""
     try:
         is_new = not path.exists()
         path.open("ab").close()
@@ -43,9 +43,9 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def save_picture(path: Path, labelled: LabelledReadings, max_gap_ms: int) -> None:
-    """Draw as PNG; raises ClassifyError where there are too many devices or it can't be written."""
+    """Draw a PNG file; raises ClassifyError if there are too many devices or it can't be written."""
     try:
-        with matplotlib.rc_context({"agg.path.chunksize": 10_000}):  # or hours of readings are too long a line for it
+        with matplotlib.rc_context({"agg.path.chunksize": 10_000}):  # else hours of readings are too long a line
             draw(labelled, max_gap_ms).savefig(path, dpi=100, format="png")
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -56,7 +56,7 @@ def _unwritable(path: Path, error: OSError) -> ClassifyError:
 
 
 def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
-    """For each device its signal, coloured by its labels, and under it their confidence."""
+    """Draw each device's signal, coloured by its labels, with their confidence below."""
     begins = beginnings(labelled.readings)
     if len(begins) > MAX_DEVICES:
         raise ClassifyError(
@@ -77,7 +77,7 @@ def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
 
 
 def spans(labels: Sequence[Label], begin: int) -> dict[str, list[tuple[float, float]]]:
-    """Return where each label holds, as (start, length) in seconds since `begin`; adjoining windows are one span."""
+    """Return the spans of each label as (start, length) in seconds since `begin`; adjoining windows are one span."""
     found: dict[str, list[tuple[float, float]]] = {}
     last, end = "", -np.inf
     for label in labels:
@@ -102,7 +102,7 @@ def _draw_signal(axes: Axes, readings: Readings, device: str, begin: int, max_ga
     rows = np.flatnonzero([each == wanted for each in readings.device_ids()])
     rows = rows[np.argsort(readings.timestamp_ms[rows], kind="stable")]
     seconds = (readings.timestamp_ms[rows] - begin) / 1000
-    holes = np.flatnonzero(np.diff(readings.timestamp_ms[rows]) > max_gap_ms) + 1  # a line across would be made up
+    holes = np.flatnonzero(np.diff(readings.timestamp_ms[rows]) > max_gap_ms) + 1  # no line is drawn across
     for axis, style in enumerate(("-", "--", ":")):
         values = np.insert(readings.xyz[rows, axis].astype(float), holes, np.nan)
         axes.plot(np.insert(seconds, holes, np.nan), values, style, color="0.15", linewidth=0.8, label="xyz"[axis])

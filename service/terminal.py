@@ -1,19 +1,19 @@
-"""What a terminal may show of what strangers sent: no character that moves its cursor or changes its colours."""
+"""Makes text from strangers safe for a terminal: no characters that move the cursor or change colours."""
 
 import codecs
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BYTES = 48
-"""So many are shown of what is no text."""
+"""How many bytes are shown of content that is no text."""
 
 
 def printable(text: str) -> str:
-    """Return a text of the same length."""
+    """Return the text with every unprintable character replaced; its length stays the same."""
     return "".join(c if c.isprintable() else REPLACEMENT for c in text)
 
 
 def beginning(raw: bytes | None, characters: int) -> str:
-    """Return the beginning of bytes, at most so many characters of it where it is UTF-8, else hexadecimal digits."""
+    """Return the beginning of bytes: at most so many characters if they are UTF-8, else hexadecimal digits."""
     if raw is None:
         return "null"
     looked_at = raw[: 4 * (characters + 1)]  # no character has more than four bytes

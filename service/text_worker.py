@@ -6,13 +6,13 @@ from inference.bundle import Bundle
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from ingest.texts import Texts, decode_texts
-from service.each_record import EachRecord, say
+from service.each_record import EachRecord, encode_labels
 from service.kind import Kind, OpenStream, WorkerError, check_input
 from service.metrics import WorkerMetrics
 from service.settings import TextSettings
 from windowing.text import Framer, FramingError, parse_rules
 
-# Texts cut at once: of the longest ones that are HTML, what takes a fraction of a second.
+# Texts framed at once. The longest ones, as HTML, take a fraction of a second.
 TEXTS_A_BLOCK = 64
 
 
@@ -26,11 +26,11 @@ def text_kind(settings: TextSettings) -> Kind:
     def read(records: Records) -> tuple[Texts, Sequence[Rejection]]:
         return decode_texts(records, max_bytes=settings.max_bytes)
 
-    return Kind("text", settings, prepare, say)
+    return Kind("text", settings, prepare, encode_labels)
 
 
 def _framer(bundle: Bundle) -> Framer:
-    """Make what frames texts as they were framed in training; raises WorkerError for a bundle that is none of texts."""
+    """Return the framer with the rules of the bundle's training; raises WorkerError for a bundle not for texts."""
     try:
         rules = parse_rules(bundle.manifest.framing)
         framer = Framer(rules, bundle.vocabulary)

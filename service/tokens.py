@@ -1,9 +1,9 @@
 """Tokens for OAUTHBEARER: fetched from a token endpoint with the client's id and secret, and renewed in time.
 
-The grant is RFC 6749's client credentials (4.4), the client proves itself by HTTP Basic authentication (2.3.1), and
-Kafka takes the token as RFC 7628 says. A connection lasts no longer than its token where the broker says so
-(KIP-368), and kafka-python asks for another one at 85 to 95 % of that: tokens are renewed before, in a thread of their
-own, for a client's IO thread that waited for an HTTP answer would not send heartbeats.
+The grant is RFC 6749's client credentials (4.4), with HTTP Basic authentication of the client (2.3.1). Kafka takes the
+token as RFC 7628 says. A broker may limit a connection to the life of its token (KIP-368), and kafka-python asks for a
+new token at 85 to 95 % of that. Tokens are renewed earlier, in a separate thread, because a client's IO thread that
+waits for an HTTP answer sends no heartbeats.
 
     TokenError    a CredentialError: no token can be had; the text says why, and holds neither secret nor token
 """
@@ -34,19 +34,19 @@ RENEW_AT = 0.75
 """The share of a token's life after which another one is fetched."""
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-# Of a token whose endpoint doesn't say (RFC 6749, 5.1, only recommends it).
+# The life of a token if its endpoint doesn't say (RFC 6749, 5.1, only recommends it).
 LIFE_S = 60.0
-# Whatever an endpoint says: no sleep takes more than some centuries.
+# The longest life, whatever an endpoint says: no sleep takes more than some centuries.
 LONGEST_LIFE_S = 30 * 86400.0
 
 
 class TokenError(CredentialError):
-    """No token can be had; for good where the endpoint refuses the client."""
+    """No token can be had; for good if the endpoint refuses the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, when it was asked for (on the clock of ``time.monotonic``), and for how many seconds it is good."""
+    """A token, when it was requested (on the clock of ``time.monotonic``), and for how many seconds it is valid."""
 
     value: str
     asked_at: float
@@ -57,7 +57,7 @@ class Token:
 
 
 class Provider(AbstractTokenProvider):  # type: ignore[misc]
-    """Gives the token of the day; ``fetch`` gets another one, or raises TokenError. All methods are for any thread."""
+    """Provides the current token; ``fetch`` gets a new one, or raises TokenError. All methods are for any thread."""
 
     def __init__(self, fetch: Callable[[], Token], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
         self._problem = "the token has expired, and there is no other one yet"
 
     def token(self) -> str:
-        """Return a token that is good; raises TokenError where there is none. Only the first is waited for."""
+        """Return a valid token; raises TokenError if there is none. Only the first one is waited for."""
         with self._lock:
             if self._token is None:
                 self._token = self._fetch()
@@ -87,7 +87,7 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
             try:
                 self._renew_when_due()
                 retry_s = RETRY_S
-            except Exception as error:  # whatever it is: without this thread the client works until its token expires
+            except Exception as error:  # any error: without this thread, the client works until its token expires
                 expected = isinstance(error, TokenError)
                 self._problem = str(error) if expected else f"the token can't be renewed: {type(error).__name__}"
                 log.warning("%s; trying on", self._problem, exc_info=not expected)
@@ -103,10 +103,10 @@ class Provider(AbstractTokenProvider):  # type: ignore[misc]
 
 
 class ClientCredentials:
-    """Fetches tokens; ``secret`` is asked anew each time."""
+    """Fetches tokens; ``secret`` is called for each."""
 
     def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
-        """Raises SettingsError for an endpoint that would get the secret in the clear."""
+        """Raise SettingsError for an endpoint that would get the secret unencrypted."""
         try:
             parts = urllib.parse.urlsplit(url)
         except ValueError:
@@ -133,9 +133,9 @@ class ClientCredentials:
             with self._opener.open(self._request(), timeout=TIMEOUT_S) as answer:
                 return _as_token(answer.read(LARGEST_ANSWER + 1), asked_at)
         except urllib.error.HTTPError as error:
-            said = _error_code(error)
+            code = _error_code(error)
             refused = error.code in (400, 401, 403)
-            raise TokenError(f"no token from {self._url}: HTTP {error.code}{said}", final=refused) from None
+            raise TokenError(f"no token from {self._url}: HTTP {error.code}{code}", final=refused) from None
         except (OSError, http.client.HTTPException) as error:
             raise TokenError(f"no token from {self._url}: {getattr(error, 'reason', error)}") from None
         except ValueError as error:
@@ -153,14 +153,14 @@ class ClientCredentials:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Whoever redirects would have the secret sent elsewhere."""
+    """Follows no redirect, which would send the secret elsewhere."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def _as_token(body: bytes, asked_at: float) -> Token:
-    """Read an endpoint's answer; ValueError says what is wrong with it, and not what is in it."""
+    """Parse an endpoint's answer; the ValueError says what is wrong with it, and nothing of its content."""
     if len(body) > LARGEST_ANSWER:
         raise ValueError("the answer is larger than any token")
     try:
@@ -173,17 +173,17 @@ def _as_token(body: bytes, asked_at: float) -> Token:
     return Token(value, asked_at, _life_s(answer.get("expires_in", LIFE_S)))
 
 
-def _life_s(said: object) -> float:
-    """Read ``expires_in``, which some endpoints write as a string; raises ValueError."""
-    if isinstance(said, str) and said.isascii() and said.isdigit():
-        said = float(said)
-    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < float("inf"):
+def _life_s(expires_in: object) -> float:
+    """Parse ``expires_in``, which some endpoints write as a string; raises ValueError."""
+    if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
+        expires_in = float(expires_in)
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not 0 < expires_in < float("inf"):
         raise ValueError("the answer's expires_in is no number of seconds")
-    return float(min(said, LONGEST_LIFE_S))
+    return float(min(expires_in, LONGEST_LIFE_S))
 
 
 def _error_code(answer: urllib.error.HTTPError) -> str:
-    """Return the error that an endpoint names (RFC 6749, 5.2), if it does and its answer arrives."""
+    """Return the error code in an endpoint's answer (RFC 6749, 5.2), if it has one and arrives."""
     try:
         with answer:
             code = json.loads(answer.read(LARGEST_ANSWER))["error"]

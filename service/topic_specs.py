@@ -1,4 +1,4 @@
-"""Which topics each kind of worker needs, and what they are to be like."""
+"""The topics that each kind of worker needs, with their configuration."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ PARTITIONS = 8
 
 
 def specs(kinds: Iterable[KindSettings], partitions: int | None) -> list[TopicSpec]:
-    """List the topics of these kinds of worker.
+    """Return the specifications of the topics of these kinds of worker.
 
-    A dead letter is its record and some headers, so its topic takes messages that much larger than the default.
-    Where `partitions` is None, nobody asked for a number: topics are created with PARTITIONS, and any other is right.
+    A dead letter is its record and some headers, so its topic takes messages that are larger than the default by so
+    much. If `partitions` is None, topics are created with PARTITIONS, and any other number is accepted.
     """
     count, any_number = partitions or PARTITIONS, partitions is None
     larger = {"max.message.bytes": str(2 * 1024 * 1024)}

@@ -1,4 +1,4 @@
-"""Topics: what exists, what is missing, and whether it can hold what the service promises.
+"""Topics: creates missing ones, and checks whether existing ones allow what the service promises.
 
 Errors:
     TopicError
@@ -27,12 +27,12 @@ from ingest.access import Servers, access
 from ingest.connection import NotLetInError, make_client
 
 FOREVER = -1
-"""What `retention.ms` and `retention.bytes` say where nothing is deleted for its age or size."""
+"""The value of `retention.ms` and `retention.bytes` for no deletion by age or size."""
 MORE_IS_AS_GOOD = frozenset({"max.message.bytes"})
 
 
 class TopicError(Exception):
-    """Topics can't be read or made; the text is one sentence that says what to do."""
+    """Topics can't be read or created; the text is one sentence that says what to do."""
 
 
 class BrokerUnreachable(TopicError):
@@ -47,11 +47,11 @@ class TopicRefused(TopicError):
 class TopicSpec:
     """A topic as it should be.
 
-    `partitions` is for creation; a topic that exists with another number is warned of unless `any_number` is as good.
-    `config` holds Kafka's topic settings by their own names; of those in MORE_IS_AS_GOOD at least so much. Where
-    each record counts, not the last one of its key alone, `may_compact` is False. `labels_of` names the input topic
-    where this is the topic of its labels: such a topic deletes by time, never compacts, and keeps at least as long as
-    its input, because recovery rereads labels for as long as it can replay readings.
+    `partitions` is for creation; an existing topic with another number gets a warning, unless `any_number` is allowed.
+    `config` holds Kafka's topic settings by their own names; those in MORE_IS_AS_GOOD are minimums. `may_compact` is
+    False if each record counts, not only the last one of its key. `labels_of` names the input topic, if this is the
+    topic of its labels. Such a topic deletes by time, never compacts, and keeps its records at least as long as its
+    input, because a recovery reads back labels for as long as it can replay readings.
     """
 
     name: str
@@ -64,7 +64,7 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What a topic is like: its partitions (None where it is missing), and how it is not as it should be."""
+    """A topic as it is: its partitions (None if it is missing), and how it differs from what it should be."""
 
     name: str
     partitions: int | None
@@ -81,7 +81,7 @@ class TopicState:
 
 
 def ensure_topics(bootstrap_servers: Servers, specs: Sequence[TopicSpec]) -> list[TopicState]:
-    """Create the topics that are missing, change none that exists, and say what each is like, in the order given.
+    """Create missing topics, change no existing one, and return the state of each, in the order given.
 
     Raises BrokerUnreachable if no broker answers, TopicRefused if one won't create a topic.
     """
@@ -98,15 +98,15 @@ def ensure_topics(bootstrap_servers: Servers, specs: Sequence[TopicSpec]) -> lis
 def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
     """Yield an admin client that has reached a broker; close it afterwards.
 
-    Raises BrokerUnreachable if none answers within `timeout_s` seconds, and TopicRefused for what Kafka refuses
-    while the client is in use.
+    Raises BrokerUnreachable if none answers within `timeout_s` seconds, and TopicRefused for what Kafka refuses in the
+    body.
     """
     deadline = time.monotonic() + timeout_s
     unreachable = BrokerUnreachable(
         f"no Kafka broker answered at {bootstrap_servers} within {timeout_s:g} s: "
         "is it running, and is the address right?"
     )
-    # Asked first, because kafka-python leaks a socket and logs an error for each connection that is refused.
+    # Tried first without kafka-python, which leaks a socket and logs an error for each connection that is refused.
     if not _listens(bootstrap_servers, deadline):
         raise unreachable
     try:
@@ -129,7 +129,7 @@ def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iter
 
 
 def count_partitions(bootstrap_servers: Servers, name: str, *, timeout_s: float = 10.0) -> int | None:
-    """Return how many partitions a topic has, None where there is no such topic; who may write it may ask.
+    """Return how many partitions a topic has, None if there is no such topic; the right to write to it is enough.
 
     Raises BrokerUnreachable or TopicRefused.
     """
@@ -152,7 +152,7 @@ def _listens(bootstrap_servers: Servers, deadline: float) -> bool:
 
 
 def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
-    """Create a topic and wait until its partitions have leaders. False if somebody else was quicker."""
+    """Create a topic and wait until its partitions have leaders; False if it was created by another client."""
     config = dict(spec.config)
     if spec.labels_of is not None and _partitions(admin, spec.labels_of) is not None:
         kept = _settings(admin, spec.labels_of)
@@ -181,13 +181,13 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
 
 
 def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = False) -> TopicState:
-    """Say what a topic is like; raises TopicRefused, or KafkaError."""
+    """Return the state of a topic; raises TopicRefused, or KafkaError."""
     partitions = _partitions(admin, spec.name)
     if partitions is None:
         return TopicState(spec.name, None, created, ())
     warnings = []
     if partitions != spec.partitions and not spec.any_number:
-        # Adding partitions would send a key's next records to another one: readings away from those of open windows.
+        # Adding partitions would send a key's next records to another partition, away from its open windows.
         warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
     settings = _settings(admin, spec.name)
     if not settings:
@@ -207,12 +207,12 @@ def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = F
 
 
 def _does(name: str, found: str | None, wanted: str) -> bool:
-    """Tell whether a setting is as it was asked for, or better."""
+    """Return whether a setting is as requested, or better."""
     return found == wanted or (name in MORE_IS_AS_GOOD and found is not None and int(found) >= int(wanted))
 
 
 def retention_warnings(labels: Mapping[str, str], readings: Mapping[str, str], readings_name: str) -> list[str]:
-    """Say why a topic of labels may lose labels that a recovery needs; nothing where it keeps them.
+    """Return why a topic of labels may lose labels that a recovery needs; nothing if it keeps them.
 
     Both mappings hold at least the settings `cleanup.policy`, `retention.ms` and `retention.bytes`.
     """
@@ -243,7 +243,7 @@ def _duration(milliseconds: int) -> str:
 
 
 def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
-    """Return how many partitions a topic has, or None where there is no such topic."""
+    """Return how many partitions a topic has, or None if there is no such topic."""
     (topic,) = admin.describe_topics([name])
     error = for_code(topic["error_code"])
     if error is UnknownTopicOrPartitionError:
@@ -255,6 +255,6 @@ def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
 
 
 def _settings(admin: KafkaAdminClient, name: str) -> dict[str, str]:
-    """Return a topic's settings, the broker's defaults among them; none where this user may not see them."""
+    """Return a topic's settings, including the broker's defaults; none if this user may not see them."""
     found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
     return {key: setting["value"] for key, setting in found["topic"][name].items()}

@@ -1,7 +1,7 @@
-"""Which windows are kept for a person to label: those that the model was least sure of, or found unfamiliar.
+"""Keeps windows for a person to label: those that the model was least sure of, or found unfamiliar.
 
-They are chosen on the publisher's thread, a batch at a time, and copied; a thread of its own writes them. Nobody waits
-for it: what doesn't fit, or can't be written, is lost, counted, and told once in a while.
+The publisher's thread chooses and copies them, a batch at a time; a thread of its own writes them. Nothing waits for
+it: windows that don't fit, or can't be written, are lost, counted, and logged once in a while.
 """
 
 import logging
@@ -25,7 +25,7 @@ from windowing import Frames
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 4 * ROWS_A_FILE  # windows, of 1.2 KB each
-# A file that isn't full is written when its oldest window has waited for so long: a folder of many small ones is slow.
+# A file that isn't full is written when its oldest window has waited for so long. Many small files would be slow.
 WAIT_S = 300.0
 TELL_S = 60.0
 IDLE_S = 1.0
@@ -56,7 +56,7 @@ class WindowKeeper(threading.Thread):
         self._tell_at = -math.inf
 
     def offer(self, result: Result, block: Block, source: TopicPartition) -> None:
-        """Take what is worth it of some labelled windows, as far as there is room."""
+        """Keep the labelled windows that are worth it, while there is room."""
         worth = result.probabilities.max(axis=1) < self._settings.below_confidence
         if result.familiarity is not None:
             worth |= result.familiarity < self._settings.below_familiarity
@@ -74,7 +74,7 @@ class WindowKeeper(threading.Thread):
             self._pieces.put(_chosen(result, block.columns.frames, rows[:room], source))
 
     def _allow(self, rows: int) -> int:
-        """Say how many of so many windows are within the limit a minute; on the publisher's thread alone."""
+        """Return how many of the windows are within the limit a minute; for the publisher's thread alone."""
         now, most = time.monotonic(), self._settings.per_minute
         self._allowed = min(most, self._allowed + (now - self._allowed_at) * most / 60)
         self._allowed_at = now
@@ -92,7 +92,7 @@ class WindowKeeper(threading.Thread):
             self._tell()
 
     def close(self, timeout_s: float) -> None:
-        """Write what was taken, then end."""
+        """Write what is queued, then end."""
         self._pieces.put(None)
         if self.is_alive():
             self.join(timeout_s)
@@ -100,7 +100,7 @@ class WindowKeeper(threading.Thread):
             log.warning("%d windows that were to be kept could not be written in time", self._waiting)
 
     def _gather(self) -> tuple[list[Piece], bool]:
-        """Wait for a file's windows, or until it is time for those that there are; tell whether more may come."""
+        """Wait until a file is full or due; return its pieces, and whether more may come."""
         pieces: list[Piece] = []
         rows, until = 0, math.inf
         while rows < ROWS_A_FILE:
@@ -125,7 +125,7 @@ class WindowKeeper(threading.Thread):
                 self._folder.write(content)
                 self._counts["written"].inc(count)
                 left -= count
-        except Exception as error:  # whatever it is: labels don't depend on it
+        except Exception as error:  # any error: labels don't depend on it
             self._counts["failed"].inc(left)
             self._failed, self._error = self._failed + left, error
         finally:
@@ -133,7 +133,7 @@ class WindowKeeper(threading.Thread):
                 self._waiting -= rows
 
     def _tell(self) -> None:
-        """Say what was lost, at most once in a while."""
+        """Log what was lost, at most once in `TELL_S`."""
         if not (self._dropped or self._failed) or time.monotonic() < self._tell_at:
             return
         self._tell_at = time.monotonic() + TELL_S
@@ -149,7 +149,7 @@ class WindowKeeper(threading.Thread):
 
 
 def _chosen(result: Result, frames: Frames, rows: NDArray[np.intp], source: TopicPartition) -> Piece:
-    """Copy rows of a result, and of the frames that it is about."""
+    """Copy rows of a result and of its frames."""
     at = result.start + rows
     return Piece(
         device_id=frames.device_id[at],

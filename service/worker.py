@@ -1,17 +1,17 @@
-"""The worker: records in, labels out, and the offset committed when Kafka has acknowledged them.
+"""The worker: records in, labels out, and offsets committed when Kafka has acknowledged the labels.
 
-One thread, the worker's own, polls, decodes and cuts frames; while it waits in a poll, the consumer's may do the same
-for partitions that come and go. The core's thread classifies; the publisher's says labels; whoever learns of an
-acknowledgement notes it in the partition's ledger. The parts, each in a file of its own:
+The worker's own thread polls, decodes and cuts frames. While it waits in a poll, the consumer's IO thread may do the
+same for partitions that a rebalance assigns or revokes. The core's thread classifies; the publisher's thread publishes
+labels. Whichever thread learns of an acknowledgement records it in the partition's ledger. The parts, each in its file:
 
-    Kind          what differs between kinds of worker: records to frames, predictions to labels
-    Clients       the connections to Kafka
-    Assignment    the partitions held: who comes, who goes
-    Rereading     where newcomers go on, and what has been said of them; a thread of its own
-    Feed          records to frames, as far as there is room
-    Publisher     predictions to labels; a thread of its own
-    Keeper        what is put aside of them for people to look at, where a kind does that; a thread of its own
-    Delivery      labels and dead letters to Kafka, acknowledgements to commits: at least or exactly once
+    Kind              what differs between kinds of worker: records to frames, predictions to labels
+    Clients           the connections to Kafka
+    Assignment        the partitions assigned to the worker
+    RecoveryThread    where newly assigned partitions start, and which labels are published; a thread of its own
+    Feed              records to frames, while there is room
+    Publisher         predictions to labels; a thread of its own
+    Keeper            keeps windows for people to label, if the kind does that; a thread of its own
+    Delivery          labels and dead letters to Kafka, acknowledgements to commits: at least or exactly once
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from kafka.structs import MemberState, TopicPartition
 
 from inference.lanes import Lane
 from ingest.access import remedy
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from ingest.lease import Lease
+from ingest.rebalance_listener import RebalanceListener
 from ingest.record_columns import Records
-from service.absence import Absence
 from service.clients import GIVE_UP_S, Clients, leave
 from service.delivery.assignment import Assignment
 from service.delivery.at_least_once import AtLeastOnce
 from service.delivery.exactly_once import ExactlyOnce
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery
-from service.delivery.rereading import Rereading
+from service.delivery.recovery_thread import RecoveryThread
 from service.feed import Feed
+from service.kafka_silence import KafkaSilence
 from service.kind import Keeper, Kind, OpenStream, WorkerError
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
@@ -47,13 +47,12 @@ from service.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-# What a poll costs, with the fetch, the batch and the request to Kafka that come of it, is mostly by the piece. So
-# where records come all the time they gather for a moment (`gather_ms`), unless so many come at once that it doesn't
-# matter.
+# A poll, and the fetch, batch and request to Kafka that it leads to, cost mostly a fixed amount each. So while records
+# come all the time, they gather for a moment (`gather_ms`), unless so many come at once that it doesn't matter.
 GATHERED = 1000
 POLL_S = 0.1
 BLOCKED_POLL_S = 0.01
-# For a heartbeat's answer, before what was polled is let go, and polled again.
+# How long to wait for a heartbeat's answer before polled records are dropped, to be polled again.
 HEARTBEAT_WAIT_S = 1.0
 HEARTBEAT_POLL_S = 0.005
 HANDOVER_S = 5.0
@@ -63,10 +62,10 @@ LIVE_WITHIN_S = 15.0
 class Worker:
     """Runs one kind of worker until it is told to stop.
 
-    ``open_stream`` opens a partition, as the kind prepared it; ``lane`` is its model's way through the core,
-    ``metrics`` its own series, ``keeper`` what its kind opened, if it did. A ``bounded`` one reads each partition
-    up to where the group's commit of it says, and closes what is open there. Raises IngestError when Kafka can't be
-    reached at the start, WorkerError when a topic is missing or a thread has died.
+    ``open_stream`` opens the stream of a partition, as prepared by the kind. ``lane`` is its model's lane through the
+    core, ``metrics`` its own series, ``keeper`` what its kind opened, if anything. A ``bounded`` worker reads each
+    partition up to the end in the group's commit, and closes what is open there. Raises IngestError if Kafka can't be
+    reached at the start, WorkerError if a topic is missing or a thread has died.
     """
 
     def __init__(
@@ -87,40 +86,40 @@ class Worker:
         self._keeper = keeper
         self._last_poll = time.monotonic()
         self._poll_at = 0.0
-        self._hearing = Hearing()
-        self._absence = Absence(self._hearing, settings.kafka.bootstrap_servers)
+        self._fetch_progress = FetchProgress()
+        self._kafka_silence = KafkaSilence(self._fetch_progress, settings.kafka.bootstrap_servers)
         clients = Clients(kind.name, settings.kafka)
         self._assignment = Assignment(
-            open_stream, kind.rules, self._hearing, lambda request: self._rereading.ask(request), metrics
+            open_stream, kind.rules, self._fetch_progress, lambda request: self._recovery.ask(request), metrics
         )
-        self._rereading = Rereading(
+        self._recovery = RecoveryThread(
             kind,
             clients.open_reader,
             self._assignment.awaits,
-            lambda sources: self._delivery.let_go(sources),
+            lambda sources: self._delivery.nothing_in_flight(sources),
             metrics,
             bounded=bounded,
         )
-        self._handover = Handover(
+        self._listener = RebalanceListener(
             assigned=self._assignment.assigned,
             settled=self._settled,
             snapshots=lambda sources: self._delivery.last_offsets(self._assignment.among(sources)),
             committed=lambda offsets, response: self._delivery.committed(offsets, response),
             released=self._assignment.released,
-            let_go=lambda sources: self._delivery.let_go(sources),
+            nothing_in_flight=lambda sources: self._delivery.nothing_in_flight(sources),
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
         topics = kind.settings
-        with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
+        with contextlib.ExitStack() as opened:  # if the start fails, or a signal ends it, what is open is closed
             self._delivery: Delivery = self._open_delivery(clients)
             opened.callback(self._delivery.close, GIVE_UP_S)
             self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics, keeper)
             self._feed = Feed(
                 self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
             )
-            # The last, for it joins the group; no callback comes before a poll.
-            self._consumer = clients.open_consumer(topics.input_topic, self._handover, self._hearing)
+            # Last, because it joins the group. No callback comes before a poll.
+            self._consumer = clients.open_consumer(topics.input_topic, self._listener, self._fetch_progress)
             self._assignment.consumer = self._consumer
             self._lease = Lease(self._consumer, settings.kafka.session_timeout_s, time.monotonic)
             opened.callback(leave, self._consumer, GIVE_UP_S)
@@ -153,7 +152,7 @@ class Worker:
         if self._keeper is not None:
             self._keeper.start()
         self._publisher.start()
-        self._rereading.start()
+        self._recovery.start()
         settings = self.kind.settings
         log.info("%s worker started: %s -> %s", self.kind.name, settings.input_topic, settings.output_topic)
         try:
@@ -164,49 +163,49 @@ class Worker:
             self._finish()
 
     def abandon(self) -> None:
-        """Close a worker that is not to run after all."""
+        """Close a worker that won't be run."""
         leave(self._consumer, GIVE_UP_S)
         self._delivery.close(GIVE_UP_S)
 
     @property
     def joined(self) -> bool:
-        """Whether the group has been joined; holding no partition is fine."""
+        """Whether the worker has joined its group, with or without partitions."""
         return bool(self._consumer.group_metadata().generation_id >= 0)
 
     @property
     def live(self) -> bool:
-        """Whether the poll loop turns and no thread has died."""
+        """Whether the poll loop runs and no thread has died."""
         fresh = time.monotonic() - self._last_poll < LIVE_WITHIN_S
         return fresh and self._thread_error is None
 
     @property
     def _thread_error(self) -> BaseException | None:
-        return self._lane.error or self._publisher.error or self._rereading.error
+        return self._lane.error or self._publisher.error or self._recovery.error
 
     # -- one turn of the loop
 
     def _turn(self) -> None:
-        self._look_after_threads()
+        self._raise_thread_error()
         self._recover_failed()
         owed = self._feed.owed()
         blocked = not all([self._feed.advance(partition, owed) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
-        while self._rereading.found:
-            self._assignment.begin(self._rereading.found.popleft())
+        while self._recovery.found:
+            self._assignment.begin(self._recovery.found.popleft())
         owed = self._feed.owed()
         for partition in self._assignment:
-            self._feed.notice_silence(partition, self._heard_until(partition), owed)
-        self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
+            self._feed.notice_silence(partition, self._caught_up_at(partition), owed)
+        self._kafka_silence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
 
-    def _heard_until(self, partition: Partition) -> float:
-        """Return up to when a partition has been heard; of one that ends, that is nothing, and then all there is."""
+    def _caught_up_at(self, partition: Partition) -> float:
+        """Return when a partition was caught up; for one with an end: never before it, and for all time after."""
         if not partition.ends:
-            return self._hearing.heard_until(partition.source, partition.position)
+            return self._fetch_progress.caught_up_at(partition.source, partition.position)
         return math.inf if partition.ended else -math.inf
 
-    def _look_after_threads(self) -> None:
+    def _raise_thread_error(self) -> None:
         error = self._thread_error
         if error is not None:
             raise WorkerError(
@@ -230,7 +229,7 @@ class Worker:
                 self._assignment.start_over(partition, f"its log was cut off ({error})")
             return {}
         except KafkaError as error:
-            self._look_after_threads()  # a rebalance's callback may have failed for their failure
+            self._raise_thread_error()  # a rebalance callback may have failed because of theirs
             if not error.retriable:
                 raise WorkerError(f"can't read {self.kind.settings.input_topic}: {remedy(error)}") from error
             log.warning("reading failed, and will be tried again: %s", error)
@@ -239,7 +238,7 @@ class Worker:
         return self._if_still_ours(polled)
 
     def _if_still_ours(self, polled: dict[TopicPartition, list[Records]]) -> dict[TopicPartition, list[Records]]:
-        """Return what was polled; nothing, to be polled again, if others may have the partitions by now."""
+        """Return the polled records; none, and seek back, if other workers may own the partitions by now."""
         deadline = time.monotonic() + HEARTBEAT_WAIT_S
         while polled and not self._lease.holds():
             if self._lease.is_out() or time.monotonic() > deadline:
@@ -263,17 +262,17 @@ class Worker:
     def _take_some(self, partition: Partition, records: Records) -> None:
         first = int(records.offset[0])
         if first < partition.position:
-            # An unclean election cut the log off, or the topic was made anew: kafka-python goes back by itself.
+            # An unclean election cut off the log, or the topic was created anew. kafka-python goes back by itself.
             self._assignment.start_over(partition, f"its log goes back to {first} from {partition.position}")
         else:
-            self._assignment.tell_if_expired(partition, first)
+            self._assignment.report_expired(partition, first)
             self._feed.take(partition, records)
 
     def _settled(self, sources: set[TopicPartition]) -> bool:
-        """Go on with these partitions' frames; tell whether nothing of them is owed any more."""
+        """Submit the frames of these partitions; return whether all their output is acknowledged."""
         leaving = [partition for partition in self._assignment.among(sources) if partition.alive]
         for partition in leaving:
-            partition.behind = False  # others wait for what is still to be said
+            partition.behind = False  # don't gather labels any longer: the next owner waits
         cut = all([self._feed.advance(partition) for partition in leaving])
         return self._delivery.settled(leaving) and cut
 
@@ -291,23 +290,23 @@ class Worker:
     def _drain(self, deadline: float) -> None:
         """Wait for what is in flight, and for a rebalance under way: within one, nothing can be committed."""
         while time.monotonic() < deadline:
-            self._look_after_threads()
+            self._raise_thread_error()
             if self._lease.is_out():
-                return  # what is in flight is no longer this worker's to say
+                return  # what is in flight is no longer this worker's to publish
             joining = self._consumer.group_metadata().state == MemberState.REBALANCING
             if not joining and self._settled(set(self._assignment.held)):
                 return
-            # Without polls the group would give the partitions away in the end.
+            # Without polls, the group would give the partitions to others in the end.
             self._consumer.pause(*self._consumer.assignment())
             self._poll(BLOCKED_POLL_S)
             self._last_poll = time.monotonic()
         log.warning("the grace period is over: what is still in flight will be done again after a restart")
 
     def _close(self, deadline: float) -> None:
-        """Close all that was opened, by the deadline, or in a second each where it is over."""
-        self._handover.deadline_s = 0.0  # all that could be waited for has been
+        """Close all that was opened, by the deadline, or within a second each if that is over."""
+        self._listener.deadline_s = 0.0  # what could be finished has been
         steps: list[Callable[[float], None]] = [functools.partial(leave, self._consumer)]
-        steps += [each.close for each in (self._rereading, self._publisher, self._delivery, self._keeper) if each]
+        steps += [each.close for each in (self._recovery, self._publisher, self._delivery, self._keeper) if each]
         for close in steps:
             close(max(1.0, deadline - time.monotonic()))
 
@@ -322,8 +321,8 @@ class Worker:
         self._metrics.read_partitions_at_scrape(self._assignment.read)
 
     def _silence_s(self) -> float:
-        """Whoever holds no partition, or has no room for more, still sends heartbeats, if nothing else."""
-        return max(self._absence.silence_s(), self._lease.silence_s())
+        """Return for how long Kafka has not answered. A worker that fetches nothing still sends heartbeats."""
+        return max(self._kafka_silence.silence_s(), self._lease.silence_s())
 
     def _count_active(self) -> int:
         return sum(len(partition.stream) for partition in list(self._assignment.held.values()))

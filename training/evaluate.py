@@ -19,7 +19,7 @@ from training.frames import LabelledFrames, served_frames
 from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
 from training.smoothing_scores import SmoothingScores, score_smoothing
-from training.spanning import Said, make_spanning_windows, said_of
+from training.spanning import SpanningScores, make_spanning_windows, score_spanning
 from training.text_datasets import Corpus, Dataset, MessagePart, read_corpus
 from windowing import WINDOW_SLOTS
 from windowing.text import Framer, parse_rules
@@ -43,7 +43,7 @@ class Evaluation:
     unit: Literal["windows", "texts"] = "windows"
     familiarity: Separation | None = None  # where the bundle tells strangers
     smoothing: SmoothingScores | None = None  # where the bundle tells transitions
-    spanning: Said | None = None  # of recordings, where somebody shows two activities
+    spanning: SpanningScores | None = None  # of recordings, where somebody shows two activities
 
 
 def load_activity_bundle(folder: Path) -> Bundle:
@@ -124,11 +124,11 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
     )
 
 
-def _spanning(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> Said | None:
+def _spanning(bundle: Bundle, frames: LabelledFrames, recordings: Sequence[Recording]) -> SpanningScores | None:
     windows = make_spanning_windows(frames, recordings)
     if not len(windows.values):
         return None
-    return said_of(windows, answers(bundle, windows.values), bundle.manifest.labels)
+    return score_spanning(windows, answers(bundle, windows.values), bundle.manifest.labels)
 
 
 def _score_familiarity(bundle: Bundle, known: np.ndarray, familiarity: np.ndarray, file: DataFile) -> Separation:

@@ -7,7 +7,7 @@ from training.markdown import plain, table
 from training.recipes import ARTICLE_ACCURACY, ARTICLE_FIGURES, ARTICLE_LOSS
 from training.scores import Scores
 from training.smoothing_scores import SmoothingScores
-from training.spanning import Said
+from training.spanning import SpanningScores
 
 
 def markdown(scores: Scores, unit: str = "windows") -> str:
@@ -50,7 +50,7 @@ def smoothing_section(found: SmoothingScores) -> str:
     )
 
 
-def spanning_section(found: Said) -> str:
+def spanning_section(found: SpanningScores) -> str:
     """Return the scores on windows that span two activities, as Markdown."""
     return (
         f"\n### Windows that span two activities\n\nOf {found.windows:,} windows put together of two of a person's "

@@ -22,7 +22,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Spanning:
+class SpanningWindows:
     """Windows `values` float32[m, 80, 3], m/s², and their labels int64[m]: of the `longer` and the `shorter` activity.
 
     If both last equally long, the first counts as the longer one.
@@ -34,7 +34,7 @@ class Spanning:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SpanningScores:
     """Counts of the predictions: the activity that lasts `longer` in the window, the `shorter` one, else a third.
 
     `calibration_error` compares the confidence with how often the longer one is predicted.
@@ -56,7 +56,7 @@ class Said:
         return f"{of_the_two}, {third:.1%} neither"
 
 
-def make_spanning_windows(frames: LabelledFrames, recordings: Sequence[Recording]) -> Spanning:
+def make_spanning_windows(frames: LabelledFrames, recordings: Sequence[Recording]) -> SpanningWindows:
     """Join windows of `frames`, which were cut from `recordings`; none if nobody shows two activities."""
     rng = np.random.default_rng(SEED)
     of = np.array([f"{one.dataset}/{one.person}/{one.placement}" for one in recordings], object)[frames.recording]
@@ -65,7 +65,7 @@ def make_spanning_windows(frames: LabelledFrames, recordings: Sequence[Recording
     begins = (np.arange(WINDOW_SLOTS) < cut[:, None])[:, :, None]
     longer = np.where(2 * cut >= WINDOW_SLOTS, first, second)
     shorter = np.where(2 * cut >= WINDOW_SLOTS, second, first)
-    return Spanning(
+    return SpanningWindows(
         np.where(begins, frames.values[first], frames.values[second]),
         frames.activity[longer],
         frames.activity[shorter],
@@ -84,12 +84,12 @@ def _pairs(of: np.ndarray, activity: np.ndarray, rng: np.random.Generator) -> tu
     return first[differ][:MOST], second[differ][:MOST]
 
 
-def said_of(windows: Spanning, probabilities: np.ndarray, labels: tuple[str, ...]) -> Said:
+def score_spanning(windows: SpanningWindows, probabilities: np.ndarray, labels: tuple[str, ...]) -> SpanningScores:
     """Count the predictions for windows; `probabilities` float[m, k] are of the k `labels`."""
-    said = probabilities.argmax(axis=1)
-    return Said(
-        len(said),
-        int((said == windows.longer).sum()),
-        int((said == windows.shorter).sum()),
+    predicted = probabilities.argmax(axis=1)
+    return SpanningScores(
+        len(predicted),
+        int((predicted == windows.longer).sum()),
+        int((predicted == windows.shorter).sum()),
         score(labels, windows.longer, probabilities).calibration_error,
     )

@@ -250,15 +250,15 @@ class Windower:
             )
         return device_table.are_absent(self._table, device_table.KEY, ids, id_at, id_end)
 
-    def fall_silent(self, heard_until: float) -> Step:
-        """Close all windows of the devices that are silent at `heard_until`, and forget those devices.
+    def fall_silent(self, caught_up_at: float) -> Step:
+        """Close all windows of the devices that are silent at `caught_up_at`, and forget those devices.
 
-        A device is silent if the oldest reading in its open windows was processed at or before `heard_until` less
-        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s` or, if `heard_until` lagged by more, of
-        its lag. `heard_until` is on the clock of `processed_at`, may stand still, and may be infinite: minus if nothing
-        was heard yet, plus to close everything.
+        A device is silent if the oldest reading in its open windows was processed at or before `caught_up_at` less
+        `idle_timeout_s`. Never early; late by at most 1/512 of `idle_timeout_s` or, if `caught_up_at` lagged by more,
+        of its lag. `caught_up_at` is on the clock of `processed_at`, may stand still, and may be infinite: minus before
+        the first fetch response, plus to close everything.
         """
-        moment = heard_until - self._idle_timeout_s
+        moment = caught_up_at - self._idle_timeout_s
         bound = self._processing_times.processed_by(moment)
         silent = np.flatnonzero(self._rings.oldest < (kernels.NO_OFFSET if bound is None else bound))
         if not len(silent):  # nearly always

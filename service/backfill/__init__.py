@@ -1,1 +1,1 @@
-"""Labels what a topic holds already, from one moment to another, and ends."""
+"""Backfill: labels records that a topic holds already, from one moment to another, and ends."""

@@ -1,4 +1,4 @@
-"""Runs a worker over a stretch of its topic, shows how far that is, and ends with it."""
+"""Runs a worker over a stretch of its topic, shows progress, and ends when all is labelled."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inference.bundle import find_bundle, load_bundle
 from service import logs
-from service.backfill.others import Others
+from service.backfill.other_workers import OtherWorkers
 from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Watch
 from service.interruption import exit_on_sigterm, stop_on_signals
@@ -24,10 +24,10 @@ from service.processes import share_arenas
 from service.progress import Reached, progress_shown
 from service.run import (
     SWITCH_INTERVAL_S,
+    frozen_memory,
     open_core,
     open_worker,
     run_together,
-    settled_memory,
 )
 from service.security import access_to
 from service.settings import WorkerSettings
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 
 def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Console) -> int:
-    """Label a stretch of the kind's input; return 0, or 1 when told to stop before its end.
+    """Label a stretch of the kind's input; return 0, or 1 if stopped before its end.
 
-    Whoever calls it again goes on with it. Raises TopicError, and what `run_workers` raises.
+    Another call with the same settings goes on from there. Raises TopicError, and what `run_workers` raises.
     """
     servers, topics = access_to(settings.kafka), kind.settings
     folder = find_bundle(topics.bundle)
     group = group_of(settings.kafka.group_id, topics, load_bundle(folder).digest, stretch)
-    others = Others(settings.kafka.group_id, topics.output_topic)
+    others = OtherWorkers(settings.kafka.group_id, topics.output_topic)
     partitions = count_partitions(servers, topics.input_topic)
     if partitions is None:
         raise WorkerError(f"Kafka at {servers} has no topic {topics.input_topic}: there is nothing to label")
@@ -78,12 +78,12 @@ def _run(
     watch: Watch,
     stop: threading.Event,
 ) -> None:
-    """Work until all is done, a signal comes, or something stands in the way."""
+    """Run until all is done, a signal comes, or something prevents it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     share_arenas()
     with open_core(settings.inference) as core:
         worker, _ = open_worker(kind, settings, folder, core, Families(registry), bounded=True)
-        with stop_on_signals(stop), settled_memory():
+        with stop_on_signals(stop), frozen_memory():
             watch.start()
             try:
                 run_together([worker], stop)
@@ -93,7 +93,7 @@ def _run(
 
 
 def _forget(admin: KafkaAdminClient, group: str) -> None:
-    """Delete the group, which nobody needs any more; it stays where others are still in it, or the right is missing."""
+    """Delete the group, which is no longer needed; it stays if it has other members, or the right is missing."""
     answer = admin.delete_groups([group])[group]
     if answer != "OK":
         log.info("group %s stays: %s", group, answer)
@@ -101,10 +101,10 @@ def _forget(admin: KafkaAdminClient, group: str) -> None:
 
 @contextmanager
 def _display(console: Console, log_format: str) -> Iterator[Callable[[Reached], None]]:
-    """Give what shows how far it is; of the log, a terminal that has a bar gets warnings alone, above it."""
+    """Yield the function that shows progress; a terminal with a bar shows only warnings of the log, above it."""
     with progress_shown(console, "loading the model") as show:
         logs.set_up(log_format)
-        if console.is_terminal and sys.stderr.isatty():  # else the log goes where it is sent, whole
+        if console.is_terminal and sys.stderr.isatty():  # else all of the log goes where it is sent
             logging.getLogger().setLevel(logging.WARNING)
         yield show
     logs.set_up(log_format)

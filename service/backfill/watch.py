@@ -1,4 +1,4 @@
-"""Watches a backfill: how much of it its group has committed, and when there is nothing left to do."""
+"""Watches a backfill: how much its group has committed, and when nothing is left to do."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from kafka.errors import KafkaError
 from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
-from service.backfill.others import Others
-from service.backfill.stretch import still_to_do, told_by
+from service.backfill.other_workers import OtherWorkers
+from service.backfill.stretch import require_end, unfinished
 from service.groups import Commits, commits_of
 from service.kind import WorkerError
 from service.progress import Reached
@@ -20,9 +20,9 @@ LOOK_AROUND_S = 2.0
 
 
 class Watch(threading.Thread):
-    """Shows how far a group is, and sets ``stop`` when it is through, which ``complete`` tells, or can't get there.
+    """Shows a group's progress; sets ``stop`` when it is ``complete``, or can't get there for the reason in ``error``.
 
-    What stands in its way waits in ``error``. While Kafka is away, which the worker tells of, it waits.
+    While Kafka is away, which the worker logs, it waits.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Watch(threading.Thread):
         admin: KafkaAdminClient,
         group: str,
         ends: Mapping[TopicPartition, int],
-        others: Others,
+        others: OtherWorkers,
         show: Callable[[Reached], None],
         stop: threading.Event,
     ) -> None:
@@ -47,7 +47,7 @@ class Watch(threading.Thread):
         self._firsts: dict[TopicPartition, int] = {}
 
     def run(self) -> None:
-        """Look now and then, until there is nothing left or somebody else has set ``stop``."""
+        """Check now and then, until nothing is left or ``stop`` is set."""
         try:
             while not self.complete and not self._stop_all.wait(LOOK_S):
                 try:
@@ -55,7 +55,7 @@ class Watch(threading.Thread):
                 except KafkaError as error:
                     if not error.retriable:
                         raise
-        except BaseException as error:  # also what a terminal that has gone makes of its progress
+        except BaseException as error:  # also the error of showing progress on a closed terminal
             self.error = error
         finally:
             self._stop_all.set()
@@ -64,21 +64,21 @@ class Watch(threading.Thread):
         commits = commits_of(self._admin, self._group, self._ends)
         gone = sorted(source for source, at in commits.items() if at.offset < 0)
         if gone:
-            self._look_around({})  # with the topic its commits go
+            self._look_around({})  # deleting the topic deletes its commits
             if len(gone) < len(self._ends):
                 raise WorkerError(f"group {self._group} has lost its commit of {gone[0].topic}[{gone[0].partition}]")
-            self.complete = True  # whoever ended it deleted the group before this process was in it
+            self.complete = True  # another process finished and deleted the group before this one joined
             return
-        ends = {source: told_by(self._group, source, at) for source, at in commits.items()}
+        ends = {source: require_end(self._group, source, at) for source, at in commits.items()}
         self._show(self._reached(commits))
-        left = still_to_do(commits, ends)
+        left = unfinished(commits, ends)
         self.complete = not left
         if left and time.monotonic() - self._looked_around >= LOOK_AROUND_S:
             self._looked_around = time.monotonic()
             self._look_around(left)
 
     def _look_around(self, left: Mapping[TopicPartition, int]) -> None:
-        """Raise WorkerError where the log is no longer there, or others label what is left."""
+        """Raise WorkerError if the log is gone, or other workers label what is left."""
         self._others.refuse(self._admin, left)
         log_ends = self._admin.list_partition_offsets(dict.fromkeys(self._ends, OffsetSpec.LATEST))
         for source, end in sorted(self._ends.items()):
@@ -89,7 +89,7 @@ class Watch(threading.Thread):
                 )
 
     def _reached(self, commits: Commits) -> Reached:
-        """How many of the records are done with, by all who share them."""
+        """Return how many of the records are done, by all processes."""
         at = {source: min(int(commits[source].offset), end) for source, end in self._ends.items()}
         self._firsts = self._firsts or at
         first = sum(self._firsts.values())

@@ -21,7 +21,7 @@ from ingest.record_places import COLUMNS, find_records
 from service import engines
 from service.activity_worker import decoder, windower
 from service.bench.figures import FormFigures, InferenceFigures, Parts
-from service.each_window import Windows, say
+from service.each_window import Windows, encode_labels
 from service.kind import Block, check_input
 from service.replay.messages import Form, Messages, headers_of, packer
 from service.replay.synthesiser import SyntheticFleet
@@ -191,11 +191,11 @@ def measure_labels(model: Model, frames: Frames, answers: np.ndarray, seconds: f
     probabilities, familiarity = model.split_columns(answers[:rows])
     block = Block(frames.values, np.zeros(len(frames), np.int64), Windows(frames, Smoother()))
     result = Result(None, 0, rows, probabilities, model.bundle, 0.0, 0.0, rows, "full", True, familiarity=familiarity)
-    say(result, block, 0)
+    encode_labels(result, block, 0)
     spent, until = list[float](), time.perf_counter() + seconds
     while not spent or time.perf_counter() < until:
         began = time.thread_time()
-        say(result, block, 0)
+        encode_labels(result, block, 0)
         spent.append(time.thread_time() - began)
     return rows / _median(spent)
 

@@ -1,4 +1,5 @@
-"""Every window once: where partitions begin, what has been said of them, and when a position may be committed.
+"""Delivery guarantees: where to start reading a partition, what is published already, when to commit a position.
 
-docs/delivery.md says what is promised and why it holds. ``protocol.py`` is what a worker asks of either way.
+docs/delivery.md says what is promised and why it holds. ``protocol.py`` is the interface of the two modes,
+``at_least_once.py`` and ``exactly_once.py``.
 """

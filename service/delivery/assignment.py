@@ -1,4 +1,4 @@
-"""The partitions that a worker holds: who comes, who goes, and where to begin to read."""
+"""The partitions assigned to a worker: which it holds, and where it starts to read each."""
 
 import logging
 import time
@@ -9,13 +9,13 @@ import kafka
 from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, fetch_position
-from ingest.hearing import Hearing
-from service.delivery.given_up import GivenUp
+from ingest.fetch_progress import FetchProgress
 from service.delivery.ledger import Point
-from service.delivery.looking_up import Request
 from service.delivery.partition import Partition
-from service.delivery.rereading import Found
-from service.delivery.said import Said
+from service.delivery.published import Published
+from service.delivery.read_back import Request
+from service.delivery.recovery_thread import Found
+from service.delivery.undeliverable import Undeliverable
 from service.kind import OpenStream
 from service.metrics import PartitionReading, WorkerMetrics
 
@@ -26,44 +26,44 @@ LONGEST_RETRY_S = 30.0
 
 
 class Assignment:
-    """The partitions held, and the newcomers of which it isn't known yet where to begin.
+    """The partitions held, and the newcomers: newly assigned ones whose starting point isn't known yet.
 
-    ``assigned`` and ``released`` run on the consumer's IO thread while the worker's waits in ``poll``. ``ask`` has
-    somebody find out about a newcomer; what was found comes to ``begin``.
+    ``assigned`` and ``released`` run on the consumer's IO thread while the worker's thread waits in ``poll``. ``ask``
+    requests the starting point of a newcomer; the answer comes to ``begin``.
     """
 
     def __init__(
         self,
         open_stream: OpenStream,
         rules: str,
-        hearing: Hearing,
+        fetch_progress: FetchProgress,
         ask: Callable[[Request], None],
         metrics: WorkerMetrics,
     ) -> None:
         self.held: dict[TopicPartition, Partition] = {}
-        self.consumer: kafka.KafkaConsumer = None  # set when it has been opened
-        self.given_up = GivenUp()
+        self.consumer: kafka.KafkaConsumer = None  # set once it is open
+        self.undeliverable = Undeliverable()
         self._open_stream = open_stream
         self._rules = rules
-        self._hearing = hearing
+        self._fetch_progress = fetch_progress
         self._ask = ask
         self._metrics = metrics
         self._newcomers: dict[TopicPartition, Request] = {}
-        # Of output, in a row: how many, and where the partition stood at the last. Until that is committed, what
-        # failed may fail again.
+        # How often the output of a partition failed in a row, and its position at the last failure. Until that
+        # position is committed, the same output may fail again.
         self._failures: dict[TopicPartition, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self.held.values()))
 
     def among(self, sources: set[TopicPartition]) -> list[Partition]:
-        """Return those of these partitions that are held."""
+        """Return the held ones among these partitions."""
         return [self.held[source] for source in sources & self.held.keys()]
 
-    # -- coming
+    # -- assignment
 
     def assigned(self, sources: set[TopicPartition]) -> None:
-        """Note newcomers, which are paused."""
+        """Request the starting points of new partitions, which are paused."""
         self._metrics.rebalances.inc()
         for source in sources:
             self._find(source, wait_s=0.0)
@@ -74,11 +74,11 @@ class Assignment:
         self._ask(request)
 
     def awaits(self, request: Request) -> bool:
-        """Tell whether a newcomer still waits for this answer; called on any thread."""
+        """Return whether a newcomer still waits for the answer to this request; called on any thread."""
         return self._newcomers.get(request.source) is request
 
     def begin(self, found: Found) -> None:
-        """Read a partition from the place that was found, if it is still waited for."""
+        """Start reading a partition from the place that was found, if it is still waited for."""
         if not self.awaits(found.request):
             return
         source, plan = found.request.source, found.plan
@@ -90,12 +90,12 @@ class Assignment:
             names({source}),
             plan.position,
             plan.rewind_to,
-            len(found.said),
+            len(found.published),
             len(found.reported),
         )
-        self._hearing.forget({source})
+        self._fetch_progress.forget({source})
         stream = self._open_stream(source)
-        stream.restore(plan.buried)
+        stream.restore(plan.skip_until)
         self.held[source] = Partition(
             source,
             stream,
@@ -103,30 +103,30 @@ class Assignment:
             position=plan.rewind_to,
             live_from=plan.position,
             end=plan.end,
-            said=Said(found.said),
-            reported=found.reported.union(self.given_up.of(source)),
+            published=Published(found.published),
+            reported=found.reported.union(self.undeliverable.of(source)),
             committed_before=found.committed,
             rules=self._rules,
-            aloud=plan.aloud,
+            publishes_replay=plan.publishes_replay,
             recovering_since=found.request.asked_at,
         )
         self.consumer.seek(source, plan.rewind_to)
         self.consumer.resume(source)
 
-    # -- going
+    # -- release
 
     def released(self, sources: set[TopicPartition]) -> None:
-        """Let go of partitions that another worker has next."""
+        """Drop partitions that go to another worker."""
         self._metrics.rebalances.inc()
         log.info("handed back %s", names(sources))
         self._drop(sources)
-        self.given_up.forget(sources)
+        self.undeliverable.forget(sources)
         for source in sources:
             self._newcomers.pop(source, None)
             self._failures.pop(source, None)
 
     def start_over(self, partition: Partition, why: str) -> None:
-        """Recover a partition from the log, as if it had just been assigned; later and later if that doesn't help."""
+        """Recover a partition from the log, as if it had just been assigned, at growing intervals if it fails again."""
         source = partition.source
         failures = self._failures.get(source, (0, 0))[0] + 1
         self._failures[source] = failures, partition.position
@@ -141,23 +141,23 @@ class Assignment:
     def _drop(self, sources: set[TopicPartition]) -> None:
         for source in sources & self.held.keys():
             self.held.pop(source).alive = False
-        self._hearing.forget(sources)
+        self._fetch_progress.forget(sources)
 
-    # -- between
+    # -- while a partition is held
 
     def committed(self, partition: Partition, point: Point) -> None:
-        """Take note of a commit; called on any thread."""
+        """Record a successful commit; called on any thread."""
         partition.ledger.commit(point)
-        self.given_up.committed(partition.source, point.position)
+        self.undeliverable.committed(partition.source, point.position)
         if point.position >= self._failures.get(partition.source, (0, 0))[1]:
             self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
-        """Tell whether the consumer still has it; it may be on its way out."""
+        """Return whether the consumer still has the partition; it may be about to be revoked."""
         return partition.source in self.consumer.assignment()
 
     def pause(self, partition: Partition, pause: bool) -> None:
-        """Stop fetching a partition, or fetch it again."""
+        """Pause or resume the fetching of a partition."""
         if pause == partition.paused:
             return
         partition.paused = pause
@@ -165,41 +165,41 @@ class Assignment:
             (self.consumer.pause if pause else self.consumer.resume)(partition.source)
 
     def follow(self) -> None:
-        """Move the positions beyond control records and aborted ones, which no poll returns."""
-        self._metrics.unreadable.inc(self._hearing.take_unreadable())
+        """Move the positions past control records and aborted records, which no poll returns."""
+        self._metrics.unreadable.inc(self._fetch_progress.take_unreadable())
         for partition in self:
             position = fetch_position(self.consumer, partition.source)
             if position is not None:
-                self.tell_if_expired(partition, position)
+                self.report_expired(partition, position)
                 partition.move_to(position)
             partition.behind = self._lag(partition) > PARTITION_RECORDS
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None
 
-    def tell_if_expired(self, partition: Partition, going_on_at: int) -> None:
-        """Tell if records from the position on were gone before they were read: the log keeps too little."""
+    def report_expired(self, partition: Partition, going_on_at: int) -> None:
+        """Count and log records from the position on that expired before they were read: retention is too short."""
         source, lost = partition.source, min(going_on_at, partition.end) - partition.position
-        if source not in self._hearing.expired or lost <= 0:
+        if source not in self._fetch_progress.expired or lost <= 0:
             return
-        self._hearing.expired.discard(source)
+        self._fetch_progress.expired.discard(source)
         self._metrics.expired.inc(lost)
         where, first = names({source}), partition.position
         log.error("%s: %d records from %d on have expired before they were read", where, lost, first)
 
     def seek_back(self) -> None:
-        """Go back to what has been taken: a poll that fails may have moved on past records that it never gave."""
+        """Go back to the positions: a poll that fails may have moved on past records that it never returned."""
         for partition in self:
             if self.is_assigned(partition):
                 self.consumer.seek(partition.source, partition.position)
 
     def _lag(self, partition: Partition) -> int:
-        """How many records the log has from the position on, by the last that was heard of it."""
-        end = self._hearing.high_watermark(partition.source)
+        """Return how many records the log has from the position on, as of the last fetch response."""
+        end = self._fetch_progress.high_watermark(partition.source)
         return 0 if end is None else max(0, end - partition.position)
 
     def read(self) -> Iterator[PartitionReading]:
-        """Give what the gauges show; called on the scrape's thread."""
+        """Return the values of the gauges; called on the scrape's thread."""
         for partition in self:
             yield PartitionReading(
                 topic=partition.source.topic,
@@ -211,5 +211,5 @@ class Assignment:
 
 
 def names(sources: Iterable[Any]) -> str:
-    """Name partitions for a log line."""
+    """Format partitions for a log line."""
     return ", ".join(f"{source.topic}[{source.partition}]" for source in sorted(sources)) or "no partition"

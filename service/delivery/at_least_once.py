@@ -1,6 +1,7 @@
-"""Delivery at least once: labels go out as they come, and a position is committed when Kafka has acknowledged them.
+"""Delivery at least once: labels are sent as they come, and a position is committed when Kafka has acknowledged them.
 
-A send whose fate is unknown is never sent again: its partition is recovered, which reads back what has been said.
+A send whose fate is unknown is never repeated. Its partition is recovered instead, which reads back whether the labels
+are there.
 """
 
 import collections
@@ -33,7 +34,7 @@ HEARTBEAT_POLL_S = 0.02
 
 
 class AtLeastOnce:
-    """Two producers: an idempotent one for labels, one of its own for dead letters (see ``ingest/producer.py``)."""
+    """Sends labels with an idempotent producer, and dead letters with another one (see ``ingest/producer.py``)."""
 
     def __init__(
         self,
@@ -58,23 +59,23 @@ class AtLeastOnce:
         self._interval_s = commit_interval_s
         self._may_write = may_write
         self._due_at = 0.0
-        # Of the dead letters on their way; the worker's own thread alone.
+        # Dead letters in flight; for the worker's thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
         self._letter_bytes = 0
-        # Of those that are to be sent again, or when their topic can be written: certainly not there.
+        # Dead letters to send again, or once their topic can be written: they are certainly not in it.
         self._withheld = Withheld()
         self._came_back: collections.deque[tuple[Letter, Partition, Segment]] = collections.deque()  # any thread adds
         self._waiting: dict[str, list[tuple[Letter, Partition, Segment]]] = {}
         self._waiting_bytes: collections.Counter[Partition] = collections.Counter()
-        self._stamp_letters = False  # their topic takes no such old timestamps as their records'
+        self._stamp_letters = False  # their topic refuses timestamps as old as those of their records
         self._reopen_at = 0.0
         self._lock = threading.Lock()
-        self._in_flight: collections.Counter[Partition] = collections.Counter()  # labels; belongs to the lock
+        self._in_flight: collections.Counter[Partition] = collections.Counter()  # labels; guarded by the lock
 
     # -- labels: the publisher's thread
 
-    def say(self, labels: Sequence[Labels]) -> None:
-        """Send labels, once they are certainly this worker's to say: others may have the partitions by now."""
+    def publish(self, labels: Sequence[Labels]) -> None:
+        """Send labels, once the lease is certain to hold: other workers may own the partitions by now."""
         while not self._may_write() and any(piece.owner.alive for piece in labels):
             time.sleep(HEARTBEAT_POLL_S)
         with self._producer.together():
@@ -84,7 +85,7 @@ class AtLeastOnce:
     def _send(self, piece: Labels) -> None:
         owner = piece.owner
         self._note_in_flight(owner, len(piece))
-        if not owner.alive:  # asked after it is noted: who lets a dead one go sees either
+        if not owner.alive:  # checked after counting: `nothing_in_flight` sees the one or the other
             self._note_in_flight(owner, -len(piece))
             return
         try:
@@ -96,7 +97,7 @@ class AtLeastOnce:
         future.add_errback(self._labels_refused, piece)
 
     def turn(self) -> float:
-        """Replace a producer that refuses everything since Kafka refused one record for good."""
+        """Replace a producer that has refused everything since Kafka refused one record for good."""
         if has_failed(self._producer) and time.monotonic() >= self._reopen_at:
             self._reopen_at = time.monotonic() + REOPEN_S
             self._reopen()
@@ -116,7 +117,7 @@ class AtLeastOnce:
         piece.owner.output.reached(last_offset)
         piece.acknowledged()
         self._note_in_flight(piece.owner, -len(piece))
-        piece.arrived(self._metrics)  # the last: nothing depends on it
+        piece.arrived(self._metrics)  # last, because nothing depends on it
 
     def _labels_refused(self, piece: Labels, error: Exception) -> None:
         self.failed.append((piece.owner, error))
@@ -135,11 +136,11 @@ class AtLeastOnce:
         segment = partition.ledger.promise(len(letters))
         for letter in letters:
             if not self._send_letter(letter, partition, segment):
-                return  # the partition is recovered; each of the others might wait as long as this one for its topic
+                return  # the partition is recovered; each of the others might wait as long for its topic as this one
 
     def _send_letter(self, letter: Letter, partition: Partition, segment: Segment) -> bool:
-        """Send a dead letter, or have it wait for its topic; False if it failed, and may succeed another time."""
-        if self._withheld.holds(letter.topic, self._letter_producer.knows):  # `send` would wait ten seconds for it
+        """Send a dead letter, or keep it until its topic can be written; False if it failed but may succeed later."""
+        if self._withheld.holds(letter.topic, self._letter_producer.knows):  # `send` would block for ten seconds
             self._keep(letter, partition, segment)
             return True
         stamped_anew = self._stamp_letters
@@ -164,7 +165,7 @@ class AtLeastOnce:
         partition.ledger.acknowledge(segment)
 
     def _send_waiting(self) -> None:
-        """Send again what is certainly not in its topic, where that can be written."""
+        """Send the letters that are certainly not in their topic, if it can be written now."""
         while self._came_back:
             self._keep(*self._came_back.popleft())
         gone = {partition for partition in self._waiting_bytes if not partition.alive}
@@ -179,7 +180,7 @@ class AtLeastOnce:
             del self._waiting_bytes[partition]
 
     def letter_bytes_waiting(self, partition: Partition) -> int:
-        """Return how much of the dead letters Kafka has not answered for, and of those withheld if it has some."""
+        """Return the bytes of dead letters in flight, and of withheld ones if this partition has some itself."""
         while self._letters and self._letters[0][0].is_done:
             self._letter_bytes -= self._letters.popleft()[1]
         withheld = self._waiting_bytes.total() if self._waiting_bytes[partition] else 0
@@ -188,7 +189,7 @@ class AtLeastOnce:
     def _letter_refused(
         self, letter: Letter, partition: Partition, segment: Segment, stamped_anew: bool, error: Exception
     ) -> None:
-        """Have the partition recovered; but what would be refused for ever is given up."""
+        """Recover the partition; but keep a letter that is certainly not written, and drop one refused for good."""
         is_stale = isinstance(error, InvalidTimestampError)
         self._stamp_letters |= is_stale
         may_not = isinstance(error, TopicAuthorizationFailedError)
@@ -198,7 +199,7 @@ class AtLeastOnce:
             self._came_back.append((letter, partition, segment))
         elif isinstance(error, REFUSED_FOR_GOOD):
             give_up(letter, error, self._metrics)
-            self._assignment.given_up.note(partition.source, [letter.offset])
+            self._assignment.undeliverable.note(partition.source, [letter.offset])
             partition.ledger.acknowledge(segment)
         else:
             self._metrics.dead_letter_failures.inc()
@@ -207,13 +208,13 @@ class AtLeastOnce:
     # -- commits
 
     def commit(self) -> None:
-        """Commit what may be, if it is time."""
+        """Commit the positions that may be committed, if the interval has passed."""
         self._send_waiting()
         now = time.monotonic()
         if now < self._due_at:
             return
         if self._assignment.consumer.group_metadata().state == MemberState.REBALANCING:
-            return  # Kafka refuses commits meanwhile
+            return  # Kafka refuses commits during a rebalance
         self._due_at = now + self._interval_s
         points = self._points(list(self._assignment))
         if points:
@@ -221,17 +222,17 @@ class AtLeastOnce:
             self._assignment.consumer.commit_async(offsets, callback=functools.partial(self._take_in, points))
 
     def _points(self, partitions: Sequence[Partition]) -> dict[Partition, Point]:
-        """Take snapshots; return those that may be committed."""
+        """Take snapshots; return the newest ones that may be committed."""
         seal_all(partitions)
         found = {partition: partition.ledger.committable() for partition in partitions}
         return {partition: point for partition, point in found.items() if point is not None}
 
     def committed(self, offsets: Offsets, response: object) -> None:
-        """Take in how the last commit of partitions that go went."""
+        """Record the result of the last commit of revoked partitions."""
         self._take_in({}, offsets, response)
 
     def _take_in(self, points: dict[Partition, Point], offsets: Offsets, response: object) -> None:
-        """Take in how a commit went; called by the next poll or commit, or on the consumer's IO thread."""
+        """Record the result of a commit; called by the next poll or commit, or on the consumer's IO thread."""
         if isinstance(response, Exception):
             self._metrics.commits["failure"].inc()
             log.warning("commit of %s failed: %s", names(offsets), response)
@@ -241,21 +242,21 @@ class AtLeastOnce:
             self._assignment.committed(partition, point)
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
-        """Tell whether nothing of these partitions is owed."""
+        """Return whether all output of these partitions is acknowledged."""
         self._send_waiting()
         return all(partition.ledger.owed == 0 for partition in partitions)
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
-        """Return what may be committed of partitions that go."""
+        """Return the commits of partitions that are revoked."""
         return {partition.source: partition.as_commit(point) for partition, point in self._points(partitions).items()}
 
-    def let_go(self, sources: set[TopicPartition]) -> bool:
-        """Tell whether no label of these partitions may still land: a reading back before then would miss it."""
+    def nothing_in_flight(self, sources: set[TopicPartition]) -> bool:
+        """Return whether no label of these partitions may still land: a read-back before then would miss it."""
         with self._lock:
             return not any(partition.source in sources for partition in self._in_flight)
 
     def close(self, timeout_s: float) -> None:
-        """Send what is still to be sent, and close the producers."""
+        """Flush and close the producers."""
         deadline = time.monotonic() + timeout_s
         for producer in (self._producer, self._letter_producer):
             close_producer(producer, max(0.1, deadline - time.monotonic()))

@@ -1,7 +1,7 @@
 """Delivery exactly once: labels, dead letters and positions in one transaction after another (KIP-98, KIP-447).
 
-A transaction begins with the first label, gathers what comes for a moment, and ends with the positions that may be
-committed with it; what comes meanwhile waits for the next. All of it happens on the publisher's thread.
+A transaction begins with the first label, gathers more for a moment, and ends with the positions that may be committed
+with it. What comes while it ends waits for the next one. All of this happens on the publisher's thread.
 """
 
 import collections
@@ -35,23 +35,23 @@ from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-# A transaction ends when it is this old or holds so many labels, the last piece of them whole. Shorter ones cost
-# throughput, longer ones latency, for a read-committed reader sees a label only when its transaction has ended.
+# A transaction ends when it is this old, or holds so many labels (a piece isn't split). Shorter ones cost throughput,
+# longer ones latency, because a read-committed reader sees a label only when its transaction has ended.
 GATHER_S = 0.005
 MOST_LABELS = 20_000
-# Dead letters go one by one, about 10,000 a second, and those of a segment together.
+# Dead letters in a transaction, unless one segment has more. They are sent one by one, about 10,000 a second.
 MOST_LETTERS = 5_000
-# Of letters, which wait for no interval then: beyond some times that, nothing is read.
+# So many bytes of dead letters don't wait for the commit interval. Beyond a few times that, reading pauses.
 HURRIED_BYTES = 16 << 20
 IDLE_S = 0.5
 REOPEN_S = 1.0
-# After an abort: the group learns of what has changed by a heartbeat.
+# Wait for so long after an abort: this member learns of a change in its group by a heartbeat.
 ABORTED_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """The open transaction. ``futures`` are those of its labels, in their order, which is that of ``labels``."""
+    """The open transaction. ``futures`` holds the future of each piece of ``labels``, in the same order."""
 
     group: ConsumerGroupMetadata
     began_at: float
@@ -63,7 +63,7 @@ class _Attempt:
 
 
 class ExactlyOnce:
-    """One transactional producer. An abort keeps the labels and says them again; a fence recovers every partition."""
+    """Sends with one transactional producer. An abort keeps the labels and sends them again; a fence recovers all."""
 
     def __init__(
         self,
@@ -88,21 +88,22 @@ class ExactlyOnce:
         self._commit_at = time.monotonic()
         self._hurried = threading.Event()
         self._had_letters: dict[Partition, int] = {}
-        self._stamp_letters = False  # their topic takes no such old timestamps as their records'
-        self._letter_topics: set[str] = set()  # replaced whole, never changed
-        self._with_letters: set[Partition] = set()  # and some that have none any more, until the next turn
+        self._stamp_letters = False  # their topic refuses timestamps as old as those of their records
+        self._letter_topics: set[str] = set()  # replaced as a whole, never changed
+        self._with_letters: set[Partition] = set()  # until the next turn, also some that have none any more
         self._withheld = Withheld()
-        self._refused = False  # the last transaction's letters: they keep out of the next one if it has labels
-        self._writing: set[Partition] = set()  # whose labels the open transaction holds; replaced whole, never changed
+        self._refused = False  # letters of the last transaction were: the next one has none if it has labels
+        # Partitions with labels in the open transaction; replaced as a whole, never changed.
+        self._writing: set[Partition] = set()
 
     # -- the publisher's thread
 
-    def say(self, labels: Sequence[Labels]) -> None:
-        """Take labels; the next turn sends them."""
+    def publish(self, labels: Sequence[Labels]) -> None:
+        """Queue labels; the next turn sends them."""
         self._unsent += labels
 
     def turn(self) -> float:
-        """Send what waits, and end the transaction when it is time."""
+        """Send what waits, and end the transaction when it is due."""
         if self._transactions is None and not self._reopen():
             return REOPEN_S
         try:
@@ -138,7 +139,7 @@ class ExactlyOnce:
         return min(IDLE_S, max(0.01, self._commit_at - time.monotonic()))
 
     def _group(self) -> ConsumerGroupMetadata | None:
-        """Return whom the broker shall check for; None while it would check nothing, as for no member of the group."""
+        """Return the member that the broker is to check (KIP-447); None for no member, for which it checks nothing."""
         group = self._assignment.consumer.group_metadata()
         return group if group.generation_id >= 0 and group.member_id else None
 
@@ -155,7 +156,7 @@ class ExactlyOnce:
             room -= len(self._unsent[pieces])
             pieces += 1
         sending, self._unsent = self._unsent[:pieces], self._unsent[pieces:]
-        attempt.labels += sending  # before they are sent: whatever happens, an abort finds them
+        attempt.labels += sending  # before sending, so that an abort finds them whatever happens
         self._writing = {piece.owner for piece in attempt.labels}
         for piece in sending:
             now_ms = int(1000 * time.time())
@@ -164,7 +165,7 @@ class ExactlyOnce:
     # -- the end of a transaction
 
     def _end(self, attempt: _Attempt) -> None:
-        """Commit what the transaction holds, with the position of every partition that it labels."""
+        """Commit the transaction, with a position for every partition that it has labels of."""
         assert self._transactions is not None
         try:
             self._transactions.await_sends(attempt.futures)
@@ -210,15 +211,15 @@ class ExactlyOnce:
         return True
 
     def _due(self, room: int = MOST_LETTERS) -> dict[Partition, tuple[Point, list[Letter]]]:
-        """Return what may be committed of each partition, and the letters that go with it, not too many at once.
+        """Return the newest committable snapshot of each partition and its dead letters, at most ``room`` of them.
 
-        Whose letters were many in the last transaction come last in the next.
+        Partitions that had many letters in the last transaction come last in the next one.
         """
         found = dict[Partition, tuple[Point, list[Letter]]]()
         for partition in sorted(self._assignment, key=lambda partition: self._had_letters.get(partition, 0)):
             due = partition.ledger.due(room) if partition.alive else None
             if due is not None and any(map(self._is_withheld, {letter.topic for letter in due[1]})):
-                due = partition.ledger.due(0)  # up to the first of them: nobody else waits for such a topic
+                due = partition.ledger.due(0)  # up to the first letter: nothing else waits for such a topic
             if due is not None:
                 found[partition] = due
                 room = max(0, room - len(due[1]))
@@ -228,10 +229,10 @@ class ExactlyOnce:
         return self._transactions is not None and self._withheld.holds(topic, self._transactions.knows)
 
     def _send_letters(self, due: Mapping[Partition, Sequence[Letter]]) -> None:
-        """Send dead letters of records that the transaction's positions pass; give up what no topic takes.
+        """Send the dead letters of records that the transaction's positions pass; drop what its topic never takes.
 
-        One that is refused ends the transaction, for Kafka tells only then: the others are sent again without it; or
-        all of them with other timestamps, if that is why.
+        A refused letter ends the transaction, because Kafka reports it only then. The others are sent again without it,
+        or all of them with new timestamps if those were the reason.
         """
         assert self._transactions is not None
         sent, gone = list[tuple[Partition, Letter, Any]](), set[Letter]()
@@ -240,7 +241,7 @@ class ExactlyOnce:
                 fields = letter.fields(stamped_anew=self._stamp_letters)
                 sent.append((partition, letter, self._transactions.send(letter.topic, **fields)))
             except SpoiltError:
-                break  # one of those before tells why
+                break  # an earlier one has the reason
             except UnwritableError as error:
                 self._withheld.failed(letter.topic, error)
                 raise
@@ -268,7 +269,7 @@ class ExactlyOnce:
     def _take_in_refusals(
         self, refusals: Mapping[Letter, RefusedError], due: Mapping[Partition, Sequence[Letter]]
     ) -> None:
-        """Give up what was refused, and what would be for the same reason; raise what ends the transaction."""
+        """Drop refused letters and those that would be refused alike; raise the error that ends the transaction."""
         self._refused = True
         own = {letter: error for letter, error in refusals.items() if not isinstance(error, SpoiltError)}
         if not own:
@@ -284,10 +285,10 @@ class ExactlyOnce:
         for letter, error in letters:
             give_up(letter, error, self._metrics)
         partition.ledger.drop_letters([letter for letter, _ in letters])
-        self._assignment.given_up.note(partition.source, [letter.offset for letter, _ in letters])
+        self._assignment.undeliverable.note(partition.source, [letter.offset for letter, _ in letters])
 
     def _abort(self, error: AbortableError) -> None:
-        """Take back what the transaction held; those who still hold their partitions say it again."""
+        """Abort the transaction; what it held is sent again if this worker still has the partition."""
         assert self._transactions is not None
         log.info("a transaction is aborted, and what is still ours is said again: %s", error)
         attempt = self._attempt
@@ -307,7 +308,7 @@ class ExactlyOnce:
         self._forget_attempt()
 
     def _fence(self, error: Exception) -> None:
-        """Give the producer up: nobody knows how its transaction ended. What was said is read back by the recovery."""
+        """Give up the producer: how its transaction ended is unknown. The recovery reads back what was published."""
         log.error("exactly once goes on with another producer, and every partition is recovered: %s", error)
         self._metrics.transactions["fenced"].inc()
         transactions, self._transactions = self._transactions, None
@@ -334,10 +335,10 @@ class ExactlyOnce:
             log.warning("%s; trying on", error)
         return self._transactions is not None
 
-    # -- the worker's thread, and the consumer's when partitions go
+    # -- the worker's thread, and the consumer's IO thread when partitions are revoked
 
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
-        """Keep dead letters until a transaction commits the position after their records."""
+        """Keep dead letters back until a transaction commits the position after their records."""
         partition.ledger.keep_back(list(letters))
         self._with_letters.add(partition)
         new = {letter.topic for letter in letters} - self._letter_topics
@@ -345,20 +346,20 @@ class ExactlyOnce:
         self._look_for(new)
 
     def _look_for(self, topics: Iterable[str]) -> None:
-        """Have topics looked up, so that they are known when they are to be written; wait for nothing."""
+        """Request the topics' metadata without waiting, so that it is there when they are to be written."""
         transactions = self._transactions
         if transactions is not None:
             for topic in topics:
                 transactions.knows(topic)
 
     def letter_bytes_waiting(self, partition: Partition) -> int:
-        """Return how much of the dead letters is kept back; of those that wait for a topic, if it has some itself."""
+        """Return the bytes of dead letters kept back; while some wait for a topic, only if it has some itself."""
         if self._withheld.holds_any() and not partition.ledger.letter_bytes:
             return 0
         return self._letter_bytes()
 
     def commit(self) -> None:
-        """Take snapshots; the publisher's thread commits them, at once where they bring many bytes of letters."""
+        """Take snapshots; the publisher's thread commits them, at once if many bytes of dead letters wait."""
         self._seal(self._assignment)
         if self._letter_bytes() >= HURRIED_BYTES and not self._withheld.holds_any():
             self._hurry()
@@ -368,7 +369,7 @@ class ExactlyOnce:
         self._with_letters = {partition for partition in self._assignment if partition.ledger.letter_bytes}
 
     def _letter_bytes(self) -> int:
-        # Of few: this is asked for each of what may be thousands of partitions.
+        # Sums over few partitions, because it is called for each of what may be thousands.
         return sum(partition.ledger.letter_bytes for partition in self._with_letters)
 
     def _hurry(self) -> None:
@@ -376,7 +377,7 @@ class ExactlyOnce:
         self._wake()
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
-        """End the transaction now, and tell whether nothing of these partitions is left."""
+        """End the transaction now; return whether nothing of these partitions is left to commit."""
         self._seal(partitions)
         if all(partition.ledger.settled and partition not in self._writing for partition in partitions):
             return True
@@ -384,29 +385,29 @@ class ExactlyOnce:
         return False
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
-        """All positions go with transactions."""
+        """Return nothing: all positions are committed in transactions."""
         return {}
 
     def committed(self, offsets: Offsets, response: object) -> None:
-        """There is nothing to take in: see ``last_offsets``."""
+        """Do nothing: see ``last_offsets``."""
 
-    def let_go(self, sources: set[TopicPartition]) -> bool:
-        """Tell whether the open transaction holds nothing of these partitions."""
+    def nothing_in_flight(self, sources: set[TopicPartition]) -> bool:
+        """Return whether the open transaction holds nothing of these partitions."""
         return not any(partition.source in sources for partition in self._writing)
 
     def close(self, timeout_s: float) -> None:
-        """Close the producer; what it had begun has been ended, or is left to its timeout."""
+        """Close the producer; a transaction that is still open is left to its timeout."""
         if self._transactions is not None:
             self._transactions.close(timeout_s)
 
 
 def _why(letter: Letter, refusals: Sequence[tuple[Letter, RefusedError]]) -> RefusedError | None:
-    """Return for what a letter is refused, now or when its turn comes; None where that isn't known."""
+    """Return the error for which a letter is refused, or would be when it is sent; None if there is none."""
     return next((error for refused, error in refusals if _likewise(letter, refused, error)), None)
 
 
 def _likewise(letter: Letter, refused: Letter, error: RefusedError) -> bool:
-    """Tell whether a letter will be refused as another one was: it is as large, or has no key either."""
+    """Return whether a letter will be refused like another one: it is as large, or has no key either."""
     if letter is refused:
         return True
     if letter.topic != refused.topic:

@@ -1,4 +1,4 @@
-"""Which position of a partition may be committed: the newest one before which nothing is owed."""
+"""Which position of a partition may be committed: the newest one before which all output is acknowledged."""
 
 import collections
 import threading
@@ -10,9 +10,9 @@ from service.delivery.letter import Letter
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """A stretch of the input between two snapshots, and how many of its outputs Kafka hasn't acknowledged.
+    """The input between two snapshots: ``owed`` counts its outputs that Kafka hasn't acknowledged.
 
-    ``letters`` are dead letters that are kept back until the position that passes them is committed.
+    ``letters`` are dead letters kept back until the position after their records is committed.
     """
 
     owed: int = 0
@@ -21,20 +21,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A snapshot: where the worker stood, where a successor must read from to stand there, what labels it must know."""
+    """A snapshot: the position, from where to replay and to read back labels, and which devices a replay skips.
+
+    docs/delivery.md explains each under "The snapshot".
+    """
 
     position: int
     rewind_to: int
     labels_from: int
-    buried: Mapping[bytes, int] = field(default_factory=dict)
+    skip_until: Mapping[bytes, int] = field(default_factory=dict)
 
 
 class Ledger:
     """The segments of one partition, oldest first.
 
     A snapshot may be committed when every output promised before it was taken has been acknowledged. An
-    unacknowledged output delays the commit; it doesn't lower the snapshot's ``rewind_to``. The worker's thread
-    promises and seals; any thread acknowledges.
+    unacknowledged output delays the commit; it doesn't lower the snapshot's ``rewind_to``. The worker's thread calls
+    ``promise`` and ``seal``; any thread calls ``acknowledge``.
     """
 
     def __init__(self) -> None:
@@ -52,11 +55,11 @@ class Ledger:
 
     @property
     def owed(self) -> int:
-        """Outputs promised and not acknowledged."""
+        """How many outputs were promised and not acknowledged."""
         return self._owed
 
     def promise(self, outputs: int) -> Segment:
-        """Note that ``outputs`` labels or dead letters are owed; return the segment to acknowledge them to."""
+        """Count labels or dead letters that will be sent; return the segment to acknowledge them to."""
         with self._lock:
             self._open.owed += outputs
             self._owed += outputs
@@ -69,7 +72,7 @@ class Ledger:
             self._letter_bytes += sum(letter.size for letter in letters)
 
     def acknowledge(self, segment: Segment, outputs: int = 1) -> None:
-        """Note that Kafka has them; with a number below 0, that it hasn't after all."""
+        """Count outputs that Kafka has acknowledged; a negative number takes that back."""
         with self._lock:
             segment.owed -= outputs
             self._owed -= outputs
@@ -81,22 +84,23 @@ class Ledger:
             if quiet and point == (self._sealed[-1][1] if self._sealed else self._committed):
                 return
             if quiet and self._sealed:
-                # It waits for the same outputs as the one before, and is the better of the two.
+                # It waits for the same outputs as the one before, which it replaces because it is newer.
                 self._sealed[-1] = (self._sealed[-1][0], point)
                 return
             self._sealed.append((self._open, point))
             self._open = Segment()
 
     def committable(self) -> Point | None:
-        """Return the newest snapshot that may be committed, apart from letters kept back; None if there is none."""
+        """Return the newest snapshot that may be committed, ignoring letters kept back; None if there is none."""
         due = self.due()
         return None if due is None else due[0]
 
     def due(self, most_letters: int | None = None) -> tuple[Point, list[Letter]] | None:
-        """Return the newest snapshot that may be committed, and the letters kept back that must be out with it.
+        """Return the newest snapshot that may be committed, and the letters kept back that must be sent with it.
 
-        Both at once, for a quiet snapshot taken in between would take the letters along. A snapshot that would bring
-        the letters beyond the most is left for the next time, unless it is the first with letters and there is room.
+        Both come from one call, because a snapshot without outputs that is taken in between would take the letters
+        along. A snapshot that would exceed ``most_letters`` is left for the next call, unless it is the first with
+        letters and ``most_letters`` isn't 0.
         """
         with self._lock:
             newest, letters = None, list[Letter]()
@@ -111,7 +115,7 @@ class Ledger:
             return None if newest is None else (newest, letters)
 
     def drop_letters(self, letters: Sequence[Letter]) -> None:
-        """Forget letters that were kept back: Kafka has them, or will never take them."""
+        """Drop letters that were kept back: Kafka has them, or will never take them."""
         if not letters:
             return
         gone = set(map(id, letters))
@@ -124,21 +128,21 @@ class Ledger:
         """Note that a snapshot has been committed."""
         with self._lock:
             self._committed = point
-            waits = any(sealed == point for _, sealed in self._sealed)  # else a better one has taken its place
+            waits = any(sealed == point for _, sealed in self._sealed)  # else a newer one has replaced it
             while self._sealed and self._sealed[0][1].position <= point.position and not self._sealed[0][0].owed:
                 if not waits and self._sealed[0][1].position == point.position:
-                    break  # taken since at the same position: it is still to be committed
+                    break  # a later snapshot at the same position, which is still to be committed
                 if self._sealed.popleft()[1] == point:
                     break
 
     @property
     def letter_bytes(self) -> int:
-        """Bytes of the dead letters that are kept back."""
+        """Bytes of the dead letters kept back."""
         return self._letter_bytes
 
     @property
     def settled(self) -> bool:
-        """Whether everything promised is acknowledged and every snapshot committed."""
+        """Whether all output is acknowledged and every snapshot committed."""
         with self._lock:
             return not self._sealed and not self._open.owed and not self._open.letters
 

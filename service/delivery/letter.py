@@ -1,4 +1,4 @@
-"""A dead letter on its way to its topic."""
+"""A dead letter to send."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,39 +7,39 @@ from ingest.dead_letters import NULL
 from ingest.producer import record_bytes
 
 OBJECTS = 500
-"""Bytes of the objects that a letter is made of, about."""
+"""Approximate bytes of a letter's Python objects, without their content."""
 FAR_OFF_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Letter:
-    """One record to produce: its key chooses the partition; without a timestamp the broker stamps it."""
+    """One record to produce. Its key determines the partition; without a timestamp, the broker sets one."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
     timestamp_ms: int | None = None
-    offset: int = -1  # of its record, in the partition that it was read from
+    offset: int = -1  # of the rejected record, in its input partition
 
     @property
     def size(self) -> int:
-        """Bytes of it in memory, about."""
+        """Approximate bytes in memory."""
         headers = sum(len(name) + len(content) for name, content in self.headers)
         return len(self.key or b"") + len(self.value or b"") + headers + OBJECTS
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of it in its topic, but for what is the same for each."""
+        """Bytes in its topic, apart from what is the same for each record."""
         return record_bytes(self.key, self.value, self.headers)
 
     @property
     def _is_far_off(self) -> bool:
-        """Whether its timestamp is so far from others' that a batch, which holds differences, can't hold both."""
+        """Whether its timestamp is too far from others' for one batch, which stores differences of timestamps."""
         return self.timestamp_ms is not None and not -FAR_OFF_MS <= self.timestamp_ms < FAR_OFF_MS
 
     def fields(self, *, stamped_anew: bool) -> dict[str, Any]:
-        """Return all but the topic as a producer's ``send`` takes it; without a timestamp of its own if so asked."""
+        """Return the arguments of a producer's ``send`` but the topic; without a timestamp if ``stamped_anew``."""
         return {
             "key": self.key,
             "value": NULL if self.value is None else self.value,

@@ -1,6 +1,6 @@
-"""What the two ways of delivery have in common: what is to be sent, for whom, and what a worker asks of them.
+"""The interface of a delivery mode, and what both modes have in common: tickets, labels, dead letters.
 
-``at_least_once.py`` and ``exactly_once.py`` are the two; docs/delivery.md says what each promises.
+``at_least_once.py`` and ``exactly_once.py`` are the two modes; docs/delivery.md says what each promises.
 """
 
 import collections
@@ -26,7 +26,7 @@ from service.metrics import WorkerMetrics, observe_all, observe_times
 
 log = logging.getLogger(__name__)
 
-# What a log line tells of a dead letter: where its record is. The record's own headers have no bound.
+# The headers of a dead letter that a log line shows: where its record is. The record's own may be of any size.
 PLACE_HEADERS = (SOURCE_TOPIC_HEADER, SOURCE_PARTITION_HEADER, SOURCE_OFFSET_HEADER)
 
 Offsets = dict[TopicPartition, OffsetAndMetadata]
@@ -34,7 +34,7 @@ Offsets = dict[TopicPartition, OffsetAndMetadata]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """What travels through the core with a block: whose it is, and to which segment its labels are owed."""
+    """What goes through the core with a block: its partition, and the segment to acknowledge its labels to."""
 
     block: Block
     owner: Partition
@@ -44,9 +44,9 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Labels on their way: what is sent, the rows of the block that they are about, and when they were ready.
+    """Labels to send: their bodies, the first of their rows in the block, and when they were ready (monotonic).
 
-    They are of one result, hence of one input partition, go to one of the output, and share their fate.
+    They are of one result, hence of one input partition. They go to one output partition, and succeed or fail together.
     """
 
     bodies: Bodies
@@ -59,24 +59,24 @@ class Labels:
 
     @property
     def owner(self) -> Partition:
-        """Whose labels they are."""
+        """The input partition whose labels they are."""
         return self.ticket.owner
 
     @property
     def output(self) -> TopicPartition:
-        """Where they go."""
+        """The output partition that they go to."""
         return self.ticket.owner.output.partition
 
     def acknowledged(self) -> None:
-        """Note that Kafka has them."""
+        """Record that Kafka has acknowledged them."""
         self.owner.ledger.acknowledge(self.ticket.segment, len(self))
 
     def taken_back(self) -> None:
-        """Note that Kafka hasn't, after all."""
+        """Take the acknowledgement back: their transaction was not committed."""
         self.owner.ledger.acknowledge(self.ticket.segment, -len(self))
 
     def arrived(self, metrics: WorkerMetrics) -> None:
-        """Note that they are there for everyone to read."""
+        """Record in the metrics that every reader can see them now."""
         now, rows = time.time(), slice(self.start, self.start + len(self))
         observe_times(metrics.stages["publish"], time.monotonic() - self.ready_at, len(self))
         timestamps = self.ticket.block.source_timestamp_ms[rows]
@@ -85,45 +85,45 @@ class Labels:
 
 
 class Delivery(Protocol):
-    """Says labels and dead letters, and commits positions; in what order, and what follows from a failure, is its own.
+    """Publishes labels and dead letters and commits positions; each mode has its own order and handling of failures.
 
-    ``failed`` holds partitions whose output failed, and why: the worker's thread recovers them.
+    ``failed`` holds partitions whose output failed, and why. The worker's thread recovers them.
     """
 
     failed: collections.deque[tuple[Partition, Exception]]
 
-    def say(self, labels: Sequence[Labels]) -> None:
-        """Take labels; called on the publisher's thread."""
+    def publish(self, labels: Sequence[Labels]) -> None:
+        """Send labels, or queue them; called on the publisher's thread."""
 
     def turn(self) -> float:
-        """Do what is due, and return in how many seconds to look again; called on the publisher's thread."""
+        """Do what is due; return in how many seconds to call again. Called on the publisher's thread."""
 
     def reject(self, letters: Sequence[Letter], partition: Partition) -> None:
-        """Take the dead letters of records before the partition's next snapshot; called on the worker's thread."""
+        """Send, or queue, dead letters of records before the partition's next snapshot; on the worker's thread."""
 
     def letter_bytes_waiting(self, partition: Partition) -> int:
-        """Return how much of the dead letters a partition must see answered before it has more.
+        """Return the bytes of dead letters that a partition must wait for before it reads on.
 
         Called on the worker's thread.
         """
 
     def commit(self) -> None:
-        """Commit what may be, or have it done, if it is time; called on the worker's thread."""
+        """Commit what may be committed, or have it committed, if it is due; called on the worker's thread."""
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
-        """Hurry, and tell whether nothing of these partitions is owed, or left to commit but by the last commit."""
+        """Finish these partitions at once; return whether all is acknowledged, and committed but for `last_offsets`."""
 
     def last_offsets(self, partitions: Sequence[Partition]) -> Offsets:
-        """Return what is to be committed when these partitions go."""
+        """Return what is to be committed when these partitions are revoked."""
 
     def committed(self, offsets: Offsets, response: object) -> None:
-        """Take in how the last commit went, an error or None; called on the consumer's IO thread."""
+        """Record the result of that last commit, an error or None; called on the consumer's IO thread."""
 
-    def let_go(self, sources: set[TopicPartition]) -> bool:
-        """Tell whether nothing of these partitions is being written; called on any thread, when they have gone."""
+    def nothing_in_flight(self, sources: set[TopicPartition]) -> bool:
+        """Return whether nothing of these partitions is being written; called on any thread, after their revocation."""
 
     def close(self, timeout_s: float) -> None:
-        """Send what is still to be sent and close the producers; called when the publisher's thread has ended."""
+        """Flush and close the producers; called when the publisher's thread has ended."""
 
 
 def seal_all(partitions: Iterable[Partition]) -> None:
@@ -140,7 +140,7 @@ def letter_of(record: ConsumedRecord, rejection: Rejection, source: TopicPartiti
 
 
 def give_up(letter: Letter, error: Exception, metrics: WorkerMetrics) -> None:
-    """Count and name a dead letter that its topic will never take, and stays where it is, in the input topic."""
+    """Count and log a dead letter that its topic will never take; its record stays in the input topic."""
     metrics.dead_letter_failures.inc()
     told = {name: value.decode(errors="replace") for name, value in letter.headers if name in PLACE_HEADERS}
     log.error("%s takes no such record (%s): %s", letter.topic, error, told)

@@ -1,4 +1,4 @@
-"""Topics that can't be written for now: what is for them waits, and is tried again later and later."""
+"""Dead-letter topics that can't be written for now: their letters wait, and are tried again at growing intervals."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-# A producer that was opened just now doesn't know the topic yet: until then nothing is said of it.
+# A producer that was just opened doesn't know the topic yet, so a missing topic isn't logged before.
 QUIET_S = 2.0
 FIRST_LOOK_S = 0.02
 RETRY_S = 1.0
@@ -17,7 +17,7 @@ TELL_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
-class _Absence:
+class _Outage:
     look_at: float
     wait_s: float
     tell_at: float
@@ -25,53 +25,53 @@ class _Absence:
 
 
 class Withheld:
-    """Which topics of dead letters are given no letters for now; any thread uses it."""
+    """Which dead-letter topics get no letters for now; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._absences: dict[str, _Absence] = {}
+        self._outages: dict[str, _Outage] = {}
 
     def holds(self, topic: str, knows: Callable[[str], bool]) -> bool:
-        """Tell whether a topic's letters are to wait; ``knows`` tells, without waiting, whether the topic is there."""
+        """Return whether a topic's letters are to wait; ``knows`` says, without blocking, whether the topic exists."""
         with self._lock:
-            now, absence = time.monotonic(), self._absences.get(topic)
-            if absence is not None and now < absence.look_at:
+            now, outage = time.monotonic(), self._outages.get(topic)
+            if outage is not None and now < outage.look_at:
                 return True
             if knows(topic):
                 return False
-            absence = self._absences.setdefault(topic, _Absence(now, FIRST_LOOK_S, now + QUIET_S))
-            self._put_off(topic, "Kafka knows no such topic, or shows it to others only", absence)
+            outage = self._outages.setdefault(topic, _Outage(now, FIRST_LOOK_S, now + QUIET_S))
+            self._put_off(topic, "Kafka knows no such topic, or shows it to others only", outage)
             return True
 
     def holds_any(self) -> bool:
-        """Tell whether any topic's letters are to wait, as far as was last looked."""
+        """Return whether letters of any topic wait, as of the last try."""
         with self._lock:
             now = time.monotonic()
-            return any(now < absence.look_at for absence in self._absences.values())
+            return any(now < outage.look_at for outage in self._outages.values())
 
     def failed(self, topic: str, why: object) -> None:
-        """Take note that a topic can't be written."""
+        """Record that a topic can't be written."""
         with self._lock:
             now = time.monotonic()
-            absence = self._absences.setdefault(topic, _Absence(now, RETRY_S, now))
-            if now >= absence.look_at:  # else it was on its way before
-                absence.wait_s = max(absence.wait_s, RETRY_S)
-                self._put_off(topic, why, absence)
+            outage = self._outages.setdefault(topic, _Outage(now, RETRY_S, now))
+            if now >= outage.look_at:  # else it was sent before the last failure
+                outage.wait_s = max(outage.wait_s, RETRY_S)
+                self._put_off(topic, why, outage)
 
     def written(self, topic: str) -> None:
-        """Take note that a topic can be written."""
+        """Record that a topic can be written."""
         with self._lock:
-            absence = self._absences.pop(topic, None)
-        if absence is not None and absence.told:
+            outage = self._outages.pop(topic, None)
+        if outage is not None and outage.told:
             log.warning("dead letters go to %s again", topic)
 
-    def _put_off(self, topic: str, why: object, absence: _Absence) -> None:
+    def _put_off(self, topic: str, why: object, outage: _Outage) -> None:
         now = time.monotonic()
-        absence.look_at = now + absence.wait_s
-        absence.wait_s = min(2 * absence.wait_s, LONGEST_RETRY_S)
-        if now < absence.tell_at:
+        outage.look_at = now + outage.wait_s
+        outage.wait_s = min(2 * outage.wait_s, LONGEST_RETRY_S)
+        if now < outage.tell_at:
             return
-        absence.tell_at, absence.told = now + TELL_EVERY_S, True
+        outage.tell_at, outage.told = now + TELL_EVERY_S, True
         log.error(
             "dead letters can't go to %s (%s): they wait, and so do the positions behind their records; "
             "all else goes on, and it is tried again and again",

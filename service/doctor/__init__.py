@@ -1,1 +1,1 @@
-"""What `stridecast doctor` looks at, each in a file of its own; `examination` puts them together."""
+"""The checks of `stridecast doctor`, each in its file; `examination` puts them together."""

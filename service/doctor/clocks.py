@@ -1,4 +1,4 @@
-"""Devices' clocks: in seconds, since the device was started, standing still, or merely wrong."""
+"""Checks devices' clocks: in seconds, since the device's start, standing still, or merely wrong."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from service.doctor.findings import Finding, counted, note, wrong
 from service.doctor.sent import Sent
 
-# A clock counts as right if its best reading is as near to its record's Kafka timestamp as that.
+# A clock counts as right if its best reading is so close to its record's Kafka timestamp.
 RIGHT_S = 60
 A_DAY_MS = 86_400_000
 YEAR_2000_MS = 946_684_800_000
-# Of a clock that stands still: so many readings, over so long, of one moment.
+# A clock stands still if so many readings, over so long, have one timestamp.
 STILL = 20
 STILL_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """What is the matter with each device's clock, bool[k] each, of which none or one is true for a device."""
+    """What is wrong with each device's clock: bool[k] each, at most one of them true for a device."""
 
     seconds: NDArray[np.bool_]
     ancient: NDArray[np.bool_]
@@ -31,12 +31,12 @@ class Clocks:
 
     @property
     def useless(self) -> NDArray[np.bool_]:
-        """Whose windows can't have the readings that they should: bool[k]."""
+        """Which devices' windows can't have the readings that they should: bool[k]."""
         return self.seconds | self.ancient | self.coarse
 
 
 def judge(all_sent: Sent) -> Clocks:
-    """Look at each device's timestamps, and at Kafka's beside them."""
+    """Compare each device's timestamps with Kafka's."""
     newest = all_sent.extremes(all_sent.timestamp_ms)[1]
     recorded = all_sent.extremes(all_sent.recorded_ms)[1]
     off = all_sent.extremes(np.abs(all_sent.timestamp_ms - all_sent.recorded_ms))[0] > 1000 * RIGHT_S
@@ -47,7 +47,7 @@ def judge(all_sent: Sent) -> Clocks:
 
 
 def _coarse(all_sent: Sent) -> NDArray[np.bool_]:
-    """Tell which clocks stand still, or know whole seconds; what was sent twice is no sign of that."""
+    """Return which clocks stand still, or have whole seconds only; readings that were sent twice don't count."""
     devices = len(all_sent.ids)
     order = np.lexsort((all_sent.timestamp_ms, all_sent.device))
     device, timestamp_ms, length = (part[order] for part in (all_sent.device, all_sent.timestamp_ms, all_sent.length))
@@ -63,20 +63,20 @@ def _coarse(all_sent: Sent) -> NDArray[np.bool_]:
 
 
 def tell(all_sent: Sent, clocks: Clocks) -> Iterator[Finding]:
-    """Name the devices whose clocks aren't right."""
+    """Yield findings that name the devices with wrong clocks."""
 
     def named(which: NDArray[np.bool_], what: str) -> str:
         return f"{counted(int(which.sum()), 'device')} with {what}: {all_sent.named(np.flatnonzero(which))}"
 
     if clocks.seconds.any():
-        said = named(clocks.seconds, "timestamps in seconds")
-        yield wrong(f"{said}. They are to be milliseconds since 1970")
+        who = named(clocks.seconds, "timestamps in seconds")
+        yield wrong(f"{who}. They are to be milliseconds since 1970")
     if clocks.ancient.any():
-        said = named(clocks.ancient, "timestamps of before the year 2000")
-        yield wrong(f"{said}. They are to be milliseconds since 1970, not since the device was started")
+        who = named(clocks.ancient, "timestamps of before the year 2000")
+        yield wrong(f"{who}. They are to be milliseconds since 1970, not since the device was started")
     if clocks.coarse.any():
-        said = named(clocks.coarse, "many readings of one timestamp")
-        yield wrong(f"{said}. Does the clock stand still, or tell whole seconds? A window keeps one reading each 50 ms")
+        who = named(clocks.coarse, "many readings of one timestamp")
+        yield wrong(f"{who}. Does the clock stand still, or tell whole seconds? A window keeps one reading each 50 ms")
     if clocks.off.any():
-        said = named(clocks.off, f"a clock that is off by more than {RIGHT_S} s, or that sent late")
-        yield note(f"{said}. Their windows have the times that they sent")
+        who = named(clocks.off, f"a clock that is off by more than {RIGHT_S} s, or that sent late")
+        yield note(f"{who}. Their windows have the times that they sent")

@@ -1,7 +1,7 @@
-"""What devices send: whether each keeps to one partition, and whether windows come of its readings.
+"""Checks what devices send: whether each keeps to one partition, and whether its readings make complete windows.
 
-The messages may all be as the contract says, and yet no label comes, or a useless one: clocks in seconds, readings in
-another unit or without gravity, too few of them. These are the mistakes that people make with their first devices.
+All messages may follow the contract, and yet no label comes, or a useless one: clocks in seconds, readings in another
+unit or without gravity, too few readings. These are the mistakes that people make with their first devices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.activity_worker import STANDARD_GRAVITY, haste
+from service.activity_worker import STANDARD_GRAVITY, idle_timeout_warning
 from service.doctor.clocks import judge, tell
 from service.doctor.findings import LISTED, Finding, counted, listed, note, ok, wrong
 from service.doctor.sent import Decoded, Sent, medians, sent, shown
@@ -20,11 +20,11 @@ from service.doctor.windows import Cut, cut_windows
 from service.settings import ActivitySettings
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Windower
 
-# How long readings are in the median, m/s². Of 15 s of the people that the model learned from: lying still 9.8, walking
-# 10.7, jogging 12.4 (7 to 23); and of those who sit, stand or walk, if they were in g.
+# The median magnitude of readings, m/s². Over 15 s of the people in the training set: lying still 9.8, walking 10.7,
+# jogging 12.4 (7 to 23); and of people who sit, stand or walk, if the readings were in g.
 WORN = 6.5, 25.0
 WORN_IN_G = 0.75, 1.5
-# Shares of windows that get a label, and of readings that are too late, from which on they are spoken of.
+# The share of windows that get a label below which, and of readings that are too late from which on, it is reported.
 COMPLETE = 0.9
 LATE = 0.01
 
@@ -32,7 +32,7 @@ LATE = 0.01
 def examine_devices(
     decoded: Decoded, settings: ActivitySettings, windower: Callable[[], Windower]
 ) -> Iterator[Finding]:
-    """Look at the readings of some partitions, of which there are any."""
+    """Check the readings of some partitions, at least one reading."""
     everything = sent(decoded)
     clocks = judge(everything)
     rates = np.where(clocks.useless, np.nan, _rates(everything))
@@ -41,7 +41,7 @@ def examine_devices(
     yield from tell(everything, clocks)
     yield from _units(everything, settings)
     cuts = [cut_windows(records, readings, windower(), settings) for records, readings in decoded.values()]
-    if (warning := haste(settings)) is not None:
+    if (warning := idle_timeout_warning(settings)) is not None:
         yield wrong(warning)
     yield from _windows(cuts, settings, hopeless=bool(clocks.useless.all()))
     yield from _unlabelled(everything, ~clocks.useless, rates, cuts, settings)
@@ -49,7 +49,7 @@ def examine_devices(
 
 
 def _rates(all_sent: Sent) -> NDArray[np.float64]:
-    """Return each device's readings a second, by the median of what is between two; NaN where there aren't two."""
+    """Return each device's readings a second, by the median interval; NaN with fewer than two readings."""
     order = np.lexsort((all_sent.timestamp_ms, all_sent.device))
     device, gap = all_sent.device[order][1:], np.diff(all_sent.timestamp_ms[order])
     between = (device == all_sent.device[order][:-1]) & (gap > 0)
@@ -64,13 +64,13 @@ def _in_the_median(all_sent: Sent, rates: NDArray[np.float64]) -> Finding:
 
 
 def _split(all_sent: Sent) -> Iterator[Finding]:
-    """Tell of devices on several partitions at once, and of those that moved, as when partitions are added."""
+    """Report devices on several partitions at once, and those that moved, as when partitions are added."""
     partitions = int(all_sent.partition.max()) + 1
     key = all_sent.device.astype(np.int64) * partitions + all_sent.partition
     pairs, pair, counts = np.unique(key, return_inverse=True, return_counts=True)
     stamps = all_sent.recorded_ms[np.lexsort((all_sent.recorded_ms, pair))]
     first = np.cumsum(counts) - counts
-    begin, end = stamps[first + counts // 20], stamps[first + counts - 1 - counts // 20]  # but for a stray stamp or two
+    begin, end = stamps[first + counts // 20], stamps[first + counts - 1 - counts // 20]  # without a stray stamp or two
     order = np.lexsort((begin, pairs // partitions))
     device, begin, end = (pairs // partitions)[order], begin[order], end[order]
     same = device[1:] == device[:-1]
@@ -148,7 +148,7 @@ def _unlabelled(
     cuts: Sequence[Cut],
     settings: ActivitySettings,
 ) -> Iterator[Finding]:
-    """Name those among some devices who sent for long enough that a window closes, of which none is complete."""
+    """Return which devices sent for long enough to close a window, but have no complete one."""
     first, last = all_sent.extremes(all_sent.timestamp_ms)
     for_long = last - first > SLOT_MS * (WINDOW_SLOTS + STRIDE_SLOTS + settings.lateness_slots + 1)
     labelled = set[bytes]().union(*(cut.labelled for cut in cuts))

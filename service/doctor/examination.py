@@ -1,4 +1,4 @@
-"""All that is looked at, kind of worker by kind: its topics, its group, and the latest records of its input."""
+"""Runs all checks for each kind of worker: its topics, its group, and the latest records of its input."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Look = Callable[[Latest], Iterator[Finding]]
 
 
 def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, Iterable[Finding]]]:
-    """Yield what is looked at, with what is found, which is found while it is gone through.
+    """Yield the name of each check with its findings, which are computed lazily.
 
-    Of each input topic so many `records`. Raises TopicError.
+    Reads so many `records` of each input topic. Raises TopicError.
     """
     looks: list[tuple[Kind, Look]] = [
         (activity_kind(settings.activity), lambda latest: _look_at_readings(settings.activity, latest)),
@@ -44,7 +44,7 @@ def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, I
             title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
             if some.there:
                 yield title, _examine(admin, servers, settings.kafka.group_id, records, kind, some, look)
-            else:  # who runs one kind alone has no topics of the other, or may not see them
+            else:  # with one kind alone, the other's topics may be missing or hidden
                 yield title, [(note if any(each.there for each in topics) else wrong)(some.why_not)]
 
 

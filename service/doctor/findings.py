@@ -1,4 +1,4 @@
-"""What an examination finds: a sentence, and whether anything has to be done about it."""
+"""A finding of a check: a sentence, and whether anything has to be done."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LISTED = 3
-"""So many of what is many are named."""
+"""How many items a finding names."""
 
 
 class Verdict(enum.StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
     NOTE = "note"  # worth a look: labels are made, but perhaps not those that people expect
@@ -20,39 +20,39 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; where it is wrong, `text` says what to do."""
+    """The result of one check; if something is wrong, `text` says what to do."""
 
     verdict: Verdict
     text: str
 
 
 def ok(text: str) -> Finding:
-    """As it should be."""
+    """Return a finding for something as it should be."""
     return Finding(Verdict.OK, text)
 
 
 def note(text: str) -> Finding:
-    """Worth a look."""
+    """Return a finding that is worth a look."""
     return Finding(Verdict.NOTE, text)
 
 
 def wrong(text: str) -> Finding:
-    """To be mended."""
+    """Return a finding that must be fixed."""
     return Finding(Verdict.WRONG, text)
 
 
 def counted(number: int, thing: str) -> str:
-    """Say how many there are of something."""
+    """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def listed(things: Sequence[object], count: int | None = None) -> str:
-    """Name the first few of things, of which there are `count` where not all are given."""
+    """List the first few of several things; `count` is their number, if not all are given."""
     named = ", ".join(map(str, things[:LISTED]))
     total = len(things) if count is None else count
     return f"{named} and {total - LISTED:,} more" if total > LISTED else named
 
 
 def listed_partitions(partitions: Sequence[int]) -> str:
-    """Name the first few partitions."""
+    """List the first few partitions."""
     return f"partition{'' if len(partitions) == 1 else 's'} {listed(partitions)}"

@@ -1,4 +1,4 @@
-"""Who reads a topic, how far they are, and what a worker would find that takes over what they committed."""
+"""Checks a consumer group: its members, its lag, and what a worker that takes over its commits would warn of."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kafka.errors import GroupAuthorizationFailedError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import TopicPartition
 
-from service.delivery.recovery import Place, plan
+from service.delivery.recovery_plan import PartitionState, plan
 from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
 from service.groups import commits_of, describe, held_by
 from service.kind import Kind
 
 WORKERS = "stridecast-"
-"""What workers' client ids begin with."""
+"""The prefix of workers' client ids."""
 
 
 def examine_group(
     admin: KafkaAdminClient, group_id: str, kind: Kind, partitions: int, outputs: int
 ) -> Iterator[Finding]:
-    """Look at who is in the group of a kind's input topic, at its lag and its commits; raises KafkaError.
+    """Check the members, lag and commits of the group of a kind's input topic; raises KafkaError.
 
     `partitions` and `outputs` are how many partitions the input and the output have.
     """
@@ -39,8 +39,8 @@ def examine_group(
     starts = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.EARLIEST))
     ends = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.LATEST))
     commits = {source: (at.offset, at.metadata) for source, at in committed.items() if at.offset >= 0}
-    places = {
-        source: Place(
+    states = {
+        source: PartitionState(
             commits.get(source),
             starts[source].offset,
             ends[source].offset,
@@ -50,9 +50,9 @@ def examine_group(
         )
         for source in sources
     }
-    yield _lag(places, anybody=bool(held))
-    yield from _open_transactions(admin, places)
-    yield from _surprises(places)
+    yield _lag(states, anybody=bool(held))
+    yield from _open_transactions(admin, states)
+    yield from _plan_warnings(states)
 
 
 def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequence[TopicPartition]) -> Finding:
@@ -64,7 +64,7 @@ def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequen
             "own, else workers don't see its partitions"
         )
     nobodys = [source.partition for source in sources if not any(source.partition in some for some in held)]
-    if group["error"] and group["group_state"] != "Dead":  # which is what one is called that isn't there
+    if group["error"] and group["group_state"] != "Dead":  # the state of a group that doesn't exist
         return wrong(f"Kafka says nothing of group {group['group_id']}: {group['error']}")
     if group["group_state"] in ("PreparingRebalance", "CompletingRebalance"):
         return note(f"group {group['group_id']} is sharing its partitions out just now: ask again in a moment")
@@ -81,11 +81,11 @@ def _is_stranger(member: Mapping[str, Any], topic: str) -> bool:
     return bool(held_by(member, topic)) and not member["client_id"].startswith(WORKERS)
 
 
-def _lag(places: Mapping[TopicPartition, Place], *, anybody: bool) -> Finding:
-    behind = {source.partition: _behind(place) for source, place in places.items()}
+def _lag(states: Mapping[TopicPartition, PartitionState], *, anybody: bool) -> Finding:
+    behind = {source.partition: _behind(state) for source, state in states.items()}
     total = counted(sum(behind.values()), "record")
-    new = [source.partition for source, place in places.items() if place.committed is None]
-    if len(new) == len(places):
+    new = [source.partition for source, state in states.items() if state.committed is None]
+    if len(new) == len(states):
         return note(f"nothing has been committed: a worker will begin with the first of {total}")
     worst = max(behind, key=behind.__getitem__)
     where = f", {behind[worst]:,} of them in partition {worst}" if behind[worst] else ""
@@ -96,19 +96,19 @@ def _lag(places: Mapping[TopicPartition, Place], *, anybody: bool) -> Finding:
     )
 
 
-def _behind(place: Place) -> int:
-    position = place.log_start if place.committed is None else place.committed[0]
-    return max(0, place.log_end - max(place.log_start, position))
+def _behind(state: PartitionState) -> int:
+    position = state.log_start if state.committed is None else state.committed[0]
+    return max(0, state.log_end - max(state.log_start, position))
 
 
-def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:
-    """Tell of records that no worker is given yet, for a producer's transaction before them hasn't ended (KIP-98)."""
-    latest = dict.fromkeys(places, OffsetSpec.LATEST)
+def _open_transactions(admin: KafkaAdminClient, states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
+    """Report records that no worker gets yet, because a producer's transaction before them is open (KIP-98)."""
+    latest = dict.fromkeys(states, OffsetSpec.LATEST)
     stable = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
     waiting = {
-        source.partition: place.log_end - stable[source].offset
-        for source, place in places.items()
-        if place.log_end > stable[source].offset
+        source.partition: state.log_end - stable[source].offset
+        for source, state in states.items()
+        if state.log_end > stable[source].offset
     }
     if waiting:
         yield note(
@@ -118,11 +118,11 @@ def _open_transactions(admin: KafkaAdminClient, places: Mapping[TopicPartition, 
         )
 
 
-def _surprises(places: Mapping[TopicPartition, Place]) -> Iterator[Finding]:
-    """Tell what a worker would warn of if it were given these partitions now; of what differs in numbers alone, one."""
+def _plan_warnings(states: Mapping[TopicPartition, PartitionState]) -> Iterator[Finding]:
+    """Report what a worker would warn of if it got these partitions now; once if only numbers differ."""
     alike: dict[str, list[tuple[int, str]]] = {}
-    for source, place in places.items():
-        for warning in plan(place).warnings:
+    for source, state in states.items():
+        for warning in plan(state).warnings:
             alike.setdefault(re.sub(r"\d+", "", warning), []).append((source.partition, warning))
     for warnings in alike.values():
         numbers, texts = zip(*warnings, strict=True)

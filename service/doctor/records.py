@@ -1,4 +1,4 @@
-"""What is on an input topic: whether its records come, whether they are read, and why some are refused."""
+"""Checks the records of an input topic: whether they come, whether they can be read, and why some are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.doctor.stamps import plausible
 def examine_records(
     topic: str, latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]
 ) -> Iterator[Finding]:
-    """Say how many records were looked at, and which of them would go to the dead letters."""
+    """Report how many records were read, and which of them would become dead letters."""
     yield from examine_completeness(topic, latest)
     if not (latest.records or latest.unanswered or latest.barren):
         yield note(f"{topic} holds no records: nothing to look at")
@@ -36,7 +36,7 @@ def examine_records(
 
 
 def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
-    """Tell of records that did not come."""
+    """Report records that did not come."""
     if latest.unanswered:
         silent = listed_partitions([source.partition for source in latest.unanswered])
         yield wrong(f"not all came of {silent} of {topic}: can its brokers be reached? The rest is of what did come")
@@ -67,7 +67,7 @@ def _share(count: int, total: int) -> str:
 
 
 def _span(latest: Mapping[TopicPartition, Records]) -> str:
-    """Say how much time the records span, in the median partition, but for stamps that are far from all others."""
+    """Return the time that the records span, in the median partition, without stamps that are far from all others."""
     spans = [np.ptp(records.timestamp[plausible(records.timestamp)]) / 1000 for records in latest.values()]
     seconds = float(np.median(spans))
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):

@@ -1,4 +1,4 @@
-"""The readings of several partitions as columns, with their devices numbered."""
+"""The readings of several partitions as columns, with numbered devices."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Sent:
     length: NDArray[np.float32]
 
     def named(self, rows: NDArray[np.intp]) -> str:
-        """Name the first few of some devices."""
+        """List the first few of some devices."""
         return listed([self.name(row) for row in rows[:LISTED].tolist()], len(rows))
 
     def name(self, row: int) -> str:
-        """Return a device's id for people."""
+        """Return a device's id as people can read it."""
         return shown(self.ids[row])
 
     def extremes(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -46,12 +46,12 @@ class Sent:
 
 
 def shown(device: bytes) -> str:
-    """Return what a terminal may show of a device's id."""
+    """Return a device's id as a terminal may show it."""
     return printable(device.decode(errors="replace"))
 
 
 def sent(decoded: Decoded) -> Sent:
-    """Put the readings of partitions together; of at least one."""
+    """Join the readings of one or more partitions."""
     numbers: dict[bytes, int] = {}
     columns = [
         (

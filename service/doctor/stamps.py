@@ -1,4 +1,4 @@
-"""Kafka's timestamps of records: whoever sends a record may give it any, in 64 bits."""
+"""Kafka's timestamps of records, which may be any number of 64 bits: the producer sets them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ AN_HOUR_MS = 3_600_000
 
 
 def plausible(stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which stamps, of at least one, lie about where most do: those of a few records don't count.
+    """Return which stamps, of at least one, lie near most others: within ten interquartile ranges of the median.
 
-    Within ten interquartile ranges of the median, or an hour.
+    Or within an hour of it. So a few wrong ones don't count.
     """
     low, median, high = np.percentile(stamps, [25, 50, 75], method="nearest").astype(np.float64)
     near: NDArray[np.bool_] = np.abs(stamps.astype(np.float64) - median) <= max(10 * (high - low), AN_HOUR_MS)

@@ -1,4 +1,4 @@
-"""The topics of a kind of worker: whether they are there, and as they should be."""
+"""Checks the topics of a kind of worker: whether they exist, and are as they should be."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from service.topics import TopicRefused, TopicState, inspect_topic
 
 @dataclass(frozen=True, slots=True)
 class KindsTopics:
-    """What is known of a kind's input, output and dead-letter topic: what each is like, or why Kafka doesn't say."""
+    """The state of a kind's input, output and dead-letter topic, or why Kafka doesn't show it."""
 
     states: list[TopicState | TopicRefused]
 
     @property
     def partitions(self) -> list[int | None]:
-        """How many partitions each of the three has, None where it isn't there, or isn't told of."""
+        """How many partitions each of the three has; None if it doesn't exist, or isn't shown."""
         return [state.partitions if isinstance(state, TopicState) else None for state in self.states]
 
     @property
     def there(self) -> bool:
-        """Whether any of them is there."""
+        """Whether any of them exists."""
         return any(number is not None for number in self.partitions)
 
     @property
     def why_not(self) -> str:
-        """Why there is nothing to look at, where none of them is there."""
+        """Why there is nothing to check, if none of them exists."""
         refused = [str(state) for state in self.states if isinstance(state, TopicRefused)]
         return refused[0] if refused else "none of its topics is there: `stridecast topics` creates them"
 
 
 def topics_of(admin: KafkaAdminClient, kind: Kind) -> KindsTopics:
-    """Ask for each topic by itself, for a user may see some and not others; raises KafkaError."""
+    """Ask for each topic separately, because a user may see some and not others; raises KafkaError."""
     states: list[TopicState | TopicRefused] = []
     for spec in specs([kind.settings], None):
         try:
@@ -48,7 +48,7 @@ def topics_of(admin: KafkaAdminClient, kind: Kind) -> KindsTopics:
 
 
 def examine_topics(topics: KindsTopics) -> Iterator[Finding]:
-    """Say what each topic is like."""
+    """Report the state of each topic."""
     for state in topics.states:
         if isinstance(state, TopicRefused):
             yield wrong(str(state))

@@ -1,4 +1,4 @@
-"""The windows that a worker would have cut of some records of a partition, by Kafka's clock instead of its own."""
+"""The windows that a worker would have cut from a partition's records, by Kafka's clock instead of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from windowing.grid import phase
 
 @dataclass(slots=True)
 class Cut:
-    """How many windows of each device get a label; how many windows don't, and how many readings come too late.
+    """How many windows of each device get a label, how many don't, and how many readings come too late.
 
-    `latecomers` are devices with readings that are so far behind that all their windows must have closed.
+    `latecomers` are devices with readings so far behind that all their windows must have closed.
     """
 
     labelled: Counter[bytes] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class Cut:
 
 
 def cut_windows(records: Records, readings: Readings, windower: Windower, settings: ActivitySettings) -> Cut:
-    """Cut a partition's windows; those that began before the first record are not held against anybody."""
+    """Cut a partition's windows; those that began before the first record don't count as incomplete."""
     cut = Cut()
     for step in _steps(records, readings, windower):
         cut.labelled.update(step.frames.device_ids())
@@ -48,7 +48,7 @@ def cut_windows(records: Records, readings: Readings, windower: Windower, settin
 
 
 def _steps(records: Records, readings: Readings, windower: Windower) -> Iterator[Step]:
-    """Push what came within a second of Kafka's clock, and then see who is silent."""
+    """Push the readings of each second of Kafka's clock, then let devices fall silent."""
     offsets = records.offset[readings.record]
     heard = _heard(records)[readings.record]
     start = 0
@@ -76,9 +76,9 @@ def _steps(records: Records, readings: Readings, windower: Windower) -> Iterator
 
 
 def _heard(records: Records) -> NDArray[np.float64]:
-    """Return when each record was written, in seconds, never decreasing, by stamps that may be anything."""
+    """Return when each record was written, in seconds, never decreasing; stamps may be any numbers."""
     stamps = records.timestamp
-    near = plausible(stamps)  # one in the future would stop the clock for all that come after it
+    near = plausible(stamps)  # one in the future would stop the clock for all after it
     return np.maximum.accumulate(np.where(near, stamps, stamps[near].min()) / 1000)
 
 
@@ -89,8 +89,8 @@ def _cut_off(
     slots = (timestamp_ms + SLOT_MS // 2) // SLOT_MS
     first, last = extremes(device, slots, len(ids))
     own = np.fromiter(map(phase, ids), np.int64, len(ids))
-    hole = settings.max_gap_ms // SLOT_MS  # that spoils a window
-    ends = np.minimum(first - hole, last - settings.lateness_slots - WINDOW_SLOTS)  # the last start of one that closed
+    hole = settings.max_gap_ms // SLOT_MS  # enough to spoil a window
+    ends = np.minimum(first - hole, last - settings.lateness_slots - WINDOW_SLOTS)  # the last start of a closed one
     counts = (ends - own) // STRIDE_SLOTS - (first - WINDOW_SLOTS - own) // STRIDE_SLOTS
     return int(np.maximum(counts, 0).sum())
 
@@ -98,7 +98,7 @@ def _cut_off(
 def _latecomers(
     ids: Sequence[bytes], device: NDArray[np.int32], timestamp_ms: NDArray[np.int64], behind_ms: int
 ) -> Counter[bytes]:
-    """Count the readings of each device that are so far behind its newest."""
+    """Count the readings of each device that are so far behind its newest one."""
     ends = np.cumsum(np.bincount(device, minlength=len(ids)))
     times = np.split(timestamp_ms[np.argsort(device, kind="stable")], ends[:-1])
     behind = [int((np.maximum.accumulate(some) - some >= behind_ms).sum()) for some in times]

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from inference.bundle import Bundle
-from service.each_record import EachRecord, say
+from service.each_record import EachRecord, encode_labels
 from service.kind import Kind, OpenStream, WorkerError, check_input
 from service.metrics import WorkerMetrics
 from service.run import run_workers
@@ -45,4 +45,4 @@ def heart_kind(settings: HeartSettings) -> Kind:
             decode_sounds, lambda sounds, rows: spectrograms(sounds.samples[rows]), SOUNDS_A_BLOCK
         )
 
-    return Kind("heart", settings, prepare, say)
+    return Kind("heart", settings, prepare, encode_labels)

@@ -6,7 +6,7 @@ from typing import Any
 from kafka.coordinator.base import MemberState
 from kafka.future import Future
 
-from ingest.rejoining import end_what_was_begun
+from ingest.rejoining import finish_joins
 
 
 def idle(*, need_rejoin: bool) -> Any:
@@ -39,7 +39,7 @@ def idle(*, need_rejoin: bool) -> Any:
 def test_a_join_that_was_begun_is_waited_for_though_its_reason_is_gone() -> None:
     """A group of two kinds of worker stood still for 45 s: its leader had joined again, and no poll looked after it."""
     coordinator = idle(need_rejoin=False)
-    end_what_was_begun(coordinator)
+    finish_joins(coordinator)
     assert not coordinator.need_rejoin()
     coordinator.rejoining = True
     assert coordinator.need_rejoin()
@@ -47,14 +47,14 @@ def test_a_join_that_was_begun_is_waited_for_though_its_reason_is_gone() -> None
 
 def test_a_join_that_is_needed_begins_as_ever() -> None:
     coordinator = idle(need_rejoin=True)
-    end_what_was_begun(coordinator)
+    finish_joins(coordinator)
     assert coordinator.need_rejoin()
 
 
 def test_a_join_that_ended_between_two_polls_is_taken_in_instead_of_begun_anew() -> None:
     """Each new join made all others join again: 82 joins in 40 s, by a group of two, when polls were short."""
     coordinator = idle(need_rejoin=False)
-    end_what_was_begun(coordinator)
+    finish_joins(coordinator)
     coordinator.rejoining = coordinator.rejoin_needed = True
     coordinator._join_task = Future().success(b"the assignment")
 
@@ -70,7 +70,7 @@ def test_a_join_that_ended_between_two_polls_is_taken_in_instead_of_begun_anew()
 def test_a_join_that_failed_or_goes_on_is_left_to_kafka_python() -> None:
     for join in (None, Future(), Future().failure(RuntimeError("no"))):
         coordinator = idle(need_rejoin=True)
-        end_what_was_begun(coordinator)
+        finish_joins(coordinator)
         coordinator.rejoining = True
         coordinator._join_task = join
         assert not asyncio.run(coordinator.join_group_async(timeout_ms=50))
@@ -80,7 +80,7 @@ def test_a_join_that_failed_or_goes_on_is_left_to_kafka_python() -> None:
 def test_a_member_put_out_of_the_group_while_it_joins_begins_anew_and_so_tells_what_it_lost() -> None:
     """It joined again as another member with all that it had, and committed over the true owners' positions."""
     coordinator = idle(need_rejoin=True)
-    end_what_was_begun(coordinator)
+    finish_joins(coordinator)
     coordinator.rejoining = True
     coordinator.reset_generation(member_id="me")
     assert not coordinator.rejoining

@@ -19,38 +19,40 @@ PLAIN = {"rewind_to": 40, "topic": "a", "partition": 0, "partitions": 1, "labels
         max_size=30,
     )
 )
-def test_a_snapshot_comes_back_as_it_was(buried: dict[bytes, int]) -> None:
-    snapshot = Snapshot(40, "activities", 2, 8, labels_from=17, buried=buried, rules=RULES, end=70)
+def test_a_snapshot_comes_back_as_it_was(skip_until: dict[bytes, int]) -> None:
+    snapshot = Snapshot(40, "activities", 2, 8, labels_from=17, skip_until=skip_until, rules=RULES, end=70)
     assert decode(encode(snapshot), 50) == snapshot
 
 
-def test_a_snapshot_of_all_who_may_be_buried_fits_a_commits_metadata() -> None:
+def test_a_snapshot_of_all_devices_that_may_be_skipped_fits_a_commits_metadata() -> None:
     """Brokers allow 4096 characters; a topic's name has 249 at most."""
-    buried = {name: 2**20 * (number + 1) for number, name in enumerate(NAMES)}  # of 335 million records
-    snapshot = Snapshot(2**40, "a" * 249, 9999, 10_000, labels_from=2**40, buried=buried, rules=RULES, end=2**40)
+    skip_until = {name: 2**20 * (number + 1) for number, name in enumerate(NAMES)}  # of 335 million records
+    snapshot = Snapshot(
+        2**40, "a" * 249, 9999, 10_000, labels_from=2**40, skip_until=skip_until, rules=RULES, end=2**40
+    )
     assert decode(encode(snapshot), 2**62) == snapshot
     assert len(encode(snapshot)) <= MOST_CHARACTERS
 
 
 def test_what_does_not_fit_a_commits_metadata_is_left_out_lest_no_commit_be_taken_any_more() -> None:
-    buried = {name: 2**50 * number for number, name in enumerate(NAMES)}
-    snapshot = Snapshot(0, "a" * 249, 9999, 10_000, labels_from=0, buried=buried)
+    skip_until = {name: 2**50 * number for number, name in enumerate(NAMES)}
+    snapshot = Snapshot(0, "a" * 249, 9999, 10_000, labels_from=0, skip_until=skip_until)
     found = decode(encode(snapshot), 0)
     assert isinstance(found, Snapshot)
     assert len(encode(snapshot)) <= MOST_CHARACTERS
-    assert len(found.buried) > 200
-    assert found.buried.items() <= buried.items()
+    assert len(found.skip_until) > 200
+    assert found.skip_until.items() <= skip_until.items()
 
 
-def test_a_snapshot_of_the_version_before_is_understood_with_its_dead() -> None:
+def test_a_snapshot_of_the_version_before_is_understood_with_its_tombstones() -> None:
     """It named them by 64 bits in base64, of which the first 48 are the same."""
     names = [bytes(range(8)), b"\xff" * 8]
-    dead = {
+    tombstones = {
         base64.urlsafe_b64encode(name).rstrip(b"=").decode(): record for name, record in zip(names, [7, 0], strict=True)
     }
-    metadata = json.dumps({**PLAIN, "buried": dead, "rules": RULES, "v": 2})
+    metadata = json.dumps({**PLAIN, "buried": tombstones, "rules": RULES, "v": 2})
     assert decode(metadata, 100) == Snapshot(
-        40, "a", 0, 1, labels_from=0, buried={names[0][:6]: 7, names[1][:6]: 0}, rules=RULES
+        40, "a", 0, 1, labels_from=0, skip_until={names[0][:6]: 7, names[1][:6]: 0}, rules=RULES
     )
 
 

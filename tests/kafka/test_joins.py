@@ -14,9 +14,9 @@ from kafka.structs import MemberState, TopicPartition
 
 from ingest.access import remedy
 from ingest.consumer import open_consumer
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from ingest.lease import Lease
+from ingest.rebalance_listener import RebalanceListener
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
@@ -27,19 +27,24 @@ SESSION_S = 2.0
 def member(
     broker: Broker, topic: str, group: str, released: Callable[[set[TopicPartition]], None] = lambda _: None
 ) -> kafka.KafkaConsumer:
-    handover = Handover(
+    listener = RebalanceListener(
         assigned=lambda _: None,
         settled=lambda _: True,
         snapshots=lambda _: {},
         committed=lambda *_: None,
         released=released,
-        let_go=lambda _: True,
+        nothing_in_flight=lambda _: True,
         clock=time.monotonic,
         deadline_s=0.0,
     )
     names: dict[str, Any] = {"group_id": group, "client_id": f"test-{topic}"}
     return open_consumer(
-        topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, session_timeout_s=SESSION_S, **names
+        topic,
+        listener,
+        FetchProgress(),
+        bootstrap_servers=broker.bootstrap_servers,
+        session_timeout_s=SESSION_S,
+        **names,
     )
 
 

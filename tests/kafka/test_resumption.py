@@ -10,8 +10,8 @@ import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS, open_consumer
-from ingest.handover import Handover
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
+from ingest.rebalance_listener import RebalanceListener
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send
@@ -27,18 +27,18 @@ def open_one(broker: Broker) -> Iterator[Callable[[str], kafka.KafkaConsumer]]:
 
     def make(topic: str) -> kafka.KafkaConsumer:
         nothing: dict[TopicPartition, OffsetAndMetadata] = {}
-        handover = Handover(
+        listener = RebalanceListener(
             assigned=lambda _: None,
             settled=lambda _: True,
             snapshots=lambda _: nothing,
             committed=lambda *_: None,
             released=lambda _: None,
-            let_go=lambda _: True,
+            nothing_in_flight=lambda _: True,
             clock=time.monotonic,
             deadline_s=0.0,
         )
         names: dict[str, Any] = {"group_id": f"group-{topic}", "client_id": "test"}
-        consumer = open_consumer(topic, handover, Hearing(), bootstrap_servers=broker.bootstrap_servers, **names)
+        consumer = open_consumer(topic, listener, FetchProgress(), bootstrap_servers=broker.bootstrap_servers, **names)
         opened.append(consumer)
         while not consumer.assignment():
             consumer.poll(timeout_ms=100)

@@ -22,7 +22,7 @@ def arrow() -> Any:
     return pytest.importorskip("pyarrow", reason=NEEDS)
 
 
-def said(
+def labelled(
     bundle: Bundle,
     confidence: Sequence[float],
     familiarity: Sequence[float] | None = None,

@@ -15,8 +15,8 @@ from ingest.bodies import unpack
 from ingest.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
-from service.delivery import graves
-from service.each_window import identify, say
+from service.delivery import silent_devices
+from service.each_window import encode_labels, identify
 from service.kind import OpenStream, Stream, WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import ActivitySettings
@@ -145,7 +145,7 @@ def labels_of(stream: Stream, bundle: Bundle, records: Sequence[HandMade]) -> li
     probabilities[rows // 2, [4, 5]] = 0.52, 0.4
     familiarity = np.linspace(0, 1, rows, dtype=np.float32)
     result = Result(None, 0, rows, probabilities, bundle, 0.0, 0.0, rows, "idle", True, familiarity)
-    return [json.loads(value) for _, value, _ in unpack(say(result, block, 0))]
+    return [json.loads(value) for _, value, _ in unpack(encode_labels(result, block, 0))]
 
 
 def test_a_label_that_flips_for_one_window_is_smoothed_beside_the_raw_one(
@@ -239,7 +239,7 @@ def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
     open_stream: OpenStream, counted: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each second one begins, and one sends a reading that is long past, fifty seconds after its newest."""
-    monkeypatch.setattr(graves, "MOST", 20)
+    monkeypatch.setattr(silent_devices, "MOST", 20)
     stream = open_stream(FIRST)
     position = 0
     for second in range(400):
@@ -255,8 +255,8 @@ def test_devices_that_strayed_for_whom_a_commit_has_no_room_are_counted(
         list(stream.push(Records.of(records), float(second), mute=False)[1])
         list(stream.fall_silent(float(second)))
         assert position - stream.rewind_to(position) <= 2 * 2 * 60
-        assert len(stream.buried()) <= 20
-    assert 0 < counted("unburied_devices_total") < 200
+        assert len(stream.skip_until()) <= 20
+    assert 0 < counted("snapshot_overflow_devices_total") < 200
 
 
 @pytest.mark.parametrize(("idle_timeout_s", "lateness_slots", "warns"), [(3, 4, True), (60, 1200, True), (5, 4, False)])

@@ -11,7 +11,7 @@ from inference.bundle import Bundle
 from inference.core import Core
 from inference.lanes import CoreFailedError
 from service import device_watch
-from service.device_watch import Patience, Watchdog, watched
+from service.device_watch import HangDetector, Watchdog, watched
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import PATIENCE_S, Clock, FakeDevice, Receiver, end, numbered
 from tests.test_rooms import ROOT
@@ -38,25 +38,25 @@ def busy_core(pairs: Bundle) -> tuple[Core, FakeDevice]:
 
 
 def test_one_call_seen_for_the_whole_deadline_hangs() -> None:
-    patience = Patience(1.0)
-    assert patience.tick_s == 0.25
-    assert [patience.ends_with(7) for _ in range(6)] == [False, False, False, False, True, True]
+    detector = HangDetector(1.0)
+    assert detector.tick_s == 0.25
+    assert [detector.hangs(7) for _ in range(6)] == [False, False, False, False, True, True]
 
 
 def test_calls_that_come_back_do_not_hang_however_many_there_are() -> None:
-    patience = Patience(1.0)
-    assert not any(patience.ends_with(call) for call in [1, 1, 1, 1, 2, 2, 2, None, 3, 3, 3, 3, 4])
+    detector = HangDetector(1.0)
+    assert not any(detector.hangs(call) for call in [1, 1, 1, 1, 2, 2, 2, None, 3, 3, 3, 3, 4])
 
 
 def test_an_idle_device_does_not_hang() -> None:
-    patience = Patience(1.0)
-    assert not any(patience.ends_with(None) for _ in range(100))
+    detector = HangDetector(1.0)
+    assert not any(detector.hangs(None) for _ in range(100))
 
 
 def test_a_short_deadline_is_looked_at_more_often() -> None:
-    patience = Patience(0.1)
-    assert patience.tick_s == pytest.approx(0.025)
-    assert [patience.ends_with(1) for _ in range(5)] == [False, False, False, False, True]
+    detector = HangDetector(0.1)
+    assert detector.tick_s == pytest.approx(0.025)
+    assert [detector.hangs(1) for _ in range(5)] == [False, False, False, False, True]
 
 
 # -- what then happens

@@ -16,7 +16,7 @@ from service import feed
 from service.delivery.letter import Letter
 from service.delivery.partition import Output, Partition
 from service.delivery.protocol import Ticket
-from service.delivery.said import Mark, Said
+from service.delivery.published import Mark, Published
 from service.feed import Feed
 from service.kind import Block, Stream
 from service.metrics import Families, WorkerMetrics
@@ -155,7 +155,7 @@ class Numbered(Stream):
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         return [], iter([self._block(records.offset.tolist())])
 
-    def fall_silent(self, heard_until: float) -> Iterator[Block]:
+    def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
         return iter([self._block(self.silent, silent=True)])
 
     def _block(self, numbers: Sequence[int], *, silent: bool = False) -> Block:
@@ -169,7 +169,7 @@ class Numbered(Stream):
     def select(self, block: Block, rows: np.ndarray) -> Block:
         return Block(block.frames[rows], block.source_timestamp_ms[rows], block.columns[rows], block.silent)
 
-    def found_said(self, count: int) -> None:
+    def count_duplicates(self, count: int) -> None:
         self.said_already += count
 
 
@@ -179,40 +179,40 @@ def records(*offsets: int, size: int = 1) -> Records:
 
 def test_what_has_been_said_is_not_said_again_and_then_forgotten() -> None:
     lane, stream = FakeLane(), Numbered()
-    partition = make_partition(stream, said=Said({2: Mark(7, 2), 9: Mark(8, 9)}))
+    partition = make_partition(stream, published=Published({2: Mark(7, 2), 9: Mark(8, 9)}))
     worker_feed = make_feed(lane, partition)
     worker_feed.take(partition, records(1, 2, 3))
     assert lane.submitted == [1, 3]
     assert stream.said_already == 1
-    assert 2 not in partition.said
-    assert 9 in partition.said
+    assert 2 not in partition.published
+    assert 9 in partition.published
 
 
 def test_what_closes_in_the_replay_was_settled_before_and_is_forgotten() -> None:
     lane = FakeLane()
-    partition = make_partition(Numbered(), live_from=3, said=Said({2: Mark(7, 2), 9: Mark(8, 9)}))
+    partition = make_partition(Numbered(), live_from=3, published=Published({2: Mark(7, 2), 9: Mark(8, 9)}))
     make_feed(lane, partition).take(partition, records(1, 2, 3))
     assert lane.submitted == [3]
-    assert 2 not in partition.said
-    assert 9 in partition.said
+    assert 2 not in partition.published
+    assert 9 in partition.published
 
 
 def test_a_replay_under_other_rules_says_what_has_not_been_said() -> None:
     lane = FakeLane()
-    partition = make_partition(Numbered(), live_from=3, aloud=True, said=Said({2: Mark(7, 2)}))
+    partition = make_partition(Numbered(), live_from=3, publishes_replay=True, published=Published({2: Mark(7, 2)}))
     make_feed(lane, partition).take(partition, records(1, 2, 3))
     assert lane.submitted == [1, 3]
 
 
 def test_what_a_silence_closes_is_remembered_from_where_the_output_ended() -> None:
     lane = FakeLane()
-    partition = make_partition(Numbered(silent=[5, 6]), position=10, said=Said({6: Mark(7, 3)}))
+    partition = make_partition(Numbered(silent=[5, 6]), position=10, published=Published({6: Mark(7, 3)}))
     make_feed(lane, partition).notice_silence(partition, 0.0)
     assert lane.submitted == [5]
-    assert partition.said.oldest_label(5, lambda _: False) == 7
-    partition.said.forget([6])
-    assert partition.said.oldest_label(5, lambda _: False) == 100
-    assert partition.said.oldest_label(6, lambda _: False) is None
+    assert partition.published.oldest_label(5, lambda _: False) == 7
+    partition.published.forget([6])
+    assert partition.published.oldest_label(5, lambda _: False) == 100
+    assert partition.published.oldest_label(6, lambda _: False) is None
 
 
 def test_a_partition_that_ends_is_read_up_to_there_and_no_further() -> None:
@@ -243,15 +243,15 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
 
     monkeypatch.setattr(worker_feed, "owed", note_and_add_up)
     worker: Any = SimpleNamespace(
-        _look_after_threads=lambda: None,
+        _raise_thread_error=lambda: None,
         _recover_failed=lambda: None,
         _feed=worker_feed,
         _assignment=FakeAssignment(partitions),
         _poll=lambda _: {},
         _take=lambda _: None,
-        _rereading=SimpleNamespace(found=[]),
-        _heard_until=lambda _: 0.0,
-        _absence=SimpleNamespace(notice=lambda fetching: None),
+        _recovery=SimpleNamespace(found=[]),
+        _caught_up_at=lambda _: 0.0,
+        _kafka_silence=SimpleNamespace(notice=lambda fetching: None),
         _delivery=SimpleNamespace(commit=lambda: None),
     )
     worker._assignment.follow = lambda: None

@@ -14,7 +14,7 @@ from inference.bundle import load_bundle
 from inference.core import Core
 from inference.lanes import Lane
 from ingest.bodies import unpack
-from service.each_record import Rows, say
+from service.each_record import Rows, encode_labels
 from service.hot_swap import HotSwap
 from service.kind import Block
 from service.metrics import Families, WorkerMetrics
@@ -233,7 +233,7 @@ def test_a_block_answered_by_the_old_and_the_new_bundle_says_so_row_by_row(rig: 
         rig.lane._model = model_of_new  # as `swap` does in the end
     rig.device.finish(2)
 
-    labels = [label for result in rig.received.wait_for(6) for label in unpack(say(result, block, 0))]
+    labels = [label for result in rig.received.wait_for(6) for label in unpack(encode_labels(result, block, 0))]
     assert [key for key, _, _ in labels] == [b"t%d" % n for n in range(6)]
     assert [digest_in(headers) for _, _, headers in labels] == [old.digest] * 4 + [new.digest] * 2
     assert [b"constant@2" in value for _, value, _ in labels] == [False] * 4 + [True] * 2

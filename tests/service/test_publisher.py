@@ -25,12 +25,12 @@ class FakeDelivery:
     """Keeps labels, and counts turns."""
 
     def __init__(self) -> None:
-        self.said: list[Labels] = []
+        self.published: list[Labels] = []
         self.at_once: list[int] = []
         self.turns = 0
 
-    def say(self, labels: Sequence[Labels]) -> None:
-        self.said += labels
+    def publish(self, labels: Sequence[Labels]) -> None:
+        self.published += labels
         self.at_once.append(len(labels))
 
     def turn(self) -> float:
@@ -38,11 +38,11 @@ class FakeDelivery:
         return 0.01
 
 
-def say(result: Result, block: Block, source: int) -> Bodies:
+def encode_labels(result: Result, block: Block, source: int) -> Bodies:
     return pack((b"key", b"%d" % row, []) for row in range(result.start, result.stop))
 
 
-KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=say)  # type: ignore[arg-type]
+KIND = Kind("text", TextSettings(), prepare=lambda *_: None, encode_labels=encode_labels)  # type: ignore[arg-type]
 
 
 def result_for(partition: Any, rows: int) -> Any:
@@ -75,7 +75,7 @@ def test_what_was_put_before_the_end_is_published() -> None:
     publisher.start()
     publisher.close(10.0)
     assert publisher.error is None
-    assert [values_in(labels.bodies) for labels in delivery.said] == [[b"0", b"1"], [b"0"]]
+    assert [values_in(labels.bodies) for labels in delivery.published] == [[b"0", b"1"], [b"0"]]
     assert delivery.turns >= 1
 
 
@@ -144,7 +144,7 @@ class FakeKeeper:
         pytest.fail("the worker starts it")
 
     def offer(self, result: Result, block: Block, source: TopicPartition) -> None:
-        self.offered.append((result, block, source, len(self._delivery.said)))
+        self.offered.append((result, block, source, len(self._delivery.published)))
 
     def close(self, timeout_s: float) -> None:
         pytest.fail("the worker closes it")
@@ -163,7 +163,7 @@ def test_a_keeper_is_offered_what_was_labelled_once_it_is_said_and_nothing_else(
     publisher.close(10.0)
     assert publisher.error is None
     assert keeper.offered == [(results[0], results[0].ticket.block, here.source, 1)]
-    assert len(delivery.said) == 1
+    assert len(delivery.published) == 1
 
 
 def test_results_of_an_older_assignment_are_dropped() -> None:
@@ -173,7 +173,7 @@ def test_results_of_an_older_assignment_are_dropped() -> None:
     partition.alive = False
     publisher.start()
     publisher.close(10.0)
-    assert delivery.said == []
+    assert delivery.published == []
 
 
 def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_labels_of_a_backlog_are_gathered(monkeypatch: pytest.MonkeyPatch) -> No
     publisher.put(result_for(partition, 7))
     publisher._publish(publisher._take(0.0))
     assert delivery.at_once == [6]
-    assert [len(labels) for labels in delivery.said] == [7, 1, 2, 3, 4, 5]
+    assert [len(labels) for labels in delivery.published] == [7, 1, 2, 3, 4, 5]
     assert sum(slept) == pytest.approx(GATHER_S)
 
 

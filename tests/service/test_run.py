@@ -17,7 +17,7 @@ from service import engines
 from service import run as running
 from service.kind import Kind
 from service.metrics import Families, WorkerMetrics
-from service.run import note_trouble, open_core, run_together
+from service.run import open_core, report_trouble, run_together
 from service.settings import InferenceSettings, TextSettings
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import FakeDevice
@@ -85,8 +85,8 @@ def test_troubles_are_counted_told_and_shown(tmp_path: Path, caplog: pytest.LogC
         return registry.get_sample_value("stridecast_inference_failures_total", labels)
 
     assert (counted("smaller"), counted("fallback")) == (0, 0)
-    note_trouble(metrics, Trouble("smaller", DeviceMemoryError("no memory"), model, 32))
-    note_trouble(metrics, Trouble("fallback", RuntimeError("it is lost"), model, 64))
+    report_trouble(metrics, Trouble("smaller", DeviceMemoryError("no memory"), model, 32))
+    report_trouble(metrics, Trouble("fallback", RuntimeError("it is lost"), model, 64))
 
     assert (counted("smaller"), counted("fallback")) == (1, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]

@@ -77,7 +77,7 @@ def test_a_label_carries_its_texts_id_and_place(open_stream: OpenStream, bundle:
     (block,) = open_stream(SOURCE).push(Records.of(texts), 0.0, mute=False)[1]
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     result = Result(None, 1, 3, probabilities, bundle, 0.0, 0.0, 2, "idle", True)
-    labels = unpack(text_kind(TextSettings()).say(result, block, 3))
+    labels = unpack(text_kind(TextSettings()).encode_labels(result, block, 3))
     assert [key for key, _, _ in labels] == [b"second", b"third"]
     assert [json.loads(value)["label"] for _, value, _ in labels] == ["subjective", "objective"]
     assert [dict(headers)["source-offset"] for _, _, headers in labels] == [b"41", b"42"]

@@ -23,7 +23,7 @@ from service.metrics import Families, WindowMetrics, WorkerMetrics
 from service.settings import ActivitySettings, KeepSettings
 from service.window_keeper import MOST_WAITING, WindowKeeper
 from tests.inference.bundles import har_bundle
-from tests.service.kept import START_MS, arrow, files_in, rows_in, said
+from tests.service.kept import START_MS, arrow, files_in, labelled, rows_in
 
 arrow()
 
@@ -68,7 +68,7 @@ def test_what_is_below_either_bound_is_kept_with_all_that_its_label_said(
 ) -> None:
     keeper = make_keeper(below_confidence=0.6, below_familiarity=0.1)
     keeper.start()
-    result, block = said(bundle, [0.5, 0.9, 0.625, 0.95], [0.9, 0.05, 0.1, 0.5], before=2)
+    result, block = labelled(bundle, [0.5, 0.9, 0.625, 0.95], [0.9, 0.05, 0.1, 0.5], before=2)
     keeper.offer(result, block, SOURCE)
     keeper.close(CLOSE_S)
     frames, labels = block.columns.frames, bundle.manifest.labels
@@ -102,8 +102,8 @@ def test_where_the_model_tells_no_familiarity_confidence_alone_decides(
 ) -> None:
     keeper = make_keeper(below_familiarity=1.0)
     keeper.start()
-    keeper.offer(*said(bundle, [0.5, 0.9]), SOURCE)
-    keeper.offer(*said(bundle, [0.8, 0.7], first=2), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5, 0.9]), SOURCE)
+    keeper.offer(*labelled(bundle, [0.8, 0.7], first=2), SOURCE)
     keeper.close(CLOSE_S)
     assert [(row["window_start"], row["familiarity"]) for row in rows_in(tmp_path / "kept")] == [(START_MS, None)]
 
@@ -114,8 +114,8 @@ def test_batches_of_other_partitions_and_models_share_a_file(
     other = har_bundle(tmp_path / "other", version="1.1")
     keeper = make_keeper()
     keeper.start()
-    keeper.offer(*said(bundle, [0.5] * 3), SOURCE)
-    keeper.offer(*said(other, [0.5] * 2, [0.1, 0.2], first=3), TopicPartition("accelerometer", 7))
+    keeper.offer(*labelled(bundle, [0.5] * 3), SOURCE)
+    keeper.offer(*labelled(other, [0.5] * 2, [0.1, 0.2], first=3), TopicPartition("accelerometer", 7))
     keeper.close(CLOSE_S)
     assert len(files_in(tmp_path / "kept")) == 1
     rows = rows_in(tmp_path / "kept")
@@ -134,7 +134,7 @@ def test_what_is_not_enough_for_a_file_is_written_after_a_while_all_the_same(
 ) -> None:
     keeper = make_keeper(wait_s=0.05)
     keeper.start()
-    keeper.offer(*said(bundle, [0.5] * 3), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 3), SOURCE)
     wait_until(lambda: counted("written") == 3)
     assert len(rows_in(tmp_path / "kept")) == 3
     keeper.close(CLOSE_S)
@@ -145,7 +145,7 @@ def test_a_full_file_waits_for_nothing(
 ) -> None:
     keeper = make_keeper()
     keeper.start()
-    keeper.offer(*said(bundle, [0.5] * ROWS_A_FILE), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * ROWS_A_FILE), SOURCE)
     wait_until(lambda: counted("written") == ROWS_A_FILE)
     keeper.close(CLOSE_S)
 
@@ -159,11 +159,11 @@ def test_what_there_is_no_room_for_is_dropped_and_counted_and_files_stay_small(
 ) -> None:
     keeper = make_keeper()
     for _ in range(2):  # its thread doesn't run yet, as if the disk were slow
-        keeper.offer(*said(bundle, [0.5] * (MOST_WAITING // 2 + 5)), SOURCE)
+        keeper.offer(*labelled(bundle, [0.5] * (MOST_WAITING // 2 + 5)), SOURCE)
     assert counted("dropped") == 10
     keeper.start()
     wait_until(lambda: counted("written") == MOST_WAITING)
-    keeper.offer(*said(bundle, [0.5], first=9), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5], first=9), SOURCE)
     keeper.close(CLOSE_S)
     assert (counted("written"), counted("dropped")) == (MOST_WAITING + 1, 10)
     import pyarrow.parquet as pq
@@ -180,8 +180,8 @@ def test_more_than_a_minute_may_bring_are_dropped_and_counted(
     """A unit that is wrong makes every window unfamiliar, and would push out within minutes what was kept before."""
     keeper = make_keeper(per_minute=5)
     keeper.start()
-    keeper.offer(*said(bundle, [0.5] * 4), SOURCE)
-    keeper.offer(*said(bundle, [0.5] * 4, first=4), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 4), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 4, first=4), SOURCE)
     keeper.close(CLOSE_S)
     assert (counted("written"), counted("dropped")) == (5, 3)
 
@@ -194,7 +194,7 @@ def test_no_reader_sees_half_a_file(
     keeper, seen = make_keeper(wait_s=0.0), 0
     keeper.start()
     for number in range(30):
-        keeper.offer(*said(bundle, [0.5] * 40, first=40 * number), SOURCE)
+        keeper.offer(*labelled(bundle, [0.5] * 40, first=40 * number), SOURCE)
         whole = [path for path in files_in(tmp_path / "kept") if not path.name.startswith(".")]
         seen = sum(pq.read_metadata(path).num_rows for path in whole)
         wait_until(lambda: counted("written") == 40 * (number + 1))  # noqa: B023
@@ -213,10 +213,10 @@ def test_a_full_disk_costs_what_it_has_no_room_for_and_leaves_nothing_half_writt
     keeper = make_keeper(wait_s=0.0)
     keeper.start()
     with files_of_at_most(50_000):
-        keeper.offer(*said(bundle, [0.5] * 200), SOURCE)
+        keeper.offer(*labelled(bundle, [0.5] * 200), SOURCE)
         wait_until(lambda: counted("failed") == 200)
     assert files_in(tmp_path / "kept") == []
-    keeper.offer(*said(bundle, [0.5] * 3), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 3), SOURCE)
     keeper.close(CLOSE_S)
     assert (counted("written"), counted("failed")) == (3, 200)
     assert len(rows_in(tmp_path / "kept")) == 3
@@ -229,10 +229,10 @@ def test_a_folder_that_is_gone_stops_nothing_and_is_used_again_when_it_is_back(
     keeper = make_keeper(wait_s=0.0)
     shutil.rmtree(tmp_path / "kept")
     keeper.start()
-    keeper.offer(*said(bundle, [0.5] * 2), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 2), SOURCE)
     wait_until(lambda: counted("failed") == 2)
     (tmp_path / "kept").mkdir()
-    keeper.offer(*said(bundle, [0.5] * 3), SOURCE)
+    keeper.offer(*labelled(bundle, [0.5] * 3), SOURCE)
     keeper.close(CLOSE_S)
     assert len(rows_in(tmp_path / "kept")) == counted("written") == 3
 

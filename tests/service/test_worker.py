@@ -67,7 +67,7 @@ def test_a_worker_that_the_group_has_put_out_waits_for_nothing_in_flight_when_it
     paused: list[TopicPartition] = []
     polled: list[int] = []
     worker: Any = SimpleNamespace(
-        _lease=SimpleNamespace(is_out=lambda: True), _look_after_threads=lambda: None, _settled=lambda _: False
+        _lease=SimpleNamespace(is_out=lambda: True), _raise_thread_error=lambda: None, _settled=lambda _: False
     )
     Worker._drain(worker, time.monotonic() + 60)
     worker._lease.is_out = lambda: False
@@ -90,7 +90,7 @@ def test_a_worker_that_finishes_what_is_in_flight_is_live() -> None:
     live: list[bool] = []
     worker: Any = SimpleNamespace(
         _lease=SimpleNamespace(is_out=lambda: False),
-        _look_after_threads=lambda: None,
+        _raise_thread_error=lambda: None,
         _settled=lambda _: len(live) == 2,
         _consumer=SimpleNamespace(
             group_metadata=lambda: SimpleNamespace(state=MemberState.STABLE), assignment=set, pause=lambda *_: None

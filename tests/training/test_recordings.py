@@ -21,7 +21,7 @@ from training.frames import served_frames, windows_by_row
 from training.held_out import held_out_people
 from training.quantisation import activation_ranges
 from training.recordings import DEFAULT_LABELS, DataFile, Recording
-from training.spanning import make_spanning_windows, said_of
+from training.spanning import make_spanning_windows, score_spanning
 
 pytestmark = pytest.mark.recordings
 
@@ -170,7 +170,7 @@ def test_of_windows_that_span_two_activities_the_shipped_bundle_seldom_says_a_th
     file: DataFile = request.getfixturevalue(name)
     people = [recording for recording in file.recordings if recording.person in held_out_people(file).validation]
     windows = make_spanning_windows(served_frames(people), people)
-    told = said_of(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), DEFAULT_LABELS.names)
+    told = score_spanning(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), DEFAULT_LABELS.names)
     assert told.third < 0.1 * told.windows
     assert told.longer > 0.75 * told.windows
 

@@ -2,7 +2,7 @@ import numpy as np
 
 from training.frames import LabelledFrames
 from training.recordings import DEFAULT_LABELS, Recording
-from training.spanning import SHORTEST, Said, make_spanning_windows, said_of
+from training.spanning import SHORTEST, SpanningScores, make_spanning_windows, score_spanning
 
 WALKING, SITTING, STANDING = 5, 2, 3
 
@@ -43,16 +43,18 @@ def test_nobody_who_does_one_thing_alone_changes() -> None:
         frames((0, WALKING), (0, WALKING), (1, SITTING)), [recording("ann"), recording("bob")]
     )
     assert found.values.shape == (0, 80, 3)
-    assert said_of(found, np.empty((0, 6)), DEFAULT_LABELS.names) == Said(0, 0, 0, 0.0)
+    assert score_spanning(found, np.empty((0, 6)), DEFAULT_LABELS.names) == SpanningScores(0, 0, 0, 0.0)
 
 
 def test_what_is_said_is_the_longer_activity_the_shorter_or_a_third() -> None:
     people = [recording("ann")]
     found = make_spanning_windows(frames(*[(0, WALKING), (0, SITTING)] * 4), people)
     others = len(found.longer) - 3
-    told = said_of(found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], DEFAULT_LABELS.names)
+    told = score_spanning(
+        found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], DEFAULT_LABELS.names
+    )
     assert (told.longer, told.shorter, told.third) == (2, 1, others)
-    assert str(Said(8, 4, 3, 0.1)) == (
+    assert str(SpanningScores(8, 4, 3, 0.1)) == (
         "50.0% are called what lasts longer in them, 37.5% what lasts less long, 12.5% neither"
     )
     assert told.calibration_error == (1 + others) / (3 + others)  # it was sure of all

@@ -76,7 +76,7 @@ def compare(
     said: list[Step] = []
     joined: list[bytes] = []
     position = 0
-    for records, processed_at, heard_until in batches:
+    for records, processed_at, caught_up_at in batches:
         steps = push(windower, records, processed_at)
         said += steps
         joined += [device_id for step in steps for device_id in windower.device_ids(step.new_rows)]
@@ -87,9 +87,9 @@ def compare(
             for window in reference.read(reading, record.offset, processed_at)
         ]
         assert_same_windows(steps, expected, sum(len(record.readings) for record in records))
-        silences = hear(windower, heard_until)
+        silences = hear(windower, caught_up_at)
         said += silences
-        expected = sorted(reference.hear(heard_until), key=lambda window: (window.device_id, window.start_ms))
+        expected = sorted(reference.hear(caught_up_at), key=lambda window: (window.device_id, window.start_ms))
         assert_same_windows(by_device(silences), expected, 0)
         assert_same_counts(said, joined, reference)
         position = records[-1].offset + 1 if records else position

@@ -247,8 +247,8 @@ def test_windows_before_the_epoch_start_on_the_same_grid() -> None:
 def test_a_device_is_silent_once_its_oldest_held_reading_was_processed_idle_timeout_ago() -> None:
     windower = Windower(idle_timeout_s=60)
     send(windower, steady(0, 3950), offset=10, processed_at=1000.0)
-    for heard_until in (-math.inf, 0.0, 1000.0, 1059.9):
-        (step,) = hear(windower, heard_until)
+    for caught_up_at in (-math.inf, 0.0, 1000.0, 1059.9):
+        (step,) = hear(windower, caught_up_at)
         assert step.forgotten == []
     (step,) = hear(windower, 1060.0)
     assert step.forgotten == [PHASE_0]

@@ -11,8 +11,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.snapshot import Snapshot, encode
 from service.backfill import stretch
-from service.backfill.others import Others
-from service.backfill.stretch import Stretch, begin, group_of, is_done, told_by
+from service.backfill.other_workers import OtherWorkers
+from service.backfill.stretch import Stretch, begin, group_of, is_done, require_end
 from service.kind import Kind, WorkerError
 from service.settings import ActivitySettings, KeepSettings, KindSettings, TextSettings
 
@@ -54,14 +54,14 @@ def test_a_partition_is_done_when_nothing_is_open_at_its_end() -> None:
     assert not is_done(commit(50, 45, end=50), 50)  # whoever made it died before its windows were closed
     assert is_done(commit(50, 50, end=50), 50)
     assert is_done(commit(0, 0, end=0), 0)
-    assert told_by("group", SOURCE, commit(40, 40, end=50)) == 50
+    assert require_end("group", SOURCE, commit(40, 40, end=50)) == 50
 
 
 @pytest.mark.parametrize("metadata", ["", "hello", encode(Snapshot(4, "activities", 0, 1, labels_from=0))])
 def test_a_commit_that_names_no_end_is_refused_with_what_to_do(metadata: str) -> None:
     """Taken for done, it would pass over all the partition's records."""
     with pytest.raises(WorkerError, match=r"group mine for accelerometer\[0\] was reset.*--delete"):
-        told_by("mine", SOURCE, OffsetAndMetadata(10, metadata, -1))
+        require_end("mine", SOURCE, OffsetAndMetadata(10, metadata, -1))
 
 
 class FakeAdmin:
@@ -92,18 +92,21 @@ class FakeAdmin:
         return dict.fromkeys(commits, NoError)
 
 
-KIND = Kind("activity", SETTINGS, prepare=lambda *_: None, say=lambda *_: None, rules="rules")  # type: ignore[arg-type]
+KIND = Kind("activity", SETTINGS, prepare=lambda *_: None, encode_labels=lambda *_: None, rules="rules")  # type: ignore[arg-type]
 OTHER = TopicPartition(SETTINGS.input_topic, 1)
 
 
 def begun(admin: FakeAdmin, partitions: int) -> dict[TopicPartition, int]:
-    return begin(admin, "mine", KIND, ALL, partitions, 1, Others("workers", "activities"))
+    return begin(admin, "mine", KIND, ALL, partitions, 1, OtherWorkers("workers", "activities"))
 
 
 def test_where_it_ends_is_settled_once() -> None:
     admin = FakeAdmin({})
     assert begun(admin, 2) == {SOURCE: 100, OTHER: 100}
-    assert {source: told_by("mine", source, at) for source, at in admin.commits.items()} == {SOURCE: 100, OTHER: 100}
+    assert {source: require_end("mine", source, at) for source, at in admin.commits.items()} == {
+        SOURCE: 100,
+        OTHER: 100,
+    }
     admin.commits[SOURCE] = commit(30, 30, end=70)
     assert begun(admin, 2) == {SOURCE: 70, OTHER: 100}
 

@@ -12,7 +12,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.snapshot import Snapshot, encode
 from service.backfill import watch
-from service.backfill.others import Others
+from service.backfill.other_workers import OtherWorkers
 from service.backfill.watch import Watch
 from service.kind import WorkerError
 from service.progress import Reached
@@ -63,7 +63,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def watched(admin: FakeAdmin, show: Callable[[Reached], None] = lambda _: None) -> Watch:
     """Watch until it stops."""
     stop = threading.Event()
-    others = Others(WORKERS, "activities")
+    others = OtherWorkers(WORKERS, "activities")
     thread = Watch(admin, GROUP, ENDS, others, show, stop)
     thread.start()
     thread.join(10)

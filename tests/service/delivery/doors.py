@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from ingest.bodies import Bodies, pack, unpack
 from ingest.rejections import Reason
-from service.delivery.given_up import GivenUp
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
 from service.delivery.partition import Output, Partition
 from service.delivery.protocol import Labels, Ticket
+from service.delivery.undeliverable import Undeliverable
 from service.kind import Block, Stream
 from service.metrics import Families, WorkerMetrics
 
@@ -29,7 +29,7 @@ class FakeAssignment(list[Partition]):
     def __init__(self, *partitions: Partition) -> None:
         super().__init__(partitions)
         self.group = MEMBER
-        self.given_up = GivenUp()
+        self.undeliverable = Undeliverable()
         self.committing: list[tuple[dict[TopicPartition, Any], Callable[..., None]]] = []
         self.consumer = SimpleNamespace(
             group_metadata=lambda: self.group,

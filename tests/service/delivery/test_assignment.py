@@ -7,15 +7,15 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.consumer import PARTITION_RECORDS
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 from service.delivery import assignment as module
 from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
-from service.delivery.looking_up import Request
 from service.delivery.partition import Output
-from service.delivery.recovery import Plan
-from service.delivery.rereading import Found
-from service.delivery.said import Mark
+from service.delivery.published import Mark
+from service.delivery.read_back import Request
+from service.delivery.recovery_plan import Plan
+from service.delivery.recovery_thread import Found
 from service.kind import Stream
 from tests.clock import Clock
 from tests.service.delivery.doors import make_metrics
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def make(asked: list[Request]) -> Assignment:
-    assignment = Assignment(lambda _: Stream(), "", Hearing(), asked.append, make_metrics())
+    assignment = Assignment(lambda _: Stream(), "", FetchProgress(), asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     return assignment
 
@@ -68,7 +68,7 @@ def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
     assignment.assigned({SOURCE})
     assignment.begin(found(asked[0]))
     partition = assignment.held[SOURCE]
-    assert (partition.position, partition.live_from, len(partition.said), partition.reported) == (40, 50, 1, {60})
+    assert (partition.position, partition.live_from, len(partition.published), partition.reported) == (40, 50, 1, {60})
     assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
     assert not assignment.awaits(asked[0])
 
@@ -149,14 +149,14 @@ def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_unti
     assignment = make(asked)
     assignment.assigned({SOURCE})
     assignment.begin(found(asked[-1]))
-    assignment.given_up.note(SOURCE, [52, 55])
+    assignment.undeliverable.note(SOURCE, [52, 55])
     assignment.start_over(assignment.held[SOURCE], "its output failed")
     assignment.begin(found(asked[-1]))
     assert {52, 55} <= set(assignment.held[SOURCE].reported)
     assignment.committed(assignment.held[SOURCE], Point(53, 50, 100))
-    assert assignment.given_up.of(SOURCE) == {55}
+    assert assignment.undeliverable.of(SOURCE) == {55}
     assignment.released({SOURCE})
-    assert not assignment.given_up.of(SOURCE)
+    assert not assignment.undeliverable.of(SOURCE)
 
 
 def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its_place_is_found() -> None:
@@ -188,8 +188,8 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
 
 def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives() -> None:
     asked: list[Request] = []
-    hearing = Hearing()
-    assignment = Assignment(lambda _: Stream(), "", hearing, asked.append, make_metrics())
+    fetch_progress = FetchProgress()
+    assignment = Assignment(lambda _: Stream(), "", fetch_progress, asked.append, make_metrics())
     assignment.consumer = FakeConsumer()
     state = SimpleNamespace(position=SimpleNamespace(offset=50))
     assignment.consumer._subscription = SimpleNamespace(assignment={SOURCE: state})
@@ -205,7 +205,7 @@ def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives(
     ):
         state.position.offset = position
         if end is not None:
-            hearing.note_response([SOURCE], 1.0, {SOURCE: end})
+            fetch_progress.note_response([SOURCE], 1.0, {SOURCE: end})
         assignment.follow()
         behind.append(partition.behind)
     assert behind == [False, False, True, False]

@@ -119,7 +119,7 @@ def test_a_position_is_committed_when_all_labels_before_it_are_acknowledged(cloc
     partition, producer = make_partition(), FakeProducer()
     assignment = FakeAssignment(partition)
     delivery = make(assignment, producer)
-    delivery.say(owe(partition, 2, position=10))
+    delivery.publish(owe(partition, 2, position=10))
     delivery.commit()
     assert assignment.committing == []
     producer.acknowledge()
@@ -156,9 +156,9 @@ def test_nothing_is_committed_while_the_group_rebalances(clock: Clock) -> None:
 def test_what_may_be_committed_of_partitions_that_go_is_their_newest_acknowledged_position() -> None:
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(partition), producer)
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     producer.acknowledge()
-    delivery.say(owe(partition, 1, position=20))
+    delivery.publish(owe(partition, 1, position=20))
     assert not delivery.settled([partition])
     assert delivery.last_offsets([partition])[partition.source].offset == 10
     producer.acknowledge()
@@ -172,7 +172,7 @@ def test_a_label_whose_fate_is_unknown_is_not_sent_again_but_its_partition_recov
     delivery = make(FakeAssignment(partition), producer)
     error = KafkaTimeoutError()
     producer.refuses = error if at_once else None
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     producer.refuse(error)
     assert list(delivery.failed) == [(partition, error)]
     assert (producer.sent, partition.ledger.committable()) == ([], None)
@@ -182,9 +182,9 @@ def test_labels_of_an_older_assignment_are_not_sent() -> None:
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(), producer)
     partition.alive = False
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     assert producer.sent == []
-    assert delivery.let_go({partition.source})
+    assert delivery.nothing_in_flight({partition.source})
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -192,33 +192,33 @@ def test_a_partition_is_let_go_when_none_of_its_labels_may_still_land(arrives: b
     """Not even those of an older assignment: a reading back before they land would miss them."""
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(partition), producer)
-    delivery.say(owe(partition, 2, position=10))
+    delivery.publish(owe(partition, 2, position=10))
     partition.alive = False
-    assert not delivery.let_go({partition.source})
-    assert delivery.let_go({make_partition(1).source})
+    assert not delivery.nothing_in_flight({partition.source})
+    assert delivery.nothing_in_flight({make_partition(1).source})
     if arrives:
         producer.acknowledge()
     else:
         producer.refuse(KafkaTimeoutError())
-    assert delivery.let_go({partition.source})
+    assert delivery.nothing_in_flight({partition.source})
 
 
 def test_labels_of_a_result_are_sent_together_and_each_is_accounted_for(clock: Clock) -> None:
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(partition), producer)
     labels = owe(partition, 3, position=10)
-    delivery.say([together(labels[:2]), labels[2]])
+    delivery.publish([together(labels[:2]), labels[2]])
     assert [values for values, _ in producer.sent] == [[b"0", b"1"], [b"2"]]
     producer.sent.pop(0)[1].success(201)
-    assert (partition.ledger.owed, delivery.let_go({partition.source})) == (1, False)
+    assert (partition.ledger.owed, delivery.nothing_in_flight({partition.source})) == (1, False)
     producer.acknowledge()
-    assert (partition.ledger.owed, delivery.let_go({partition.source})) == (0, True)
+    assert (partition.ledger.owed, delivery.nothing_in_flight({partition.source})) == (0, True)
 
 
 def test_what_is_acknowledged_says_where_the_output_ends() -> None:
     partition, producer = make_partition(), FakeProducer()
     delivery = make(FakeAssignment(partition), producer)
-    delivery.say(promise(partition, 1))
+    delivery.publish(promise(partition, 1))
     producer.acknowledge(last_offset=300)
     assert partition.output.end == 301
 
@@ -229,7 +229,7 @@ def test_a_producer_that_refuses_everything_is_replaced_as_soon_as_a_broker_answ
     delivery.turn()
     first.failed = True
     delivery.turn()
-    delivery.say(promise(partition, 1))
+    delivery.publish(promise(partition, 1))
     assert first.closed
     assert len(second.sent) == 1
     second.failed = True
@@ -372,7 +372,7 @@ def test_labels_wait_until_their_partition_is_certainly_ours_and_are_dropped_if_
         return known.is_set()
 
     delivery = make(FakeAssignment(partition), producer, may_write=may_write)
-    saying = threading.Thread(target=delivery.say, args=(owe(partition, 2, position=10),), daemon=True)
+    saying = threading.Thread(target=delivery.publish, args=(owe(partition, 2, position=10),), daemon=True)
     saying.start()
     assert asked.wait(10)
     assert producer.sent == []

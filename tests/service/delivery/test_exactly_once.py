@@ -160,7 +160,7 @@ def gather(delivery: ExactlyOnce, clock: Clock) -> None:
 def test_labels_and_the_positions_behind_them_go_together(clock: Clock) -> None:
     partition, transactions = make_partition(), FakeTransactions()
     delivery = make(FakeAssignment(partition), transactions)
-    delivery.say(owe(partition, 2, position=10))
+    delivery.publish(owe(partition, 2, position=10))
     gather(delivery, clock)
     [(sent, offsets, group)] = transactions.commits
     assert (sent, offsets[0].offset, group) == ([b"0", b"1"], 10, MEMBER)
@@ -170,10 +170,10 @@ def test_labels_and_the_positions_behind_them_go_together(clock: Clock) -> None:
 def test_a_transaction_gathers_labels_for_a_moment_and_no_more_of_them_than_its_share(clock: Clock) -> None:
     partition, transactions = make_partition(), FakeTransactions()
     delivery = make(FakeAssignment(partition), transactions)
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     delivery.turn()
     assert (len(transactions.open or []), transactions.commits) == (1, [])
-    delivery.say(owe(partition, MOST_LABELS, position=20))
+    delivery.publish(owe(partition, MOST_LABELS, position=20))
     delivery.turn()
     [(sent, offsets, _)] = transactions.commits
     assert (len(sent), offsets[0].offset) == (MOST_LABELS, 10)
@@ -185,7 +185,7 @@ def test_the_labels_of_a_result_stay_together_and_count_one_by_one(clock: Clock)
     partition, transactions = make_partition(), FakeTransactions()
     delivery = make(FakeAssignment(partition), transactions)
     first, second = owe(partition, 2 * MOST_LABELS, position=10), owe(partition, 1, position=20)
-    delivery.say([together(first), *second])
+    delivery.publish([together(first), *second])
     delivery.turn()
     [(sent, offsets, _)] = transactions.commits
     assert (len(sent), offsets[0].offset) == (2 * MOST_LABELS, 10)
@@ -203,7 +203,7 @@ def test_a_partition_that_is_labelled_has_its_position_in_the_transaction_though
     delivery = make(FakeAssignment(labelled, other), transactions)
     first, _ = owe(labelled, 2, position=10)
     owe(other, 0, position=30)
-    delivery.say([first])
+    delivery.publish([first])
     gather(delivery, clock)
     [(_, offsets, _)] = transactions.commits
     assert offsets[0] == found
@@ -213,7 +213,7 @@ def test_a_partition_that_is_labelled_has_its_position_in_the_transaction_though
 def test_an_abort_takes_back_what_was_acknowledged_and_says_it_again(clock: Clock) -> None:
     partition, transactions = make_partition(), FakeTransactions(AbortableError("the group has moved on"))
     delivery = make(FakeAssignment(partition), transactions)
-    delivery.say(owe(partition, 2, position=10))
+    delivery.publish(owe(partition, 2, position=10))
     gather(delivery, clock)
     assert transactions.aborted == [[b"0", b"1"]]
     assert (partition.ledger.owed, partition.ledger.committable()) == (2, None)
@@ -233,7 +233,7 @@ def test_a_snapshot_taken_while_labels_look_acknowledged_goes_with_them_after_an
         partition.seal()
 
     transactions.meanwhile = seal
-    delivery.say(labels)
+    delivery.publish(labels)
     gather(delivery, clock)
     clock.now += 2 * ABORTED_S
     gather(delivery, clock)
@@ -245,7 +245,7 @@ def test_a_fence_recovers_every_partition_and_goes_on_with_another_producer(cloc
     first, second = FakeTransactions(FencedError("no answer")), FakeTransactions()
     partitions = [make_partition(0), make_partition(1)]
     delivery = make(FakeAssignment(*partitions), first, second)
-    delivery.say(owe(partitions[0], 1, position=10))
+    delivery.publish(owe(partitions[0], 1, position=10))
     gather(delivery, clock)
     assert [partition for partition, _ in delivery.failed] == partitions
     assert not any(partition.alive for partition in partitions)
@@ -259,7 +259,7 @@ def test_another_producer_is_tried_for_until_a_broker_answers(clock: Clock) -> N
     first = FakeTransactions(FencedError("no answer"))
     partition = make_partition()
     delivery = make(FakeAssignment(partition), first)
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     gather(delivery, clock)
     for _ in range(3):
         clock.now += 2 * REOPEN_S
@@ -270,7 +270,7 @@ def test_a_label_that_its_topic_takes_at_no_time_has_its_partition_recovered(clo
     transactions, partition = FakeTransactions(), make_partition()
     transactions.too_large = [b"0"]
     delivery = make(FakeAssignment(partition), transactions)
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     gather(delivery, clock)
     [(failed, error)] = delivery.failed
     assert failed is partition
@@ -285,10 +285,10 @@ def test_a_dead_letter_waits_for_the_position_behind_its_record(clock: Clock) ->
     partition.position = 20
     partition.seal()
     assert delivery.letter_bytes_waiting(partition) == make_letter().size
-    delivery.say([first])
+    delivery.publish([first])
     gather(delivery, clock)
     assert [sent for sent, _, _ in transactions.commits] == [[b"0"]]
-    delivery.say([second])
+    delivery.publish([second])
     gather(delivery, clock)
     assert transactions.commits[1][0] == [b"1", b"bad"]
     assert transactions.commits[1][1][0].offset == 20
@@ -391,7 +391,7 @@ def test_what_was_given_up_is_remembered_for_a_recovery(clock: Clock) -> None:
     delivery.commit()
     clock.now += 2 * INTERVAL_S
     delivery.turn()
-    assert assignment.given_up.of(partition.source) == {7}
+    assert assignment.undeliverable.of(partition.source) == {7}
 
 
 def test_labels_do_not_wait_for_all_dead_letters_that_are_refused_one_after_another(clock: Clock) -> None:
@@ -406,7 +406,7 @@ def test_labels_do_not_wait_for_all_dead_letters_that_are_refused_one_after_anot
     clock.now += 2 * INTERVAL_S
     delivery.turn()
     assert producers[0].closed
-    delivery.say(owe(partitions[1], 1, position=20))
+    delivery.publish(owe(partitions[1], 1, position=20))
     clock.now += 2 * INTERVAL_S
     delivery.turn()
     [(sent, offsets, _)] = producers[1].commits
@@ -433,7 +433,7 @@ def test_dead_letters_whose_topic_is_gone_keep_out_of_transactions_and_their_pos
     now = second if how == "unwritable" else first
     assert first.closed == (how == "unwritable")
     second.unknown = {"dead"}
-    delivery.say(owe(partitions[1], 1, position=20))
+    delivery.publish(owe(partitions[1], 1, position=20))
     clock.now += 0.2  # it is still waited for
     gather(delivery, clock)
     sent, offsets, _ = now.commits[-1]
@@ -486,7 +486,7 @@ def test_no_transaction_begins_without_membership(clock: Clock) -> None:
     assignment = FakeAssignment(partition)
     delivery = make(assignment, transactions)
     assignment.group = NOBODY
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     gather(delivery, clock)
     assert transactions.open is None
     assignment.group = MEMBER
@@ -498,7 +498,7 @@ def test_the_generation_is_that_of_the_transactions_beginning(clock: Clock) -> N
     partition, transactions = make_partition(), FakeTransactions()
     assignment = FakeAssignment(partition)
     delivery = make(assignment, transactions)
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     delivery.turn()
     assignment.group = MEMBER._replace(generation_id=4)
     clock.now += 2 * GATHER_S
@@ -510,7 +510,7 @@ def test_labels_of_a_partition_that_went_are_not_said_and_its_transaction_is_abo
     stays, goes, transactions = make_partition(0), make_partition(1), FakeTransactions()
     assignment = FakeAssignment(stays, goes)
     delivery = make(assignment, transactions)
-    delivery.say(owe(stays, 1, position=10) + owe(goes, 1, position=10))
+    delivery.publish(owe(stays, 1, position=10) + owe(goes, 1, position=10))
     delivery.turn()
     lose(assignment, goes)
     clock.now += 2 * GATHER_S
@@ -530,20 +530,20 @@ def lose(assignment: FakeAssignment, partition: Partition) -> None:
 def test_a_partition_is_let_go_when_the_open_transaction_holds_nothing_of_it(clock: Clock) -> None:
     partition, other = make_partition(0), make_partition(1)
     delivery = make(FakeAssignment(partition, other), FakeTransactions())
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     delivery.turn()
-    assert not delivery.let_go({partition.source})
-    assert delivery.let_go({other.source})
+    assert not delivery.nothing_in_flight({partition.source})
+    assert delivery.nothing_in_flight({other.source})
     clock.now += 2 * GATHER_S
     delivery.turn()
-    assert delivery.let_go({partition.source})
+    assert delivery.nothing_in_flight({partition.source})
 
 
 def test_who_waits_for_a_partition_to_be_settled_has_the_transaction_end_at_once(clock: Clock) -> None:
     partition, transactions = make_partition(), FakeTransactions()
     woken: list[bool] = []
     delivery = make(FakeAssignment(partition), transactions, wake=lambda: woken.append(True))
-    delivery.say(owe(partition, 1, position=10))
+    delivery.publish(owe(partition, 1, position=10))
     delivery.turn()
     assert not delivery.settled([partition])
     assert woken

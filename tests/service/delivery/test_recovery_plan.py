@@ -4,11 +4,11 @@ import pytest
 from kafka.structs import TopicPartition
 
 from ingest.snapshot import Snapshot, encode
-from service.delivery.recovery import NO_END, LabelsToRead, Place, Plan, plan
+from service.delivery.recovery_plan import NO_END, LabelsToRead, PartitionState, Plan, plan
 
 RULES = "lateness_slots=4"
 SNAPSHOT = Snapshot(40, "activities", 2, 8, labels_from=17, rules=RULES)
-PLACE = Place(
+PLACE = PartitionState(
     (50, encode(SNAPSHOT)), log_start=0, log_end=90, output=TopicPartition("activities", 2), outputs=8, rules=RULES
 )
 
@@ -50,8 +50,8 @@ def test_a_snapshot_rewinds_to_the_oldest_open_reading_and_reads_labels_from_whe
 
 
 def test_a_snapshot_tells_whom_to_pass_over() -> None:
-    committed = (50, encode(Snapshot(40, "activities", 2, 8, 17, buried={b"phone1": 5}, rules=RULES)))
-    assert plan(replace(PLACE, committed=committed)).buried == {b"phone1": 45}
+    committed = (50, encode(Snapshot(40, "activities", 2, 8, 17, skip_until={b"phone1": 5}, rules=RULES)))
+    assert plan(replace(PLACE, committed=committed)).skip_until == {b"phone1": 45}
 
 
 def test_an_operators_reset_has_no_metadata_and_starts_at_its_position_with_nothing_said() -> None:
@@ -88,7 +88,7 @@ def test_another_version_is_taken_at_its_rewind_point_and_all_labels_since_are_r
     for metadata in ['{"v":1,"rewind_to":40,"topic":"activities","partition":2}', '{"v":3,"rewind_to":40,"new":1}']:
         found = plan(replace(PLACE, committed=(50, metadata)))
         assert (found.position, found.rewind_to, found.labels) == (50, 40, LabelsToRead(since_offset=40))
-        assert not found.aloud
+        assert not found.publishes_replay
         assert "another version" in found.warnings[0]
 
 
@@ -107,5 +107,5 @@ def test_labels_of_which_some_are_in_other_partitions_are_read_from_all() -> Non
 def test_a_worker_with_other_rules_says_what_its_own_close() -> None:
     """Windows that the old ones left open may be closed by the new ones before the position: replayed mutely, lost."""
     found = plan(replace(PLACE, rules="lateness_slots=0"))
-    assert (found.aloud, found.rewind_to, found.labels) == (True, 40, LabelsToRead(since_offset=40))
+    assert (found.publishes_replay, found.rewind_to, found.labels) == (True, 40, LabelsToRead(since_offset=40))
     assert "other settings (lateness_slots=4)" in found.warnings[0]

@@ -1,7 +1,8 @@
-"""Up to which moment a partition has been heard: silence is judged against that, never against the clock alone.
+"""How far the worker has caught up with each partition, as a moment: silence is judged by it, not by the clock.
 
-That is when the latest fetch was sent whose high watermark has been processed since. kafka-python's fetcher is watched
-for it, by its response handler, which is called with the moment of sending.
+A worker is caught up at the moment when a fetch was sent whose high watermark it has reached since. Judged by the clock
+alone, a worker that lags or gets no answer would take devices for silent whose records it just hasn't read yet. The
+response handler of kafka-python's fetcher is wrapped for this, because it is called with the moment of sending.
 """
 
 import collections
@@ -16,20 +17,20 @@ from kafka.structs import TopicPartition
 _REMEMBERED_FETCHES = 4096
 
 
-class Hearing:
-    """Up to which moment each partition has been heard, on the clock of ``time.monotonic``.
+class FetchProgress:
+    """The moment at which each partition was caught up, on the clock of ``time.monotonic``.
 
-    The consumer's IO thread notes, the worker's asks.
+    The consumer's IO thread writes; the worker's thread reads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._fetches: dict[TopicPartition, collections.deque[tuple[float, int]]] = {}
         self._high_watermarks: dict[TopicPartition, int] = {}
-        self._heard_until: dict[TopicPartition, float] = {}
+        self._caught_up_at: dict[TopicPartition, float] = {}
         self._last_answer: float | None = None
         self._unreadable = 0
-        # Whose fetch was refused because its records have expired; who tells of it takes it out.
+        # Partitions whose fetch was refused because the records have expired. Whoever reports one removes it.
         self.expired: set[TopicPartition] = set()
 
     def note_response(
@@ -38,10 +39,10 @@ class Hearing:
         sent_at: float,
         high_watermarks: Mapping[TopicPartition, int],
     ) -> None:
-        """Take in one fetch response; called on the consumer's IO thread.
+        """Record one fetch response; called on the consumer's IO thread.
 
-        A partition that was asked for but is absent from an incremental fetch session's response has the same
-        high watermark as before (KIP-227).
+        ``partitions`` are those that it answers for. One that is absent from the response of an incremental fetch
+        session has the same high watermark as before (KIP-227).
         """
         with self._lock:
             self._last_answer = sent_at
@@ -53,49 +54,49 @@ class Hearing:
     def _note(self, partition: TopicPartition, sent_at: float, mark: int) -> None:
         self._high_watermarks[partition] = mark
         fetches = self._fetches.setdefault(partition, collections.deque(maxlen=_REMEMBERED_FETCHES))
-        if fetches and fetches[-1][1] == mark:  # only the latest fetch of a high watermark is ever asked for
+        if fetches and fetches[-1][1] == mark:  # only the latest fetch of a high watermark matters
             fetches.pop()
         fetches.append((sent_at, mark))
 
-    def heard_until(self, partition: TopicPartition, position: int) -> float:
-        """Return when the latest fetch was sent whose high watermark is at or below ``position``."""
+    def caught_up_at(self, partition: TopicPartition, position: int) -> float:
+        """Return when the latest fetch was sent whose high watermark is at or below ``position``; -inf for none."""
         with self._lock:
             fetches = self._fetches.get(partition)
             while fetches and fetches[0][1] <= position:
-                self._heard_until[partition] = fetches.popleft()[0]
-            return self._heard_until.get(partition, float("-inf"))
+                self._caught_up_at[partition] = fetches.popleft()[0]
+            return self._caught_up_at.get(partition, float("-inf"))
 
     @property
     def last_answer(self) -> float | None:
-        """When the latest fetch was sent that Kafka has answered, for whatever partition; None before the first."""
+        """When the latest answered fetch was sent, of any partition; None before the first."""
         return self._last_answer
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
-        """Return the end of the log as the last response had it."""
+        """Return the high watermark in the last response; None before the first."""
         return self._high_watermarks.get(partition)
 
     def note_unreadable(self, _partition: TopicPartition, records: int) -> None:
-        """Take in that records were passed over."""
+        """Count records that were skipped because they can't be read."""
         with self._lock:
             self._unreadable += records
 
     def take_unreadable(self) -> int:
-        """Return how many records have been passed over since this was asked last."""
+        """Return how many records have been skipped since the last call."""
         with self._lock:
             taken, self._unreadable = self._unreadable, 0
             return taken
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop what was heard of partitions that have gone."""
+        """Drop what is known of partitions that were revoked."""
         with self._lock:
             for partition in partitions:
                 self.expired.discard(partition)
-                for table in (self._fetches, self._high_watermarks, self._heard_until):
+                for table in (self._fetches, self._high_watermarks, self._caught_up_at):
                     table.pop(partition, None)
 
 
-def listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
-    """Have a hearing told of each fetch response that a consumer gets."""
+def track(consumer: kafka.KafkaConsumer, fetch_progress: FetchProgress) -> None:
+    """Record each fetch response of a consumer in ``fetch_progress``."""
     fetcher = consumer._fetcher
     handle = fetcher._handle_fetch_response
 
@@ -107,7 +108,7 @@ def listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
             for topic in response.responses
             for partition in topic.partitions
         }
-        hearing.expired |= {
+        fetch_progress.expired |= {
             TopicPartition(topic.topic, partition.partition_index)
             for topic in response.responses
             for partition in topic.partitions
@@ -115,8 +116,8 @@ def listen(consumer: kafka.KafkaConsumer, hearing: Hearing) -> None:
         }
         handle(node_id, fetch_offsets, sent_at, response)
         if response.error_code == 0:
-            # A client over its quota is answered at once and with nothing: what is absent then may well have changed.
-            told = high_watermarks if response.throttle_time_ms else fetch_offsets
-            hearing.note_response(told, sent_at, high_watermarks)
+            # A client over its quota gets an empty response at once: what is absent from that may well have changed.
+            answered = high_watermarks if response.throttle_time_ms else fetch_offsets
+            fetch_progress.note_response(answered, sent_at, high_watermarks)
 
     fetcher._handle_fetch_response = handle_and_note

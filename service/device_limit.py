@@ -1,4 +1,4 @@
-"""A bound on the devices of a partition: whoever may write to a topic can make up ids, and each costs memory."""
+"""The limit on the devices of a partition: each costs memory, and anyone who may write to the topic can make up ids."""
 
 import numpy as np
 
@@ -8,26 +8,26 @@ from windowing import Windower
 
 
 def has_room(readings: Readings, windower: Windower, most: int) -> bool:
-    """Tell whether there is room for each record, were it a device's own: nearly always."""
+    """Return whether there is room even if each record were of another new device: nearly always."""
     record = readings.record
     return len(record) == 0 or bool(record[-1] - record[0] < most - len(windower))
 
 
-def refuse_the_crowd(readings: Readings, windower: Windower, most: int) -> tuple[Readings, list[Rejection]]:
-    """Refuse the records of devices that would have an open window beside ``most`` others; return the other readings.
+def refuse_beyond_limit(readings: Readings, windower: Windower, most: int) -> tuple[Readings, list[Rejection]]:
+    """Refuse records of devices beyond ``most`` with an open window; return the other readings, and the refusals.
 
-    Devices that have one are never refused; of the others whoever comes first gets what room is left.
+    Devices that have an open window are never refused. The room that is left goes to the others in order of arrival.
     """
     if has_room(readings, windower, most):
         return readings, []
     room, record = most - len(windower), readings.record  # all readings of a record are of one device
     first = readings[np.flatnonzero(np.diff(record, prepend=-1))]
     first = first[windower.are_absent(first.ids, first.id_at, first.id_end)]
-    welcome, refused = set[bytes](), list[int]()
+    admitted, refused = set[bytes](), list[int]()
     for device, its_record in zip(first.device_ids(), first.record.tolist(), strict=True):
-        if len(welcome) < room:
-            welcome.add(device)
-        elif device not in welcome:
+        if len(admitted) < room:
+            admitted.add(device)
+        elif device not in admitted:
             refused.append(its_record)
     if not refused:
         return readings, []

@@ -1,4 +1,4 @@
-"""The thread that finds out where newcomers go on, and what has been said of them, while the others are worked on."""
+"""The thread that finds where to start newly assigned partitions and reads back their labels; the others go on."""
 
 import collections
 import logging
@@ -14,10 +14,10 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
 from ingest.labels_reader import LabelsReader, source_of, topic_of
-from service.delivery.looking_up import Lookup, Request, look_up
 from service.delivery.partition import Output
-from service.delivery.recovery import Plan
-from service.delivery.said import ELSEWHERE, Identity, Mark
+from service.delivery.published import ELSEWHERE, Identity, Mark
+from service.delivery.read_back import ReadBack, Request, plan_read_back
+from service.delivery.recovery_plan import Plan
 from service.kind import Kind
 from service.metrics import WorkerMetrics
 
@@ -31,23 +31,23 @@ WAITING_LONG_S = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """All that is needed to begin; ``reported`` are the records, by offset, whose dead letters are there already."""
+    """What is needed to start a partition; ``reported`` holds offsets of records that have a dead letter already."""
 
     request: Request
     plan: Plan
     output: Output
-    said: dict[Identity, Mark]
+    published: dict[Identity, Mark]
     reported: set[int]
-    committed: OffsetAndMetadata | None  # None where there is no commit, or one that can't stand beside labels
+    committed: OffsetAndMetadata | None  # None without a commit that may be committed again
 
 
-class Rereading(threading.Thread):
-    """Takes requests from the worker's thread, and gives back what it found, in whatever order it does.
+class RecoveryThread(threading.Thread):
+    """Takes requests from the worker's thread, and puts the answers into ``found``, in any order.
 
-    Where partitions are ``bounded``, their commits say where they end. ``open_reader`` connects to Kafka, ``wanted``
-    tells whether somebody still waits for a request's answer, ``let_go`` whether this worker itself has nothing more on
-    its way that belongs to a partition: its labels would land after they have been looked for. An error that isn't
-    Kafka's ends the thread and waits in ``error``.
+    If partitions are ``bounded``, their commits say where they end. ``open_reader`` connects to Kafka. ``wanted`` says
+    whether a request is still waited for. ``nothing_in_flight`` says whether this worker itself has nothing of a
+    partition in flight, whose labels would land after the read-back. An error that isn't Kafka's ends the thread and is
+    kept in ``error``.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Rereading(threading.Thread):
         kind: Kind,
         open_reader: Callable[[], LabelsReader],
         wanted: Callable[[Request], bool],
-        let_go: Callable[[set[TopicPartition]], bool],
+        nothing_in_flight: Callable[[set[TopicPartition]], bool],
         metrics: WorkerMetrics,
         *,
         bounded: bool = False,
@@ -67,11 +67,11 @@ class Rereading(threading.Thread):
         self._bounded = bounded
         self._open_reader = open_reader
         self._wanted = wanted
-        self._let_go = let_go
+        self._nothing_in_flight = nothing_in_flight
         self._metrics = metrics
         self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._waiting: list[Request] = []
-        self._lookups: list[Lookup] = []
+        self._read_backs: list[ReadBack] = []
         self._reading_now: set[TopicPartition] = set()
         self._moved_at = 0.0
         self._reader: LabelsReader | None = None
@@ -80,11 +80,11 @@ class Rereading(threading.Thread):
     # -- for the worker's thread
 
     def ask(self, request: Request) -> None:
-        """Find out about a partition."""
+        """Request the starting point of a partition."""
         self._asked.put(request)
 
     def close(self, timeout_s: float) -> None:
-        """End the thread, whatever it is waiting for."""
+        """End the thread, whatever it waits for."""
         self._asked.put(None)
         if self.is_alive():
             self.join(timeout_s)
@@ -92,7 +92,7 @@ class Rereading(threading.Thread):
     # -- the thread
 
     def run(self) -> None:
-        """Answer until closed."""
+        """Answer requests until closed."""
         try:
             while not self._closing:
                 self._turn()
@@ -108,7 +108,7 @@ class Rereading(threading.Thread):
         if self._closing:
             return
         try:
-            # Whether or not anything was asked for: a process doesn't grow when its first partition comes late.
+            # Also without a request, so that the process doesn't grow when its first partition comes late.
             self._reader = self._reader or self._open_reader()
             self._begin(self._reader)
             self._read(self._reader)
@@ -120,9 +120,9 @@ class Rereading(threading.Thread):
             self._begin_again()
 
     def _take_requests(self) -> None:
-        """Wait for something to do; drop what nobody waits for any more."""
+        """Wait for something to do; drop requests that nobody waits for any more."""
         now = time.monotonic()
-        if self._lookups:
+        if self._read_backs:
             wait_s = 0.0
         else:
             wait_s = min([IDLE_S, *(max(0.0, request.not_before - now) for request in self._waiting)])
@@ -134,14 +134,14 @@ class Rereading(threading.Thread):
         except queue.Empty:
             pass
         self._waiting = [request for request in self._waiting if self._wanted(request)]
-        self._lookups = [lookup for lookup in self._lookups if self._wanted(lookup.request)]
+        self._read_backs = [read_back for read_back in self._read_backs if self._wanted(read_back.request)]
 
     def _begin(self, reader: LabelsReader) -> None:
-        """Look up the newcomers whose time has come, until one can't be: the others' labels are read meanwhile."""
+        """Start the read-backs that are due, until one fails: those that run are not to wait for its retry."""
         commits = self._read_commits(reader)
         try:
             if commits:
-                reader.look_at_topics()  # once for all: what is known may be minutes old, and some have been added
+                reader.look_at_topics()  # once for all: the metadata may be minutes old, and partitions added
         except KafkaError as error:
             for request in commits:
                 self._put_off(request, error)
@@ -149,27 +149,27 @@ class Rereading(threading.Thread):
         kind = self._kind
         for request, committed in commits.items():
             try:
-                lookup = look_up(reader, kind.settings, kind.rules, request, committed, bounded=self._bounded)
+                read_back = plan_read_back(reader, kind.settings, kind.rules, request, committed, bounded=self._bounded)
             except KafkaError as error:
                 self._put_off(request, error)
                 return
-            self._lookups.append(lookup)
+            self._read_backs.append(read_back)
             self._waiting.remove(request)
-            self._reading_now = set()  # a newcomer may need labels that are behind those of the others
+            self._reading_now = set()  # the new one may need labels before those of the others
 
     def _read_commits(self, reader: LabelsReader) -> dict[Request, OffsetAndMetadata | None]:
-        """Read the commits of the newcomers whose time has come, until one can't be."""
+        """Read the commits of the requests that are due, until one fails."""
         now = time.monotonic()
         due = [request for request in self._waiting if request.not_before <= now]
         commits: dict[Request, OffsetAndMetadata | None] = {}
         for request in sorted(due, key=lambda request: request.not_before):
-            if not self._let_go({request.source}):
+            if not self._nothing_in_flight({request.source}):
                 request.not_before = now + RETRY_S
                 continue
             try:
                 commits[request] = reader.committed(request.source)
             except KafkaError as error:
-                # Above all while a transaction that may change the commit is open: a dead worker's, for some seconds.
+                # Mostly because a transaction that may change the commit is open: a dead worker's, for some seconds.
                 self._put_off(request, error)
                 break
         return commits
@@ -181,17 +181,24 @@ class Rereading(threading.Thread):
             request.tell_at = time.monotonic() + WAITING_LONG_S
 
     def _read(self, reader: LabelsReader) -> None:
-        """Read on, and hand over what has been read to its end."""
-        for lookup in [lookup for lookup in self._lookups if lookup.done]:
-            self._lookups.remove(lookup)
+        """Read on, and hand over the read-backs that are complete."""
+        for read_back in [read_back for read_back in self._read_backs if read_back.done]:
+            self._read_backs.remove(read_back)
             self.found.append(
-                Found(lookup.request, lookup.plan, lookup.output, lookup.said, lookup.reported, lookup.committed)
+                Found(
+                    read_back.request,
+                    read_back.plan,
+                    read_back.output,
+                    read_back.published,
+                    read_back.reported,
+                    read_back.committed,
+                )
             )
-        # Newcomers whose labels or letters share a partition are read together, from the first of their places.
+        # Read-backs that share an output or dead-letter partition read it together, from the lowest position.
         wanted: dict[TopicPartition, int] = {}
-        for lookup in self._lookups:
-            for partition, position in lookup.positions.items():
-                if position < lookup.ends[partition]:
+        for read_back in self._read_backs:
+            for partition, position in read_back.positions.items():
+                if position < read_back.ends[partition]:
                     wanted[partition] = min(position, wanted.get(partition, position))
         if set(wanted) != self._reading_now:
             reader.read(wanted)
@@ -202,45 +209,49 @@ class Rereading(threading.Thread):
         records, reached = reader.poll(POLL_MS)
         for partition, found in records.items():
             self._take(partition, found)
-        if any([lookup.move_on(reached) for lookup in self._lookups]):
+        if any([read_back.move_on(reached) for read_back in self._read_backs]):
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > WAITING_LONG_S:
-            sources = ", ".join("{}[{}]".format(*lookup.request.source) for lookup in self._lookups)
+            sources = ", ".join("{}[{}]".format(*read_back.request.source) for read_back in self._read_backs)
             log.warning("%s: labels are waited for: is a transaction open on their output?", sources)
-            self._begin_again()  # the output may have been made anew, and end sooner
+            self._begin_again()  # the output may have been created anew, and end sooner
 
     def _take(self, partition: TopicPartition, records: Sequence[Any]) -> None:
-        """Give labels, or dead letters, to those whose they are."""
-        lookups = {lookup.request.source.partition: lookup for lookup in self._lookups if partition in lookup.positions}
+        """Add labels, or dead letters, to the read-backs of their input partitions."""
+        read_backs = {
+            read_back.request.source.partition: read_back
+            for read_back in self._read_backs
+            if partition in read_back.positions
+        }
         for record in records:
             source = source_of(record)
-            lookup = None if source is None else lookups.get(source[0])
-            if source is None or lookup is None:
+            read_back = None if source is None else read_backs.get(source[0])
+            if source is None or read_back is None:
                 continue
-            if not lookup.positions[partition] <= record.offset < lookup.ends[partition]:
+            if not read_back.positions[partition] <= record.offset < read_back.ends[partition]:
                 continue
-            if partition.topic != lookup.output.partition.topic:
-                self._take_letter(lookup, record, source[1])
+            if partition.topic != read_back.output.partition.topic:
+                self._take_letter(read_back, record, source[1])
             else:
-                self._take_label(lookup, partition, record, source[1])
+                self._take_label(read_back, partition, record, source[1])
 
-    def _take_letter(self, lookup: Lookup, record: Any, offset: int) -> None:
-        # Beyond the log's end they are of records that were cut off: others will have their offsets.
-        if lookup.plan.position <= offset < lookup.log_end and topic_of(record) == lookup.request.source.topic:
-            lookup.reported.add(offset)
+    def _take_letter(self, read_back: ReadBack, record: Any, offset: int) -> None:
+        # Letters beyond the log's end are of records that were cut off: other records will have their offsets.
+        if read_back.plan.position <= offset < read_back.log_end and topic_of(record) == read_back.request.source.topic:
+            read_back.reported.add(offset)
 
-    def _take_label(self, lookup: Lookup, partition: TopicPartition, record: Any, offset: int) -> None:
+    def _take_label(self, read_back: ReadBack, partition: TopicPartition, record: Any, offset: int) -> None:
         identity = self._kind.identify(record, offset)
         if identity is not None:
-            place = record.offset if partition == lookup.output.partition else ELSEWHERE
-            lookup.said[identity] = Mark(place, offset)
+            place = record.offset if partition == read_back.output.partition else ELSEWHERE
+            read_back.published[identity] = Mark(place, offset)
             self._metrics.reread.inc()
 
     def _begin_again(self) -> None:
-        """Look everything up anew: what was asked for before may no longer hold."""
+        """Start all read-backs over: their commits and ends may no longer hold."""
         now = time.monotonic()
-        for lookup in self._lookups:
-            lookup.request.not_before = now + RETRY_S
-            self._waiting.append(lookup.request)
-        self._lookups.clear()
+        for read_back in self._read_backs:
+            read_back.request.not_before = now + RETRY_S
+            self._waiting.append(read_back.request)
+        self._read_backs.clear()
         self._reading_now = set()

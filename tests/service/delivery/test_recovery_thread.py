@@ -14,15 +14,15 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.connection import IngestError
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
-from service.delivery import rereading
-from service.delivery.looking_up import LABEL_SKEW_MS, LETTER_SKEW_MS, Request
-from service.delivery.rereading import Found, Rereading
+from service.delivery import recovery_thread
+from service.delivery.read_back import LABEL_SKEW_MS, LETTER_SKEW_MS, Request
+from service.delivery.recovery_thread import Found, RecoveryThread
 from service.kind import Kind
 from service.settings import TextSettings
 from tests.ingest.records import HandMade
 from tests.service.delivery.doors import make_metrics
 
-KIND = Kind("text", TextSettings(), prepare=lambda *_: None, say=lambda *_: [])  # type: ignore[arg-type]
+KIND = Kind("text", TextSettings(), prepare=lambda *_: None, encode_labels=lambda *_: [])  # type: ignore[arg-type]
 OUTPUT = TopicPartition(KIND.settings.output_topic, 0)
 DEAD = TopicPartition(KIND.settings.dead_letter_topic, 0)
 
@@ -116,16 +116,16 @@ class FakeReader:
 def running(
     reader: FakeReader,
     wanted: Callable[[Request], bool] = lambda _: True,
-    let_go: Callable[[set[TopicPartition]], bool] = lambda _: True,
+    nothing_in_flight: Callable[[set[TopicPartition]], bool] = lambda _: True,
     opened: Callable[[], None] = lambda: None,
     *,
     bounded: bool = False,
-) -> Iterator[Rereading]:
+) -> Iterator[RecoveryThread]:
     def open_reader() -> FakeReader:
         opened()
         return reader
 
-    thread = Rereading(KIND, open_reader, wanted, let_go, make_metrics(), bounded=bounded)  # type: ignore[arg-type]
+    thread = RecoveryThread(KIND, open_reader, wanted, nothing_in_flight, make_metrics(), bounded=bounded)  # type: ignore[arg-type]
     thread.start()
     try:
         yield thread
@@ -135,7 +135,7 @@ def running(
         assert thread.error is None
 
 
-def ask(thread: Rereading, number: int = 0) -> Request:
+def ask(thread: RecoveryThread, number: int = 0) -> Request:
     request = Request(source(number), not_before=0.0, asked_at=0.0)
     thread.ask(request)
     return request
@@ -148,18 +148,18 @@ def wait_for(happened: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def answers(thread: Rereading, count: int = 1) -> list[Found]:
+def answers(thread: RecoveryThread, count: int = 1) -> list[Found]:
     wait_for(lambda: len(thread.found) >= count)
     return list(thread.found)
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rereading, "RETRY_S", 0.02)
+    monkeypatch.setattr(recovery_thread, "RETRY_S", 0.02)
 
 
 def records_of(found: Found) -> list[Any]:
-    return sorted(mark.record for mark in found.said.values())
+    return sorted(mark.record for mark in found.published.values())
 
 
 def test_a_newcomers_own_labels_are_read_from_where_its_commit_says_to_the_end() -> None:
@@ -176,7 +176,7 @@ def test_a_newcomers_own_labels_are_read_from_where_its_commit_says_to_the_end()
 
 def test_its_clients_are_opened_before_anything_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker's first partitions may come minutes later: its descriptors and threads must not grow then."""
-    monkeypatch.setattr(rereading, "IDLE_S", 0.01)
+    monkeypatch.setattr(recovery_thread, "IDLE_S", 0.01)
     reader, opened = FakeReader(), threading.Event()
     with running(reader, opened=opened.set):
         assert opened.wait(20)
@@ -248,11 +248,11 @@ def test_a_newcomer_behind_others_on_a_shared_partition_of_the_output_misses_no_
 def test_nothing_is_looked_up_while_this_worker_may_still_write_for_the_partition() -> None:
     reader, done, tried = FakeReader(), threading.Event(), threading.Event()
 
-    def let_go(sources: set[TopicPartition]) -> bool:
+    def nothing_in_flight(sources: set[TopicPartition]) -> bool:
         tried.set()
         return done.is_set()
 
-    with running(reader, let_go=let_go) as thread:
+    with running(reader, nothing_in_flight=nothing_in_flight) as thread:
         ask(thread)
         assert tried.wait(20)
         assert reader.asked == []
@@ -279,7 +279,7 @@ def test_an_operators_reset_is_not_committed_again_beside_labels() -> None:
     with running(reader) as thread:
         ask(thread)
         [found] = answers(thread)
-    assert (found.plan.position, found.said, found.committed) == (30, {}, None)
+    assert (found.plan.position, found.published, found.committed) == (30, {}, None)
 
 
 def test_an_output_that_ends_before_the_labels_that_are_to_be_read_is_read_from_its_start() -> None:
@@ -295,7 +295,7 @@ def test_an_output_that_ends_before_the_labels_that_are_to_be_read_is_read_from_
 
 def test_labels_that_never_come_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that was made anew while it was read ends sooner than it did; its partition was never recovered."""
-    monkeypatch.setattr(rereading, "WAITING_LONG_S", 0.1)
+    monkeypatch.setattr(recovery_thread, "WAITING_LONG_S", 0.1)
     reader = FakeReader()
     reader.commit(0, position=90, labels_from=0)
     reader.labels, reader.end = [label(0, 100, 0)], 50

@@ -1,6 +1,7 @@
-"""Partitions that come and go: those that a rebalance takes away are finished before they are let go.
+"""What a rebalance does: new partitions are paused, and revoked ones are finished and committed before they go.
 
-It leans on the sleep of kafka-python's IO loop, and on the commit that is done when it is.
+It relies on two parts of kafka-python that are not public: the sleep of its IO loop, and a commit that returns only
+when it is done.
 """
 
 import logging
@@ -15,14 +16,14 @@ log = logging.getLogger(__name__)
 
 _SETTLE_POLL_S = 0.005
 _LAST_COMMIT_TIMEOUT_MS = 3_000
-_LET_GO_S = 2.0
+_IN_FLIGHT_S = 2.0
 
 
-class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """What happens when partitions come and go.
+class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Handles the assignment, revocation and loss of partitions.
 
-    The callbacks run on the consumer's IO thread while the worker's own thread waits in ``poll`` (only ``poll``
-    and ``close`` drive a rebalance), so what they touch is not touched by anyone else.
+    The callbacks run on the consumer's IO thread while the worker's thread waits in ``poll`` (only ``poll`` and
+    ``close`` drive a rebalance). So nobody else touches what they touch.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         snapshots: Callable[[set[TopicPartition]], dict[TopicPartition, OffsetAndMetadata]],
         committed: Callable[[dict[TopicPartition, OffsetAndMetadata], object], None],
         released: Callable[[set[TopicPartition]], None],
-        let_go: Callable[[set[TopicPartition]], bool],
+        nothing_in_flight: Callable[[set[TopicPartition]], bool],
         clock: Callable[[], float],
         deadline_s: float,
     ) -> None:
@@ -42,16 +43,17 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._snapshots = snapshots
         self._committed = committed
         self._released = released
-        self._let_go = let_go
+        self._nothing_in_flight = nothing_in_flight
         self._clock = clock
         self.deadline_s = deadline_s
         self.consumer: Any = None  # set by open_consumer
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Pause the newcomers until the worker has found where to begin; nothing may be fetched before.
+        """Pause new partitions until the worker has found where to start; nothing may be fetched before.
 
-        They are given a position, whatever it is: each poll would ask for their commits first, and where a dead
-        worker's transaction may yet change one, wait for its whole time, and the other partitions with it.
+        They are given a position, no matter which. Without one, each poll would ask for their commits first. Where a
+        dead worker's open transaction may still change a commit, that would take the whole poll, and the other
+        partitions would wait, too.
         """
         self.consumer.pause(*assigned)
         for partition in assigned:
@@ -59,7 +61,7 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned(set(assigned))
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Wait for what is in flight, commit it while we still may, then let go."""
+        """Wait for what is in flight, commit it while that is still allowed, then release the partitions."""
         try:
             deadline = self._clock() + self.deadline_s
             while not self._settled(revoked) and self._clock() < deadline:
@@ -67,13 +69,13 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit(self._snapshots(revoked))
         finally:  # whatever failed, another worker has them next
             self._released(revoked)
-        await self._await_letting_go(revoked)
+        await self._await_nothing_in_flight(revoked)
 
     async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
-        """Commit, and be done only when that is.
+        """Commit, and return only when that is done.
 
-        ``commit_async`` won't do: where the coordinator has first to be found, its future is done with the finding,
-        and the commit that follows could overtake those of the partition's next owner.
+        ``commit_async`` won't do: if the coordinator has to be found first, its future is done once it is found, and
+        the commit that follows could arrive after those of the partition's next owner.
         """
         if not offsets:
             return
@@ -85,15 +87,15 @@ class Handover(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             self._committed(offsets, None)
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        """Let go without a commit: the group has already given them to someone else."""
+        """Release the partitions without a commit: the group has already given them to another member."""
         log.warning("lost %s: another worker has them", _names(lost))
         self._released(lost)
-        await self._await_letting_go(lost)
+        await self._await_nothing_in_flight(lost)
 
-    async def _await_letting_go(self, gone: set[TopicPartition]) -> None:
-        """Wait until no open transaction holds anything of what is gone: what could not be finished is dropped."""
-        deadline = self._clock() + min(self.deadline_s, _LET_GO_S)
-        while not self._let_go(gone) and self._clock() < deadline:
+    async def _await_nothing_in_flight(self, gone: set[TopicPartition]) -> None:
+        """Wait until nothing of these partitions is in an open transaction; what could not be finished is dropped."""
+        deadline = self._clock() + min(self.deadline_s, _IN_FLIGHT_S)
+        while not self._nothing_in_flight(gone) and self._clock() < deadline:
             await self.consumer._net.sleep(_SETTLE_POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""Other workers that write to a backfill's output: what they have still to label, nobody else may."""
+"""Other workers that write to a backfill's output: a backfill must not label what they will label."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from service.kind import WorkerError
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """The workers of a group, which may write to ``output_topic``, too."""
+class OtherWorkers:
+    """The workers of another group, which may also write to ``output_topic``."""
 
     group: str
     output_topic: str
 
     def refuse(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
-        """Raise WorkerError unless all that lies before these ends is settled for them, or none of their business.
+        """Raise WorkerError unless they have settled all records before these ends, or don't label them.
 
         Raises KafkaError for what Kafka refuses.
         """
@@ -46,13 +46,13 @@ class Others:
 
     def _refuse_unsettled(self, source: TopicPartition, commit: OffsetAndMetadata, end: int) -> None:
         try:
-            said = snapshot.decode(commit.metadata, commit.offset)
-        except snapshot.SnapshotError:  # an operator reset it: nothing is open, and nobody says where labels go
-            said = None
-        known = isinstance(said, snapshot.Snapshot)
-        if isinstance(said, snapshot.Snapshot) and said.topic != self.output_topic:
+            found_snapshot = snapshot.decode(commit.metadata, commit.offset)
+        except snapshot.SnapshotError:  # an operator reset it: nothing is open, and the output topic isn't known
+            found_snapshot = None
+        known = isinstance(found_snapshot, snapshot.Snapshot)
+        if isinstance(found_snapshot, snapshot.Snapshot) and found_snapshot.topic != self.output_topic:
             return
-        settled = commit.offset if said is None else said.rewind_to
+        settled = commit.offset if found_snapshot is None else found_snapshot.rewind_to
         if settled < end:
             raise WorkerError(
                 f"workers of group {self.group} label {source.topic}[{source.partition}] from offset {settled:,} on, "
@@ -61,5 +61,5 @@ class Others:
             )
 
     def _held(self, admin: KafkaAdminClient, topic: str) -> set[int]:
-        """Return the partitions that they hold."""
+        """Return the partitions that are assigned to them."""
         return set[int]().union(*(held_by(member, topic) for member in describe(admin, self.group)["members"]))

@@ -1,34 +1,34 @@
-"""What has been said already, and could be found open again: see "the snapshot" and "recovery" in docs/delivery.md."""
+"""Published labels whose windows a replay could find open again: see "The snapshot" in docs/delivery.md."""
 
 import heapq
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 Identity = Hashable
-"""What makes two labels the same: a device and its window's start, or the offset of a text's record and its id."""
+"""What two labels of the same thing share: device and window start, or the offset of a text's record and its id."""
 
 ELSEWHERE = -1
-"""The place of a label that is in another partition of the output than its successors: the topic had fewer before."""
+"""The offset of a label in another output partition than its successors': partitions were added to the topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a label is, and for how long it matters.
+    """Where a label lies, and until when it matters.
 
-    No label of the identity lies before ``label`` in the output, unless it is ``ELSEWHERE``; no record of the input
-    after ``record`` is known to have gone into it.
+    No label of the identity lies before offset ``label`` in the output, unless that is ``ELSEWHERE``. ``record`` is the
+    last input record that is known to have gone into its window.
     """
 
     label: int
     record: int
 
 
-class Said:
-    """The labels of one partition that a replay from the rewind point could find open again: a few, as a rule.
+class Published:
+    """The published labels of one partition whose windows a replay from the rewind point could find open: usually few.
 
-    They are those that were reread when the partition came, and those of devices that have fallen silent since. A
-    mark is dropped when its window closes by time, after which no replay can find it open, or when the rewind point
-    has passed its record and it isn't open.
+    They are those that were read back when the partition was assigned, and those of devices that have fallen silent
+    since. One is dropped when its window closes by time, after which no replay finds it open, or when the rewind point
+    has passed its record and its window isn't open.
     """
 
     def __init__(self, marks: Mapping[Identity, Mark] | None = None) -> None:
@@ -45,9 +45,9 @@ class Said:
         return identity in self._marks
 
     def remember(self, identities: Iterable[Identity], label: int, records: Iterable[int]) -> None:
-        """Remember windows that closed by silence: their labels are not before ``label``, and may yet be on their way.
+        """Remember windows that silence closed. Their labels, which may still be in flight, lie at ``label`` or after.
 
-        ``records`` are the last ones of their devices.
+        ``records`` are the last records of their devices.
         """
         for identity, record in zip(identities, records, strict=True):
             known = self._marks.get(identity)
@@ -58,17 +58,17 @@ class Said:
             heapq.heappush(self._by_record, (record, _Key(identity)))
 
     def forget(self, identities: Iterable[Identity]) -> None:
-        """Drop windows that have closed by time."""
+        """Drop windows that closed by time."""
         for identity in identities:
             self._marks.pop(identity, None)
 
     def oldest_label(self, rewind_to: int, is_open: Callable[[Identity], bool]) -> int | None:
-        """Drop what the rewind point has passed; return where the oldest of the other labels may be, None if none."""
+        """Drop what the rewind point has passed; return the lowest offset of the labels left, None without any."""
         self._sweep(rewind_to, is_open)
         return self.first()
 
     def first(self) -> int | None:
-        """Return where the oldest of the labels may be; None if there is none."""
+        """Return the lowest offset of the labels; None without any."""
         while self._by_label:
             label, key = self._by_label[0]
             mark = self._marks.get(key.identity)
@@ -94,7 +94,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Key:
-    """An identity in a heap, where equals come in any order."""
+    """An identity as part of a heap's entries: it doesn't decide their order."""
 
     identity: Identity
 

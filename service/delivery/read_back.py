@@ -1,4 +1,4 @@
-"""Where a newcomer goes on, and from where and up to where the output and the dead letters are to be read before."""
+"""Which labels and dead letters to read back before a newly assigned partition starts: offsets for each topic."""
 
 import logging
 from collections.abc import Mapping
@@ -9,24 +9,24 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.labels_reader import LabelsReader
 from service.delivery.partition import Output
-from service.delivery.recovery import NO_END, LabelsToRead, Place, Plan, plan
-from service.delivery.said import Identity, Mark
+from service.delivery.published import Identity, Mark
+from service.delivery.recovery_plan import NO_END, LabelsToRead, PartitionState, Plan, plan
 from service.settings import KindSettings
 
 log = logging.getLogger(__name__)
 
-# A dead letter has its record's timestamp: how much older than a record before it another one may say that it is.
+# A dead letter has the timestamp of its record. A record may be so much older, by its timestamp, than one before it.
 LETTER_SKEW_MS = 60_000
-# How much older a label may be than its record says that it is: whoever sent the record may have a clock that is ahead
-# of this worker's, and brokers refuse only what is from farther ahead (message.timestamp.after.max.ms).
+# A label may be so much older, by its timestamp, than its record: the sender's clock may be ahead of the worker's, and
+# brokers refuse only timestamps that are further ahead (message.timestamp.after.max.ms).
 LABEL_SKEW_MS = 3_600_000
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A partition that has been assigned; its object stands for this assignment.
+    """The request for a newly assigned partition; the object stands for this assignment.
 
-    ``not_before`` and ``tell_at`` are the thread's own: when to look, and when to tell that there is nothing to see.
+    ``not_before`` and ``tell_at`` belong to the recovery thread: when to try next, and when to log the next failure.
     """
 
     source: TopicPartition
@@ -36,10 +36,11 @@ class Request:
 
 
 @dataclass(slots=True, eq=False)
-class Lookup:
-    """One newcomer whose labels and dead letters are being read: how far, of which partitions, each with its end.
+class ReadBack:
+    """The read-back for one newly assigned partition, of its labels and dead letters.
 
-    ``log_end`` is the next offset of its own log.
+    ``positions`` and ``ends`` say how far each partition has been read, and up to where it will be. ``log_end`` is the
+    next offset of the input partition. ``published`` and ``reported`` are what was found.
     """
 
     request: Request
@@ -49,16 +50,16 @@ class Lookup:
     log_end: int
     positions: dict[TopicPartition, int]
     ends: dict[TopicPartition, int]
-    said: dict[Identity, Mark] = field(default_factory=dict)
+    published: dict[Identity, Mark] = field(default_factory=dict)
     reported: set[int] = field(default_factory=set)
 
     @property
     def done(self) -> bool:
-        """Whether all has been read to its end."""
+        """Whether every partition has been read to its end."""
         return all(self.positions[partition] >= end for partition, end in self.ends.items())
 
     def move_on(self, reached: Mapping[TopicPartition, int]) -> bool:
-        """Take note of how far has been read; tell whether that is further than before."""
+        """Record how far has been read; return whether that is further than before."""
         further = {
             partition: reached[partition]
             for partition, position in self.positions.items()
@@ -68,7 +69,7 @@ class Lookup:
         return bool(further)
 
 
-def look_up(
+def plan_read_back(
     reader: LabelsReader,
     settings: KindSettings,
     rules: str,
@@ -76,11 +77,11 @@ def look_up(
     committed: OffsetAndMetadata | None,
     *,
     bounded: bool,
-) -> Lookup:
-    """Find out where a newcomer goes on, and what of the output and the dead letters is to be read before.
+) -> ReadBack:
+    """Plan the recovery of a newly assigned partition, and which labels and dead letters to read back for it.
 
-    Where it is ``bounded``, it is to be read up to where its commit says. Topics were looked at after the commit was
-    read. Raises KafkaError.
+    A ``bounded`` partition is read up to the end in its commit. The reader's metadata of topics must be newer than
+    ``committed``. Raises KafkaError.
     """
     source = request.source
     start, end = reader.bounds([source], committed=True)[source]
@@ -90,16 +91,16 @@ def look_up(
         raise UnknownTopicOrPartitionError(f"{topic} is not there")
     own = TopicPartition(topic, source.partition % outputs)
     at = None if committed is None else (committed.offset, committed.metadata)
-    # Whoever resets a group to the latest record may do so while a transaction is open, beyond what is committed.
+    # A group may be reset to the latest record while a transaction is open, hence beyond the last stable offset.
     beyond = committed is not None and committed.offset > end
     log_end = reader.bounds([source], committed=False)[source][1] if beyond else end
-    planned = plan(Place(at, start, log_end, own, outputs, rules, bounded))
-    if bounded and planned.end == NO_END:  # a partition that was added since, or Kafka doesn't know yet
+    planned = plan(PartitionState(at, start, log_end, own, outputs, rules, bounded))
+    if bounded and planned.end == NO_END:  # the partition was added since, or Kafka doesn't know yet
         raise KafkaError("no commit says where it ends")
-    # The end is asked for after the commit was read: labels that the commit relies on are before it.
+    # The end is requested after the commit was read, so the labels that the commit relies on lie before it.
     labels = planned.labels
     if labels is not None and labels.offset is None and labels.since_offset >= end:
-        labels = None  # no record yet, so no label of one
+        labels = None  # no record yet, hence no label
     positions, ends = _ranges(reader, source, labels, own, outputs)
     own_end = ends[own] if own in ends else reader.bounds([own], committed=False)[own][1]
     if planned.labels is not None and planned.position < end:
@@ -107,9 +108,10 @@ def look_up(
         positions, ends = positions | letters[0], ends | letters[1]
     output = Output(own, outputs, own_end)
     if committed is not None and (committed.offset != planned.position or not committed.metadata):
-        # Committed again beside labels, it would have a successor hold nothing as said, those labels neither.
+        # If it were committed again in a transaction with labels, a successor would count no label as published, not
+        # even those.
         committed = None
-    return Lookup(request, planned, output, committed, end, positions, ends)
+    return ReadBack(request, planned, output, committed, end, positions, ends)
 
 
 def _ranges(
@@ -119,7 +121,7 @@ def _ranges(
     own: TopicPartition,
     outputs: int,
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """Return from where and up to where to read partitions of the output."""
+    """Return from where, and up to where, to read back the output partitions."""
     if labels is None:
         return {}, {}
     partitions = [own] if labels.offset is not None else [own._replace(partition=p) for p in range(outputs)]
@@ -130,10 +132,10 @@ def _ranges(
             log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
         elif labels.offset > ends[own]:
             log.warning("%s[%d] ends at %d, before %d: all its labels are read", *own, ends[own], labels.offset)
-            return {own: bounds[own][0]}, ends  # the topic was made anew
+            return {own: bounds[own][0]}, ends  # the topic was deleted and created again
         return {own: max(labels.offset, bounds[own][0])}, ends
     timestamp = reader.time_of(source, labels.since_offset)
-    if timestamp is None:  # there is no record yet, so no label of one
+    if timestamp is None:  # no record yet, hence no label
         return {}, {}
     found = reader.offsets_at(partitions, timestamp - LABEL_SKEW_MS)
     return {partition: ends[partition] if at is None else at for partition, at in found.items()}, ends
@@ -142,10 +144,10 @@ def _ranges(
 def _letter_ranges(
     reader: LabelsReader, source: TopicPartition, position: int, topic: str
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """Return from where and up to where dead letters may lie of records that are still to be read.
+    """Return from where, and up to where, dead letters of records that are still to be read may lie.
 
-    Kafka has been seen to answer with a commit of half an hour ago, right after it came back. Labels make up for
-    that; a record that was rejected since is known by its dead letter.
+    Kafka has been seen to answer with a commit of half an hour ago, right after it came back. Reading back labels makes
+    up for that. Likewise, the dead letters show which records have been rejected since.
     """
     partitions = [TopicPartition(topic, number) for number in range(reader.partitions_of(topic))]
     bounds = reader.bounds(partitions, committed=False)

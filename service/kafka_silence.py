@@ -1,9 +1,9 @@
-"""Whether Kafka answers: said once when it no longer does, and once when it does again."""
+"""Whether Kafka answers fetches: logged once when it stops, and once when it answers again."""
 
 import logging
 import time
 
-from ingest.hearing import Hearing
+from ingest.fetch_progress import FetchProgress
 
 log = logging.getLogger(__name__)
 
@@ -11,17 +11,17 @@ log = logging.getLogger(__name__)
 NO_ANSWER_S = 5.0
 
 
-class Absence:
-    """Watches the answers to fetches; kafka-python tries on by itself. `silence_s` is for any thread."""
+class KafkaSilence:
+    """Watches the answers to fetches; kafka-python retries by itself. `silence_s` is for any thread."""
 
-    def __init__(self, hearing: Hearing, servers: str) -> None:
-        self._hearing = hearing
+    def __init__(self, fetch_progress: FetchProgress, servers: str) -> None:
+        self._fetch_progress = fetch_progress
         self._servers = servers
         self._fetching_since: float | None = None
         self._unanswered_since: float | None = None  # set while Kafka is known to be away
 
     def notice(self, *, fetching: bool) -> None:
-        """Look; ``fetching`` is whether anything is asked for, for then an answer may be missing."""
+        """Check; ``fetching`` is whether any partition is being fetched, because only then an answer is due."""
         now = time.monotonic()
         if not fetching:
             self._fetching_since = None
@@ -38,7 +38,7 @@ class Absence:
             self._unanswered_since = None
 
     def silence_s(self) -> float:
-        """Return for how long no fetch has been answered, in seconds; 0 while nothing is asked for."""
+        """Return for how many seconds no fetch has been answered; 0 while nothing is fetched."""
         fetching_since = self._fetching_since
         if fetching_since is None:
             return 0.0
@@ -46,4 +46,4 @@ class Absence:
 
     @property
     def _last_answer(self) -> float:
-        return self._hearing.last_answer or float("-inf")
+        return self._fetch_progress.last_answer or float("-inf")
