@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from ingest.latest import Latest
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.doctor.findings import Finding, counted, listed_partitions, note, ok, wrong
+from service.doctor.refused import tell_refused
 from service.doctor.stamps import plausible
 
 
@@ -32,7 +32,7 @@ def examine_records(
         yield ok(f"{looked_at}: all can be read")
         return
     yield wrong(f"{looked_at}: {count:,} ({_share(count, total)}) can't be read, and go to the dead letters")
-    yield from _reasons(latest.records, refused)
+    yield from tell_refused(latest.records, refused)
 
 
 def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
@@ -48,18 +48,6 @@ def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
     if latest.barren:
         names = listed_partitions([source.partition for source in latest.barren])
         yield note(f"the last offsets of {names} hold nothing that is committed: look at more of them, with --records")
-
-
-def _reasons(
-    latest: Mapping[TopicPartition, Records], refused: Mapping[TopicPartition, Sequence[Rejection]]
-) -> Iterator[Finding]:
-    reasons = Counter(rejection.reason for some in refused.values() for rejection in some)
-    for reason, number in reasons.most_common():
-        source, first = next(
-            (source, each) for source, some in refused.items() for each in some if each.reason == reason
-        )
-        where = f"{source.topic}[{source.partition}] at {int(latest[source].offset[first.record])}"
-        yield wrong(f"{number:,} {reason} ({reason.meaning}); the first is {where}: {first.detail}")
 
 
 def _share(count: int, total: int) -> str:

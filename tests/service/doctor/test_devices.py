@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
+from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from ingest.latest import Latest
 from ingest.record_columns import FetchedRecord, Records
 from ingest.rejections import Reason
@@ -20,6 +21,7 @@ from service.activity_worker import decoder, windower
 from service.doctor.devices import examine_devices
 from service.doctor.findings import Finding, Verdict
 from service.doctor.records import examine_records
+from service.replay.messages import binary_chunk
 from service.settings import ActivitySettings
 
 NOW_MS = 1_700_000_000_000
@@ -427,6 +429,75 @@ def test_refused_records_are_counted_by_reason_and_the_first_of_each_is_shown() 
     assert often.text.startswith(f"2 not_json ({Reason.NOT_JSON.meaning}); the first is readings[3] at 147: ")
     assert once.text.startswith("1 missing_field (")
     assert {finding.verdict for finding in (total, often, once)} == {Verdict.WRONG}
+
+
+def test_refused_records_are_grouped_by_the_field_that_is_wrong_the_commonest_first() -> None:
+    """Of 242 of the wrong type 240 were timestamps, and the one that was shown had an x that was a text."""
+    odd = FetchedRecord(b'{"device_id": "p", "timestamp": 1, "x": "0", "y": 0, "z": 0}', None, (), NOW_MS, 0)
+    chunks = [chunk("p", NOW_MS, [[0.0, 0.0, 0.0]] * n + [[0.0, 0.0, 7.5]]).replace(b"7.5", b'"7"') for n in (1, 2)]
+    rows = [FetchedRecord(value, None, (), NOW_MS, 0) for value in chunks]
+    times = [timed(NOW_MS / 1000 + 0.25) for _ in range(5)]
+    _, *groups = looked_at(numbered([odd, *rows, *times]))
+    assert [finding.text.partition(" (")[0] for finding in groups] == ["5 wrong_type", "2 wrong_type", "1 wrong_type"]
+    assert "the first is readings[3] at 3: Sample.timestamp: neither a whole number" in groups[0].text
+    assert "the first is readings[3] at 1: Chunk.samples[1][2]: not a number" in groups[1].text
+    assert "the first is readings[3] at 0: Sample.x: not a number" in groups[2].text
+
+
+def timed(timestamp: object, **others: object) -> FetchedRecord:
+    fields = {"device_id": "p", "timestamp": timestamp, "x": 0, "y": 9.8, "z": 0, **others}
+    return FetchedRecord(json.dumps(fields).encode(), b"p", (), NOW_MS, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "looks"),
+    [
+        (1_700_000_001.25, "seconds with decimals"),
+        ("1700000001.25", "seconds with decimals in a string"),
+        ("1700000001", "seconds in a string"),
+        (1_700_000_001_250.5, "milliseconds with decimals"),
+        ("1700000001250", "milliseconds in a string"),
+        (1_700_000_001_250_000, "microseconds"),
+        (1_700_000_001_250_000_000, "nanoseconds"),
+    ],
+)
+@pytest.mark.parametrize("form", ["sample", "chunk"])
+def test_timestamps_in_another_unit_are_recognised_by_kafkas_and_what_to_send_is_said(
+    sent: float | str, looks: str, form: str
+) -> None:
+    """`time.time()` as it is, the commonest mistake of all, was "a field has another JSON type", and no more."""
+    record = timed(sent)
+    if form == "chunk":
+        fields = {"device_id": "p", "start": sent, "rate_hz": 20, "samples": [[0, 9.8, 0]]}
+        record = FetchedRecord(json.dumps(fields).encode(), b"p", (), NOW_MS, 0)
+    _, found = looked_at(numbered([record, record]))
+    meant = 1_700_000_001_000 if looks == "seconds in a string" else 1_700_000_001_250
+    said = f". The timestamps look like {looks}: send milliseconds since 1970 as an integer, such as {meant} where "
+    assert found.text.endswith(f"{said}{json.dumps(sent)} was sent")
+
+
+def test_so_are_those_of_binary_chunks() -> None:
+    value = binary_chunk("p", np.array([10**6 * NOW_MS]), np.zeros((1, 3), np.float32), 50.0)
+    headers = (("content-type", BINARY_CHUNK_CONTENT_TYPE.encode()),)
+    _, found = looked_at(numbered([FetchedRecord(value, b"p", headers, NOW_MS, 0)]))
+    assert f"The timestamps look like nanoseconds: send milliseconds since 1970 as an integer, such as {NOW_MS}" in str(
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [10**12 * NOW_MS, 1e300, NOW_MS + 4_000_000, 1.5, None, True, "yesterday", {}, 10**39, "1" * 30],
+)
+def test_of_timestamps_that_are_like_nothing_nothing_is_guessed(sent: object) -> None:
+    assert "look like" not in str(looked_at(numbered([timed(sent)])))
+
+
+def test_nor_where_another_field_is_wrong_or_most_timestamps_are_otherwise() -> None:
+    seconds = NOW_MS / 1000 + 0.5
+    assert "look like" not in str(looked_at(numbered([timed(NOW_MS, x="0")])))
+    assert "look like" not in str(looked_at(numbered([timed(seconds), timed(None), timed(None)])))
+    assert "look like" not in str(looked_at(numbered([FetchedRecord(b"[" * 300, None, (), NOW_MS, 0)])))
 
 
 def test_records_that_can_all_be_read_are_said_to_be() -> None:
