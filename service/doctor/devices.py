@@ -27,6 +27,8 @@ WORN_IN_G = 0.75, 1.5
 # Shares of windows that get a label, and of readings that are too late, from which on they are spoken of.
 COMPLETE = 0.9
 LATE = 0.01
+# A share of readings that are too late from which on something is wrong.
+MUCH_LATE = 0.1
 
 
 def examine_devices(
@@ -164,8 +166,10 @@ def _late(all_sent: Sent, cuts: Sequence[Cut], settings: ActivitySettings) -> It
         return
     latecomers = sum((cut.latecomers for cut in cuts), Counter[bytes]())
     most = listed([shown(device) for device, _ in latecomers.most_common()])
-    yield note(
+    much = late >= MUCH_LATE * readings
+    yield (wrong if much else note)(
         f"{late:,} readings ({late / readings:.1%}) come too late and are dropped: more than {settings.lateness_slots} "
         f"slots of {SLOT_MS} ms behind their device's newest (activity.lateness_slots), their windows have closed"
         + (f". Most are of {most}" if most else "")
+        + (". Was the same stretch of time sent twice, as by a second replay?" if much else "")
     )

@@ -78,6 +78,16 @@ class Replay(Sending):
         self._form = form
         self._chunk_ms = chunk_seconds * 1000
 
+    @property
+    def begins_ago_s(self) -> float:
+        """How far in the past the stream begins; 0 where it begins when it is sent."""
+        length_ms = self.length_ms or 0.0
+        return max(0.0, length_ms - self._wall_ms) / 1000
+
+    @property
+    def _wall_ms(self) -> float:
+        return 0.0 if self._speed == 0 else (self.length_ms or 0.0) / self._speed
+
     def truth(self, device: int, timestamp_ms: float) -> str | None:
         """Return the activity of a device's wearer at a time of its clock (epoch ms); None before the start."""
         return None if self.origin_ms is None else self.fleet.truth(device, timestamp_ms - self.origin_ms)
@@ -91,8 +101,7 @@ class Replay(Sending):
         report: Callable[[], None],
     ) -> None:
         sender = _Sender(producer, topic, partitions, self.fleet.device_ids, self._form)
-        wall_ms = 0.0 if self._speed == 0 else (self.length_ms or 0.0) / self._speed
-        self.origin_ms = int(time.time() * 1000 + wall_ms - (self.length_ms or 0.0))
+        self.origin_ms = int(time.time() * 1000 + self._wall_ms - (self.length_ms or 0.0))
         for messages in self._blocks(stop):
             for first, last in self._due(messages.due_ms, stop):
                 self._sent_readings += int(messages.readings[first:last].sum())

@@ -361,6 +361,29 @@ def test_readings_that_come_too_late_are_noted_from_a_hundredth_on(held_back: in
         assert the(findings, "too late").text.endswith("Most are of slow")
 
 
+@pytest.mark.parametrize(("held_back", "verdict"), [(35, Verdict.NOTE), (40, Verdict.WRONG), (300, Verdict.WRONG)])
+def test_from_a_tenth_on_late_readings_are_wrong(held_back: int, verdict: Verdict) -> None:
+    """70 % of the readings were dropped, and that was a note among others."""
+    readings = list(Phone().records())
+    found = the(examined(numbered([*readings[held_back:], *readings[:held_back]])), "too late")
+    assert found.verdict is verdict
+    assert found.text.endswith("as by a second replay?") == (verdict is Verdict.WRONG)
+
+
+@pytest.mark.parametrize(("wait_s", "late"), [(1, True), (61, False)])
+def test_a_second_replay_of_the_past_is_late_unless_its_devices_were_silent_for_a_minute(
+    wait_s: int, late: bool
+) -> None:
+    """As `stridecast replay` says at its end."""
+    end_ms = NOW_MS + 20_000
+    times = [(at, replay_ms) for replay_ms in (0, 1000 * wait_s) for at in range(NOW_MS, end_ms, 50)]
+    records = [
+        FetchedRecord(sample("phone", at + replay_ms, 0, 9.8, 0), b"phone", (), end_ms + replay_ms, 0)
+        for at, replay_ms in times
+    ]
+    assert ("too late" in str(examined(numbered(records)))) == late
+
+
 @pytest.mark.parametrize("stamp", [NOW_MS, 2**62])
 def test_a_wild_reading_costs_its_device_no_more_than_it_costs_with_a_worker(stamp: int) -> None:
     """Of one 50 minutes ahead all that follows is late, until the device falls silent for it, after a minute.

@@ -231,3 +231,27 @@ def test_a_summary_says_how_much_how_fast_and_how_late() -> None:
         "1,200 messages with 24,000 readings in 4.0 s (300 messages/s)"
     )
     assert str(Summary(1200, 24_000, 4.0, 2.5, True)).endswith("(300 messages/s), 2.5 s behind")
+
+
+@pytest.mark.parametrize(("speed", "ago_s"), [(1.0, 0), (0.5, 0), (10.0, 9), (0.0, 10)])
+def test_a_stream_begins_in_the_past_where_it_is_faster_than_time(speed: float, ago_s: float) -> None:
+    sending = Replay(SyntheticFleet(1), bootstrap_servers="127.0.0.1:1", topic="t", speed=speed, seconds=10)
+    assert sending.begins_ago_s == pytest.approx(ago_s)
+
+
+@pytest.mark.parametrize("more", [["--speed", "1"], ["--speed", "0"]])
+def test_after_a_replay_of_the_past_it_says_that_a_second_one_is_late_and_what_helps(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file a second time was dropped almost whole, and only the help said why; its remedy was for others."""
+    rows = [f"p,Walking,{50 * at},1.0,9.8,0.5\n" for at in range(400)]
+    (tmp_path / "mine.csv").write_text("person,activity,timestamp,x,y,z\n" + "".join(rows))
+    monkeypatch.setattr(Replay, "run", lambda self, *_: self.summary(finished=True))
+    assert main(["replay", "--source", str(tmp_path / "mine.csv"), *more]) == 0
+    said = capsys.readouterr().err
+    if more == ["--speed", "1"]:
+        assert "second replay" not in said
+    else:
+        assert "the readings begin 22 s in the past: a worker that has read them drops most of a second replay" in said
+        assert "--speed 1, or a minute (the worker's activity.idle_timeout_s) after" in said
+        assert "--seed" not in said
