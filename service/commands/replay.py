@@ -8,7 +8,7 @@ from pydantic import Field
 
 from service.interruption import stop_on_signals
 from service.replay.messages import Form
-from service.replay.run import SYNTHETIC, Replay, open_fleet
+from service.replay.run import SYNTHETIC, Replay, open_fleet, refuse_endless
 from service.replay.sending import replay
 from service.replay.texts import TextReplay
 from service.security import access_to
@@ -89,6 +89,8 @@ def _of_a_second(begins_ago_s: float, options: Options) -> str:
 
 
 def _readings(options: Options) -> Replay:
+    endless = options.seconds is None and (options.repeat or options.source == SYNTHETIC)
+    refuse_endless(options.speed, endless=endless)  # before a file is read, which may take a while
     return Replay(
         open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat),
         bootstrap_servers=access_to(options.kafka),

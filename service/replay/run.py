@@ -45,6 +45,14 @@ def open_fleet(
         raise ReplayError(f"{error}; a source is {SYNTHETIC!r} or such a file") from error
 
 
+def refuse_endless(speed: float, *, endless: bool) -> None:
+    """Raise ReplayError for a stream without an end that can't be dated so that it ends now."""
+    if endless and speed != 1:
+        raise ReplayError(
+            "this stream never ends: at a --speed other than 1, say with --seconds how many seconds of it to send"
+        )
+
+
 class Replay(Sending):
     """One replay of a fleet.
 
@@ -70,8 +78,7 @@ class Replay(Sending):
         super().__init__(bootstrap_servers, topic, compression, connect_timeout_s)
         ends = [end for end in (fleet.length_ms, None if seconds is None else seconds * 1000) if end is not None]
         self.length_ms = min(ends) if ends else None
-        if self.length_ms is None and speed != 1:
-            raise ReplayError("this fleet never ends: at a speed other than 1, say how many seconds of it to send")
+        refuse_endless(speed, endless=self.length_ms is None)
         self.fleet = fleet
         self.origin_ms: int | None = None
         self._speed = speed

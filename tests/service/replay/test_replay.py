@@ -164,8 +164,17 @@ def test_a_block_without_readings_makes_no_messages() -> None:
 
 
 def test_a_fleet_that_never_ends_is_refused_at_another_speed_than_its_own() -> None:
-    with pytest.raises(ReplayError, match="this fleet never ends: at a speed other than 1, say how many seconds of"):
+    with pytest.raises(
+        ReplayError, match="this stream never ends: at a --speed other than 1, say with --seconds how many"
+    ):
         Replay(SyntheticFleet(1), bootstrap_servers="127.0.0.1:1", topic="t", speed=0)
+
+
+def test_a_file_that_is_repeated_without_end_is_refused_before_it_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of recordings was read for five seconds first, and the sentence did not name the flag."""
+    assert main(["replay", "--source", "not-there.csv", "--speed", "0", "--repeat"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stridecast replay: this stream never ends: at a --speed other than 1, say with --seconds ")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,7 @@ def test_a_file_in_no_known_form_is_refused_with_what_is_known(tmp_path: Path) -
         open_fleet(tmp_path / "notes.txt")
     assert "notes.txt holds no readings in a known form" in str(refused.value)
     assert "WISDM v1.1 raw text, MotionSense archive, CSV" in str(refused.value)
-    assert "a source is 'synthetic' or such a file" in str(refused.value)
+    assert str(refused.value).endswith("wrong number of fields; a source is 'synthetic' or such a file")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
