@@ -55,4 +55,8 @@ def listed(things: Sequence[object], count: int | None = None) -> str:
 
 def listed_partitions(partitions: Sequence[int]) -> str:
     """Name the first few partitions."""
-    return f"partition{'' if len(partitions) == 1 else 's'} {listed(partitions)}"
+    if 1 < len(partitions) <= LISTED:
+        named = f"{', '.join(map(str, partitions[:-1]))} and {partitions[-1]}"
+    else:
+        named = listed(partitions)
+    return f"partition{'' if len(partitions) == 1 else 's'} {named}"

@@ -26,7 +26,11 @@ def examine_records(
     if not total:
         return
     where = listed_partitions([source.partition for source in latest.records])
-    looked_at = f"{counted(total, 'record')} of {where}, the latest, of {_span(latest.records)}"
+    looked_at = (
+        f"the latest record ({where})"
+        if total == 1
+        else f"the latest {total:,} records ({where}), which arrived within {_span(latest.records)}"
+    )
     count = sum(map(len, refused.values()))
     if not count:
         yield ok(f"{looked_at}: all can be read")
@@ -55,10 +59,10 @@ def _share(count: int, total: int) -> str:
 
 
 def _span(latest: Mapping[TopicPartition, Records]) -> str:
-    """Say how much time the records span, in the median partition, but for stamps that are far from all others."""
-    spans = [np.ptp(records.timestamp[plausible(records.timestamp)]) / 1000 for records in latest.values()]
-    seconds = float(np.median(spans))
+    """Say how much time lies between the first and the last record, but for stamps that are far from all others."""
+    stamps = np.concatenate([records.timestamp for records in latest.values()])
+    seconds = float(np.ptp(stamps[plausible(stamps)]) / 1000)
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -184,6 +184,13 @@ def test_who_gets_no_label_is_named_however_many_others_do() -> None:
     assert found.verdict is Verdict.NOTE
 
 
+def test_of_few_readings_their_number_is_said_and_no_rate() -> None:
+    """It said "0.0 readings a second" of who had tried it out with one message now and then."""
+    findings = examined(partition(Phone("p", every_ms=60_000, readings=3)))
+    assert findings[0].text == "1 device, with 3 readings in all"
+    assert the(findings, "without a single label").text == "1 device without a single label: p (3 readings)"
+
+
 def test_who_has_just_begun_is_not_named() -> None:
     assert "without a single label" not in str(
         examined(partition(Phone("a"), Phone("b", readings=100, first_ms=NOW_MS + 9_000)))
@@ -525,7 +532,19 @@ def test_nor_where_another_field_is_wrong_or_most_timestamps_are_otherwise() -> 
 
 def test_records_that_can_all_be_read_are_said_to_be() -> None:
     (found,) = looked_at(partition(Phone(readings=41)))
-    assert found.text == "41 records of partition 3, the latest, of 2.0 s: all can be read"
+    assert found.text == "the latest 41 records (partition 3), which arrived within 2.0 s: all can be read"
+    (found,) = looked_at(partition(Phone(readings=1)))
+    assert found.text == "the latest record (partition 3): all can be read"
+
+
+def test_the_span_of_records_is_that_of_all_partitions_together() -> None:
+    """Of three partitions with a record or a burst each it was their median, 0.0 s, where they came within a minute."""
+    of = {
+        TopicPartition("readings", number): partition(Phone(first_ms=NOW_MS + 32_500 * place, readings=1))
+        for place, number in enumerate((1, 2, 6))
+    }
+    (found,) = examine_records("readings", Latest(of, [], [], 0, True), {})
+    assert found.text == "the latest 3 records (partitions 1, 2 and 6), which arrived within 65 s: all can be read"
 
 
 def test_of_an_empty_topic_there_is_nothing_to_say() -> None:
@@ -550,8 +569,8 @@ def test_what_did_not_come_is_not_passed_over() -> None:
 def test_one_stamp_that_is_far_off_does_not_make_years_of_a_minute(count: int, stamp: int) -> None:
     odd = FetchedRecord(sample("a", NOW_MS, 0, 9.8, 0), None, (), stamp, 0)
     records = [*Phone(readings=count, every_ms=1000).records(), odd]
-    spans = {20: "19.0 s", 40: "39.0 s", 1000: "17 minutes"}
-    assert f"the latest, of {spans[count]}" in looked_at(numbered(records))[0].text
+    spans = {20: "19 s", 40: "39 s", 1000: "17 minutes"}
+    assert f"which arrived within {spans[count]}: " in looked_at(numbered(records))[0].text
 
 
 def test_few_of_many_are_not_none() -> None:
