@@ -38,6 +38,7 @@ from windowing import WINDOW_MS
 
 ANSWER_TIMEOUT_S = 600.0  # for a block of frames; only a device that hangs takes so long
 SHOWN_CHARACTERS = 60  # of a text, in a table
+CENTURY_S = 946_684_800, 4_102_444_800  # in seconds since 1970; as milliseconds they lie in January and February 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,18 @@ def classify_readings(source: Source, settings: ActivitySettings, inference: Inf
         seconds = np.ptp(readings.timestamp_ms) / 1000
         raise ClassifyError(
             f"{source.name} holds no window of {WINDOW_MS // 1000} s without a hole longer than {settings.max_gap_ms} "
-            f"ms (activity.max_gap_ms): its {len(in_time):,} readings span {seconds:g} s"
+            f"ms (activity.max_gap_ms): its {len(in_time):,} readings span {seconds:g} s{_in_seconds(readings)}"
         )
     place = {device.decode(): number for number, device in enumerate(devices(readings))}
     labels.sort(key=lambda label: (place[label.fields["device_id"]], label.fields["window_start"]))
     return LabelledReadings(readings, labels, names)
+
+
+def _in_seconds(readings: Readings) -> str:
+    """Add that timestamps may be in seconds, where they would then be of this century, and aren't otherwise."""
+    if not ((readings.timestamp_ms >= CENTURY_S[0]) & (readings.timestamp_ms < CENTURY_S[1])).all():
+        return ""
+    return ". Are the timestamps in seconds? They are to be milliseconds since 1970, or ISO 8601 times with an offset"
 
 
 def devices(readings: Readings) -> list[bytes]:

@@ -32,6 +32,10 @@ from training.recordings import DEFAULT_LABELS, STANDARD_GRAVITY, DataFile, Defe
 MANY = 10
 
 
+class NoReadings(DataError):
+    """A file of something else than readings."""
+
+
 def read_files(
     paths: Sequence[Path], console: Console | None = None, labels: Labels = DEFAULT_LABELS
 ) -> list[DataFile]:
@@ -40,7 +44,10 @@ def read_files(
     Raises `DataError` for a file that is missing, given twice, in no known form, or without any of the activities.
     """
     windows: Windows = {}  # shared by all files: a window kept in two of them must count once
-    files = [read_file(path, console, labels, windows) for path in paths]
+    try:
+        files = [read_file(path, console, labels, windows) for path in paths]
+    except NoReadings as error:
+        raise NoReadings(f"{error}; texts are scored with --dataset, and trained on with `train text`") from error
     for file in files:
         if all((recording.activity < 0).all() for recording in file.recordings):
             raise DataError(
@@ -80,10 +87,10 @@ def read_file(
     except READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
-        raise DataError(
+        raise NoReadings(
             f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, CSV with the "
             f"columns {', '.join(CSV_COLUMNS)}, or a worker's kept windows); rows left out: "
-            f"{_described(tally.dropped)}; texts are scored with --dataset, and trained on with `train text`"
+            f"{_described(tally.dropped)}"
         )
     return DataFile(
         path.name,

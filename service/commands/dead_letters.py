@@ -4,10 +4,9 @@ import datetime
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from kafka.errors import KafkaError
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +20,7 @@ from ingest.rejections import Reason
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
 from service.security import access_to
-from service.settings import OF_LABELLING, OF_MEMBERS, TopicSettings
+from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
 from service.terminal import beginning, printable
 from service.topics import TopicError, count_partitions
 
@@ -29,12 +28,8 @@ SHOWN_CHARACTERS = 300
 UNTOLD = "(no reason given)"
 REASONS = 20
 """Rows of the table; workers know fewer."""
-
-
-def _known(reason: str) -> str:
-    if reason not in list(Reason):
-        raise ValueError("no such reason")
-    return reason
+WIDE = 100
+"""Columns of a terminal from which on the table has room for what a reason means."""
 
 
 class Options(TopicSettings):
@@ -54,9 +49,7 @@ class Options(TopicSettings):
         "text.max_bytes",
     )
 
-    reason: list[Annotated[str, AfterValidator(_known)]] = Field(
-        [], description=f"show only letters with these reasons: {', '.join(Reason)}"
-    )
+    reason: list[str] = Field([], description=f"show only letters with these reasons: {', '.join(Reason)}")
     records: int = Field(10_000, ge=1, le=1_000_000, description="how many letters to count, the latest of each topic")
     show: int = Field(10, ge=0, le=10_000, description="how many of each topic's latest letters to show in full")
 
@@ -72,7 +65,10 @@ class Letter:
 
 
 def run(options: Options) -> int:
-    """Print them, topic by topic; return 1 where some did not come. Raises TopicError."""
+    """Print them, topic by topic; return 1 where some did not come. Raises TopicError, SettingsError."""
+    for reason in options.reason:
+        if reason not in list(Reason):
+            raise SettingsError(f"--reason {printable(reason)}: no such reason; there are {', '.join(Reason)}")
     console = Console(highlight=False, soft_wrap=True)
     verdicts: set[Verdict] = set()
     for topic in dict.fromkeys(kind.dead_letter_topic for kind in options.kinds):
@@ -90,7 +86,7 @@ def run(options: Options) -> int:
             verdicts.add(finding.verdict)
             console.print(Text(finding.text, "yellow"))
         if chosen:
-            console.print(_table(chosen))
+            console.print(*_counts(chosen, console.width), sep="\n")
         for letter in chosen[len(chosen) - min(options.show, len(chosen)) :]:
             console.print(*_lines(letter), sep="\n")
     return 1 if Verdict.WRONG in verdicts else 0
@@ -119,22 +115,30 @@ def _how_many(count: int, looked_at: int, options: Options, latest: Latest) -> s
     return f"{count:,} dead letter{'' if count == 1 else 's'}{of}{among}"
 
 
-def _table(letters: Sequence[Letter]) -> Table:
-    """Count them by reason."""
-    table = Table("reason", "what that means", "first", "last")
-    table.add_column("letters", justify="right")
+def _counts(letters: Sequence[Letter], width: int) -> Iterator[Table | Text]:
+    """Count them by reason; what a reason means is in the table where there is room, and else below it."""
+    wide = width >= WIDE
+    table = Table("reason")
+    if wide:
+        table.add_column("what that means")
+    table.add_column("first", no_wrap=True)
+    table.add_column("last", no_wrap=True)
+    table.add_column("letters", justify="right", no_wrap=True)
     meanings = {str(reason): reason.meaning for reason in Reason}
     times: dict[str, list[int]] = {}
     for letter in letters:
         times.setdefault(letter.reason, []).append(letter.record.timestamp)
     reasons = sorted(times, key=lambda reason: -len(times[reason]))
     for reason in reasons[:REASONS]:
+        meaning = [meanings.get(reason, "")] * wide
         first, last = _time(times[reason][0]), _time(times[reason][-1])
-        table.add_row(Text(reason), meanings.get(reason, ""), first, last, f"{len(times[reason]):,}")
+        table.add_row(Text(reason), *meaning, first, last, f"{len(times[reason]):,}")
     if len(reasons) > REASONS:  # which no worker gave
         rest = sum(len(times[reason]) for reason in reasons[REASONS:])
-        table.add_row(f"{len(reasons) - REASONS:,} others", "", "", "", f"{rest:,}")
-    return table
+        table.add_row(f"{len(reasons) - REASONS:,} others", *[""] * (2 + wide), f"{rest:,}")
+    yield table
+    if not wide:
+        yield from (Text(f"{reason}: {meanings[reason]}") for reason in reasons[:REASONS] if reason in meanings)
 
 
 def _lines(letter: Letter) -> Iterator[Text]:
@@ -145,8 +149,8 @@ def _lines(letter: Letter) -> Iterator[Text]:
 
 
 def _time(timestamp_ms: int) -> str:
-    """Return a record's Kafka timestamp for people, UTC; it may be anything in 64 bits."""
+    """Return a record's Kafka timestamp for people, in UTC; it may be anything in 64 bits."""
     try:
-        return f"{datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC):%Y-%m-%d %H:%M:%S}"
+        return f"{datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):
         return str(timestamp_ms)

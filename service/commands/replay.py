@@ -1,5 +1,6 @@
 """``stridecast replay``."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -7,8 +8,8 @@ from pydantic import Field
 
 from service.interruption import stop_on_signals
 from service.replay.messages import Form
-from service.replay.run import SYNTHETIC, Replay, open_fleet
-from service.replay.sending import Sending, replay
+from service.replay.run import SYNTHETIC, Replay, open_fleet, refuse_endless
+from service.replay.sending import replay
 from service.replay.texts import TextReplay
 from service.security import access_to
 from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
@@ -20,8 +21,10 @@ class Options(TopicSettings):
     """Send devices' readings to Kafka, each when it is due: synthetic people, or those of a file of recordings.
 
     Sends to activity.input_topic. Files are those that `train activity` and `evaluate` read. The newest reading is
-    dated now, so at a speed other than 1 the stream begins in the past. If the same devices have sent newer readings
-    before, those of this stream are late. Give a second replay another --seed, which has other devices.
+    dated now, so at a higher speed than 1, or 0, the stream begins in the past. If the same devices have sent newer
+    readings before, those of this stream are late. So send a second replay at --speed 1, or once the devices have been
+    silent for a minute (the worker's activity.idle_timeout_s), or, of synthetic people, with another --seed, which has
+    other devices.
 
     With --texts FILE it sends texts to text.input_topic instead, at --rate: one a line, with the line's number as its
     id, or a .jsonl of {"id": ..., "text": ...}.
@@ -66,12 +69,28 @@ class Options(TopicSettings):
 def run(options: Options) -> None:
     """Replay."""
     _refuse_the_others_flags(options)
-    sending = _readings(options) if options.texts is None else _texts(options, options.texts)
     with stop_on_signals() as stop:
+        if options.texts is not None:
+            replay(_texts(options, options.texts), stop)
+            return
+        sending = _readings(options)
         replay(sending, stop)
+    if sending.begins_ago_s > 1:
+        print(_of_a_second(sending.begins_ago_s, options), file=sys.stderr)
 
 
-def _readings(options: Options) -> Sending:
+def _of_a_second(begins_ago_s: float, options: Options) -> str:
+    seed = ", or give another --seed" if options.source == SYNTHETIC else ""
+    return (
+        f"the readings begin {begins_ago_s:,.0f} s in the past: a worker that has read them drops most of a second "
+        "replay of the same devices as late. Send that with --speed 1, or a minute (the worker's "
+        f"activity.idle_timeout_s) after the worker has read this one{seed}"
+    )
+
+
+def _readings(options: Options) -> Replay:
+    endless = options.seconds is None and (options.repeat or options.source == SYNTHETIC)
+    refuse_endless(options.speed, endless=endless)  # before a file is read, which may take a while
     return Replay(
         open_fleet(options.source, options.devices, seed=options.seed, repeat=options.repeat),
         bootstrap_servers=access_to(options.kafka),
@@ -84,7 +103,7 @@ def _readings(options: Options) -> Sending:
     )
 
 
-def _texts(options: Options, path: Path) -> Sending:
+def _texts(options: Options, path: Path) -> TextReplay:
     return TextReplay(
         path,
         bootstrap_servers=access_to(options.kafka),

@@ -24,9 +24,14 @@ from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Windower
 # jogging 12.4 (7 to 23); and of people who sit, stand or walk, if the readings were in g.
 WORN = 6.5, 25.0
 WORN_IN_G = 0.75, 1.5
-# The share of windows that get a label below which, and of readings that are too late from which on, it is reported.
+# Readings of a device, and readings a second, below which no rate is told.
+FEW = 10
+SLOW = 0.05
+# Shares of windows that get a label, and of readings that are too late, from which on they are spoken of.
 COMPLETE = 0.9
 LATE = 0.01
+# A share of readings that are too late from which on something is wrong.
+MUCH_LATE = 0.1
 
 
 def examine_devices(
@@ -60,7 +65,10 @@ def _in_the_median(all_sent: Sent, rates: NDArray[np.float64]) -> Finding:
     devices = counted(len(all_sent.ids), "device")
     if np.isnan(rates).all():
         return note(f"{devices}, none of them with readings of two moments by a clock that makes sense")
-    return ok(f"{devices}, with {np.nanmedian(rates):.1f} readings a second in the median")
+    rate, count = float(np.nanmedian(rates)), len(all_sent.device)
+    if count < FEW or rate < SLOW:
+        return ok(f"{devices}, with {counted(count, 'reading')} in all")
+    return ok(f"{devices}, with {rate:.1f} readings a second in the median")
 
 
 def _split(all_sent: Sent) -> Iterator[Finding]:
@@ -154,8 +162,14 @@ def _unlabelled(
     labelled = set[bytes]().union(*(cut.labelled for cut in cuts))
     rows = np.flatnonzero(among & for_long & [device not in labelled for device in all_sent.ids])
     if len(rows):
-        named = [f"{all_sent.name(row)} ({rates[row]:.1f} readings a second)" for row in rows.tolist()]
+        counts = np.bincount(all_sent.device, minlength=len(all_sent.ids))
+        named = [f"{all_sent.name(row)} ({_pace(rates[row], int(counts[row]))})" for row in rows.tolist()]
         yield note(f"{counted(len(rows), 'device')} without a single label: {listed(named)}")
+
+
+def _pace(rate: float, count: int) -> str:
+    """Return readings a second; of few readings, or fewer than one each 20 s, how many there are says more."""
+    return f"{rate:.1f} readings a second" if count >= FEW and rate >= SLOW else counted(count, "reading")
 
 
 def _late(all_sent: Sent, cuts: Sequence[Cut], settings: ActivitySettings) -> Iterator[Finding]:
@@ -164,8 +178,10 @@ def _late(all_sent: Sent, cuts: Sequence[Cut], settings: ActivitySettings) -> It
         return
     latecomers = sum((cut.latecomers for cut in cuts), Counter[bytes]())
     most = listed([shown(device) for device, _ in latecomers.most_common()])
-    yield note(
+    much = late >= MUCH_LATE * readings
+    yield (wrong if much else note)(
         f"{late:,} readings ({late / readings:.1%}) come too late and are dropped: more than {settings.lateness_slots} "
         f"slots of {SLOT_MS} ms behind their device's newest (activity.lateness_slots), their windows have closed"
         + (f". Most are of {most}" if most else "")
+        + (". Was the same stretch of time sent twice, as by a second replay?" if much else "")
     )

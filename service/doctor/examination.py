@@ -13,8 +13,8 @@ from ingest.latest import Latest, latest_records
 from ingest.texts import decode_texts
 from service.activity_worker import activity_kind, decoder, windower
 from service.doctor.devices import examine_devices
-from service.doctor.findings import Finding, counted, note, ok, wrong
-from service.doctor.group import examine_group
+from service.doctor.findings import Finding, Verdict, counted, note, ok, wrong
+from service.doctor.group import examine_group, is_unused
 from service.doctor.records import examine_records
 from service.doctor.topics import KindsTopics, examine_topics, topics_of
 from service.kind import Kind
@@ -51,13 +51,27 @@ def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, I
 def _examine(
     admin: KafkaAdminClient, servers: Servers, group_id: str, records: int, kind: Kind, topics: KindsTopics, look: Look
 ) -> Iterator[Finding]:
-    yield from examine_topics(topics)
+    of_topics = list(examine_topics(topics))
     source, output, _ = topics.partitions
+    sound = all(finding.verdict is Verdict.OK for finding in of_topics)
+    if sound and source is not None and output is not None and _unused(admin, group_id, kind, source, output):
+        yield note(
+            f"no {kind.name} worker has run yet: its topics are empty, and group {group_id} has committed nothing"
+        )
+        return
+    yield from of_topics
     if source is not None and output is not None:
         yield from _as_far_as_kafka_lets(lambda: examine_group(admin, group_id, kind, source, output))
     if source is not None:
         topic = kind.settings.input_topic
         yield from _as_far_as_kafka_lets(lambda: look(latest_records(servers, topic, records, time.monotonic)))
+
+
+def _unused(admin: KafkaAdminClient, group_id: str, kind: Kind, source: int, output: int) -> bool:
+    try:
+        return is_unused(admin, group_id, kind, source, output)
+    except KafkaError:  # which the examination of the group tells of
+        return False
 
 
 def _as_far_as_kafka_lets(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

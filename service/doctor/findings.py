@@ -54,5 +54,9 @@ def listed(things: Sequence[object], count: int | None = None) -> str:
 
 
 def listed_partitions(partitions: Sequence[int]) -> str:
-    """List the first few partitions."""
-    return f"partition{'' if len(partitions) == 1 else 's'} {listed(partitions)}"
+    """Name the first few partitions."""
+    if 1 < len(partitions) <= LISTED:
+        named = f"{', '.join(map(str, partitions[:-1]))} and {partitions[-1]}"
+    else:
+        named = listed(partitions)
+    return f"partition{'' if len(partitions) == 1 else 's'} {named}"

@@ -55,6 +55,23 @@ def examine_group(
     yield from _plan_warnings(states)
 
 
+def is_unused(admin: KafkaAdminClient, group_id: str, kind: Kind, partitions: int, outputs: int) -> bool:
+    """Tell whether a kind's input and output are empty, and nobody of the group reads or has read; raises KafkaError.
+
+    `partitions` and `outputs` are how many partitions the input and the output have.
+    """
+    topic = kind.settings.input_topic
+    sources = [TopicPartition(topic, number) for number in range(partitions)]
+    if any(held_by(member, topic) for member in describe(admin, group_id)["members"]):
+        return False
+    if any(at.offset >= 0 for at in commits_of(admin, group_id, sources).values()):
+        return False
+    both = [*sources, *(TopicPartition(kind.settings.output_topic, number) for number in range(outputs))]
+    starts = admin.list_partition_offsets(dict.fromkeys(both, OffsetSpec.EARLIEST))
+    ends = admin.list_partition_offsets(dict.fromkeys(both, OffsetSpec.LATEST))
+    return all(starts[each].offset == ends[each].offset for each in both)
+
+
 def _members(group: Mapping[str, Any], held: Sequence[set[int]], sources: Sequence[TopicPartition]) -> Finding:
     topic = sources[0].topic
     strangers = [member["client_id"] for member in group["members"] if _is_stranger(member, topic)]
@@ -86,6 +103,8 @@ def _lag(states: Mapping[TopicPartition, PartitionState], *, anybody: bool) -> F
     total = counted(sum(behind.values()), "record")
     new = [source.partition for source, state in states.items() if state.committed is None]
     if len(new) == len(states):
+        if not any(behind.values()):
+            return note("nothing has been committed: there is nothing to read yet")
         return note(f"nothing has been committed: a worker will begin with the first of {total}")
     worst = max(behind, key=behind.__getitem__)
     where = f", {behind[worst]:,} of them in partition {worst}" if behind[worst] else ""

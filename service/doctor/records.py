@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from ingest.latest import Latest
 from ingest.record_columns import Records
 from ingest.rejections import Rejection
 from service.doctor.findings import Finding, counted, listed_partitions, note, ok, wrong
+from service.doctor.refused import tell_refused
 from service.doctor.stamps import plausible
 
 
@@ -26,13 +26,17 @@ def examine_records(
     if not total:
         return
     where = listed_partitions([source.partition for source in latest.records])
-    looked_at = f"{counted(total, 'record')} of {where}, the latest, of {_span(latest.records)}"
+    looked_at = (
+        f"the latest record ({where})"
+        if total == 1
+        else f"the latest {total:,} records ({where}), which arrived within {_span(latest.records)}"
+    )
     count = sum(map(len, refused.values()))
     if not count:
         yield ok(f"{looked_at}: all can be read")
         return
     yield wrong(f"{looked_at}: {count:,} ({_share(count, total)}) can't be read, and go to the dead letters")
-    yield from _reasons(latest.records, refused)
+    yield from tell_refused(latest.records, refused)
 
 
 def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
@@ -50,27 +54,15 @@ def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
         yield note(f"the last offsets of {names} hold nothing that is committed: look at more of them, with --records")
 
 
-def _reasons(
-    latest: Mapping[TopicPartition, Records], refused: Mapping[TopicPartition, Sequence[Rejection]]
-) -> Iterator[Finding]:
-    reasons = Counter(rejection.reason for some in refused.values() for rejection in some)
-    for reason, number in reasons.most_common():
-        source, first = next(
-            (source, each) for source, some in refused.items() for each in some if each.reason == reason
-        )
-        where = f"{source.topic}[{source.partition}] at {int(latest[source].offset[first.record])}"
-        yield wrong(f"{number:,} {reason} ({reason.meaning}); the first is {where}: {first.detail}")
-
-
 def _share(count: int, total: int) -> str:
     return f"{count / total:.2%}" if count >= total / 10_000 else "<0.01%"
 
 
 def _span(latest: Mapping[TopicPartition, Records]) -> str:
-    """Return the time that the records span, in the median partition, without stamps that are far from all others."""
-    spans = [np.ptp(records.timestamp[plausible(records.timestamp)]) / 1000 for records in latest.values()]
-    seconds = float(np.median(spans))
+    """Say how much time lies between the first and the last record, but for stamps that are far from all others."""
+    stamps = np.concatenate([records.timestamp for records in latest.values()])
+    seconds = float(np.ptp(stamps[plausible(stamps)]) / 1000)
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -45,6 +45,14 @@ def open_fleet(
         raise ReplayError(f"{error}; a source is {SYNTHETIC!r} or such a file") from error
 
 
+def refuse_endless(speed: float, *, endless: bool) -> None:
+    """Raise ReplayError for a stream without an end that can't be dated so that it ends now."""
+    if endless and speed != 1:
+        raise ReplayError(
+            "this stream never ends: at a --speed other than 1, say with --seconds how many seconds of it to send"
+        )
+
+
 class Replay(Sending):
     """One replay of a fleet.
 
@@ -70,13 +78,22 @@ class Replay(Sending):
         super().__init__(bootstrap_servers, topic, compression, connect_timeout_s)
         ends = [end for end in (fleet.length_ms, None if seconds is None else seconds * 1000) if end is not None]
         self.length_ms = min(ends) if ends else None
-        if self.length_ms is None and speed != 1:
-            raise ReplayError("this fleet never ends: at a speed other than 1, say how many seconds of it to send")
+        refuse_endless(speed, endless=self.length_ms is None)
         self.fleet = fleet
         self.origin_ms: int | None = None
         self._speed = speed
         self._form = form
         self._chunk_ms = chunk_seconds * 1000
+
+    @property
+    def begins_ago_s(self) -> float:
+        """How far in the past the stream begins; 0 where it begins when it is sent."""
+        length_ms = self.length_ms or 0.0
+        return max(0.0, length_ms - self._wall_ms) / 1000
+
+    @property
+    def _wall_ms(self) -> float:
+        return 0.0 if self._speed == 0 else (self.length_ms or 0.0) / self._speed
 
     def truth(self, device: int, timestamp_ms: float) -> str | None:
         """Return the activity of a device's wearer at a time of its clock (epoch ms); None before the start."""
@@ -91,8 +108,7 @@ class Replay(Sending):
         report: Callable[[], None],
     ) -> None:
         sender = _Sender(producer, topic, partitions, self.fleet.device_ids, self._form)
-        wall_ms = 0.0 if self._speed == 0 else (self.length_ms or 0.0) / self._speed
-        self.origin_ms = int(time.time() * 1000 + wall_ms - (self.length_ms or 0.0))
+        self.origin_ms = int(time.time() * 1000 + self._wall_ms - (self.length_ms or 0.0))
         for messages in self._blocks(stop):
             for first, last in self._due(messages.due_ms, stop):
                 self._sent_readings += int(messages.readings[first:last].sum())

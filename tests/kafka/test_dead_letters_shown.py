@@ -59,9 +59,9 @@ def test_what_a_worker_refused_is_counted_by_reason_and_shown_with_what_was_wron
     counts = {row[0]: row[-1] for row in rows if row[0]}
     assert counts == {"not_json": "2", "missing_field": "1"}
     first, second, third = (part for part in said.split("\n2023-11-14 ")[1:])
-    assert first.startswith(f"22:13:20  {readings}[1] at 0  not_json: ")
+    assert first.startswith(f"22:13:20Z  {readings}[1] at 0  not_json: ")
     assert "\n    key phone-1\n    nonsense" in first
-    assert second.startswith(f"22:13:21  {readings}[1] at 1  missing_field: Sample.timestamp: the field is missing\n")
+    assert second.startswith(f"22:13:21Z  {readings}[1] at 1  missing_field: Sample.timestamp: the field is missing\n")
     assert '\n    {"device_id": "phone-1"}' in second
     assert "\n    key phone-2\n    ff fe (2 bytes)" in third
 
@@ -100,6 +100,32 @@ def test_a_reason_that_is_markup_or_endless_is_a_reason_like_another(
     assert "│ 13 others " in said
     assert "x" * 300 + "… (2,000 bytes): \n" in said
     assert "x" * 301 not in said
+
+
+@pytest.mark.parametrize("columns", [80, 99, 100, 200])
+def test_a_narrow_terminal_has_the_meanings_below_the_table_and_each_row_is_a_line(
+    broker: Broker,
+    topic: Callable[..., str],
+    shown: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    """In 80 columns, dates and explanations were folded into a tower of a few characters a line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name, reasons = topic(1), [Reason.TOO_MANY_DEVICES, Reason.TOO_MANY_DEVICES, Reason.WRONG_TYPE]
+    letters: list[Any] = [(None, b"v", [("error-reason", str(reason))]) for reason in reasons]
+    send(producer(broker.bootstrap_servers), name, letters, timestamp=NOW_MS)
+    said = shown(name, "--show", "0").splitlines()
+    assert max(map(len, said)) <= max(columns, 2 + len(f"{reasons[0]}{reasons[0].meaning}"))
+    rows = [line for line in said if line.startswith("│")]
+    assert all(row.count("2023-11-14 22:13:20Z") == 2 for row in rows if "_" in row)
+    below = [f"{reason}: {reason.meaning}" for reason in dict.fromkeys(reasons)]
+    if columns < 100:
+        assert len(rows) == 2
+        assert said[-2:] == below
+    else:
+        assert said[-1].startswith("└")
+        assert "what that means" in str(said)
 
 
 def test_it_says_how_many_it_looked_at_where_there_are_more(

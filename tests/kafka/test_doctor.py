@@ -73,7 +73,7 @@ def test_of_a_worker_at_work_all_is_well(
     assert [member["client_id"] for member in group["members"]] == ["stridecast-activity"]  # nobody has joined
     assert f"  ok     group group-of-{topics['input']}: 2 partitions held by 1 worker\n" in said
     assert " behind what is committed\n" in said
-    assert "  ok     480 records of partitions 0, 1, the latest, of " in said
+    assert "  ok     the latest 480 records (partitions 0 and 1), which arrived within " in said
     assert re.search(r"  ok     2 devices, with (19|20)\.\d readings a second in the median\n", said)
     assert "windows get a label\n" in said
     assert "  wrong  " not in said
@@ -90,6 +90,28 @@ def test_before_anything_runs_it_says_what_will_happen(
     assert "whoever takes over" not in said
     assert "can be read" in said
     assert status == 0
+
+
+def test_of_a_kind_that_nobody_uses_there_is_one_line(topics: Topics, doctor: Callable[..., tuple[int, str]]) -> None:
+    """Who labels readings alone was told that a worker of texts "will begin with the first of 0 records"."""
+    status, said = doctor(topics)
+    assert said == (
+        f"{topics['input']} -> {topics['output']}\n  note   no activity worker has run yet: its topics are empty, and "
+        f"group group-of-{topics['input']} has committed nothing\n"
+    )
+    assert status == 0
+
+
+def test_a_kind_whose_topics_are_wrong_or_whose_group_has_read_is_examined_though_they_are_empty(
+    broker: Broker, topic: Callable[..., str], topics: Topics, doctor: Callable[..., tuple[int, str]]
+) -> None:
+    said = doctor({**topics, "output": topic(2, cleanup_policy="compact")})[1]
+    assert "but it is compacted" in said
+    assert "  note   nothing has been committed: there is nothing to read yet\n" in said
+    commit(broker, topics, 0)
+    said = doctor(topics)[1]
+    assert f"no worker of group group-of-{topics['input']} reads {topics['input']} now" in said
+    assert "has run yet" not in said
 
 
 def test_records_that_a_worker_would_refuse_are_shown(
@@ -121,7 +143,7 @@ def test_only_so_many_records_are_looked_at(
     broker: Broker, topics: Topics, doctor: Callable[..., tuple[int, str]]
 ) -> None:
     walks(broker, topics)
-    assert "100 records of partitions 0, 1" in doctor(topics, "--records", "100")[1]
+    assert "the latest 100 records (partitions 0 and 1)" in doctor(topics, "--records", "100")[1]
 
 
 def test_a_missing_topic_and_one_of_labels_that_is_compacted_are_wrong(
@@ -179,7 +201,7 @@ def test_records_behind_an_open_transaction_are_told_of(
     said = doctor(topics)[1]
     hangs.abort_transaction()
     assert "  note   partition 1: a transaction is open, and no worker is given the 1 record from its first on" in said
-    assert "480 records of partitions 0, 1, the latest, of " in said
+    assert "the latest 480 records (partitions 0 and 1), which arrived within " in said
     deadline = time.monotonic() + 30
     while "a transaction is open" in doctor(topics)[1]:  # its marker is on its way
         assert time.monotonic() < deadline
@@ -246,5 +268,5 @@ def test_texts_are_looked_at_as_the_text_worker_reads_them(
     ]
     assert main(["doctor", *words, *absent, "--text.max-bytes", "100"]) == 1
     said = capsys.readouterr().out.partition("text: ")[2]
-    assert "2 records of partition 0" in said
+    assert "the latest 2 records (partition 0), which arrived within " in said
     assert f"1 too_large ({Reason.TOO_LARGE.meaning})" in said

@@ -248,9 +248,11 @@ def test_the_doctor_sees_all_with_the_documented_rights(secured: Secured) -> Non
     done = command("doctor", secured.settings("operator"), "--kafka.group-id", "stridecast-unused")
     assert done.stderr == ""
     assert not any(lacks in done.stdout for lacks in ("ACL", "can't look", "missing")), done.stdout
-    for topic in (kind.input_topic for kind in KINDS.values()):
-        assert f"no worker of group stridecast-unused reads {topic} now" in done.stdout
-    assert done.stdout.count("nothing has been committed") == 2
+    used = done.stdout.count("no worker of group stridecast-unused reads ")
+    assert used == done.stdout.count("nothing has been committed")
+    assert (
+        used + done.stdout.count("group stridecast-unused has committed nothing") == 2
+    )  # which are those without records
 
 
 def test_dead_letters_are_shown_with_the_documented_rights(secured: Secured) -> None:
@@ -296,7 +298,8 @@ def test_a_topic_whose_settings_may_not_be_seen_is_told_of_and_its_records_are_l
     lacks = "its settings can't be looked at: the ACL DESCRIBE_CONFIGS is missing"
     said = f"accelerometer: exists with 2 partitions; but {lacks}"
     assert f"  wrong  {said}" in done.stdout
-    assert "no worker of group stridecast-unused reads accelerometer now" in done.stdout
+    group = "no worker of group stridecast-unused reads accelerometer now", "no activity worker has run yet"
+    assert any(says in done.stdout for says in group)  # whether other tests have sent something or not
     assert (done.stderr, topics.returncode, topics.stderr) == ("", 0, "")
     assert said in topics.stdout
 
@@ -309,7 +312,8 @@ def test_the_doctor_goes_on_where_the_other_kinds_topics_are_not_for_its_user(se
         done = command("doctor", secured.settings("operator"), "--kafka.group-id", "stridecast-unused")
     finally:
         secured.give(of_texts)
-    assert "no worker of group stridecast-unused reads accelerometer now" in done.stdout
+    group = "no worker of group stridecast-unused reads accelerometer now", "no activity worker has run yet"
+    assert any(says in done.stdout for says in group)  # whether other tests have sent something or not
     assert "  note   the broker says nothing about topic 'texts': " in done.stdout
     assert "(the ACL DESCRIBE is missing)" in done.stdout
 

@@ -171,8 +171,16 @@ def test_a_recording_too_short_for_a_window_says_how_long_it_is(
     activity_bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "w.csv", {"a": walk(3)})
-    with pytest.raises(ClassifyError, match=r"^w.csv holds no window of 4 s .* its 60 readings span 2\.9"):
+    with pytest.raises(ClassifyError, match=r"^w.csv holds no window of 4 s .* its 60 readings span 2\.9\S* s$"):
         readings(path, folder)
+
+
+def test_where_timestamps_look_like_seconds_it_says_so(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    """400 readings of 20 s, stamped with whole seconds, were said to span 0.019 s, and no more."""
+    rows = [f"{1_700_000_000 + number // 20},0.1,9.8,0.3\n" for number in range(400)]
+    (tmp_path / "w.csv").write_text("timestamp,x,y,z\n" + "".join(rows))
+    with pytest.raises(ClassifyError, match=r"its 400 readings span 0\.019 s\. Are the timestamps in seconds\? They"):
+        readings(tmp_path / "w.csv", folder)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_dead_letters_reasons_are_named_as_they_are_given(capsys: pytest.Capture
     assert "NOT_JSON" not in shown
     assert main(["dead-letters", "--reason", "not_json", "NOT_JSON"]) == 2
     refusal = capsys.readouterr().err
-    assert refusal.startswith("stridecast dead-letters: reason.1 = 'NOT_JSON': no such reason (")
+    assert refusal.startswith("stridecast dead-letters: --reason NOT_JSON: no such reason; there are null_value, ")
     assert all(reason in refusal for reason in Reason)
 
 

@@ -191,6 +191,19 @@ def test_a_zip_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytes
         read_file(path)
 
 
+def test_who_evaluates_or_trains_with_texts_is_told_how_and_who_reads_one_file_is_not(tmp_path: Path) -> None:
+    """`stridecast replay` of a Python program ended with advice on scoring texts."""
+    path = tmp_path / "send.py"
+    path.write_text("import time\n")
+    with pytest.raises(
+        DataError,
+        match=r"rows left out: 1 wrong number of fields; texts are scored with --dataset, and trained on with ",
+    ):
+        read_files([path])
+    with pytest.raises(DataError, match=r"rows left out: 1 wrong number of fields$"):
+        read_file(path)
+
+
 def test_a_csv_whose_first_column_is_called_pk_is_no_zip(tmp_path: Path) -> None:
     path = tmp_path / "ours.csv"
     path.write_text("PK,person,activity,timestamp,x,y,z\n1,a,Walking,0,0,9.8,0.1\n")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
+from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
 from ingest.latest import Latest
 from ingest.record_columns import FetchedRecord, Records
 from ingest.rejections import Reason
@@ -20,6 +21,7 @@ from service.activity_worker import decoder, windower
 from service.doctor.devices import examine_devices
 from service.doctor.findings import Finding, Verdict
 from service.doctor.records import examine_records
+from service.replay.messages import binary_chunk
 from service.settings import ActivitySettings
 
 NOW_MS = 1_700_000_000_000
@@ -180,6 +182,13 @@ def test_who_gets_no_label_is_named_however_many_others_do() -> None:
     found = the(findings, "without a single label")
     assert found.text == "1 device without a single label: slow (1.0 readings a second)"
     assert found.verdict is Verdict.NOTE
+
+
+def test_of_few_readings_their_number_is_said_and_no_rate() -> None:
+    """It said "0.0 readings a second" of who had tried it out with one message now and then."""
+    findings = examined(partition(Phone("p", every_ms=60_000, readings=3)))
+    assert findings[0].text == "1 device, with 3 readings in all"
+    assert the(findings, "without a single label").text == "1 device without a single label: p (3 readings)"
 
 
 def test_who_has_just_begun_is_not_named() -> None:
@@ -359,6 +368,29 @@ def test_readings_that_come_too_late_are_noted_from_a_hundredth_on(held_back: in
         assert the(findings, "too late").text.endswith("Most are of slow")
 
 
+@pytest.mark.parametrize(("held_back", "verdict"), [(35, Verdict.NOTE), (40, Verdict.WRONG), (300, Verdict.WRONG)])
+def test_from_a_tenth_on_late_readings_are_wrong(held_back: int, verdict: Verdict) -> None:
+    """70 % of the readings were dropped, and that was a note among others."""
+    readings = list(Phone().records())
+    found = the(examined(numbered([*readings[held_back:], *readings[:held_back]])), "too late")
+    assert found.verdict is verdict
+    assert found.text.endswith("as by a second replay?") == (verdict is Verdict.WRONG)
+
+
+@pytest.mark.parametrize(("wait_s", "late"), [(1, True), (61, False)])
+def test_a_second_replay_of_the_past_is_late_unless_its_devices_were_silent_for_a_minute(
+    wait_s: int, late: bool
+) -> None:
+    """As `stridecast replay` says at its end."""
+    end_ms = NOW_MS + 20_000
+    times = [(at, replay_ms) for replay_ms in (0, 1000 * wait_s) for at in range(NOW_MS, end_ms, 50)]
+    records = [
+        FetchedRecord(sample("phone", at + replay_ms, 0, 9.8, 0), b"phone", (), end_ms + replay_ms, 0)
+        for at, replay_ms in times
+    ]
+    assert ("too late" in str(examined(numbered(records)))) == late
+
+
 @pytest.mark.parametrize("stamp", [NOW_MS, 2**62])
 def test_a_wild_reading_costs_its_device_no_more_than_it_costs_with_a_worker(stamp: int) -> None:
     """Of one 50 minutes ahead all that follows is late, until the device falls silent for it, after a minute.
@@ -429,9 +461,90 @@ def test_refused_records_are_counted_by_reason_and_the_first_of_each_is_shown() 
     assert {finding.verdict for finding in (total, often, once)} == {Verdict.WRONG}
 
 
+def test_refused_records_are_grouped_by_the_field_that_is_wrong_the_commonest_first() -> None:
+    """Of 242 of the wrong type 240 were timestamps, and the one that was shown had an x that was a text."""
+    odd = FetchedRecord(b'{"device_id": "p", "timestamp": 1, "x": "0", "y": 0, "z": 0}', None, (), NOW_MS, 0)
+    chunks = [chunk("p", NOW_MS, [[0.0, 0.0, 0.0]] * n + [[0.0, 0.0, 7.5]]).replace(b"7.5", b'"7"') for n in (1, 2)]
+    rows = [FetchedRecord(value, None, (), NOW_MS, 0) for value in chunks]
+    times = [timed(NOW_MS / 1000 + 0.25) for _ in range(5)]
+    _, *groups = looked_at(numbered([odd, *rows, *times]))
+    assert [finding.text.partition(" (")[0] for finding in groups] == ["5 wrong_type", "2 wrong_type", "1 wrong_type"]
+    assert "the first is readings[3] at 3: Sample.timestamp: neither a whole number" in groups[0].text
+    assert "the first is readings[3] at 1: Chunk.samples[1][2]: not a number" in groups[1].text
+    assert "the first is readings[3] at 0: Sample.x: not a number" in groups[2].text
+
+
+def timed(timestamp: object, **others: object) -> FetchedRecord:
+    fields = {"device_id": "p", "timestamp": timestamp, "x": 0, "y": 9.8, "z": 0, **others}
+    return FetchedRecord(json.dumps(fields).encode(), b"p", (), NOW_MS, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "looks"),
+    [
+        (1_700_000_001.25, "seconds with decimals"),
+        ("1700000001.25", "seconds with decimals in a string"),
+        ("1700000001", "seconds in a string"),
+        (1_700_000_001_250.5, "milliseconds with decimals"),
+        ("1700000001250", "milliseconds in a string"),
+        (1_700_000_001_250_000, "microseconds"),
+        (1_700_000_001_250_000_000, "nanoseconds"),
+    ],
+)
+@pytest.mark.parametrize("form", ["sample", "chunk"])
+def test_timestamps_in_another_unit_are_recognised_by_kafkas_and_what_to_send_is_said(
+    sent: float | str, looks: str, form: str
+) -> None:
+    """`time.time()` as it is, the commonest mistake of all, was "a field has another JSON type", and no more."""
+    record = timed(sent)
+    if form == "chunk":
+        fields = {"device_id": "p", "start": sent, "rate_hz": 20, "samples": [[0, 9.8, 0]]}
+        record = FetchedRecord(json.dumps(fields).encode(), b"p", (), NOW_MS, 0)
+    _, found = looked_at(numbered([record, record]))
+    meant = 1_700_000_001_000 if looks == "seconds in a string" else 1_700_000_001_250
+    said = f". The timestamps look like {looks}: send milliseconds since 1970 as an integer, such as {meant} where "
+    assert found.text.endswith(f"{said}{json.dumps(sent)} was sent")
+
+
+def test_so_are_those_of_binary_chunks() -> None:
+    value = binary_chunk("p", np.array([10**6 * NOW_MS]), np.zeros((1, 3), np.float32), 50.0)
+    headers = (("content-type", BINARY_CHUNK_CONTENT_TYPE.encode()),)
+    _, found = looked_at(numbered([FetchedRecord(value, b"p", headers, NOW_MS, 0)]))
+    assert f"The timestamps look like nanoseconds: send milliseconds since 1970 as an integer, such as {NOW_MS}" in str(
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [10**12 * NOW_MS, 1e300, NOW_MS + 4_000_000, 1.5, None, True, "yesterday", {}, 10**39, "1" * 30],
+)
+def test_of_timestamps_that_are_like_nothing_nothing_is_guessed(sent: object) -> None:
+    assert "look like" not in str(looked_at(numbered([timed(sent)])))
+
+
+def test_nor_where_another_field_is_wrong_or_most_timestamps_are_otherwise() -> None:
+    seconds = NOW_MS / 1000 + 0.5
+    assert "look like" not in str(looked_at(numbered([timed(NOW_MS, x="0")])))
+    assert "look like" not in str(looked_at(numbered([timed(seconds), timed(None), timed(None)])))
+    assert "look like" not in str(looked_at(numbered([FetchedRecord(b"[" * 300, None, (), NOW_MS, 0)])))
+
+
 def test_records_that_can_all_be_read_are_said_to_be() -> None:
     (found,) = looked_at(partition(Phone(readings=41)))
-    assert found.text == "41 records of partition 3, the latest, of 2.0 s: all can be read"
+    assert found.text == "the latest 41 records (partition 3), which arrived within 2.0 s: all can be read"
+    (found,) = looked_at(partition(Phone(readings=1)))
+    assert found.text == "the latest record (partition 3): all can be read"
+
+
+def test_the_span_of_records_is_that_of_all_partitions_together() -> None:
+    """Of three partitions with a record or a burst each it was their median, 0.0 s, where they came within a minute."""
+    of = {
+        TopicPartition("readings", number): partition(Phone(first_ms=NOW_MS + 32_500 * place, readings=1))
+        for place, number in enumerate((1, 2, 6))
+    }
+    (found,) = examine_records("readings", Latest(of, [], [], 0, True), {})
+    assert found.text == "the latest 3 records (partitions 1, 2 and 6), which arrived within 65 s: all can be read"
 
 
 def test_of_an_empty_topic_there_is_nothing_to_say() -> None:
@@ -456,8 +569,8 @@ def test_what_did_not_come_is_not_passed_over() -> None:
 def test_one_stamp_that_is_far_off_does_not_make_years_of_a_minute(count: int, stamp: int) -> None:
     odd = FetchedRecord(sample("a", NOW_MS, 0, 9.8, 0), None, (), stamp, 0)
     records = [*Phone(readings=count, every_ms=1000).records(), odd]
-    spans = {20: "19.0 s", 40: "39.0 s", 1000: "17 minutes"}
-    assert f"the latest, of {spans[count]}" in looked_at(numbered(records))[0].text
+    spans = {20: "19 s", 40: "39 s", 1000: "17 minutes"}
+    assert f"which arrived within {spans[count]}: " in looked_at(numbered(records))[0].text
 
 
 def test_few_of_many_are_not_none() -> None:

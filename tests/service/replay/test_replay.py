@@ -164,8 +164,17 @@ def test_a_block_without_readings_makes_no_messages() -> None:
 
 
 def test_a_fleet_that_never_ends_is_refused_at_another_speed_than_its_own() -> None:
-    with pytest.raises(ReplayError, match="this fleet never ends: at a speed other than 1, say how many seconds of"):
+    with pytest.raises(
+        ReplayError, match="this stream never ends: at a --speed other than 1, say with --seconds how many"
+    ):
         Replay(SyntheticFleet(1), bootstrap_servers="127.0.0.1:1", topic="t", speed=0)
+
+
+def test_a_file_that_is_repeated_without_end_is_refused_before_it_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of recordings was read for five seconds first, and the sentence did not name the flag."""
+    assert main(["replay", "--source", "not-there.csv", "--speed", "0", "--repeat"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stridecast replay: this stream never ends: at a --speed other than 1, say with --seconds ")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,7 @@ def test_a_file_in_no_known_form_is_refused_with_what_is_known(tmp_path: Path) -
         open_fleet(tmp_path / "notes.txt")
     assert "notes.txt holds no readings in a known form" in str(refused.value)
     assert "WISDM v1.1 raw text, MotionSense archive, CSV" in str(refused.value)
-    assert "a source is 'synthetic' or such a file" in str(refused.value)
+    assert str(refused.value).endswith("wrong number of fields; a source is 'synthetic' or such a file")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -231,3 +240,27 @@ def test_a_summary_says_how_much_how_fast_and_how_late() -> None:
         "1,200 messages with 24,000 readings in 4.0 s (300 messages/s)"
     )
     assert str(Summary(1200, 24_000, 4.0, 2.5, True)).endswith("(300 messages/s), 2.5 s behind")
+
+
+@pytest.mark.parametrize(("speed", "ago_s"), [(1.0, 0), (0.5, 0), (10.0, 9), (0.0, 10)])
+def test_a_stream_begins_in_the_past_where_it_is_faster_than_time(speed: float, ago_s: float) -> None:
+    sending = Replay(SyntheticFleet(1), bootstrap_servers="127.0.0.1:1", topic="t", speed=speed, seconds=10)
+    assert sending.begins_ago_s == pytest.approx(ago_s)
+
+
+@pytest.mark.parametrize("more", [["--speed", "1"], ["--speed", "0"]])
+def test_after_a_replay_of_the_past_it_says_that_a_second_one_is_late_and_what_helps(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file a second time was dropped almost whole, and only the help said why; its remedy was for others."""
+    rows = [f"p,Walking,{50 * at},1.0,9.8,0.5\n" for at in range(400)]
+    (tmp_path / "mine.csv").write_text("person,activity,timestamp,x,y,z\n" + "".join(rows))
+    monkeypatch.setattr(Replay, "run", lambda self, *_: self.summary(finished=True))
+    assert main(["replay", "--source", str(tmp_path / "mine.csv"), *more]) == 0
+    said = capsys.readouterr().err
+    if more == ["--speed", "1"]:
+        assert "second replay" not in said
+    else:
+        assert "the readings begin 22 s in the past: a worker that has read them drops most of a second replay" in said
+        assert "--speed 1, or a minute (the worker's activity.idle_timeout_s) after" in said
+        assert "--seed" not in said
