@@ -41,6 +41,7 @@ from service.delivery.protocol import Delivery
 from service.delivery.recovery_thread import RecoveryThread
 from service.feed import Feed
 from service.kind import Keeper, Kind, OpenStream, WorkerError
+from service.losses import Losses
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
 from service.settings import WorkerSettings
@@ -111,13 +112,20 @@ class Worker:
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
+        self._losses = Losses()
         topics = kind.settings
         with contextlib.ExitStack() as opened:  # whatever ends the start, a signal too, closes what is open by then
             self._delivery: Delivery = self._open_delivery(clients)
             opened.callback(self._delivery.close, GIVE_UP_S)
             self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics, keeper)
             self._feed = Feed(
-                self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
+                self._assignment,
+                lane,
+                self._delivery,
+                self._publisher.put,
+                topics.dead_letter_topic,
+                metrics,
+                self._losses,
             )
             # The last, for it joins the group; no callback comes before a poll.
             self._consumer = clients.open_consumer(topics.input_topic, self._listener, self._fetch_progress)
@@ -197,6 +205,7 @@ class Worker:
         owed = self._feed.owed()
         for partition in self._assignment:
             self._feed.notice_silence(partition, self._caught_up_at(partition), owed)
+        self._losses.notice(time.monotonic(), (partition.stream for partition in self._assignment))
         self._absence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
 
@@ -285,6 +294,7 @@ class Worker:
         try:
             self._drain(deadline)
         finally:
+            self._losses.tell_refused()
             self._close(deadline)
         log.info("%s worker stopped", self.kind.name)
 
