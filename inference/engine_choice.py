@@ -121,13 +121,15 @@ class Measurement:
     """How to measure: a clock in seconds, and the folder to store results in, if any.
 
     `anew` ignores what is in the folder. Results of this process are kept in memory in any case. `apart` measures in
-    another process, so that the serving process needn't hold the memory of the slower engines.
+    another process, so that the serving process needn't hold the memory of the slower engines. `announce` is called
+    before it measures, which takes seconds.
     """
 
     clock: Callable[[], float]
     folder: Path | None = None
     anew: bool = False
     apart: bool = False
+    announce: Callable[[Bundle], None] = lambda bundle: None
     memories: dict[str, Memory] = field(default_factory=dict)
 
 
@@ -142,6 +144,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     found = measurement.memories.get(name) or (None if path is None or measurement.anew else load_memory(path))
     remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
+        measurement.announce(bundle)
         measured = (measure_in_process if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
             return Choice(

@@ -167,7 +167,11 @@ class Worker:
         try:
             while not stop.is_set():
                 self._turn()
-            log.info("%s worker stopping: finishing what is in flight", self.kind.name)
+            held = list(self._assignment)
+            if held and all(partition.ended for partition in held):
+                log.info("%s worker has read all; stopping", self.kind.name)
+            else:
+                log.info("%s worker stopping: finishing what is in flight", self.kind.name)
         finally:
             self._finish()
 
@@ -200,8 +204,7 @@ class Worker:
         blocked = not all([self._feed.advance(partition, owed) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
-        while self._recovery.found:
-            self._assignment.begin(self._recovery.found.popleft())
+        self._assignment.begin_all(self._recovery.found)
         owed = self._feed.owed()
         for partition in self._assignment:
             self._feed.notice_silence(partition, self._caught_up_at(partition), owed)

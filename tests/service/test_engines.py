@@ -2,10 +2,14 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from inference import engine_choice
 from inference.bundle import Bundle
 from inference.device_choice import choose_device
 from inference.engine_choice import Choice, Measured
@@ -44,13 +48,17 @@ def test_one_thread_is_measured_by_its_own_time_and_several_by_the_clock() -> No
     assert engines.measurement(2).clock is time.perf_counter
 
 
-def test_the_log_says_what_serves_and_why_nothing_else_does(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+@pytest.mark.parametrize(("remembered", "level", "when"), [(True, "DEBUG", "before"), (False, "INFO", "just now")])
+def test_the_log_says_what_serves_and_why_nothing_else_does(
+    remembered: bool, level: str, when: str, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What had been measured before stood in the log of each start, in 300 characters."""
+    caplog.set_level(logging.DEBUG, logger="service.engines")
     measured = [
         Measured(engine="fast", precision="float32", frames_per_s=12345.6, single_ms=0.25),
         Measured(engine="odd", precision="bfloat16", refusal="it misses its golden answers"),
     ]
-    choice = Choice([], measured, remembered=True, note="/cache can't be written")
+    choice = Choice([], measured, remembered=remembered, note="/cache can't be written")
     model = Model(bundle, "float32", None, "cpu", 64, choice, "fast", ("quick at float32: it is gone",))  # type: ignore[arg-type]
     engines.tell(model)
 
@@ -58,9 +66,29 @@ def test_the_log_says_what_serves_and_why_nothing_else_does(bundle: Bundle, capl
         ("INFO", "constant@1 passed its golden check on cpu at float32, by fast"),
         ("WARNING", "constant@1 is not served by quick at float32: it is gone"),
         ("WARNING", "constant@1 is not served by odd at bfloat16: it misses its golden answers"),
-        ("INFO", "engines for constant@1, measured before: fast at float32 12,346 frames/s, 0.25 ms for one"),
+        (level, f"engines for constant@1, measured {when}: fast at float32 12,346 frames/s, 0.25 ms for one"),
         ("WARNING", "engines: /cache can't be written"),
     ]
+
+
+def test_the_first_start_says_that_it_measures_before_it_does(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was silent for ten seconds, and looked as if it hung."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    caplog.set_level(logging.INFO)
+    said: list[list[str]] = []
+
+    def measure(*_: object) -> Sequence[Measured]:
+        said.append(list(caplog.messages))
+        return [Measured(engine="pytorch", precision="float32", frames_per_s=1.0, single_ms=1.0)]
+
+    monkeypatch.setattr(engine_choice, "measure_in_process", measure)
+    ways: Any = [SimpleNamespace(engine="pytorch", precision="float32")]
+    for _ in range(2):
+        engine_choice.choose(bundle, ways, 4, 1, engines.measurement(1))
+    assert said == [["measuring which engine serves constant@1 best, about five seconds; once on this machine"]]
+    assert len(caplog.messages) == 1
 
 
 def test_a_device_without_a_choice_is_told_as_ever(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:

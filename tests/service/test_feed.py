@@ -257,5 +257,6 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
         _delivery=SimpleNamespace(commit=lambda: None),
     )
     worker._assignment.follow = lambda: None
+    worker._assignment.begin_all = lambda _: None
     Worker._turn(worker)
     assert len(asked) == 2
