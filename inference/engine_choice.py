@@ -227,10 +227,25 @@ def load_memory(path: Path) -> Memory | None:
 
 
 def memories(bundle: Bundle, folder: Path | None) -> list[Memory]:
-    """Return the measurements stored for this processor and this bundle's architecture."""
-    found = [load_memory(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
+    """Return the measurements stored for this processor and this bundle's architecture, oldest first."""
+    found = [load_memory(path) for path in sorted(folder.glob("*.json"), key=_age)] if folder is not None else []
     here = {"cpu": cpu_title(), "architecture": bundle.manifest.architecture.model_dump(mode="json")}
     return [memory for memory in found if memory is not None and here.items() <= memory.key.items()]
+
+
+def _age(path: Path) -> tuple[float, str]:
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
+
+
+def other_versions(memory: Memory) -> dict[str, str]:
+    """Return the packages that a measurement was made with other versions of than are installed, and those."""
+    measured = memory.key.get("versions")
+    if not isinstance(measured, dict):
+        return {}
+    return {name: str(version) for name, version in measured.items() if version != _version(name)}
 
 
 def save_memory(path: Path, memory: Memory) -> str:
