@@ -121,13 +121,15 @@ class Measurement:
     """How to measure: a clock in seconds, and the folder to store results in, if any.
 
     `anew` ignores what is in the folder. Results of this process are kept in memory in any case. `apart` measures in
-    another process, so that the serving process needn't hold the memory of the slower engines.
+    another process, so that the serving process needn't hold the memory of the slower engines. `announce` is called
+    before it measures, which takes seconds.
     """
 
     clock: Callable[[], float]
     folder: Path | None = None
     anew: bool = False
     apart: bool = False
+    announce: Callable[[Bundle], None] = lambda bundle: None
     memories: dict[str, Memory] = field(default_factory=dict)
 
 
@@ -142,6 +144,7 @@ def choose(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int, me
     found = measurement.memories.get(name) or (None if path is None or measurement.anew else load_memory(path))
     remembered, note = found is not None and found.holds_for(key, ways, bundle), ""
     if found is None or not remembered:
+        measurement.announce(bundle)
         measured = (measure_in_process if measurement.apart else measure)(bundle, ways, max_batch, measurement.clock)
         if not measured:
             return Choice(
@@ -224,10 +227,25 @@ def load_memory(path: Path) -> Memory | None:
 
 
 def memories(bundle: Bundle, folder: Path | None) -> list[Memory]:
-    """Return the measurements stored for this processor and this bundle's architecture."""
-    found = [load_memory(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []
+    """Return the measurements stored for this processor and this bundle's architecture, oldest first."""
+    found = [load_memory(path) for path in sorted(folder.glob("*.json"), key=_age)] if folder is not None else []
     here = {"cpu": cpu_title(), "architecture": bundle.manifest.architecture.model_dump(mode="json")}
     return [memory for memory in found if memory is not None and here.items() <= memory.key.items()]
+
+
+def _age(path: Path) -> tuple[float, str]:
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
+
+
+def other_versions(memory: Memory) -> dict[str, str]:
+    """Return the packages that a measurement was made with other versions of than are installed, and those."""
+    measured = memory.key.get("versions")
+    if not isinstance(measured, dict):
+        return {}
+    return {name: str(version) for name, version in measured.items() if version != _version(name)}
 
 
 def save_memory(path: Path, memory: Memory) -> str:

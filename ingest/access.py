@@ -1,5 +1,7 @@
 """How to reach Kafka: bootstrap servers, TLS and SASL; and what to do about errors of authentication."""
 
+import errno
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from kafka.errors import (
     InvalidSessionTimeoutError,
     InvalidTransactionTimeoutError,
     KafkaConnectionError,
+    KafkaTimeoutError,
     RetriableError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
@@ -105,6 +108,19 @@ def reason(error: BaseException, to: Access) -> str | None:
         return f"what answers there does not speak as Kafka does: {wants}"
     if isinstance(error, KafkaConnectionError) and _is_cut_off(error):
         return f"connections are closed without an answer: the broker is being restarted, or {wants}"
+    return None
+
+
+def unreachable(error: BaseException, host: str, port: int) -> str | None:
+    """Say why no connection to a broker came about, if the network is why; None for all else."""
+    if isinstance(error, KafkaTimeoutError):
+        return f"{host}:{port}: connection timed out"
+    said = str(error.args[0]) if isinstance(error, KafkaConnectionError) and error.args else ""
+    if said.startswith("DNS "):
+        return f"the name {host} can't be resolved"
+    number, _, name = said.partition(" ")
+    if number.isdecimal() and errno.errorcode.get(int(number)) == name:
+        return f"{host}:{port}: {os.strerror(int(number)).lower()}"
     return None
 
 

@@ -1,5 +1,6 @@
 """Connects a client of kafka-python, consumer or producer, and explains why that fails."""
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -8,9 +9,11 @@ from typing import Any
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
-from ingest.access import Access, Servers, access, is_final, reason
+from ingest.access import Access, Servers, access, is_final, reason, unreachable
 from ingest.receiving import receive_in_place
 from ingest.tls import shake_hands_in_time
+
+log = logging.getLogger(__name__)
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
 
@@ -26,6 +29,13 @@ class NotLetInError(KafkaError):  # type: ignore[misc]
         return str(self.args[0])
 
 
+class NoAnswerError(KafkaTimeoutError):  # type: ignore[misc]
+    """No broker was reached; the text says why."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class _Attempts:
     """Watches a client's attempts to connect: gives each the current password, and records why it failed.
 
@@ -35,6 +45,7 @@ class _Attempts:
 
     def __init__(self, to: Access) -> None:
         self.why: str | None = None
+        self.unreachable: str | None = None
         self._to = to
         self._making = True
         self._refused_for_good: dict[Any, BaseException] = {}
@@ -56,6 +67,7 @@ class _Attempts:
             await connect(node, connection, reset_backoff_on_connect=False, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
+                self._note_unreachable(unreachable(error, node.host, node.port))
                 self._refused(manager, node.node_id, error, back_off=reset_backoff_on_connect)
             elif reset_backoff_on_connect and connection.init_future.succeeded():
                 manager.reset_backoff(node.node_id)
@@ -87,6 +99,14 @@ class _Attempts:
     def _note(self, error: BaseException) -> None:
         """Keep a known reason: the last attempt may be cut short by the timeout, and have none."""
         self.why = reason(error, self._to) or self.why
+
+    def _note_unreachable(self, why: str | None) -> None:
+        """Keep what the network says while the client is made; afterwards tell it, at each attempt."""
+        if why is None:
+            return
+        self.unreachable = why
+        if not self._making:
+            log.warning("can't connect to a Kafka broker (%s); trying on", why)
 
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
         if self._making and is_final(error):
@@ -124,6 +144,8 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
             half._manager._net.stop()
         if attempts.why is not None:
             raise NotLetInError(attempts.why) from error
+        if attempts.unreachable is not None and isinstance(error, KafkaTimeoutError):
+            raise NoAnswerError(attempts.unreachable) from error
         raise
     for half in halves:
         attempts.made(half._manager)
@@ -156,6 +178,10 @@ def connect(client: Callable[..., Any], bootstrap_servers: Servers, **settings: 
     threading.Thread(target=make, name="kafka-connect", daemon=True).start()
     try:
         return made.result()
+    except NoAnswerError as error:
+        raise IngestError(
+            f"no Kafka broker answers at {bootstrap_servers} ({error}): is the address right, and is it running?"
+        ) from None
     except KafkaTimeoutError:
         raise IngestError(f"no Kafka broker answers at {bootstrap_servers}: is it running?") from None
     except KafkaError as error:

@@ -5,12 +5,13 @@ Commands are imported when they are called, so that ``--help`` and light command
 
 import importlib
 import io
+import itertools
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
 from service.settings import SOURCES, SettingsError
-from service.settings_reading import load
+from service.settings_reading import load, near_names
 
 COMMANDS = {
     "demo": ("service.commands.demo", "broker, topics, worker and replay together, with a live table"),
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = _find(words)
     if name is None:
-        print(f"stridecast: {_complaint(words)}\n\n{_overview()}", file=sys.stderr)
+        print(f"stridecast: {_complaint(words)}", file=sys.stderr)
         return 2
     try:
         module = importlib.import_module(COMMANDS[name][0])
@@ -96,10 +97,19 @@ def _find(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _complaint(words: list[str]) -> str:
-    if words[0].startswith("-"):
-        return "the command comes first"
-    half = any(name.startswith(f"{words[0]} ") for name in COMMANDS)
-    return f"{' '.join(words[: 2 if half else 1])!r} is no command"
+    first, after = words[0].partition("=")[0], range(1, len(words))
+    if first.startswith("-"):
+        name = next((name for at in after if (name := _find(words[at:])[0])), "COMMAND")
+        return f"{first} goes after the command: stridecast {name} {first} ..."
+    plain = list(itertools.takewhile(lambda word: not word.startswith("-"), words[:2]))
+    group = {name.removeprefix(f"{first} "): name for name in COMMANDS if name.startswith(f"{first} ")}
+    if group and len(plain) > 1:
+        wrong, near = plain[1], [group[word] for word in near_names(plain[1], group)] or list(group.values())
+    else:
+        wrong, near = first, near_names(" ".join(plain), COMMANDS) or near_names(first, COMMANDS)
+    if not near:
+        return f"no such command {wrong!r}; stridecast --help lists all"
+    return f"no such command {wrong!r}: did you mean {' or '.join(near)}?"
 
 
 def _overview() -> str:

@@ -62,6 +62,7 @@ class EachWindow(Stream):
         self._max_devices = max_devices
         self._silent_devices = SilentDevices()
         self._skip_until = -1
+        self._readings = self._late = 0  # since they were last taken
         others.add(self)
 
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
@@ -147,6 +148,12 @@ class EachWindow(Stream):
         """Return how many devices have an open window."""
         return len(self._windower)
 
+    def take_late(self) -> tuple[int, int]:
+        """Return how many readings came since the last call, and how many of them were dropped as late."""
+        taken = self._readings, self._late
+        self._readings = self._late = 0
+        return taken
+
     def labelled(self, block: Block, rows: slice, at: float) -> None:
         """Count the windows, and observe their age when their labels were there."""
         ages = at - (block.columns.frames.start_ms[rows] + WINDOW_MS) / 1000
@@ -166,6 +173,7 @@ class EachWindow(Stream):
         beyond_limit += refused
         if not mute:
             self._metrics.samples.inc(len(readings.record))
+            self._readings += len(readings.record)
         return readings
 
     def _windows(self, records: Records, readings: Readings, processed_at: float, mute: bool) -> Iterator[Block]:
@@ -217,6 +225,7 @@ class EachWindow(Stream):
             metrics.dropped["superseded"].inc(step.superseded)
         if len(step.late):
             metrics.dropped["late"].inc(len(step.late))
+            self._late += len(step.late)
             observe_all(metrics.lateness, step.late / 1000)
         if len(step.new_rows):
             self._silent_devices.came_back(self._windower.numbers(step.new_rows))

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from inference.bundle import Bundle
 from inference.device_choice import choose_device
 from inference.devices import Device
 from inference.engine_choice import Measured, Measurement
@@ -23,7 +24,12 @@ def measurement(threads: int, *, anew: bool = False) -> Measurement:
 
     One thread is measured by its CPU time, which doesn't include waiting on a busy machine.
     """
-    return Measurement(time.process_time if threads == 1 else time.perf_counter, default_folder(), anew, apart=True)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    return Measurement(clock, default_folder(), anew, apart=True, announce=_announce)
+
+
+def _announce(bundle: Bundle) -> None:
+    log.info("measuring which engine serves %s best, about five seconds; once on this machine", bundle.title)
 
 
 def device_of(settings: InferenceSettings, *, anew: bool = False) -> Device:
@@ -66,9 +72,9 @@ def tell(model: Model) -> None:
     for each in choice.measured:
         if each.refusal:
             log.warning("%s is not served by %s: %s", model.bundle.title, each.title, " ".join(each.refusal.split()))
-    when = "before" if choice.remembered else "just now"
+    when, level = ("before", logging.DEBUG) if choice.remembered else ("just now", logging.INFO)
     speeds = "; ".join(describe(each) for each in choice.measured if not each.refusal)
-    log.info("engines for %s, measured %s: %s", model.bundle.title, when, speeds)
+    log.log(level, "engines for %s, measured %s: %s", model.bundle.title, when, speeds)
     if choice.note:
         log.warning("engines: %s", choice.note)
 

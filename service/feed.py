@@ -14,6 +14,7 @@ from service.delivery.assignment import Assignment
 from service.delivery.partition import Partition
 from service.delivery.protocol import Delivery, Ticket, letter_of
 from service.kind import Block
+from service.losses import Losses
 from service.metrics import WorkerMetrics
 
 SILENCE_CHECK_S = 0.1
@@ -37,6 +38,7 @@ class Feed:
         publish: Callable[[Result], None],
         dead_letter_topic: str,
         metrics: WorkerMetrics,
+        losses: Losses,
     ) -> None:
         self._assignment = assignment
         self._lane = lane
@@ -44,6 +46,7 @@ class Feed:
         self._publish = publish
         self._dead_letter_topic = dead_letter_topic
         self._metrics = metrics
+        self._losses = losses
 
     def take(self, partition: Partition, records: Records) -> None:
         """Take in polled records of a partition, up to its end."""
@@ -78,6 +81,8 @@ class Feed:
         partition.work = itertools.chain(replayed, self._timed(self._unpublished(partition, blocks)))
         for rejection in rejections:
             metrics.rejected[rejection.reason].inc()
+        if rejections:
+            self._losses.refused(source, records, rejections)
         letters = [
             letter_of(records[refused.record], refused, source, self._dead_letter_topic)
             for refused in rejections

@@ -95,6 +95,10 @@ class Stream:
     def count_duplicates(self, count: int) -> None:
         """Count closed windows, or the like, that were published before."""
 
+    def take_late(self) -> tuple[int, int]:
+        """Return how many readings came since the last call, and how many of them were dropped as late."""
+        return 0, 0
+
     def labelled(self, block: Block, rows: slice, at: float) -> None:
         """Record that Kafka has the labels of these rows at ``at`` (epoch s); called on the producer's thread."""
 

@@ -2,11 +2,15 @@
 
 import json
 import logging
+import re
+import ssl
 import sys
 import time
 from collections.abc import Callable
 
 CLIENT_REPEATS_S = 60.0
+# Says at each attempt to connect which broker can't be reached, and why.
+CONNECTIONS = "ingest.connection"
 
 
 class JsonFormatter(logging.Formatter):
@@ -28,29 +32,35 @@ class JsonFormatter(logging.Formatter):
 class ClientFilter(logging.Filter):
     """Limits repeated records of kafka-python, several a second while Kafka is away, to one a minute.
 
-    A repetition is a record from the same line of source code, whatever its text. The next one that passes says how
-    many did not. Records of all other loggers pass.
+    A repetition is a record from the same line of source code, whatever its text, or one with the same text of our own
+    connections. The next one that passes says how many did not. What is normal, or what the worker itself logs, is
+    left out. Records of all other loggers pass.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._last: dict[tuple[str, int], float] = {}
-        self._left_out: dict[tuple[str, int], int] = {}
+        self._last: dict[object, float] = {}
+        self._left_out: dict[object, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be written."""
+        if record.name == CONNECTIONS:
+            return self._is_due(record.getMessage(), record)
         if not record.name.startswith("kafka."):
             return True
-        if _is_normal(record):
+        if _is_normal(record) or _is_told_by_us(record):
             return False
-        place, now = (record.pathname, record.lineno), self._clock()
+        return self._is_due((record.pathname, record.lineno), record)
+
+    def _is_due(self, place: object, record: logging.LogRecord) -> bool:
+        now = self._clock()
         if now - self._last.get(place, float("-inf")) < CLIENT_REPEATS_S:
             self._left_out[place] = self._left_out.get(place, 0) + 1
             return False
         self._last[place] = now
         left_out = self._left_out.pop(place, 0)
-        if left_out:
+        if left_out and record.name != CONNECTIONS:
             record.msg, record.args = f"{record.getMessage()} ({left_out} more like it were left out before)", ()
         return True
 
@@ -69,6 +79,31 @@ def _is_normal(record: logging.LogRecord) -> bool:
     # It warns whenever its thread was delayed by 0.1 s, as on a busy machine: nothing that an operator can act on.
     held_up = record.name == "kafka.net.selector" and record.levelno < logging.ERROR
     return no_coordinator_yet or topics_to_learn or read_after_close or held_up
+
+
+# Who speaks of connections, and what it says if a broker is away: the address, the network, or no answer.
+_ABOUT_CONNECTIONS = ("kafka.net.", "kafka.cluster", "kafka.coordinator", "kafka.consumer.fetcher", "kafka.producer")
+_AWAY = re.compile(
+    r"DNS (lookup failed|Resolution failure)|\b\d+ E[A-Z]+\b|[Ss]ocket disconnected|KafkaConnectionError: ?\S*$"
+    r"|NodeNotReadyError|not ready; waiting|No node available for metadata refresh"
+)
+_SILENT = re.compile(r"[Tt]imed out|KafkaTimeoutError|RequestTimedOutError")
+_FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate", re.IGNORECASE)
+
+
+def _is_told_by_us(record: logging.LogRecord) -> bool:
+    """Tell whether a record is about a broker that can't be reached or is lost, which the worker tells of itself."""
+    if not record.name.startswith(_ABOUT_CONNECTIONS):
+        return False
+    text = record.getMessage()
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:  # a traceback, if it isn't of the network
+        return isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+    if _FOR_A_REASON.search(text):
+        return False
+    # Heartbeats that nobody answers, while fetches are answered, only kafka-python tells of.
+    silent = not record.name.startswith("kafka.coordinator") and _SILENT.search(text) is not None
+    return silent or _AWAY.search(text) is not None
 
 
 def set_up(log_format: str) -> None:

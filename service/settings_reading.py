@@ -16,11 +16,14 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliPositionalArg, CliSettingsSource
+from pydantic_settings import SettingsError as UnusableFlagsError
 
 from service.settings import ENVIRONMENT_PREFIX, NESTED, Command, Settings, SettingsError
 from service.settings_environment import flattened, variable_of
 
 POSITIONAL = get_args(CliPositionalArg[str])[1]  # marks a field as positional arguments
+
+NEAR, AS_NEAR = 0.6, 0.05  # of a difflib ratio
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
 
@@ -28,8 +31,7 @@ AnyCommand = TypeVar("AnyCommand", bound=Command)
 def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCommand:
     """Read a command's settings from flags, environment and the TOML file named by ``--config``.
 
-    ``program`` is its name in ``--help``. Raises SettingsError for the file or any value that can't be used; wrong
-    flags end the program with status 2.
+    ``program`` is its name in ``--help``. Raises SettingsError for the file, flags or any value that can't be used.
     """
     arguments, plain_words = _cut_at_dashes(command, arguments)
     config, arguments = _take_config(arguments)
@@ -41,10 +43,38 @@ def load(command: type[AnyCommand], arguments: list[str], program: str) -> AnyCo
     given: dict[str, Any] = {name: value for name, value in from_file.items() if name in command.model_fields} | lists
     help_of = functools.partial(_Help, unused=command.unused)
     try:
-        flags = CliSettingsSource[Any](command, cli_prog_name=program, formatter_class=help_of)(args=arguments)
+        flags = CliSettingsSource[Any](
+            command, cli_prog_name=program, formatter_class=help_of, cli_exit_on_error=False
+        )(args=arguments)
         return command(_cli_settings_source=flags, **given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(command, error))) from None
+        sources = _sources(arguments, os.environ, from_file, str(config))
+        raise SettingsError("\n".join(_explain(command, error, sources))) from None
+    except UnusableFlagsError as error:
+        raise SettingsError(_said_of_flags(str(error))) from None
+
+
+def _said_of_flags(said: str) -> str:
+    """Put what argparse says of flags in our words."""
+    said = said.removeprefix("error parsing CLI: ").removeprefix("argument ")
+    unrecognised = "unrecognized arguments: "
+    if said.startswith(unrecognised):
+        return f"{said.removeprefix(unrecognised)!r} belongs to no flag; --help lists all"
+    flag, colon, problem = said.partition(": ")
+    if colon and problem.startswith("expected one argument"):
+        return f"{flag} needs a value after it"
+    return said
+
+
+def _sources(
+    arguments: list[str], environment: Mapping[str, str], from_file: Mapping[str, Any], path: str
+) -> dict[str, str]:
+    """Return where settings that no flag gives come from, by the name of their variable: that, or the file's path."""
+    sources = {variable_of(name): path for name, _ in flattened(from_file)}
+    sources |= {name.upper(): name for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX)}
+    for argument in arguments:
+        sources.pop(variable_of(argument.partition("=")[0].lstrip("-").replace("-", "_")), None)
+    return sources
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -136,8 +166,15 @@ def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> Non
 
 
 def _instead(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = near_names(name, known)
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
+
+
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the name that was probably meant, and another one if that is about as near; none if nothing is."""
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=NEAR)
+    ratios = [difflib.SequenceMatcher(None, each, name).ratio() for each in near]
+    return [each for each, ratio in zip(near, ratios, strict=True) if ratio >= ratios[0] - AS_NEAR]
 
 
 def _shown_unknown(name: str, value: object) -> str:
@@ -210,7 +247,7 @@ def _positional(command: type[BaseModel]) -> str | None:
     return next((name for name, field in command.model_fields.items() if POSITIONAL in field.metadata), None)
 
 
-def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
+def _explain(command: type[BaseModel], error: ValidationError, sources: Mapping[str, str]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
         field = _find(command, location)
@@ -220,7 +257,9 @@ def _explain(command: type[BaseModel], error: ValidationError) -> Iterator[str]:
         accepts = f" ({field.description})" if field is not None and field.description else ""
         message = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]
         message = message.removeprefix("Value error, ")
-        yield f"{'.'.join(location)}{given}: {message[0].lower()}{message[1:]}{accepts}"
+        names = [".".join(location[:length]) for length in range(len(location), 0, -1)]
+        place = next((f" in {sources[variable_of(name)]}" for name in names if variable_of(name) in sources), "")
+        yield f"{'.'.join(location)}{given}{place}: {message[0].lower()}{message[1:]}{accepts}"
 
 
 def _find(model: type[BaseModel], location: list[str]) -> FieldInfo | None:

@@ -41,6 +41,7 @@ from service.delivery.recovery_thread import RecoveryThread
 from service.feed import Feed
 from service.kafka_silence import KafkaSilence
 from service.kind import Keeper, Kind, OpenStream, WorkerError
+from service.losses import Losses
 from service.metrics import WorkerMetrics
 from service.publisher import Publisher
 from service.settings import WorkerSettings
@@ -110,13 +111,20 @@ class Worker:
             clock=time.monotonic,
             deadline_s=HANDOVER_S,
         )
+        self._losses = Losses()
         topics = kind.settings
         with contextlib.ExitStack() as opened:  # if the start fails, or a signal ends it, what is open is closed
             self._delivery: Delivery = self._open_delivery(clients)
             opened.callback(self._delivery.close, GIVE_UP_S)
             self._publisher = Publisher(self._delivery, kind, lane.model.bundle.manifest.labels, metrics, keeper)
             self._feed = Feed(
-                self._assignment, lane, self._delivery, self._publisher.put, topics.dead_letter_topic, metrics
+                self._assignment,
+                lane,
+                self._delivery,
+                self._publisher.put,
+                topics.dead_letter_topic,
+                metrics,
+                self._losses,
             )
             # Last, because it joins the group. No callback comes before a poll.
             self._consumer = clients.open_consumer(topics.input_topic, self._listener, self._fetch_progress)
@@ -158,7 +166,11 @@ class Worker:
         try:
             while not stop.is_set():
                 self._turn()
-            log.info("%s worker stopping: finishing what is in flight", self.kind.name)
+            held = list(self._assignment)
+            if held and all(partition.ended for partition in held):
+                log.info("%s worker has read all; stopping", self.kind.name)
+            else:
+                log.info("%s worker stopping: finishing what is in flight", self.kind.name)
         finally:
             self._finish()
 
@@ -191,11 +203,11 @@ class Worker:
         blocked = not all([self._feed.advance(partition, owed) for partition in self._assignment])
         self._take(self._poll(BLOCKED_POLL_S if blocked else POLL_S))
         self._assignment.follow()
-        while self._recovery.found:
-            self._assignment.begin(self._recovery.found.popleft())
+        self._assignment.begin_all(self._recovery.found)
         owed = self._feed.owed()
         for partition in self._assignment:
             self._feed.notice_silence(partition, self._caught_up_at(partition), owed)
+        self._losses.notice(time.monotonic(), (partition.stream for partition in self._assignment))
         self._kafka_silence.notice(fetching=not all(partition.paused for partition in self._assignment))
         self._delivery.commit()
 
@@ -284,6 +296,7 @@ class Worker:
         try:
             self._drain(deadline)
         finally:
+            self._losses.tell_refused()
             self._close(deadline)
         log.info("%s worker stopped", self.kind.name)
 

@@ -1,5 +1,6 @@
 """``stridecast models``."""
 
+import textwrap
 from pathlib import Path
 
 from pydantic import Field
@@ -7,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import BundleSummary, describe_bundles, load_bundle
-from inference.engine_choice import Memory, cpu_title, memories
+from inference.engine_choice import Memory, cpu_title, memories, other_versions
 from inference.models import load_model
 from service import engines
 from service.settings import Command, InferenceSettings
+
+PHRASE = 60  # characters
 
 
 class Options(Command):
@@ -38,10 +41,32 @@ def run(options: Options) -> None:
         console.print(
             f"  folder  {summary.folder}\n", soft_wrap=True, highlight=False, markup=False
         )  # to be copied whole
-        for memory in memories(load_bundle(summary.folder), engines.default_folder()):
-            circumstances = f"{memory.key.get('threads')} thread(s), batches of {memory.key.get('max_batch')}"
-            console.print(f"  measured on {cpu_title()}, {circumstances}", soft_wrap=True, highlight=False)
+        for circumstances, memory in _latest(memories(load_bundle(summary.folder), engines.default_folder())).items():
+            others = ", ".join(f"{name} {version or 'none'}" for name, version in other_versions(memory).items())
+            with_others = f", with other versions than are installed ({others})" if others else ""
+            console.print(
+                f"  measured on {cpu_title()}, {circumstances}{with_others}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
             console.print(_engines(memory), "")
+
+
+def _latest(found: list[Memory]) -> dict[str, Memory]:
+    """Return the latest measurement for each of the circumstances, by what is told of them.
+
+    One that holds for the installed versions comes before later ones of others.
+    """
+    latest: dict[str, Memory] = {}
+    for memory in sorted(found, key=lambda memory: not other_versions(memory)):  # those that hold come last, and stay
+        threads, precisions = memory.key.get("threads"), sorted({each.precision for each in memory.measured})
+        circumstances = (
+            f"{threads} {'thread' if threads == 1 else 'threads'}, batches of {memory.key.get('max_batch')}, "
+            f"at {' and '.join(precisions)}"
+        )
+        latest[circumstances] = memory
+    return latest
 
 
 def _measure(folder: Path, settings: InferenceSettings) -> None:
@@ -69,6 +94,18 @@ def _engines(memory: Memory) -> Table:
     table.add_column("frames/s", justify="right")
     table.add_column("ms for one", justify="right")
     for each in memory.measured:
-        speeds = ("refused", each.refusal) if each.refusal else (f"{each.frames_per_s:,.0f}", f"{each.single_ms:.2f}")
+        speeds = (
+            ("refused", _phrase(each.refusal))
+            if each.refusal
+            else (f"{each.frames_per_s:,.0f}", f"{each.single_ms:.2f}")
+        )
         table.add_row(each.engine, each.precision, *speeds)
     return table
+
+
+def _phrase(refusal: str) -> str:
+    """Shorten a refusal to a phrase; the log has it whole when it is measured."""
+    kind, colon, _ = refusal.partition(":")
+    if kind.isidentifier() and colon:  # an exception that nobody expected, whose words are for programmers
+        return f"fails ({kind})"
+    return textwrap.shorten(refusal, PHRASE, placeholder=" ...")

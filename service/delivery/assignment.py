@@ -1,5 +1,6 @@
 """The partitions assigned to a worker: which it holds, and where it starts to read each."""
 
+import collections
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -77,22 +78,34 @@ class Assignment:
         """Return whether a newcomer still waits for the answer to this request; called on any thread."""
         return self._newcomers.get(request.source) is request
 
-    def begin(self, found: Found) -> None:
-        """Start reading a partition from the place that was found, if it is still waited for."""
+    def begin_all(self, found: collections.deque[Found]) -> None:
+        """Start reading the partitions whose places were found, and say so in one line; on the worker's thread."""
+        begun = []
+        while found:
+            if self.begin(each := found.popleft()):
+                begun.append(each)
+        if len(begun) == 1:
+            log.info("took %s", _told(begun[0]))
+        elif begun:
+            log.info(
+                "took %d partitions of %s: %d records to replay, %d labels and %d dead letters known",
+                len(begun),
+                begun[0].request.source.topic,
+                sum(each.plan.position - each.plan.rewind_to for each in begun),
+                sum(len(each.published) for each in begun),
+                sum(len(each.reported) for each in begun),
+            )
+            for each in begun:
+                log.debug("took %s", _told(each))
+
+    def begin(self, found: Found) -> bool:
+        """Start reading a partition from the place that was found; return False if it isn't waited for any more."""
         if not self.awaits(found.request):
-            return
+            return False
         source, plan = found.request.source, found.plan
         del self._newcomers[source]
         for warning in plan.warnings:
             log.warning("%s: %s", names({source}), warning)
-        log.info(
-            "took %s: position %d, reading from %d, %d labels and %d dead letters known",
-            names({source}),
-            plan.position,
-            plan.rewind_to,
-            len(found.published),
-            len(found.reported),
-        )
         self._fetch_progress.forget({source})
         stream = self._open_stream(source)
         stream.restore(plan.skip_until)
@@ -112,6 +125,7 @@ class Assignment:
         )
         self.consumer.seek(source, plan.rewind_to)
         self.consumer.resume(source)
+        return True
 
     # -- release
 
@@ -208,6 +222,11 @@ class Assignment:
                 rewind=partition.position - partition.rewind,
                 progress_s=None if partition.progress_ms is None else partition.progress_ms / 1000,
             )
+
+
+def _told(found: Found) -> str:
+    plan, known = found.plan, f"{len(found.published)} labels and {len(found.reported)} dead letters known"
+    return f"{names({found.request.source})}: position {plan.position}, reading from {plan.rewind_to}, {known}"
 
 
 def names(sources: Iterable[Any]) -> str:

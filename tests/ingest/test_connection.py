@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import kafka
 import pytest
@@ -15,7 +15,8 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
-from ingest.access import Access, CredentialError
+from ingest import connection
+from ingest.access import Access, CredentialError, unreachable
 from ingest.connection import IngestError, NotLetInError, _Attempts, make_client
 from ingest.labels_reader import LabelsReader
 from ingest.tls import Tls
@@ -331,3 +332,48 @@ def test_kafka_python_tries_again_where_a_credential_may_come() -> None:
     """It asks for the class alone."""
     assert isinstance(CredentialError("no token"), RetriableError)
     assert str(CredentialError("no token")) == "no token"
+
+
+# -- brokers that can't be reached
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (KafkaConnectionError("DNS Resolution failure"), "the name far.example can't be resolved"),
+        (KafkaConnectionError("111 ECONNREFUSED"), "far.example:9092: connection refused"),
+        (KafkaTimeoutError("Connection timed out"), "far.example:9092: connection timed out"),
+        (KafkaConnectionError("socket disconnected"), None),
+        (KafkaConnectionError(), None),
+        (ValueError("111 ECONNREFUSED"), None),
+    ],
+)
+def test_what_the_network_says_is_told_with_the_address(error: Exception, why: str | None) -> None:
+    assert unreachable(error, "far.example", 9092) == why
+
+
+def test_who_is_not_there_is_told_of_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only kafka-python's own remarks, six lines of them, told a wrong name from a broker that is down."""
+
+    def fail(*_: object) -> NoReturn:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(connection, "BOOTSTRAP_TIMEOUT_MS", 300)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(IngestError) as caught:
+        connection.connect(kafka.KafkaConsumer, "far.example:9092")
+    assert str(caught.value) == (
+        "no Kafka broker answers at far.example:9092 (the name far.example can't be resolved): "
+        "is the address right, and is it running?"
+    )
+
+
+def test_a_broker_that_goes_away_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    attempts = _Attempts(Access("far.example:9092"))
+    why = "far.example:9092: connection refused"
+    attempts._note_unreachable(why)
+    assert (caplog.messages, attempts.unreachable) == ([], why)  # the end of the start tells
+    attempts._making = False
+    attempts._note_unreachable(None)
+    attempts._note_unreachable(why)
+    assert caplog.messages == [f"can't connect to a Kafka broker ({why}); trying on"]

@@ -1,6 +1,7 @@
 """The activity worker as a process, on Apache Kafka itself, checked from outside."""
 
 import json
+import re
 import signal
 import socket
 import struct
@@ -370,6 +371,8 @@ def test_labels_go_on_after_the_broker_was_away_and_the_log_says_so_in_few_lines
             assert "handed back in[0]" in worker.said()
             assert len(worker.said().splitlines()) < 30, worker.said()
             assert "NotCoordinatorError" not in worker.said()
+            assert not re.search(r" kafka\.(net|cluster|consumer|producer)", worker.said()), worker.said()
+            assert f"can't connect to a Kafka broker ({own.bootstrap_servers}: connection refused)" in worker.said()
 
 
 def test_windows_that_the_model_is_unsure_of_are_kept_whole_and_can_be_trained_on(
@@ -450,7 +453,8 @@ def test_a_worker_without_topics_or_broker_ends_with_one_sentence(broker: Broker
     assert "Traceback" not in worker.said()
     worker = WorkerProcess(tmp_path / "nobody.log", "--kafka.bootstrap-servers", "127.0.0.1:1", *flags[2:])
     assert worker.process.wait(40) == 1
-    assert "no Kafka broker answers at 127.0.0.1:1" in worker.said()
+    assert "no Kafka broker answers at 127.0.0.1:1 (127.0.0.1:1: connection refused)" in worker.said()
+    assert " kafka." not in worker.said()
     assert "Traceback" not in worker.said()
 
 

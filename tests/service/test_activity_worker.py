@@ -95,6 +95,16 @@ def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(
     assert counted("windows_total", outcome="incomplete") == 0
 
 
+def test_late_readings_are_counted_beside_all_for_the_log_but_not_in_a_mute_replay(open_stream: OpenStream) -> None:
+    stream = open_stream(FIRST)
+    for mute in (True, False, False):
+        list(stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=mute)[1])
+    readings, late = stream.take_late()
+    assert readings == 400
+    assert 0 < late < 400
+    assert stream.take_late() == (0, 0)
+
+
 def test_a_block_tells_when_the_record_that_closed_its_windows_was_written(open_stream: OpenStream) -> None:
     stream = open_stream(FIRST)
     (block,) = stream.push(Records.of([ten_seconds("phone")]), 0.0, mute=False)[1]

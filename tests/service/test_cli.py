@@ -37,11 +37,29 @@ def test_half_a_command_shows_what_it_may_go_on_with(capsys: pytest.CaptureFixtu
     assert "train activity" in capsys.readouterr().out
 
 
-def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["wroker", "activity"]) == 2
-    assert "'wroker' is no command" in capsys.readouterr().err
-    assert main(["worker", "txt", "--http.port", "0"]) == 2
-    assert "'worker txt' is no command" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("worker activty", "no such command 'activty': did you mean worker activity?"),
+        ("wroker activity", "no such command 'wroker': did you mean worker activity?"),
+        ("worker txt --http.port 0", "no such command 'txt': did you mean worker text?"),
+        ("topcs --config mine.toml", "no such command 'topcs': did you mean topics?"),
+        ("worker 17", "no such command '17': did you mean worker activity or worker text or worker all?"),
+        ("frobnicate", "no such command 'frobnicate'; stridecast --help lists all"),
+        ("--config mine.toml worker text", "--config goes after the command: stridecast worker text --config ..."),
+        (
+            "--kafka.sasl-password=x topics",
+            "--kafka.sasl-password goes after the command: stridecast topics --kafka.sasl-password ...",
+        ),
+        ("--config mine.toml", "--config goes after the command: stridecast COMMAND --config ..."),
+    ],
+)
+def test_an_unknown_command_is_named_with_the_one_that_was_meant(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole overview followed each typing error, and of a flag before the command it said no more."""
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == f"stridecast: {says}\n"
 
 
 def test_both_workers_of_one_topic_are_refused_for_each_would_see_a_part(capsys: pytest.CaptureFixture[str]) -> None:

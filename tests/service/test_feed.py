@@ -19,6 +19,7 @@ from service.delivery.protocol import Ticket
 from service.delivery.published import Mark, Published
 from service.feed import Feed
 from service.kind import Block, Stream
+from service.losses import Losses
 from service.metrics import Families, WorkerMetrics
 from service.worker import Worker
 from tests.ingest.records import HandMade
@@ -67,7 +68,7 @@ def make_partition(stream: Stream, **settings: Any) -> Partition:
 def make_feed(lane: FakeLane, partition: Partition, delivery: FakeDelivery | None = None) -> Feed:
     metrics = WorkerMetrics(Families(CollectorRegistry()), "text", topics=["texts"], reasons=list(Reason), labels=[])
     assignment, delivery = FakeAssignment([partition]), delivery or FakeDelivery()
-    return Feed(assignment, lane, delivery, lambda _: None, "dead", metrics)  # type: ignore[arg-type]
+    return Feed(assignment, lane, delivery, lambda _: None, "dead", metrics, Losses())  # type: ignore[arg-type]
 
 
 def test_records_that_take_long_to_cut_are_cut_over_several_turns_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,9 +252,11 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
         _take=lambda _: None,
         _recovery=SimpleNamespace(found=[]),
         _caught_up_at=lambda _: 0.0,
+        _losses=Losses(),
         _kafka_silence=SimpleNamespace(notice=lambda fetching: None),
         _delivery=SimpleNamespace(commit=lambda: None),
     )
     worker._assignment.follow = lambda: None
+    worker._assignment.begin_all = lambda _: None
     Worker._turn(worker)
     assert len(asked) == 2

@@ -1,6 +1,7 @@
 """What of kafka-python's own remarks reaches the log."""
 
 import logging
+import ssl
 
 import pytest
 
@@ -36,28 +37,86 @@ def test_remarks_from_different_lines_of_kafka_python_do_not_hide_each_other() -
     assert chosen.filter(remark("failed", line=2))
 
 
+def test_that_a_broker_is_not_reached_is_told_once_a_minute_for_each() -> None:
+    """Each client of a process tries each broker, several times a second."""
+    now = 100.0
+    chosen = ClientFilter(clock=lambda: now)
+    first, second = (remark("can't connect to (%s)", broker, logger="ingest.connection") for broker in ("a:1", "b:1"))
+    assert [chosen.filter(each) for each in (first, second, first, second)] == [True, True, False, False]
+    now = 160.0
+    assert chosen.filter(first)
+    assert first.getMessage() == "can't connect to (a:1)"
+
+
 def test_the_lines_of_others_are_never_left_out() -> None:
     chosen = ClientFilter(clock=lambda: 0.0)
     assert all(chosen.filter(remark("took %s", "in[0]", logger="service.worker")) for _ in range(3))
 
 
-def test_a_coordinator_that_is_not_one_yet_is_left_out_and_one_that_has_died_is_not() -> None:
+def test_a_coordinator_that_is_not_one_yet_is_left_out_and_one_that_does_not_answer_is_not() -> None:
     chosen = ClientFilter(clock=lambda: 0.0)
     text = "Marking the coordinator dead (node %s) for group %s: %s."
-    assert not chosen.filter(remark(text, 1, "group", "[Error 16] NotCoordinatorError"))
-    assert chosen.filter(remark(text, 1, "group", "KafkaConnectionError: 111 ECONNREFUSED"))
+    assert not chosen.filter(remark(text, 1, "group", "[Error 16] NotCoordinatorError", logger="kafka.coordinator"))
+    assert chosen.filter(remark(text, 1, "group", "Heartbeat session expired", logger="kafka.coordinator"))
+
+
+AWAY = "KafkaConnectionError: DNS Resolution failure"
+REFUSED = "KafkaConnectionError: 111 ECONNREFUSED"
+CUT_OFF = "KafkaConnectionError: socket disconnected"
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        ("net.inet", "DNS lookup failed for nosuchhost.invalid:9092, gaierror(-2, 'Name or service not known')"),
+        ("net.manager", f"Connection failed: {AWAY}"),
+        ("net.connection", f"<KafkaConnection node_id=bootstrap-0 (disconnected)>: Connection lost: {AWAY}"),
+        ("net.manager", f"Bootstrap connection to bootstrap-0 failed: {AWAY} (backoff 0.10 secs)"),
+        ("net.manager", "Bootstrap bootstrap-0 not ready; waiting 0.10 secs"),
+        ("net.manager", "Bootstrap failed: KafkaTimeoutError: Unable to bootstrap from ['nosuchhost.invalid:9092']"),
+        ("net.manager", f"Connection failed: {REFUSED}"),
+        ("net.transport", "<KafkaTCPTransport>: socket disconnected"),
+        ("net.connection", "<KafkaConnection>: Request timed out after 30000 ms. Closing connection."),
+        ("cluster", f"Metadata refresh: failed {CUT_OFF}"),
+        ("coordinator", f"Error sending HeartbeatRequest to node 1 [{CUT_OFF}]"),
+        ("coordinator", f"Marking the coordinator dead (node 1) for group stridecast: {CUT_OFF}."),
+        ("consumer.fetcher", f"Fetch to node 1 failed: {CUT_OFF}"),
+        ("producer.sender", f"<Sender>: Error sending produce request to node 1: {CUT_OFF}"),
+    ],
+)
+def test_that_a_broker_is_away_is_left_to_the_worker_to_tell(logger: str, text: str) -> None:
+    """A wrong address was greeted with six lines such as these before the one sentence that says what is wrong."""
+    assert not ClientFilter(clock=lambda: 0.0).filter(remark(text, logger=f"kafka.{logger}"))
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        ("net.connection", "<KafkaConnection>: SaslHandshake failed: UnsupportedSaslMechanismError"),
+        ("net.manager", "Connection failed: SaslAuthenticationFailedError: no such user or password"),
+        ("net.manager", "Connection failed: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
+        ("net.manager", "Connection failed: KafkaConnectionError: TLS fails (EOF): is kafka.security_protocol right?"),
+        ("cluster", "Topic accelerometer is not authorized for this client"),
+        ("coordinator.heartbeat", "Heartbeat failed: authorization error: stridecast"),
+        ("coordinator.heartbeat", "Unhandled Heartbeat loop error: 'NoneType' object has no attribute 'x'"),
+    ],
+)
+def test_what_only_kafka_python_knows_is_told(logger: str, text: str) -> None:
+    assert ClientFilter(clock=lambda: 0.0).filter(remark(text, logger=f"kafka.{logger}"))
 
 
 def test_the_topics_of_a_groups_other_members_may_be_unknown_at_first() -> None:
     assert not ClientFilter(clock=lambda: 0.0).filter(remark("No partition metadata for topic texts"))
 
 
-def test_a_connection_that_is_looked_at_once_more_after_its_end_is_left_out_and_one_that_breaks_is_not() -> None:
-    """A traceback stood in the log of a worker that had just ended as it should."""
+def test_a_connection_that_is_looked_at_once_more_after_its_end_is_left_out_and_what_nobody_expects_is_not() -> None:
+    """A traceback stood in the log of a worker that had just ended as it should, or had lost its broker."""
     text = "%s: Error receiving network data closing socket"
     for error, wanted in [
         (AttributeError("'NoneType' object has no attribute 'recv'"), False),
-        (OSError("reset"), True),
+        (ConnectionResetError("reset"), False),
+        (ssl.SSLError("bad record"), True),
+        (ValueError("reset"), True),
     ]:
         record = remark(text, "<transport>")
         record.exc_info = (type(error), error, None)

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from service.settings import Settings, SettingsError
-from service.settings_reading import load
+from service.settings_reading import leaves, load, near_names
 
 
 class Command(Settings):
@@ -187,8 +187,49 @@ def test_an_unknown_flag_is_refused_with_the_one_that_was_meant() -> None:
         read("--bootstrap-servers", "broker:9092")
 
 
-def test_a_word_too_many_ends_the_program_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        read("surplus")
-    assert end.value.code == 2
-    assert "surplus" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["surplus"], "'surplus' belongs to no flag; --help lists all"),
+        (["--kafka.group-id"], "--kafka.group-id needs a value after it"),
+        (["--kafka.group-id", "--resume"], "--kafka.group-id needs a value after it"),
+    ],
+)
+def test_words_too_many_and_too_few_are_refused_in_one_sentence(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """argparse's usage lines came before what was wrong."""
+    with pytest.raises(SettingsError) as refusal:
+        read(*arguments)
+    assert str(refusal.value) == says
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("kafka.bootstrap_server", ["kafka.bootstrap_servers"]),
+        ("kafka.sasl_user", ["kafka.sasl_username"]),
+        ("kafka.ssl_files", ["kafka.ssl_ca_file", "kafka.ssl_key_file"]),
+        ("frobnicate", []),
+    ],
+)
+def test_only_what_was_probably_meant_is_proposed(given: str, meant: list[str]) -> None:
+    """For a forgotten s it proposed the user and the key, too."""
+    assert near_names(given, [name for name, _ in leaves(Settings)]) == meant
+
+
+def test_a_wrong_value_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had a file, variables and flags had to look for it in all three."""
+    config = tmp_path / "stridecast.toml"
+    config.write_text("[http]\nport = -1\n[kafka]\nsession_timeout_s = 'hunter'\n")
+    with pytest.raises(SettingsError) as refusal:
+        read("--config", str(config))
+    first, second = str(refusal.value).splitlines()
+    assert first.startswith(f"kafka.session_timeout_s = 'hunter' in {config}: input should be a valid number")
+    assert second.startswith(f"http.port = -1 in {config}: input should be")
+    monkeypatch.setenv("STRIDECAST_HTTP__PORT", "-2")
+    with pytest.raises(SettingsError, match=r"http\.port = '-2' in STRIDECAST_HTTP__PORT: input should be"):
+        read("--config", str(config))
+    with pytest.raises(SettingsError, match=r"http\.port = '-3': input should be"):
+        read("--http.port", "-3", "--config", str(config))

@@ -1,5 +1,6 @@
 """What the worker makes of errors of a poll, without Kafka: they come of clusters, and at moments, that no test has."""
 
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -103,3 +104,29 @@ def test_a_worker_that_finishes_what_is_in_flight_is_live() -> None:
     worker._poll = lambda _: live.append(judge.fget(worker))
     Worker._drain(worker, time.monotonic() + 60)
     assert live == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ([True, True], "texts worker has read all; stopping"),
+        ([True, False], "texts worker stopping: finishing what is in flight"),
+        ([], "texts worker stopping: finishing what is in flight"),
+    ],
+)
+def test_a_backfill_that_is_through_says_so(ended: list[bool], said: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It said that it finished what was in flight, as if somebody had stopped it."""
+    caplog.set_level("INFO")
+    nothing = SimpleNamespace(start=lambda: None)
+    stop = threading.Event()
+    stop.set()
+    worker: Any = SimpleNamespace(
+        kind=SimpleNamespace(name="texts", settings=SimpleNamespace(input_topic="in", output_topic="out")),
+        _keeper=None,
+        _publisher=nothing,
+        _recovery=nothing,
+        _assignment=[SimpleNamespace(ended=each) for each in ended],
+        _finish=lambda: None,
+    )
+    Worker.run(worker, stop)
+    assert caplog.messages[1:] == [said]

@@ -1,5 +1,6 @@
 """Who comes and who goes, without a consumer."""
 
+import collections
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,23 @@ def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
     assert (partition.position, partition.live_from, len(partition.published), partition.reported) == (40, 50, 1, {60})
     assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
     assert not assignment.awaits(asked[0])
+
+
+def test_partitions_that_begin_together_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A start on a topic of eight partitions said the same eight times."""
+    caplog.set_level("INFO")
+    asked: list[Request] = []
+    assignment = make(asked)
+    assignment.assigned({TopicPartition("texts", number) for number in range(8)})
+    first, *others = asked
+    assignment.begin_all(collections.deque([found(first)]))
+    assignment.begin_all(collections.deque([*map(found, others), found(first)]))
+    assignment.begin_all(collections.deque())
+    assert len(assignment.held) == 8
+    assert caplog.messages == [
+        f"took texts[{first.source.partition}]: position 50, reading from 40, 1 labels and 1 dead letters known",
+        "took 7 partitions of texts: 70 records to replay, 7 labels and 7 dead letters known",
+    ]
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_ignored() -> None:
