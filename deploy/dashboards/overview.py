@@ -212,7 +212,7 @@ def _labels(board: Board) -> None:
     board.lines(
         "Windows",
         "Windows closed a second, by outcome: labelled, incomplete (a hole longer than activity.max_gap_ms) or a "
-        "duplicate that had been said before a restart.",
+        "duplicate that had been published before a restart.",
         "count:windows/s",
         [(rate("windows_total", "worker, outcome"), "{{worker}} {{outcome}}")],
         NONE_IS_ILL,

@@ -99,7 +99,7 @@ def _window(board: Board) -> None:
     complete = f"{rate('windows_total', outcome='labelled')} / {rate('windows_total')}"
     board.lines(
         "Windows that are labelled",
-        "Of all that closed. The others have a hole longer than activity.max_gap_ms, or had been said already.",
+        "Of all that closed. The others have a hole longer than activity.max_gap_ms, or had been published already.",
         "percentunit",
         [(complete, "{{worker}}")],
         at_least(0.5, 0.9),
@@ -179,7 +179,7 @@ def _publish(board: Board) -> None:
     )
     board.lines(
         "Transactions",
-        "With exactly once: how many a second ended how. Aborted ones are said again in the next.",
+        "With exactly once: how many a second ended how. Aborted ones are sent again in the next.",
         "count:transactions/s",
         [(rate("transactions_total", "worker, outcome"), "{{worker}} {{outcome}}")],
     )

@@ -32,8 +32,8 @@ class OtherWorkers:
             held = self._held(admin, next(iter(ends)).topic) if ends.keys() - commits.keys() else set()
         except GroupAuthorizationFailedError as error:
             raise WorkerError(
-                f"this user may not see how far the workers of group {self.group} are, whose labels would be said "
-                "twice: the ACL DESCRIBE on it is missing"
+                f"this user may not see how far the workers of group {self.group} are, whose labels would be "
+                "published twice: the ACL DESCRIBE on it is missing"
             ) from error
         for source, end in sorted(ends.items()):
             if source in commits:

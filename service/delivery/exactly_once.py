@@ -290,7 +290,7 @@ class ExactlyOnce:
     def _abort(self, error: AbortableError) -> None:
         """Abort the transaction; what it held is sent again if this worker still has the partition."""
         assert self._transactions is not None
-        log.info("a transaction is aborted, and what is still ours is said again: %s", error)
+        log.info("a transaction is aborted, and its labels are sent again for partitions still held: %s", error)
         attempt = self._attempt
         try:
             if not isinstance(error, UnwritableError):

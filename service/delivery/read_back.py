@@ -129,7 +129,7 @@ def _ranges(
     ends = {partition: end for partition, (_, end) in bounds.items()}
     if labels.offset is not None:
         if labels.offset < bounds[own][0]:
-            log.warning("labels from %d of %s[%d] have expired; one may be said again", labels.offset, *own)
+            log.warning("labels from %d of %s[%d] have expired; one may be published again", labels.offset, *own)
         elif labels.offset > ends[own]:
             log.warning("%s[%d] ends at %d, before %d: all its labels are read", *own, ends[own], labels.offset)
             return {own: bounds[own][0]}, ends  # the topic was deleted and created again

@@ -98,7 +98,7 @@ class RecoveryThread(threading.Thread):
                 self._turn()
         except BaseException as error:
             self.error = error
-            log.exception("the thread that rereads labels died")
+            log.exception("the thread that reads back labels died")
         finally:
             if self._reader is not None:
                 self._reader.close()
@@ -113,10 +113,10 @@ class RecoveryThread(threading.Thread):
             self._begin(self._reader)
             self._read(self._reader)
         except IngestError as error:
-            log.warning("can't read back what was said, will try again: %s", error)
+            log.warning("can't read back published labels, will try again: %s", error)
             time.sleep(RETRY_S)
         except KafkaError as error:
-            log.warning("reading back what was said failed, and will be tried again: %s", error)
+            log.warning("reading back published labels failed, and will be tried again: %s", error)
             self._begin_again()
 
     def _take_requests(self) -> None:

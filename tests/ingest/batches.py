@@ -237,7 +237,7 @@ def plain(taken: Iterable[Any]) -> list[tuple[Any, ...]]:
 
 
 def read(part: Any, takes: Sequence[int] = (4000,)) -> tuple[list[Any], str]:
-    """Take so many again and again; return what was said at each take, and what ended it: an error's name, or ''."""
+    """Take so many again and again; return what each take returned, and what ended it: an error's name, or ''."""
     said: list[Any] = []
     turn = 0
     while part:

@@ -87,7 +87,7 @@ def test_a_mute_replay_rebuilds_what_is_open_and_counts_nothing(
 ) -> None:
     stream = open_stream(FIRST)
     _, blocks = stream.push(Records.of([HandMade(b"not JSON"), ten_seconds("phone", offset=1)]), 0.0, mute=True)
-    (closed,) = blocks  # which tell what was settled, and are said by nobody
+    (closed,) = blocks  # which say what was settled, and are not published
     assert len(stream.identities(closed)) == len(closed.frames)
     assert (len(stream), stream.rewind_to(2)) == (1, 1)
     assert counted("samples_total") == 0
@@ -147,7 +147,7 @@ def test_a_bundle_for_other_frames_is_refused_with_what_to_do(metrics: WorkerMet
 
 
 def labels_of(stream: Stream, bundle: Bundle, records: Sequence[HandMade]) -> list[dict[str, Any]]:
-    """What is said of the windows that records close, by answers that waver once and are sure else."""
+    """Return the labels of the windows that records close, with predictions that waver once and are sure else."""
     (block,) = stream.push(Records.of(records), 0.0, mute=False)[1]
     rows = len(block.frames)
     probabilities = np.full((rows, 6), 0.02, np.float32)

@@ -134,7 +134,7 @@ def test_features_of_frames_are_counted_by_the_tenths_of_the_training_data() -> 
 
 
 class FakeKeeper:
-    """Notes what it is offered, and how many pieces have been said by then."""
+    """Notes what it is offered, and how many pieces have been published by then."""
 
     def __init__(self, delivery: FakeDelivery) -> None:
         self.offered: list[tuple[Result, Block, TopicPartition, int]] = []

@@ -1,4 +1,4 @@
-"""What is said of a topic, judged without a broker."""
+"""What is reported about a topic, without a broker."""
 
 from service.settings import ActivitySettings, TextSettings
 from service.topic_specs import PARTITIONS, specs

@@ -60,7 +60,7 @@ def make(asked: list[Request]) -> Assignment:
 def found(request: Request, **plan: Any) -> Found:
     planned = Plan(**{"position": 50, "rewind_to": 40, "labels": None, **plan})
     output = Output(TopicPartition("labels", 0), 1, end=100)
-    return Found(request, planned, output, {b"said": Mark(70, 45)}, {60}, None)
+    return Found(request, planned, output, {b"published": Mark(70, 45)}, {60}, None)
 
 
 def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:

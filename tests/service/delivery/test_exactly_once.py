@@ -252,7 +252,7 @@ def test_a_fence_recovers_every_partition_and_goes_on_with_another_producer(cloc
     assert (first.closed, first.commits, first.aborted) == (True, [], [])
     clock.now += 2 * REOPEN_S
     gather(delivery, clock)
-    assert (second.open, second.commits) == (None, [])  # what was said is read back
+    assert (second.open, second.commits) == (None, [])  # what was published is read back
 
 
 def test_another_producer_is_tried_for_until_a_broker_answers(clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Where newcomers go on and what is read back for them, from a Kafka that is a few lists."""
+"""Where newly assigned partitions start, and what is read back for them, from a Kafka that is a few lists."""
 
 import contextlib
 import threading
@@ -272,7 +272,7 @@ def test_a_commit_that_may_yet_change_is_waited_for_and_holds_nobody_else() -> N
 
 
 def test_an_operators_reset_is_not_committed_again_beside_labels() -> None:
-    """It has a successor hold nothing as said: the labels that it was committed with were said twice."""
+    """For a successor, no label would count as published: labels in the same transaction were published twice."""
     reader = FakeReader()
     reader.commits[source()] = OffsetAndMetadata(30, "", -1)
     reader.end = 10
@@ -283,7 +283,7 @@ def test_an_operators_reset_is_not_committed_again_beside_labels() -> None:
 
 
 def test_an_output_that_ends_before_the_labels_that_are_to_be_read_is_read_from_its_start() -> None:
-    """It was made anew; what was said since lies at places that come before those that were committed."""
+    """The topic was created anew; labels published since have lower offsets than the committed ones."""
     reader = FakeReader()
     reader.commit(0, position=90, labels_from=500)
     reader.labels, reader.end = [label(0, 100, 0), label(0, 101, 1)], 2

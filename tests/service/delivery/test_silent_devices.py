@@ -92,7 +92,7 @@ def test_a_chain_of_devices_each_seen_in_part_where_the_next_one_begins_does_not
     assert 0 < overflow < 0.5 * 2 * 2550
 
 
-def test_a_crowd_that_strays_at_once_finds_room_or_is_seen_whole() -> None:
+def test_many_devices_that_stray_at_once_find_room_or_are_seen_whole() -> None:
     silent = SilentDevices()
     add(silent, ids(10 * MOST), 100, 110, strayed=True)
     assert [silent.hold(moment) for moment in (99, 100, 101, 110, 111)] == [99, 100, 100, 100, 111]

@@ -1,4 +1,4 @@
-"""When a topic of dead letters is tried again, and what is said of it."""
+"""When a dead-letter topic is tried again, and what is logged about it."""
 
 import logging
 

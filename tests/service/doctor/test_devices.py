@@ -1,4 +1,4 @@
-"""What is said of readings that were sent: each mistake that people make with their first devices, and none."""
+"""What is reported about readings: for each mistake that people make with their first devices, and for none."""
 
 import json
 import re
