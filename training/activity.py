@@ -30,11 +30,14 @@ from training.fit_activity import (
 from training.fit_settings import FitSettings
 from training.frames import served_frames
 from training.golden import golden_frames, half_familiar
+from training.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
+from training.label_check import labels_shown, refuse_fewer_than_two
 from training.markdown import plain
+from training.phrases import in_people, some_of
 from training.plan import Plan, TrainingRequest, default_labels
 from training.population import population
 from training.quantisation import activation_ranges
-from training.recordings import DEFAULT_LABELS, DataFile, Recording
+from training.recordings import DEFAULT_LABELS, DataFile, Recording, natural_order
 from training.report import TrainingReport, write_training_report
 from training.report_json import article_json
 from training.report_tables import article_section
@@ -108,9 +111,17 @@ def train_activity(
 def _prepare(plan: Plan, console: Console | None) -> _Job:
     """Read the files, split them and prepare the training data."""
     files = plan.read(console)
-    split = _with_windows(split_recordings(files, plan.recipe), console)
-    if console is not None and (absent := _labels_without_examples(split)):
-        console.print(f"Nobody who trains shows {', '.join(absent)}", soft_wrap=True, markup=False)
+    split = split_recordings(files, plan.recipe)
+    refuse_fewer_than_two(split.labels, split.train, files)
+    split = _with_windows(split, console)
+    shown = labels_shown(split.labels, split.train)
+    if console is not None and (absent := [name for name in split.labels.names if name not in shown]):
+        it, will = "it" if len(absent) == 1 else "them", "will not know" if plan.start is None else "may forget"
+        console.print(
+            f"No training data for {', '.join(absent)}: the new model {will} {it}; --labels can leave {it} out.",
+            soft_wrap=True,
+            markup=False,
+        )
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
     return _Job(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, split, data)
 
@@ -122,20 +133,20 @@ def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSp
         if len(served_frames(some)):
             tested.append((file, some))
         elif console is not None:
-            console.print(
-                f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
-                "MotionSense's by name",
-                soft_wrap=True,
-                markup=False,
-            )
+            console.print(_why_no_test(file, some), soft_wrap=True, markup=False)
     return dataclasses.replace(split, test=tested)
 
 
-def _labels_without_examples(split: RecordingSplit) -> list[str]:
-    """Return the labels that no training recording shows."""
-    codes = np.unique(np.concatenate([np.empty(0, np.int8), *(r.activity for r in split.train)]))
-    taught = split.labels.candidates()[codes[codes >= 0]].any(axis=0)
-    return [name for name, is_taught in zip(split.labels.names, taught, strict=True) if not is_taught]
+def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
+    if people := sorted({recording.person for recording in test}, key=natural_order):
+        why = f"shows no complete window of {some_of(people)}, who would test: it takes 4 s of one activity"
+    elif has_numbered_people(file):
+        why = f"has none of the people of {file.dataset} who test: {some_of(held_out_people(file).test)}"
+    elif len(file.people) < FEWEST_PEOPLE:
+        why = f"has {in_people(len(file.people))}, and it takes three: to train, to validate and to test"
+    else:
+        why = "has nobody who tests: all of its people train or validate, by a public set's list or with other files"
+    return f"No test score: {file.name} {why}."
 
 
 def _next_version(start: Bundle | None) -> str:

@@ -16,6 +16,7 @@ from inference.served_module import reference_answers, served_module
 from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
+from training.phrases import in_people
 from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
 from training.smoothing_scores import SmoothingScores, score_smoothing
@@ -217,7 +218,7 @@ def table(evaluation: Evaluation) -> Table:
 
 
 def _extent(evaluation: Evaluation) -> str:
-    return f"{len(evaluation.people)} people" if evaluation.people else f"{evaluation.scores.support.sum():,} texts"
+    return in_people(len(evaluation.people)) if evaluation.people else f"{evaluation.scores.support.sum():,} texts"
 
 
 def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:
