@@ -15,7 +15,14 @@ from rich.console import Console
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
-from training.bundles import checked_description, closing_line, create_folders, replaced_bundle, with_metrics
+from training.bundles import (
+    checked_description,
+    closing_line,
+    create_folders,
+    next_version,
+    replaced_bundle,
+    with_metrics,
+)
 from training.comparison import Comparison, compare, comparison_section, comparison_table, why_incomparable
 from training.evaluate import Evaluation, evaluate, table
 from training.fit_activity import (
@@ -85,6 +92,7 @@ def train_activity(
     """Fit the activity model; write its bundle to the folder `output` and the report to the folder `report`.
 
     `training.held_out` chooses the test people. They are scored once, at the end. The bundle is named like its folder.
+    Without `version` it is one more than the start bundle's, and than that of a bundle which `output` holds already.
     `report` also holds the checkpoint from which `resume` continues. With a start bundle of the same labels, the report
     compares the new bundle with it. Raises `DataError`, `FitError` or `BundleError`.
     """
@@ -94,7 +102,7 @@ def train_activity(
     replaced = replaced_bundle(output)
     job = _prepare(plan, console)
     # A description that no bundle can have must fail before the fit, not after it.
-    description = _describe(output.name, version or _next_version(plan.start), job)
+    description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
     trained = _save_and_test(output, fitted, description, job.split.test)
     against_start = _compare(plan.start, trained.bundle, job.split.test)
@@ -147,12 +155,6 @@ def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
     else:
         why = "has nobody who tests: all of its people train or validate, by a public set's list or with other files"
     return f"No test score: {file.name} {why}."
-
-
-def _next_version(start: Bundle | None) -> str:
-    """Return the version after the start bundle's, if that is a number; else "1"."""
-    version = "0" if start is None else start.manifest.version
-    return str(int(version) + 1) if version.isdecimal() else "1"
 
 
 # --- the fit, and its test ------------------------------------------------------------------------

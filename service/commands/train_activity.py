@@ -68,7 +68,9 @@ class Options(Command):
         "float32", description="precision of training; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     version: str | None = Field(
-        None, description="version of the bundle; by default 1, or one more than that of --start"
+        None,
+        description="version of the bundle; by default 1, or one more than that of --start, and than that of a bundle "
+        "which the output folder holds",
     )
     resume: bool = Field(False, description="continue from the report's checkpoint, or from the rounds that are done")
 
