@@ -39,6 +39,7 @@ from training.frames import served_frames
 from training.golden import golden_frames, half_familiar
 from training.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
 from training.label_check import labels_shown, refuse_fewer_than_two
+from training.learned_people import STARTED_FROM
 from training.markdown import plain
 from training.phrases import in_people, some_of
 from training.plan import Plan, TrainingRequest, default_labels
@@ -253,6 +254,9 @@ def _show(console: Console, trained: Trained, against_start: _StartComparison) -
         console.print(table(test))
     for comparison in against_start.comparisons:
         console.print(comparison_table(comparison))
+    for test in trained.tests:
+        line = f"Test people of {test.file}, from whom it has not learned: {some_of(test.people)}"
+        console.print(line, soft_wrap=True, markup=False)
     if against_start.incomparable:
         console.print(against_start.incomparable, soft_wrap=True, markup=False)
 
@@ -306,7 +310,7 @@ def _command(job: _Job) -> str:
 def _data_sources(job: _Job) -> tuple[DataSet, ...]:
     start = job.plan.start
     files = [DataSet(name=file.name, sha256=file.sha256) for file in job.files]
-    return (*files, *([DataSet(name=f"bundle {start.title}", sha256=start.digest)] if start else []))
+    return (*files, *([DataSet(name=f"{STARTED_FROM}{start.title}", sha256=start.digest)] if start else []))
 
 
 def _without_kept_windows(recordings: Sequence[Recording], files: Sequence[DataFile]) -> list[Recording]:

@@ -57,7 +57,7 @@ def run(options: Options) -> None:
         if against is not None:
             check_comparable(against, bundle)
         files = read_files(options.data, console, labels_of(bundle))
-        evaluations = evaluate_bundle(bundle, files, people=people, console=console)
+        evaluations = evaluate_bundle(bundle, files, people=people, against=against, console=console)
         if against is not None:
             comparisons = compare_bundles(against, bundle, files, people=people, console=console)
     else:

@@ -281,7 +281,7 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
     shown = train(TrainingRequest(data, start=output, epochs=1), tmp_path / "next")
     assert "next@2, beside own@1, on my [bold] days" in shown
     evaluate_bundle(load_bundle(output), [read_file(data[0], labels=Labels(("Walking", "Cycling")))], console=console)
-    assert "own@1 has learned from people of my [bold] days.csv: name" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "own@1 has learned from people of my [bold] days.csv: 3 trained;" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:
