@@ -251,8 +251,12 @@ def _explain(command: type[BaseModel], error: ValidationError, sources: Mapping[
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
         field = _find(command, location)
+        if problem["type"] == "missing":
+            what = f": {field.description}" if field is not None and field.description else ""
+            yield f"--{'.'.join(location).replace('_', '-')} is required{what}"
+            continue
         # An address may hold a password, too.
-        hidden = problem["type"] == "missing" or _holds_secrets(field) or location[-1].endswith("_url")
+        hidden = _holds_secrets(field) or location[-1].endswith("_url")
         given = "" if hidden else f" = {problem['input']!r}"[:200]
         accepts = f" ({field.description})" if field is not None and field.description else ""
         message = "not in the form that is accepted" if problem["type"] == "string_pattern_mismatch" else problem["msg"]

@@ -15,7 +15,14 @@ from rich.console import Console
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Normalisation, Training
 from inference.saving import save_bundle
-from training.bundles import checked_description, closing_line, create_folders, replaced_bundle, with_metrics
+from training.bundles import (
+    checked_description,
+    closing_line,
+    create_folders,
+    next_version,
+    replaced_bundle,
+    with_metrics,
+)
 from training.comparison import Comparison, compare, comparison_section, comparison_table, why_incomparable
 from training.evaluate import Evaluation, evaluate, table
 from training.fit_activity import (
@@ -30,11 +37,15 @@ from training.fit_activity import (
 from training.fit_settings import FitSettings
 from training.frames import served_frames
 from training.golden import golden_frames, half_familiar
+from training.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
+from training.label_check import labels_shown, refuse_fewer_than_two
+from training.learned_people import STARTED_FROM
 from training.markdown import plain
+from training.phrases import in_people, some_of
 from training.plan import Plan, TrainingRequest, default_labels
 from training.population import population
 from training.quantisation import activation_ranges
-from training.recordings import DEFAULT_LABELS, DataFile, Recording
+from training.recordings import DEFAULT_LABELS, DataFile, Recording, natural_order
 from training.report import TrainingReport, write_training_report
 from training.report_json import article_json
 from training.report_tables import article_section
@@ -82,6 +93,7 @@ def train_activity(
     """Fit the activity model; write its bundle to the folder `output` and the report to the folder `report`.
 
     `training.held_out` chooses the test people. They are scored once, at the end. The bundle is named like its folder.
+    Without `version` it is one more than the start bundle's, and than that of a bundle which `output` holds already.
     `report` also holds the checkpoint from which `resume` continues. With a start bundle of the same labels, the report
     compares the new bundle with it. Raises `DataError`, `FitError` or `BundleError`.
     """
@@ -91,7 +103,7 @@ def train_activity(
     replaced = replaced_bundle(output)
     job = _prepare(plan, console)
     # A description that no bundle can have must fail before the fit, not after it.
-    description = _describe(output.name, version or _next_version(plan.start), job)
+    description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
     trained = _save_and_test(output, fitted, description, job.split.test)
     against_start = _compare(plan.start, trained.bundle, job.split.test)
@@ -108,9 +120,17 @@ def train_activity(
 def _prepare(plan: Plan, console: Console | None) -> _Job:
     """Read the files, split them and prepare the training data."""
     files = plan.read(console)
-    split = _with_windows(split_recordings(files, plan.recipe), console)
-    if console is not None and (absent := _labels_without_examples(split)):
-        console.print(f"Nobody who trains shows {', '.join(absent)}", soft_wrap=True, markup=False)
+    split = split_recordings(files, plan.recipe)
+    refuse_fewer_than_two(split.labels, split.train, files)
+    split = _with_windows(split, console)
+    shown = labels_shown(split.labels, split.train)
+    if console is not None and (absent := [name for name in split.labels.names if name not in shown]):
+        it, will = "it" if len(absent) == 1 else "them", "will not know" if plan.start is None else "may forget"
+        console.print(
+            f"No training data for {', '.join(absent)}: the new model {will} {it}; --labels can leave {it} out.",
+            soft_wrap=True,
+            markup=False,
+        )
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
     return _Job(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, split, data)
 
@@ -122,26 +142,20 @@ def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSp
         if len(served_frames(some)):
             tested.append((file, some))
         elif console is not None:
-            console.print(
-                f"Nobody of {file.dataset} tests: it takes three people with complete windows, or WISDM's or "
-                "MotionSense's by name",
-                soft_wrap=True,
-                markup=False,
-            )
+            console.print(_why_no_test(file, some), soft_wrap=True, markup=False)
     return dataclasses.replace(split, test=tested)
 
 
-def _labels_without_examples(split: RecordingSplit) -> list[str]:
-    """Return the labels that no training recording shows."""
-    codes = np.unique(np.concatenate([np.empty(0, np.int8), *(r.activity for r in split.train)]))
-    taught = split.labels.candidates()[codes[codes >= 0]].any(axis=0)
-    return [name for name, is_taught in zip(split.labels.names, taught, strict=True) if not is_taught]
-
-
-def _next_version(start: Bundle | None) -> str:
-    """Return the version after the start bundle's, if that is a number; else "1"."""
-    version = "0" if start is None else start.manifest.version
-    return str(int(version) + 1) if version.isdecimal() else "1"
+def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
+    if people := sorted({recording.person for recording in test}, key=natural_order):
+        why = f"shows no complete window of {some_of(people)}, who would test: it takes 4 s of one activity"
+    elif has_numbered_people(file):
+        why = f"has none of the people of {file.dataset} who test: {some_of(held_out_people(file).test)}"
+    elif len(file.people) < FEWEST_PEOPLE:
+        why = f"has {in_people(len(file.people))}, and it takes three: to train, to validate and to test"
+    else:
+        why = "has nobody who tests: all of its people train or validate, by a public set's list or with other files"
+    return f"No test score: {file.name} {why}."
 
 
 # --- the fit, and its test ------------------------------------------------------------------------
@@ -240,6 +254,9 @@ def _show(console: Console, trained: Trained, against_start: _StartComparison) -
         console.print(table(test))
     for comparison in against_start.comparisons:
         console.print(comparison_table(comparison))
+    for test in trained.tests:
+        line = f"Test people of {test.file}, from whom it has not learned: {some_of(test.people)}"
+        console.print(line, soft_wrap=True, markup=False)
     if against_start.incomparable:
         console.print(against_start.incomparable, soft_wrap=True, markup=False)
 
@@ -293,7 +310,7 @@ def _command(job: _Job) -> str:
 def _data_sources(job: _Job) -> tuple[DataSet, ...]:
     start = job.plan.start
     files = [DataSet(name=file.name, sha256=file.sha256) for file in job.files]
-    return (*files, *([DataSet(name=f"bundle {start.title}", sha256=start.digest)] if start else []))
+    return (*files, *([DataSet(name=f"{STARTED_FROM}{start.title}", sha256=start.digest)] if start else []))
 
 
 def _without_kept_windows(recordings: Sequence[Recording], files: Sequence[DataFile]) -> list[Recording]:

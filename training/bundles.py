@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,22 @@ def create_folders(*folders: Path) -> None:
             raise FitError(f"cannot write to {folder}: {reason(error)}") from error
 
 
-def replaced_bundle(folder: Path) -> str:
-    """Return the title and digest prefix of the bundle that saving to `folder` will replace; "" for none.
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The bundle that saving to a folder will replace, by its title and digest prefix; `version` if it can be read."""
+
+    name: str
+    version: str | None = None
+
+
+def replaced_bundle(folder: Path) -> Replaced | None:
+    """Return the bundle that saving to `folder` will replace; None for none.
 
     Raises `FitError` where the folder holds anything else, which saving would delete.
     """
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return ""
+            return None
     except OSError as error:
         raise FitError(f"cannot write to {folder}: {reason(error)}") from error
     if not (folder / MANIFEST_NAME).is_file():
@@ -45,13 +54,27 @@ def replaced_bundle(folder: Path) -> str:
     try:
         bundle = load_bundle(folder)
     except BundleError:
-        return "one that cannot be read"
-    return f"{bundle.title} {bundle.digest[:12]}"
+        return Replaced("one that cannot be read")
+    return Replaced(f"{bundle.title} {bundle.digest[:12]}", bundle.manifest.version)
 
 
-def closing_line(bundle: Bundle, folder: Path, report: Path, replaced: str) -> str:
+def next_version(replaced: Replaced | None, start: Bundle | None = None) -> str:
+    """Return one more than the version of the start bundle, if that is a number; else "1".
+
+    It is also more than that of the bundle that will be `replaced`: labels name a model by its version, so two networks
+    must not share one. What follows the number there, as in "1.2", does not count.
+    """
+    version = 1
+    if start is not None and start.manifest.version.isdecimal():
+        version = int(start.manifest.version) + 1
+    if replaced is not None and (number := re.match(r"[0-9]+", replaced.version or "")):
+        version = max(version, int(number[0]) + 1)
+    return str(version)
+
+
+def closing_line(bundle: Bundle, folder: Path, report: Path, replaced: Replaced | None) -> str:
     """Return a run's last line: the bundle, its folder, the report, and what it `replaced`, if anything."""
-    instead = f", in place of {replaced}" if replaced else ""
+    instead = f", in place of {replaced.name}" if replaced else ""
     return f"Bundle {bundle.title} in {folder}{instead}; report in {report}"
 
 

@@ -17,6 +17,7 @@ from training.evaluate import answers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
 from training.markdown import plain, table
+from training.phrases import in_people
 from training.recordings import DataFile, Recording
 
 BOOTSTRAP_SAMPLES = 4000
@@ -124,12 +125,13 @@ def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.
     """
     people, person = np.unique(frames.person.astype(str), return_inverse=True)
     if len(people) >= MIN_CLUSTERS:
-        return person, f"{len(people)} people"
+        return person, in_people(len(people))
     minute = np.stack(
         [person if separate_recordings else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1
     )
     blocks, block = np.unique(minute, axis=0, return_inverse=True)
-    return block.reshape(-1), f"{len(blocks)} minutes of {len(people)} people: of others it says little"
+    minutes = f"{len(blocks)} {'minute' if len(blocks) == 1 else 'minutes'}"
+    return block.reshape(-1), f"{minutes} of {in_people(len(people))}: it says little about others"
 
 
 def _differences(
@@ -189,7 +191,7 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return the comparison as a table for a terminal."""
     table_ = Table(
         title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
-        caption=f"shares that are right; intervals by drawing again from {comparison.resampled}",
+        caption=f"Share of windows labelled right, with a 95 % interval from {comparison.resampled}.",
     )
     for number, column in enumerate(_COLUMNS):
         table_.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")
@@ -202,8 +204,7 @@ def comparison_section(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     lines = [
         f"## {plain(comparison.new)}, beside {plain(comparison.old)}: {plain(comparison.dataset)}\n",
-        "Shares of windows that are right. Intervals of the difference by drawing again from "
-        f"{comparison.resampled}.\n",
+        f"Share of windows labelled right, with a 95 % interval of the difference from {comparison.resampled}.\n",
         *table(_COLUMNS, _rows(comparison), left=(0, len(_COLUMNS) - 1)),
     ]
     return "\n".join(lines) + "\n"

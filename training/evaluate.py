@@ -16,6 +16,8 @@ from inference.served_module import reference_answers, served_module
 from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
+from training.learned_people import learned_people
+from training.phrases import in_people
 from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
 from training.smoothing_scores import SmoothingScores, score_smoothing
@@ -73,24 +75,21 @@ def evaluate_bundle(
     files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
+    against: Bundle | None = None,
     console: Console | None = None,
 ) -> list[Evaluation]:
     """Score an activity bundle on each data file, in order.
 
-    `people` limits each data set to the named people. Raises `DataError`.
+    `people` limits each data set to the named people; without it, `console` is told of whom the bundle has learned, and
+    the one that it is to be compared `against`. Raises `DataError`.
     """
     evaluations = [
         evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
-    learned = {data.sha256 for data in bundle.manifest.training.data}
-    known = ", ".join(file.name for file in files if file.sha256 in learned)
-    if known and people is None and console is not None:
-        console.print(
-            f"{bundle.title} has learned from people of {known}: name others with --people",
-            soft_wrap=True,
-            markup=False,
-        )
     if console is not None:
+        if people is None:
+            for line in learned_people([bundle] if against is None else [bundle, against], files):
+                console.print(line, soft_wrap=True, markup=False)
         for evaluation in evaluations:
             console.print(table(evaluation))
     return evaluations
@@ -217,7 +216,7 @@ def table(evaluation: Evaluation) -> Table:
 
 
 def _extent(evaluation: Evaluation) -> str:
-    return f"{len(evaluation.people)} people" if evaluation.people else f"{evaluation.scores.support.sum():,} texts"
+    return in_people(len(evaluation.people)) if evaluation.people else f"{evaluation.scores.support.sum():,} texts"
 
 
 def class_rows(scores: Scores) -> list[tuple[str, str, str, str, str]]:

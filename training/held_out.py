@@ -32,6 +32,7 @@ HELD_OUT: Mapping[str, HeldOut] = {
 }
 TEST_BELOW = 0.2
 VALIDATION_BELOW = 0.3
+FEWEST_PEOPLE = 3  # of a file, for each part to have one
 # People are numbered more often than not: of 1,500 such keys, this one puts close to the intended shares of 1 to 40,
 # and of 01 to 40, into each role. Another key splits everybody anew.
 HASH_KEY = "stridecast 169 "

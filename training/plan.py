@@ -12,6 +12,7 @@ from training.datasets import read_files
 from training.evaluate import labels_of
 from training.fit_activity import ARCHITECTURE
 from training.fit_settings import FitError, FitPrecision, FitSettings
+from training.label_check import refuse_mostly_other_activities
 from training.recipes import FINE_TUNING_FACTOR, RECIPES, Recipe, RecipeName
 from training.recordings import DEFAULT_LABELS, DataFile, Labels
 from windowing import WINDOW_SLOTS
@@ -21,7 +22,8 @@ from windowing import WINDOW_SLOTS
 class Plan:
     """What to train on which files, and how; `start` is the bundle to continue from, if any.
 
-    `seed` is not in `settings` yet: each round of a protocol derives its own from it.
+    `seed` is not in `settings` yet: each round of a protocol derives its own from it. `labels_chosen` says that the
+    labels were asked for: without it, data that mostly show other activities are refused.
     """
 
     data: Sequence[Path]
@@ -30,10 +32,14 @@ class Plan:
     start: Bundle | None
     settings: FitSettings
     seed: int
+    labels_chosen: bool
 
     def read(self, console: Console | None = None) -> list[DataFile]:
         """Read the files with the plan's labels; raises `DataError`."""
-        return read_files(self.data, console, self.labels)
+        files = read_files(self.data, console, self.labels)
+        if not self.labels_chosen:
+            refuse_mostly_other_activities(files)
+        return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,8 @@ class TrainingRequest:
         recipe = RECIPES[self.recipe]
         start = _startable(self.start, recipe)
         settings = _fit_settings(recipe, start, self.epochs, self.precision)
-        return Plan(self.data, recipe, self.labels or default_labels(start), start, settings, self.seed)
+        labels = self.labels or default_labels(start)
+        return Plan(self.data, recipe, labels, start, settings, self.seed, labels_chosen=self.labels is not None)
 
 
 def default_labels(start: Bundle | None) -> Labels:

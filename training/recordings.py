@@ -38,7 +38,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Check the number, the uniqueness and the form of the names."""
-        wrong = [name for name in self.names if not _is_valid_label(name)]
+        wrong = [name for name in self.names if not is_valid_label(name)]
         if wrong:
             raise DataError(
                 f"{wrong[0][: 2 * MAX_LABEL_CHARACTERS]!r} can't be a label: it takes 1 to {MAX_LABEL_CHARACTERS} "
@@ -72,7 +72,8 @@ def is_label(codes: np.ndarray) -> np.ndarray:
     return np.asarray((codes >= 0) & (codes < FIRST_MIXED))
 
 
-def _is_valid_label(name: str) -> bool:
+def is_valid_label(name: str) -> bool:
+    """Return whether a model may have a label of this name."""
     return 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable() and name == name.strip()
 
 

@@ -7,8 +7,11 @@ reliability-*.png     accuracy by confidence, one for each data set scored
 familiarity-*.png     ROC of the familiarity, one for each data set scored, if the bundle has it
 learning-curves.png   of a training run
 scorings.jsonl        one line for each time that a bundle was scored: how often the test people were used
+
+Pictures of an earlier report in the same folder that the new one does not have are removed.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -25,6 +28,10 @@ from training.pictures import draw_confusion, draw_curves, draw_reliability, dra
 from training.report_json import evaluation_json, scores_json, write_json
 from training.report_tables import evaluation_section, markdown
 from training.scores import Scores
+
+LOG = "scorings.jsonl"
+KINDS = ("confusion", "reliability", "familiarity")
+CURVES, CONFUSION_OF_VALIDATION = "learning-curves.png", "confusion-validation.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +84,9 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
         *report.sections,
     ]
     (folder / "report.md").write_text("\n".join(sections), encoding="utf-8")
-    draw_curves(folder / "learning-curves.png", report.history)
-    draw_confusion(folder / "confusion-validation.png", report.validation, "validation")
+    _remove_pictures(folder)
+    draw_curves(folder / CURVES, report.history)
+    draw_confusion(folder / CONFUSION_OF_VALIDATION, report.validation, "validation")
     _evaluations(folder, report.tests)
 
 
@@ -89,16 +97,39 @@ def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], sections:
     (folder / "report.md").write_text(
         "\n".join(["# Evaluation\n", *map(evaluation_section, evaluations), *sections]), encoding="utf-8"
     )
+    _remove_pictures(folder)
     _evaluations(folder, evaluations)
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Remove the pictures of earlier reports in this folder, as its log names them; other files are not touched."""
+    try:
+        log = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    pictures = {CURVES, CONFUSION_OF_VALIDATION}
+    for line in log:
+        try:
+            slug = _slug(str(json.loads(line)["dataset"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+        pictures |= {f"{kind}-{slug}.png" for kind in KINDS}
+    for name in pictures:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
+def _slug(dataset: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-")
 
 
 def _evaluations(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with (folder / "scorings.jsonl").open("a", encoding="utf-8") as log:
+    with (folder / LOG).open("a", encoding="utf-8") as log:
         for one in evaluations:
             log.write(json.dumps({"at": now, **evaluation_json(one)}) + "\n")
     for one in evaluations:
-        slug = re.sub(r"[^a-z0-9]+", "-", one.dataset.lower()).strip("-")
+        slug = _slug(one.dataset)
         draw_confusion(folder / f"confusion-{slug}.png", one.scores, one.dataset)
         draw_reliability(folder / f"reliability-{slug}.png", one.scores, one.dataset)
         if one.familiarity is not None:

@@ -14,7 +14,14 @@ from inference.architectures import count_parameters
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice, DataSet, Description, Input, Training
 from inference.saving import save_bundle
-from training.bundles import checked_description, closing_line, create_folders, replaced_bundle, with_metrics
+from training.bundles import (
+    checked_description,
+    closing_line,
+    create_folders,
+    next_version,
+    replaced_bundle,
+    with_metrics,
+)
 from training.embeddings import Variant
 from training.evaluate import Evaluation, evaluate_texts, table
 from training.fit_settings import FitSettings
@@ -51,6 +58,8 @@ class Trained:
 class TextTrainingRequest:
     """The data and the recipe of a text model; its bundle carries `command` and `version`.
 
+    Without `version` it is 1, or one more than that of a bundle which the output folder holds already.
+
     The test texts are those that the data set holds out, or `test_share` of all if it has no split.
     """
 
@@ -59,7 +68,7 @@ class TextTrainingRequest:
     command: str
     seed: int = 0
     test_share: float = 0.1
-    version: str = "1"
+    version: str = ""
 
     @property
     def settings(self) -> FitSettings:
@@ -84,6 +93,7 @@ def train_text(
     began = time.monotonic()
     create_folders(output.parent, report)
     replaced = replaced_bundle(output)
+    request = dataclasses.replace(request, version=request.version or next_version(replaced))
     split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed)
     training = _training(request)
     # A description that no bundle can have must fail before the fit, not after it.

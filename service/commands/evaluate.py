@@ -7,9 +7,6 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import ActivitySettings, Command, TextSettings
-from training.comparison import Comparison, check_comparable, compare_bundles, comparison_section
-from training.datasets import read_files
-from training.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
 from training.files import DataError
 from training.text_datasets import Dataset, MessagePart
 
@@ -47,6 +44,11 @@ class Options(Command):
 def run(options: Options) -> None:
     """Evaluate."""
     _refuse_ignored(options)
+    # PyTorch takes seconds: a wrong flag is told without it.
+    from training.comparison import Comparison, check_comparable, compare_bundles, comparison_section
+    from training.datasets import read_files
+    from training.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
+
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     folder, console = find_bundle(options.bundle or usual), Console()
     comparisons: list[Comparison] = []
@@ -57,7 +59,7 @@ def run(options: Options) -> None:
         if against is not None:
             check_comparable(against, bundle)
         files = read_files(options.data, console, labels_of(bundle))
-        evaluations = evaluate_bundle(bundle, files, people=people, console=console)
+        evaluations = evaluate_bundle(bundle, files, people=people, against=against, console=console)
         if against is not None:
             comparisons = compare_bundles(against, bundle, files, people=people, console=console)
     else:

@@ -7,10 +7,7 @@ from rich.console import Console
 
 from inference.bundle import find_bundle
 from service.settings import Command
-from training.activity import train_activity
 from training.fit_settings import FitError, FitPrecision
-from training.plan import TrainingRequest
-from training.protocol import run_protocol
 from training.recipes import RecipeName
 from training.recordings import Labels
 from training.rounds import ProtocolName
@@ -68,7 +65,9 @@ class Options(Command):
         "float32", description="precision of training; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     version: str | None = Field(
-        None, description="version of the bundle; by default 1, or one more than that of --start"
+        None,
+        description="version of the bundle; by default 1, or one more than that of --start, and than that of a bundle "
+        "which the output folder holds",
     )
     resume: bool = Field(False, description="continue from the report's checkpoint, or from the rounds that are done")
 
@@ -76,6 +75,10 @@ class Options(Command):
 def run(options: Options) -> None:
     """Train, or run a protocol."""
     _refuse_ignored(options)
+    from training.activity import train_activity  # PyTorch takes seconds: a wrong flag is told without it
+    from training.plan import TrainingRequest
+    from training.protocol import run_protocol
+
     labels = Labels(tuple(options.labels)) if options.labels else None
     start = None if options.start is None else find_bundle(options.start)
     about = "report" if options.protocol is None else "judged"

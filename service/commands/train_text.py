@@ -73,7 +73,10 @@ class Options(Command):
         "float32", description="precision of training; bfloat16 is faster with AMX, or on AMD since Zen 4"
     )
     threads: int | None = Field(None, ge=1, le=256, description="CPU threads; by default as many as there are cores")
-    version: str = Field("1", description="version of the bundle")
+    version: str | None = Field(
+        None,
+        description="version of the bundle; by default 1, or one more than that of a bundle in the output folder",
+    )
     resume: bool = Field(False, description="continue an interrupted run, from the checkpoint or the next fold")
 
 
@@ -105,7 +108,12 @@ def run(options: Options) -> None:
         )
         return
     request = TextTrainingRequest(
-        data, recipe, command(options), seed=options.seed, test_share=options.test_share, version=options.version
+        data,
+        recipe,
+        command(options),
+        seed=options.seed,
+        test_share=options.test_share,
+        version=options.version or "",
     )
     train_text(request, output, report, baselines=options.baselines, resume=options.resume, console=console)
 

@@ -184,6 +184,22 @@ def test_help_does_not_wait_for_pytorch() -> None:
     assert ended.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("train activity", "files of recordings"),
+        ("evaluate", "files of recordings, or of texts"),
+    ],
+)
+def test_a_required_flag_is_asked_for_by_its_name_without_waiting_for_pytorch(name: str, what: str) -> None:
+    """It took four seconds to say `data: field required`."""
+    script = f"import sys; from service.cli import main; print(main({name.split()}), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+    assert ended.stderr == f"stridecast {name}: --data is required: {what}\n"
+    assert ended.stdout == "2 False\n"
+
+
 def test_a_worker_without_its_bundle_says_so_before_anything_else() -> None:
     command = [sys.executable, "-m", "service", "worker", "activity", "--activity.bundle", "nope", "--http.port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
@@ -200,7 +216,7 @@ def test_the_report_of_a_training_goes_beside_its_bundle(
 ) -> None:
     folders = []
     monkeypatch.setattr(
-        "service.commands.train_activity.train_activity",
+        "training.activity.train_activity",
         lambda asked, output, report, **_: folders.append(report),
     )
     assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0

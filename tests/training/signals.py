@@ -12,7 +12,8 @@ def swinging(
     code = ACTIVITIES.index(activity)
     n = int(seconds * rate_hz)
     t = np.arange(n) / rate_hz
-    swing = 0.5 * 2**code * np.sin(2 * np.pi * (0.5 + 0.3 * code) * t + float(person))
+    phase = float(person) if person.isdecimal() else len(person)
+    swing = 0.5 * 2**code * np.sin(2 * np.pi * (0.5 + 0.3 * code) * t + phase)
     xyz = np.stack([swing, 9.81 + 0.5 * swing, 0.2 * swing], axis=1).astype(np.float32)
     t_ms = np.round(t * 1000).astype(np.int64)
     return Recording(dataset, person, "pocket", np.full(n, code, np.int8), t_ms, xyz)

@@ -148,6 +148,36 @@ def test_each_scoring_of_the_test_people_is_on_record(
     assert [line["people"] for line in lines] == [["29"], ["29"]]
 
 
+def test_a_report_removes_the_last_ones_pictures_and_nothing_else(
+    trained: tuple[Trained, Path], data: Path, tmp_path: Path
+) -> None:
+    """`confusion-d.png` stayed beside `confusion-ours.png`, as if it were of the new bundle."""
+    _, folder = trained
+    before = tmp_path / "d.csv"
+    before.write_text(data.read_text().replace(";", ""))
+    before.write_text("person,activity,t_ms,x,y,z\n" + "\n".join(map(_in_ms, before.read_text().splitlines())) + "\n")
+    users = [tmp_path / name for name in ("confusion-mine.png", "reliability.png", "notes.md")]
+    for file in users:
+        file.write_text("the user's")
+    bundle = load_bundle(folder / "walker")
+    write_evaluations(tmp_path, evaluate_bundle(bundle, read_files([before]), people=["29"]))
+    assert (tmp_path / "confusion-d.png").exists()
+    with (tmp_path / "scorings.jsonl").open("a") as log:
+        log.write("cut sh\n[]\n")
+    write_evaluations(tmp_path, evaluate_bundle(bundle, read_files([data]), people=["29"]))
+    of = "wisdm-v1-1-reconstructed"
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        *(f"{picture}-{of}.png" for picture in PICTURES),
+        *(file.name for file in users[:2]),
+    }
+    assert all(file.read_text() == "the user's" for file in users)
+
+
+def _in_ms(row: str) -> str:
+    person, activity, t_ns, *xyz = row.split(",")
+    return ",".join((person, activity, str(int(t_ns) // 1_000_000), *xyz))
+
+
 def test_an_interrupted_training_resumed_gives_the_same_weights(
     trained: tuple[Trained, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +289,7 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
 def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
     train_activity(TrainingRequest([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
-    assert "Nobody of WISDM v1.1 tests" in capsys.readouterr().out
+    assert "No test score: two.txt has none of the people of WISDM v1.1 who test: 29, 30," in capsys.readouterr().out
 
 
 def test_data_without_training_people_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from inference.bundle import load_bundle
 from tests.training.files import write_wisdm
 from training.activity import train_activity
+from training.bundles import Replaced, next_version
 from training.comparison import _differences, compare_bundles, comparison_section
 from training.datasets import read_files
 from training.files import DataError
@@ -84,7 +87,33 @@ def test_going_on_from_a_bundle_keeps_what_it_knows_and_is_compared_with_it(fold
     assert "--start first" in second.manifest.training.command
     section = (folder / "second-report" / "report.md").read_text()
     assert "## second@2, beside first@1: WISDM v1.1" in section
-    assert "minutes of 1 people: of others it says little" in section
+    assert re.search(r"interval of the difference from \d+ minutes of 1 person: it says little about others\.", section)
+
+
+def test_a_bundle_in_place_of_another_has_a_version_above_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was ours@5 in place of ours@5: labels of two networks named the same model."""
+    request = TrainingRequest([folder / "data.txt"], start=folder / "first", epochs=1, seed=7)
+    output, report = folder / "ours", folder / "ours-report"
+    for resume, version in ((False, "2"), (False, "3"), (True, "4")):
+        trained = train_activity(request, output, report, resume=resume, console=Console(width=200))
+        assert trained.bundle.manifest.version == version
+    assert re.search(rf"Bundle ours@4 in {output}, in place of ours@3 \w{{12}}; report in", capsys.readouterr().out)
+    assert train_activity(request, folder / "fresh", report).bundle.manifest.version == "2"
+    assert train_activity(request, output, report, version="4").bundle.manifest.version == "4"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "expected"),
+    [
+        (None, "1"),
+        (Replaced("ours@9", "9"), "10"),
+        (Replaced("ours@1.2", "1.2"), "2"),
+        (Replaced("ours@new", "new"), "1"),
+        (Replaced("one that cannot be read"), "1"),
+    ],
+)
+def test_the_next_version_is_above_what_a_folder_holds(replaced: Replaced | None, expected: str) -> None:
+    assert next_version(replaced) == expected
 
 
 def test_two_bundles_are_compared_on_files(folder: Path) -> None:

@@ -306,8 +306,10 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
     assert "reviews.csv.accuracy" in manifest.metrics
 
     first = load_bundle(tmp_path / "mine").digest[:12]
-    assert main(["train", "text", *words, "--threads", "1", "--version", "2"]) == 0
-    assert f"mine, in place of mine@1 {first}; report in" in capsys.readouterr().out
+    assert main(["train", "text", *words, "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Bundle mine@2 in " in shown
+    assert f"mine, in place of mine@1 {first}; report in" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,17 @@
+"""Counts and lists of people as a sentence has them."""
+
+from collections.abc import Collection, Sequence
+
+MANY = 10
+
+
+def in_people(count: int) -> str:
+    """Return "1 person", "2 people", and so on."""
+    return f"{count:,} {'person' if count == 1 else 'people'}"
+
+
+def some_of(names: Collection[str], most: int = MANY) -> str:
+    """Return the first names, and how many more there are."""
+    listed: Sequence[str] = list(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
