@@ -255,7 +255,7 @@ def _show(console: Console, trained: Trained, against_start: _StartComparison) -
     for comparison in against_start.comparisons:
         console.print(comparison_table(comparison))
     for test in trained.tests:
-        line = f"Test people of {test.file}, from whom it has not learned: {some_of(test.people)}"
+        line = f"Test people of {test.file}, who neither trained nor validated: {some_of(test.people)}"
         console.print(line, soft_wrap=True, markup=False)
     if against_start.incomparable:
         console.print(against_start.incomparable, soft_wrap=True, markup=False)

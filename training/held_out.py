@@ -61,6 +61,11 @@ def has_numbered_people(file: DataFile) -> bool:
     return file.kind in ("wisdm", "motionsense")
 
 
+def has_fixed_parts(file: DataFile) -> bool:
+    """Return whether a public list alone decides who of a file is held out, whatever other files there are."""
+    return has_numbered_people(file) or _public_split(file) is not None
+
+
 def _public_split(file: DataFile) -> HeldOut | None:
     """Return who of a public CSV set is held out; None for other files, also those that only share its name."""
     named = HELD_OUT.get(file.dataset) if file.kind == "csv" else None

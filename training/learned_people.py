@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from inference.bundle import Bundle
-from training.held_out import has_numbered_people
+from training.held_out import has_fixed_parts
 from training.phrases import some_of
 from training.recipes import RECIPES
 from training.recordings import DataFile, natural_order
@@ -32,7 +32,7 @@ def learned_people(bundles: Sequence[Bundle], files: Sequence[DataFile]) -> Iter
             each = [f"{some_of(_ordered(people))} {role}" for role, people in roles if people]
             yield f"{bundle.title} has learned from people of {part.file.name}: {'; '.join(each)}."
             learned |= part.train | part.validation
-        if len(trained_on) > len(known) and not all(map(has_numbered_people, known)):
+        if len(trained_on) > len(known) and not all(map(has_fixed_parts, known)):
             yield f"{bundle.title} has learned from other files, too: who is also in them may have had another part."
     if not learned:
         return

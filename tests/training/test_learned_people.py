@@ -51,9 +51,21 @@ def test_whom_either_of_two_compared_bundles_has_learned_from_is_told(
     assert "Everybody in the data trained or validated: a score" in shown
 
 
+def test_a_public_sets_people_have_their_part_whatever_else_was_learned_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "difronzo_pocket.csv", ["walking", "Cycling"], ["df_a", "df_b", "df_d"])
+    words = ["--data", str(data), str(folder / "more.csv"), "--labels", "Walking", "Cycling", "--epochs", "1"]
+    assert main(["train", "activity", *words, "--output", str(tmp_path / "own")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--data", str(data), "--bundle", str(tmp_path / "own")]) == 0
+    shown = capsys.readouterr().out
+    assert "people of difronzo_pocket.csv: df_a trained; df_b validated; df_d tested.\nTo score only" in shown
+
+
 def test_training_tells_at_its_end_who_tests(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--data", str(folder / "ours.csv"), "--labels", "Walking", "Cycling", "--epochs", "1"]
     assert main(["train", "activity", *words, "--output", str(tmp_path / "own")]) == 0
     *_, told, last = capsys.readouterr().out.splitlines()
-    assert told == "Test people of ours.csv, from whom it has not learned: df_b"
+    assert told == "Test people of ours.csv, who neither trained nor validated: df_b"
     assert last.startswith("Bundle own@1 in ")
