@@ -88,7 +88,7 @@ _AWAY = re.compile(
     r"|NodeNotReadyError|not ready; waiting|No node available for metadata refresh"
 )
 _SILENT = re.compile(r"[Tt]imed out|KafkaTimeoutError|RequestTimedOutError")
-_FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate", re.IGNORECASE)
+_FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate|token|password|kafka\.\w+_", re.IGNORECASE)
 
 
 def _is_told_by_us(record: logging.LogRecord) -> bool:

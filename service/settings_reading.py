@@ -162,7 +162,9 @@ def _refuse_unknown_flags(command: type[BaseModel], arguments: list[str]) -> Non
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if argument.startswith("--") and flag not in known and "--" + flag.removeprefix("--no-") not in known:
-            raise SettingsError(f"{flag} is no flag of this command{_instead(flag, known)}; --help lists all")
+            near = near_names(flag, known)
+            instead = f"did you mean {' or '.join(near)}?" if near else "--help lists all"
+            raise SettingsError(f"{flag} is no flag of this command; {instead}")
 
 
 def _instead(name: str, known: Iterable[str]) -> str:

@@ -96,6 +96,7 @@ def test_that_a_broker_is_away_is_left_to_the_worker_to_tell(logger: str, text: 
         ("net.manager", "Connection failed: SaslAuthenticationFailedError: no such user or password"),
         ("net.manager", "Connection failed: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
         ("net.manager", "Connection failed: KafkaConnectionError: TLS fails (EOF): is kafka.security_protocol right?"),
+        ("net.manager", "Connection failed: KafkaConnectionError: the token endpoint doesn't answer: timed out"),
         ("cluster", "Topic accelerometer is not authorized for this client"),
         ("coordinator.heartbeat", "Heartbeat failed: authorization error: stridecast"),
         ("coordinator.heartbeat", "Unhandled Heartbeat loop error: 'NoneType' object has no attribute 'x'"),

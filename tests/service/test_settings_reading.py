@@ -182,9 +182,11 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_flag_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(
-        SettingsError, match=r"^--bootstrap-servers is no flag .*; did you mean --kafka\.bootstrap-servers"
+        SettingsError, match=r"^--bootstrap-servers is no flag .*; did you mean --kafka\.bootstrap-servers\?$"
     ):
         read("--bootstrap-servers", "broker:9092")
+    with pytest.raises(SettingsError, match=r"^--frobnicate is no flag of this command; --help lists all$"):
+        read("--frobnicate")
 
 
 @pytest.mark.parametrize(
