@@ -305,7 +305,7 @@ def test_engines_are_measured_in_a_process_of_their_own() -> None:
     ("engine", "precision", "told"),
     [
         ("winograd", "bfloat16", "computes in float32: choose another engine"),
-        ("openvino", "auto", "pip install 'stridecast\\[openvino\\]', or choose another engine"),
+        ("openvino", "auto", "pip install '\\.\\[openvino\\]' in the checkout, or choose another engine"),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_what_to_do(
