@@ -64,6 +64,7 @@ def run_demo(settings: Settings, *, devices: int, seconds: float | None, seed: i
     )
     if not scores.labels and not stop.is_set():
         raise DemoError("no label arrived")
+    console.print('Next, your own readings: "Use your own Kafka" in README.md.')
 
 
 def _run_parts(
