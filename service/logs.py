@@ -84,8 +84,8 @@ def _is_normal(record: logging.LogRecord) -> bool:
 # Who speaks of connections, and what it says if a broker is away: the address, the network, or no answer.
 _ABOUT_CONNECTIONS = ("kafka.net.", "kafka.cluster", "kafka.coordinator", "kafka.consumer.fetcher", "kafka.producer")
 _AWAY = re.compile(
-    r"DNS (lookup failed|Resolution failure)|\b\d+ E[A-Z]+\b|[Ss]ocket disconnected|KafkaConnectionError: ?\S*$"
-    r"|NodeNotReadyError|not ready; waiting|No node available for metadata refresh"
+    r"DNS (lookup failed|Resolution failure)|\b\d+ E[A-Z]+\b|\[Errno \d+\]|[Ss]ocket disconnected"
+    r"|KafkaConnectionError: ?\S*$|NodeNotReadyError|not ready; waiting|No node available for metadata refresh"
 )
 _SILENT = re.compile(r"[Tt]imed out|KafkaTimeoutError|RequestTimedOutError")
 _FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate|token|password|kafka\.\w+_", re.IGNORECASE)

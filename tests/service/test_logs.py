@@ -142,3 +142,12 @@ def test_who_silences_kafka_python_silences_all_of_it(monkeypatch: pytest.Monkey
         assert not logging.getLogger("kafka.net.selector").isEnabledFor(logging.ERROR)
     finally:
         logging.getLogger("kafka").setLevel(before)
+
+
+def test_a_connection_that_is_reset_is_told_of_by_the_worker_in_whatever_words_the_system_has_for_it() -> None:
+    """Of a broker that went away, one run in a few logged three lines of kafka-python's."""
+    chosen = ClientFilter(clock=lambda: 0.0)
+    lost = "Connection lost: KafkaConnectionError: [Errno 104] Connection reset by peer"
+    assert not chosen.filter(remark(lost, logger="kafka.net.connection"))
+    assert not chosen.filter(remark("Metadata refresh: failed %s", lost, logger="kafka.cluster"))
+    assert chosen.filter(remark("the file %s is gone: [Errno 2] ssl", "ca.pem", logger="kafka.net.manager"))
