@@ -122,26 +122,28 @@ class Reference(Fetcher.PartitionRecords):  # type: ignore[misc]
     """kafka-python's own reading, mended where a client could make it stand still for ever."""
 
     def __init__(self, fetch_offset: int, partition: Any, records: Any, **options: Any) -> None:
-        super().__init__(fetch_offset, partition, _Mended(records), **options)
+        super().__init__(fetch_offset, partition, _Mended(records, self), **options)
 
     def _contains_abort_marker(self, batch: Any) -> bool:
         return batch.records_count > 0 and bool(super()._contains_abort_marker(batch))
 
 
 class _Mended:
-    def __init__(self, records: Any) -> None:
-        self._records = records
+    def __init__(self, records: Any, reader: Any) -> None:
+        self._records, self._reader = records, reader
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        return batch if batch is None or batch.magic != 2 or batch.is_control_batch else _MendedBatch(batch)
+        return (
+            batch if batch is None or batch.magic != 2 or batch.is_control_batch else _MendedBatch(batch, self._reader)
+        )
 
 
 class _MendedBatch:
-    """A batch whose offsets rise; it is empty if it can't be decompressed."""
+    """A batch whose offsets rise; it is passed over, like a hidden one, if it can't be decompressed."""
 
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
+    def __init__(self, batch: Any, reader: Any) -> None:
+        self._batch, self._reader = batch, reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -153,6 +155,7 @@ class _MendedBatch:
             try:
                 content = decompress(batch.compression_type, content)
             except Undecompressable:
+                self._reader.next_fetch_offset = batch.next_offset
                 return
         batch._buffer, batch._pos, batch._decompressed = content, 0, True
         batch.__class__ = _TolerantBatch

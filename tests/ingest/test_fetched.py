@@ -114,6 +114,18 @@ GOOD = record(0, b"good")
 SHORT = b"\0\0\2\1\1"  # attributes, timestamp, offset 1, no key, no value
 
 
+def test_a_batch_that_was_passed_over_is_not_read_again_when_the_next_one_is_refused() -> None:
+    good, unreadable = Batch([GOOD]), Batch([GOOD], 1, attributes=1, compress=lambda _: b"no gzip")
+    malformed = Batch([varint(-1)], 2)
+    content = b"".join(each.written for each in (good, unreadable, malformed))
+    ours, theirs = (read(open_records(kind, content), [2]) for kind in (PartitionRecords, Reference))
+    assert ours == theirs
+    (taken, position, _), *_ = ours[0]
+    assert len(taken) == 1
+    assert position == 2
+    assert ours[1] == "CorruptRecordError"
+
+
 @pytest.mark.parametrize(
     "malformed",
     [
