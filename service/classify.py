@@ -34,11 +34,12 @@ from service.run import open_core
 from service.settings import ActivitySettings, InferenceSettings, TextSettings
 from service.terminal import printable
 from service.text_worker import text_kind
+from service.time_units import unit_of
 from windowing import WINDOW_MS
 
 ANSWER_TIMEOUT_S = 600.0  # for a block of frames; only a device that hangs takes so long
 SHOWN_CHARACTERS = 60  # of a text, in a table
-CENTURY_S = 946_684_800, 4_102_444_800  # in seconds since 1970; as milliseconds they lie in January and February 1970
+CENTURY_MS = 946_684_800_000, 4_102_444_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def classify_texts(source: Source, settings: TextSettings, inference: InferenceS
 def classify_readings(source: Source, settings: ActivitySettings, inference: InferenceSettings) -> LabelledReadings:
     """Label the windows of readings, which may come in any order; raises as `classify_texts` does."""
     readings, rejections = decoder(settings)(source.lines)
-    source.refuse(rejections)
+    source.refuse(rejections, lambda line: _other_unit(json.loads(line.value)["timestamp"]))
     order = np.argsort(readings.timestamp_ms, kind="stable")
     in_time = [dataclasses.replace(source.lines[row], offset=offset) for offset, row in enumerate(order)]
     labels, names = _classify(activity_kind(settings), in_time, inference)
@@ -88,18 +89,26 @@ def classify_readings(source: Source, settings: ActivitySettings, inference: Inf
         seconds = np.ptp(readings.timestamp_ms) / 1000
         raise ClassifyError(
             f"{source.name} holds no window of {WINDOW_MS // 1000} s without a hole longer than {settings.max_gap_ms} "
-            f"ms (activity.max_gap_ms): its {len(in_time):,} readings span {seconds:g} s{_in_seconds(readings)}"
+            f"ms (activity.max_gap_ms): its {len(in_time):,} readings span {seconds:g} s"
+            f"{_other_unit(int(np.median(readings.timestamp_ms)))}"
         )
     place = {device.decode(): number for number, device in enumerate(devices(readings))}
     labels.sort(key=lambda label: (place[label.fields["device_id"]], label.fields["window_start"]))
     return LabelledReadings(readings, labels, names)
 
 
-def _in_seconds(readings: Readings) -> str:
-    """Add that timestamps may be in seconds, where they would then be of this century, and aren't otherwise."""
-    if not ((readings.timestamp_ms >= CENTURY_S[0]) & (readings.timestamp_ms < CENTURY_S[1])).all():
+def _other_unit(timestamp: float | str) -> str:
+    """Add that timestamps may be in another unit, if this one would be of this century in it."""
+    try:
+        found = unit_of(float(timestamp), *CENTURY_MS)
+    except ValueError:
         return ""
-    return ". Are the timestamps in seconds? They are to be milliseconds since 1970, or ISO 8601 times with an offset"
+    if found is None or (found[0] == "milliseconds" and isinstance(timestamp, int)):
+        return ""
+    return (
+        f". Are the timestamps in {found[0]}? They are to be whole milliseconds since 1970, such as {found[1]}, or "
+        f"ISO 8601 times with an offset"
+    )
 
 
 def devices(readings: Readings) -> list[bytes]:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,14 @@ class Source:
     name: str
     lines: list[Line]
 
-    def refuse(self, rejections: Sequence[Rejection]) -> None:
-        """Raise ClassifyError for the first rejection, if there is one."""
+    def refuse(self, rejections: Sequence[Rejection], hint: Callable[[Line], str] = lambda _: "") -> None:
+        """Raise ClassifyError for the first rejection, if there is one, with the hint for its line."""
         if not rejections:
             return
         others = f" ({len(rejections) - 1:,} more cannot be read)" if len(rejections) > 1 else ""
         first = rejections[0]
-        raise ClassifyError(f"{self.place(self.lines[first.record].offset)}: {first.detail}{others}")
+        line = self.lines[first.record]
+        raise ClassifyError(f"{self.place(line.offset)}: {first.detail}{others}{hint(line)}")
 
     def place(self, number: int) -> str:
         """Return the description of a record's place."""

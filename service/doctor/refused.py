@@ -15,11 +15,11 @@ from ingest.records import content_kind, read_object
 from ingest.rejections import Reason, Refused, Rejection
 from service.doctor.clocks import A_DAY_MS
 from service.doctor.findings import Finding, wrong
+from service.time_units import unit_of
 
 PLACE = re.compile(r"(?:Sample|Chunk|Text|samples)(?:\.\w+|\[\d+\])*(?=: )")
 TIMES = "Sample.timestamp", "Chunk.start"
 NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
-MILLISECONDS_IN = {"seconds": 1000, "milliseconds": 1, "microseconds": 1e-3, "nanoseconds": 1e-6}
 LOOKED_AT = 100
 """So many records of a kind are parsed again for their timestamps."""
 
@@ -85,14 +85,15 @@ def _time(record: FetchedRecord) -> _Time | None:
     if sent is None:
         return None
     shown, number = sent
-    for unit, size in MILLISECONDS_IN.items():
-        if abs(number * size - record.timestamp) < A_DAY_MS:
-            if unit == "milliseconds" and shown.isdecimal():
-                return None
+    match unit_of(number, record.timestamp - A_DAY_MS, record.timestamp + A_DAY_MS):
+        case None:
+            return None
+        case "milliseconds", _ if shown.isdecimal():
+            return None
+        case unit, meant_ms:
             decimals = " with decimals" if "." in shown else ""
             quoted = " in a string" if shown.startswith('"') else ""
-            return _Time(f"{unit}{decimals}{quoted}", shown, round(number * size))
-    return None
+            return _Time(f"{unit}{decimals}{quoted}", shown, meant_ms)
 
 
 def _sent_time(record: FetchedRecord) -> tuple[str, float] | None:

@@ -175,11 +175,33 @@ def test_a_recording_too_short_for_a_window_says_how_long_it_is(
         readings(path, folder)
 
 
-def test_where_timestamps_look_like_seconds_it_says_so(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    """400 readings of 20 s, stamped with whole seconds, were said to span 0.019 s, and no more."""
-    rows = [f"{1_700_000_000 + number // 20},0.1,9.8,0.3\n" for number in range(400)]
-    (tmp_path / "w.csv").write_text("timestamp,x,y,z\n" + "".join(rows))
-    with pytest.raises(ClassifyError, match=r"its 400 readings span 0\.019 s\. Are the timestamps in seconds\? They"):
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        # 400 readings of 20 s, stamped with whole seconds, were said to span 0.019 s, and no more.
+        (
+            [1_700_000_000 + number // 20 for number in range(400)],
+            r"400 readings span 0\.019 s\. Are .* in seconds\? They",
+        ),
+        (
+            [f"{1_700_000_000 + number / 20:.2f}" for number in range(400)],
+            r"offset \(399 more .*\)\. Are .* in seconds\?",
+        ),
+        ([1_700_000_000_000_000 + number for number in range(400)], r"400 readings span .* Are .* in microseconds\?"),
+        (
+            [1_700_000_000_000_000_000 + number for number in range(400)],
+            r"the time is beyond .* Are .* in nanoseconds\?",
+        ),
+        ([f"{1_700_000_000_000 + number}.5" for number in range(400)], r"Are .* in milliseconds\? .* to be whole"),
+        ([1_700_000_000_000 + number for number in range(400)], r"400 readings span 0\.399 s$"),
+        (["soon"], r"with an offset$"),
+    ],
+)
+def test_where_timestamps_look_like_another_unit_it_says_which(
+    times: list[int | str], said: str, activity_bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "w.csv").write_text("timestamp,x,y,z\n" + "".join(f"{time},0.1,9.8,0.3\n" for time in times))
+    with pytest.raises(ClassifyError, match=said):
         readings(tmp_path / "w.csv", folder)
 
 
