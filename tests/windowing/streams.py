@@ -155,11 +155,11 @@ def push(windower: Windower, records: Sequence[Record], processed_at: float) -> 
     return steps
 
 
-def hear(windower: Windower, until: float) -> list[Step]:
+def let_fall_silent(windower: Windower, caught_up_at: float) -> list[Step]:
     """Let the silent fall silent, as often as it takes."""
-    steps = [windower.fall_silent(until)]
+    steps = [windower.fall_silent(caught_up_at)]
     while steps[-1].more:
-        steps.append(windower.fall_silent(until))
+        steps.append(windower.fall_silent(caught_up_at))
     return steps
 
 
