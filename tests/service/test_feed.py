@@ -48,7 +48,7 @@ class FakeAssignment(list[Partition]):
 
 
 class FakeDelivery:
-    """Keeps dead letters, until told that Kafka has them."""
+    """Keeps dead letters until Kafka has acknowledged them."""
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
@@ -222,7 +222,7 @@ def test_a_partition_that_ends_is_read_up_to_there_and_no_further() -> None:
     worker_feed = make_feed(lane, partition)
     worker_feed.take(partition, records(1, 2, 3, 4))
     assert lane.submitted == [1, 2]
-    assert not partition.paused  # its position is told afterwards
+    assert not partition.paused  # its position moves afterwards
     partition.move_to(5)
     assert partition.position == 3
     worker_feed.take(partition, records(4, 5))

@@ -37,7 +37,7 @@ class Noisy:
 
 
 class Visited(Noisy):
-    """The same, and half as many strangers, who come from above and from below."""
+    """The same, and half as many OOD samples, which come from above and from below."""
 
     def __len__(self) -> int:
         return 135
@@ -153,7 +153,7 @@ def test_ood_samples_are_told_from_the_clouds_and_the_clouds_from_one_another() 
 
 
 def test_who_was_never_shown_ood_samples_finds_them_as_familiar() -> None:
-    """So that the test above can fail: it is the strangers that teach it."""
+    """So that the test above can fail: it is the OOD samples that teach it."""
     model = small_model()
     fit(model, task(), dataclasses.replace(SETTINGS, epochs=30))
     ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]

@@ -341,7 +341,7 @@ def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: C
         ("kept", "phone-2"),
     }
     data = prepare_training_data(people, recipe, seed=0)
-    assert len(data.task.train) == 3 + 6 + 2  # two of them strangers
+    assert len(data.task.train) == 3 + 6 + 2  # two of them OOD samples
     assert {recording.person for recording in people.validation} == {"2"}
 
 

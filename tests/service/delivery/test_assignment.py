@@ -25,7 +25,7 @@ SOURCE = TopicPartition("texts", 0)
 
 
 class FakeConsumer:
-    """Notes what it is told to do with partitions."""
+    """Notes which partitions it is to seek, pause and resume."""
 
     def __init__(self) -> None:
         self.assigned = {SOURCE}

@@ -42,7 +42,7 @@ def letter(of: int, record: int, offset: int, *, topic: str = "texts") -> HandMa
 
 
 class FakeReader:
-    """Labels and dead letters, a partition each; gives five labels a poll, and notes in what order it is asked."""
+    """Labels and dead letters, a partition each; gives five labels a poll, and notes the calls in order."""
 
     def __init__(self) -> None:
         self.commits: dict[TopicPartition, OffsetAndMetadata | Exception] = {}
