@@ -51,12 +51,12 @@ def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
 
     def add(line: str) -> None:
-        told = f"{request.node.name}: {line}"
-        request.config.stash.setdefault(COUNTED, []).append(told)
+        shown = f"{request.node.name}: {line}"
+        request.config.stash.setdefault(COUNTED, []).append(shown)
         if terminal is None:  # in a process of xdist's
-            print(told)
+            print(shown)
         else:
-            terminal.write_line(told)
+            terminal.write_line(shown)
 
     return add
 

@@ -1,138 +1,141 @@
-"""Apache Kafka, as far as the delivery protocol meets it: logs, transactions, committed offsets, a group."""
+"""Kafka, as far as delivery depends on it: logs, transactions and committed offsets; ``group.py`` has the group."""
 
 from typing import NamedTuple
 
-from tests.delivery.windows import Record
+from tests.delivery.windower import Record
 
-DEAD = "dead letters"
+DEAD_LETTERS = "dead letters"
 OFFSETS = "offsets"
-Place = int | str  # an output partition, the dead letters, or the topic of the offsets
+Destination = int | str  # an output partition, the dead-letter topic, or the topic of the offsets
+Identity = tuple[str, int]  # device and window start
 
 
 class Label(NamedTuple):
-    """A window that is said: the input partition and the record that it comes from, what and where it is."""
+    """A published window: its input partition, its device, start and content, and the record that closed it."""
 
-    partition: int
+    source_partition: int
     device: str
     start: int
     content: tuple[int | None, ...]
-    source: int
+    source_offset: int
 
     @property
-    def identity(self) -> tuple[str, int]:
+    def identity(self) -> Identity:
         return self.device, self.start
 
 
 class Letter(NamedTuple):
-    """A bad record, by its place."""
+    """The dead letter of a bad record: where the record is."""
 
-    partition: int
-    offset: int
+    source_partition: int
+    source_offset: int
 
 
 class Snapshot(NamedTuple):
-    """What is committed for an input partition: the offset, and the metadata beside it."""
+    """A commit of an input partition: the offset, and the metadata beside it (``ingest/snapshot.py``)."""
 
     position: int
     rewind_to: int
     labels_from: int
-    tombstones: tuple[tuple[str, int], ...] = ()
+    skip_until: tuple[tuple[str, int], ...] = ()
 
 
 class Transaction:
-    """A transaction: open, then commit or abort once that is decided; done where its marker has landed."""
+    """A transaction. Its ``state`` is "open", then "commit" or "abort"; it ends where its marker has been written."""
 
-    __slots__ = ("awaited", "generation", "member", "offsets", "order", "places", "state")
+    __slots__ = ("destinations", "generation", "member", "offsets", "order", "pending_markers", "state")
 
     def __init__(self, member: object, generation: int) -> None:
         self.member = member
         self.generation = generation
         self.state = "open"
-        self.places: list[Place] = []
+        self.destinations: list[Destination] = []
         self.offsets: dict[int, Snapshot] = {}
         self.order = 0
-        self.awaited: list[Place] = []  # markers that have not landed
+        self.pending_markers: list[Destination] = []  # where its marker has not been written yet
 
-    def undecided_at(self, place: Place) -> bool:
-        return place in self.places and (self.state == "open" or place in self.awaited)
+    def is_pending_at(self, destination: Destination) -> bool:
+        return destination in self.destinations and (self.state == "open" or destination in self.pending_markers)
 
 
 class Entry(NamedTuple):
-    """A record of an output log, or the marker of a transaction."""
+    """A record of an output log, or the marker of a transaction. A copy that is ``excused`` may be a duplicate."""
 
-    what: Label | Letter | None
+    value: Label | Letter | None
     transaction: Transaction | None
     excused: bool = False
 
 
 class Broker:
-    """The logs, and who may write what."""
+    """The logs, the transactions and the commits."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         self.inputs: list[list[Record]] = [[] for _ in range(inputs)]
-        self.starts = [0] * inputs
-        self.logs: dict[Place, list[Entry]] = {place: [] for place in [*range(outputs), DEAD]}
+        self.log_starts = [0] * inputs
+        self.logs: dict[Destination, list[Entry]] = {destination: [] for destination in [*range(outputs), DEAD_LETTERS]}
         self.committed: dict[int, Snapshot] = {}
         self.transactions: list[Transaction] = []
-        self.reread: dict[int, int] = {}
-        self.given_up: set[str] = set()  # devices that found no room in a snapshot
+        self.read_back_at: dict[int, int] = {}  # when the labels of each input partition were last read back
+        self.overflow: set[str] = set()  # devices that found no room in a commit
         self._order = 0
         self._committed_order: dict[int, int] = {}
 
     # -- writing
 
-    def append(self, place: Place, what: Label | Letter, transaction: Transaction | None, excused: bool) -> int:
+    def append(
+        self, destination: Destination, value: Label | Letter, transaction: Transaction | None, excused: bool
+    ) -> int:
         """Append a record; return its offset."""
-        if transaction is not None and place not in transaction.places:
-            transaction.places.append(place)
-        log = self.logs[place]
-        log.append(Entry(what, transaction, excused))
+        if transaction is not None and destination not in transaction.destinations:
+            transaction.destinations.append(destination)
+        log = self.logs[destination]
+        log.append(Entry(value, transaction, excused))
         return len(log) - 1
 
     def begin(self, member: object, generation: int) -> Transaction:
-        """Begin a transaction, once the member's last one is through."""
+        """Begin a transaction, after writing all markers of the member's last one."""
         for old in self.transactions:
             if old.member is member:
-                while old.awaited:
-                    self.land_marker(old, 0)
+                while old.pending_markers:
+                    self.write_marker(old, 0)
         transaction = Transaction(member, generation)
         self.transactions.append(transaction)
         return transaction
 
     def end(self, transaction: Transaction, state: str) -> bool:
-        """Decide a transaction; False if it has been decided already."""
+        """Commit or abort a transaction; return False if that has happened already."""
         if transaction.state != "open":
             return False
         transaction.state = state
-        transaction.awaited = list(transaction.places)
+        transaction.pending_markers = list(transaction.destinations)
         return True
 
-    def land_marker(self, transaction: Transaction, which: int) -> None:
-        """Write one marker of a decided transaction."""
-        place = transaction.awaited.pop(which % len(transaction.awaited))
-        if place == OFFSETS:
+    def write_marker(self, transaction: Transaction, which: int) -> None:
+        """Write one marker of a transaction that has ended."""
+        destination = transaction.pending_markers.pop(which % len(transaction.pending_markers))
+        if destination == OFFSETS:
             if transaction.state == "commit":
                 for partition, snapshot in transaction.offsets.items():
                     self._commit(partition, snapshot, transaction.order)
         else:
-            self.logs[place].append(Entry(None, transaction))
+            self.logs[destination].append(Entry(None, transaction))
 
     # -- reading
 
-    def last_stable(self, place: Place) -> int:
-        """Return the offset below which every transaction is decided, as its markers say."""
-        log = self.logs[place]
-        undecided = {id(one) for one in self.transactions if one.undecided_at(place)}
-        if not undecided:
+    def last_stable_offset(self, destination: Destination) -> int:
+        """Return the last stable offset: below it, every transaction has its marker."""
+        log = self.logs[destination]
+        pending = {id(one) for one in self.transactions if one.is_pending_at(destination)}
+        if not pending:
             return len(log)
-        return next(offset for offset, entry in enumerate(log) if id(entry.transaction) in undecided)
+        return next(offset for offset, entry in enumerate(log) if id(entry.transaction) in pending)
 
-    def is_committed(self, place: Place, entry: Entry) -> bool:
+    def is_committed(self, destination: Destination, entry: Entry) -> bool:
         one = entry.transaction
-        return one is None or (one.state == "commit" and place not in one.awaited)
+        return one is None or (one.state == "commit" and destination not in one.pending_markers)
 
     def has_pending_offsets(self, partition: int) -> bool:
-        return any(partition in one.offsets and one.undecided_at(OFFSETS) for one in self.transactions)
+        return any(partition in one.offsets and one.is_pending_at(OFFSETS) for one in self.transactions)
 
     # -- offsets
 
@@ -144,7 +147,7 @@ class Broker:
         self._order += 1
         transaction.order = self._order
         transaction.offsets = offsets
-        transaction.places.append(OFFSETS)
+        transaction.destinations.append(OFFSETS)
 
     def _commit(self, partition: int, snapshot: Snapshot, order: int) -> None:
         if order > self._committed_order.get(partition, 0):

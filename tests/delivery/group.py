@@ -1,17 +1,17 @@
-"""The consumer group: members, generations, and the partitions they own, rebalanced cooperatively."""
+"""The consumer group: members, generations, and the partitions that they own, with cooperative rebalancing."""
 
 from typing import Protocol
 
 
 class Member(Protocol):
-    """What the coordinator does to a member's client, behind the worker's back."""
+    """What the coordinator does to a member's client, without the worker's thread."""
 
     generation: int
     frozen: bool
     dead: bool
-    stale: bool
+    rejoined: bool
     revoking: set[int]
-    incoming: set[int]
+    assigning: set[int]
 
 
 class Group:
@@ -21,19 +21,19 @@ class Group:
         self.generation = 0
         self.members: list[Member] = []
         self.owner: dict[int, Member | None] = dict.fromkeys(range(partitions))
-        self.assignments = dict.fromkeys(range(partitions), 0)  # how often each has been given to someone
+        self.assignments = dict.fromkeys(range(partitions), 0)  # how often each has been assigned
         self._target: dict[int, Member] = {}
 
     def accepts(self, member: Member, generation: int) -> bool:
         return generation == self.generation and member in self.members
 
     def rebalance(self, joining: list[Member], choice: int) -> None:
-        """Take in who joins, expel who doesn't answer, and give each partition the member that ``choice`` says."""
+        """Add who joins, remove who doesn't answer, and assign each partition to the member that ``choice`` says."""
         for member in joining:
             if member not in self.members:
                 self.members.append(member)
-                member.stale = True
-                member.revoking, member.incoming = set(), set()
+                member.rejoined = True
+                member.revoking, member.assigning = set(), set()
         answering = [member for member in self.members if not member.frozen and not member.dead]
         for partition in self.owner:
             if answering:
@@ -41,7 +41,7 @@ class Group:
         self._next_generation()
 
     def revoked(self, member: Member) -> None:
-        """Take back what a member was told to give up, in the next generation."""
+        """Take what a member has revoked, and start the next generation."""
         for partition in member.revoking:
             self.owner[partition] = None
         member.revoking = set()
@@ -60,8 +60,8 @@ class Group:
             if owner is None or owner in gone:
                 self._assign(partition, target)
             elif owner is not target:
-                if partition in owner.incoming:  # it has not begun with it
-                    owner.incoming.discard(partition)
+                if partition in owner.assigning:  # it has not started to read it
+                    owner.assigning.discard(partition)
                     self._assign(partition, target)
                 else:
                     owner.revoking.add(partition)
@@ -70,4 +70,4 @@ class Group:
         self.owner[partition] = target
         self.assignments[partition] += 1
         if target is not None:
-            target.incoming.add(partition)
+            target.assigning.add(partition)

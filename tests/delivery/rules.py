@@ -4,64 +4,91 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """A rule; what goes wrong without it; what it is for.
+    """What goes wrong without a rule, and what the rule is for.
 
-    ``alone`` is whether taking it out is enough to go wrong; ``beside`` names the rule that otherwise stands in for it.
+    ``alone`` says whether something goes wrong if this rule alone is taken out. ``stand_in`` names the rule that
+    otherwise has the same effect, and that is taken out with it.
     """
 
-    wrong: str
+    consequence: str
     purpose: str = "correctness"
     alone: bool = True
-    beside: str | None = None
+    stand_in: str | None = None
 
 
-METADATA = "group metadata from the transaction's beginning"
+METADATA = "use the group metadata of the transaction's beginning"
 
 RULES = {
     # The snapshot.
-    "rewind to the oldest record held": Rule("the first half of an open window is lost with its worker"),
-    "commit after acknowledgement": Rule("a label that was not written is never said"),
-    "dead letters only before the position": Rule("the next owner reads the bad record again, and reports it again"),
-    "a snapshot after a silence": Rule("with no more records the rewind never ends", "growth"),
+    "rewind to the oldest record in an open window": Rule("the first half of an open window is lost with its worker"),
+    "commit after acknowledgement": Rule("a label that was not written is never published"),
+    "send dead letters with the position after them": Rule("the next owner reads the bad record and reports it again"),
+    "take a snapshot after a silence": Rule("without new records, the rewind never ends", "growth"),
     # labels_from.
-    "silent devices hold labels_from": Rule("a replay without the silence finds the windows open, and says them again"),
-    "remembered until the rewind has passed": Rule("the second snapshot after a silence forgets what the first knew"),
-    "reread labels hold labels_from": Rule("a second crash: the third owner doesn't read what the first one said"),
-    "the output's end when the snapshot was taken": Rule("labels said between snapshot and commit are not reread"),
-    "tombstones for devices heard late": Rule(
-        "a replay takes a late reading for the newest, opens what time had closed"
+    "windows closed by silence hold labels_from": Rule(
+        "a replay, which notices no silence, finds the windows open and publishes them again"
     ),
-    "holds where tombstones have no room": Rule("the same, for a device that the metadata has no room for"),
-    "tombstones until the rewind has passed": Rule("the second snapshot, or the next owner's first, leaves it out"),
-    "drop reread labels that the rewind has passed": Rule(
-        "one whose window never closes here is reread for ever", "growth"
+    "remember windows closed by silence until the rewind has passed": Rule(
+        "the second snapshot after a silence forgets what the first one knew"
     ),
-    "drop reread labels when time closes them": Rule("they go later, when the rewind has passed them", "growth", False),
-    "keep reread labels of windows open or remembered": Rule(
-        "nothing: a window that is held has a record that the rewind has not passed", "caution", False
+    "read-back labels hold labels_from": Rule(
+        "after a second crash, the third owner doesn't read back what the first one published"
+    ),
+    "labels_from is the output's end when the snapshot was taken": Rule(
+        "labels published between snapshot and commit are not read back"
+    ),
+    "tombstones for devices that strayed": Rule(
+        "a replay takes a late reading for the newest, and opens windows that time had closed"
+    ),
+    "hold the rewind back where tombstones have no room": Rule(
+        "the same, for a device for which the metadata has no room"
+    ),
+    "keep tombstones until the rewind has passed": Rule("the second snapshot, or the next owner's first, omits them"),
+    "drop read-back labels once the rewind has passed them": Rule(
+        "a label whose window never closes here is read back for ever", "growth"
+    ),
+    "drop read-back labels when time closes their windows": Rule(
+        "they are dropped later, when the rewind has passed them", "growth", False
+    ),
+    "keep read-back labels of windows open or remembered": Rule(
+        "nothing: such a window has a record that the rewind has not passed", "caution", False
     ),
     # Recovery.
-    "windows found among the labels are not said again": Rule("what was said after the last commit is said again"),
-    "without a commit, labels from the start": Rule("what a worker said before its first commit is said again"),
-    "wait for the high watermark": Rule("offsets' marker lands first: labels of a committed transaction are not seen"),
-    "committed labels only": Rule("a label of an aborted transaction counts as said"),
-    "stable offsets": Rule("the next owner starts before a commit that is on its way"),
-    "mute replay": Rule("windows that a replay closes are said again, or with half their readings"),
-    "no commit in a replay": Rule("the position goes back, to before windows that labels_from no longer covers"),
-    "own sends first, then reread": Rule("a send of the worker itself lands after its own rereading"),
-    "silence against the log": Rule("a worker that lags takes devices for silent whose records it has not read"),
+    "windows whose label was read back are not published again": Rule(
+        "what was published after the last commit is published again"
+    ),
+    "without a commit, read back labels from the start": Rule(
+        "what a worker published before its first commit is published again"
+    ),
+    "read back up to the high watermark": Rule(
+        "the marker of the offsets is written first: labels of a committed transaction are not seen"
+    ),
+    "read back committed labels only": Rule("a label of an aborted transaction counts as published"),
+    "wait for pending commits of offsets": Rule("the next owner starts before a commit that is under way"),
+    "replay mutely": Rule("windows that close in a replay are published again, or with half their readings"),
+    "no commit during a replay": Rule("the position goes back to before windows that labels_from no longer covers"),
+    "wait for own sends before the read-back": Rule("a send of the worker itself is written after its own read-back"),
+    "judge silence by fetch progress": Rule(
+        "a worker that lags takes devices for silent whose records it has not read yet"
+    ),
     # Epochs.
-    "epochs": Rule("a result of an earlier assignment is said beside the new one's"),
-    "rings die with the assignment": Rule("a partition given up is published on by its old worker"),
-    "the generation of the last callback": Rule("one that is back, not yet told of its loss, commits an old position"),
-    METADATA: Rule("a zombie that has joined again commits what its successor said"),
+    "drop results of an earlier assignment": Rule("they are published beside those of the new assignment"),
+    "open windows die with the assignment": Rule("the old worker goes on publishing a partition that it gave up"),
+    "use the generation of the last callback": Rule(
+        "a worker that is back, and hasn't been told of its loss yet, commits an old position"
+    ),
+    METADATA: Rule("a zombie that has joined again commits what its successor has published"),
     "end the transaction in the revoke callback": Rule(
-        "the next owner waits for the old one's transaction", "liveness", False, beside=METADATA
+        "the next owner waits for the old one's transaction", "liveness", False, stand_in=METADATA
     ),
     "a lost partition aborts the transaction": Rule("its labels are committed beside those of its new owner"),
-    # The two ways to deliver.
-    "an unknown fate is not sent again": Rule("both sends land"),
-    "offsets of every partition labelled": Rule("a frozen worker's transaction commits, for nothing in it is checked"),
-    "an abort takes acknowledgements back": Rule("labels of an aborted transaction are never said"),
-    "recover when fenced": Rule("a transaction had committed though its end was not heard of: its labels come again"),
+    # The two modes.
+    "a send of unknown fate is not repeated": Rule("both sends are written"),
+    "commit an offset for every partition with labels": Rule(
+        "a frozen worker's transaction commits, because the broker checks nothing in it"
+    ),
+    "an abort takes acknowledgements back": Rule("labels of an aborted transaction are never published"),
+    "recover when fenced": Rule(
+        "a transaction had committed without the worker's knowledge: its labels are published again"
+    ),
 }

@@ -1,25 +1,27 @@
-"""Schedules made at random."""
+"""Random schedules, each from a seed."""
 
 import random
 
-from tests.delivery.oracle import faults
+from tests.delivery.oracle import violations
 from tests.delivery.world import TURN, WORKERS, Schedule, Setting, Step
 
-WORKER_STEPS = {"poll": 10, "recover": 6, "listen": 4, "seal": 4, "infer": 8, "acknowledge": 7, "commit": 8, "land": 8}
-OTHER_STEPS = {"turn": 14, "send": 14, "send_rubbish": 1, "wait": 5, "land_marker": 2}
+WORKER_STEPS = {
+    "poll": 10, "recover": 6, "check_silence": 4, "seal": 4, "infer": 8, "acknowledge": 7, "commit": 8, "write": 8,
+}  # fmt: skip
+OTHER_STEPS = {"turn": 14, "send": 14, "send_bad_record": 1, "wait": 5, "write_marker": 2}
 FAULTS = {
-    "rebalance": 2, "revoke": 3, "crash": 1, "freeze": 1, "thaw": 2, "lose": 1, "abort": 1, "land_adrift": 1,
-    "time_out": 1, "truncate": 0.3, "overtaken": 1, "back again": 1, "succeeded": 1, "handed over": 1,
-    "relapse": 0.5, "hushed": 3,
+    "rebalance": 2, "revoke": 3, "crash": 1, "freeze": 1, "thaw": 2, "lose_answer": 1, "abort": 1, "write_orphan": 1,
+    "time_out_transaction": 1, "expire": 0.3, "freeze and be replaced": 1, "freeze and rejoin": 1,
+    "crash and be replaced": 1, "rebalance and revoke": 1, "resend before silence": 0.5, "wait for silence": 3,
 }  # fmt: skip
 COUNTS = {
-    "poll": (1, 2, 4, 8), "recover": (1, 3, 3), "infer": (1, 4), "acknowledge": (1, 2, 4), "land": (1, 2, 4),
+    "poll": (1, 2, 4, 8), "recover": (1, 3, 3), "infer": (1, 4), "acknowledge": (1, 2, 4), "write": (1, 2, 4),
     "commit": (1, 1, 1, 1, 1, 1, 0), "revoke": (1, 1, 0),
 }  # fmt: skip
-# What makes sense only in a row: each a step and whose it is, counted from the worker at hand.
+# Steps that only make sense in a row. Each has a step's name and its worker, counted from the current one.
 EPISODES = {
-    "overtaken": [("freeze", 0), ("rebalance", 0), ("turn", 1), ("turn", 1), ("thaw", 0), ("turn", 0)],
-    "back again": [
+    "freeze and be replaced": [("freeze", 0), ("rebalance", 0), ("turn", 1), ("turn", 1), ("thaw", 0), ("turn", 0)],
+    "freeze and rejoin": [
         ("freeze", 0),
         ("rebalance", 0),
         ("turn", 1),
@@ -28,11 +30,11 @@ EPISODES = {
         ("turn", 0),
         ("turn", 0),
     ],
-    "succeeded": [("crash", 0), ("rebalance", 0), ("turn", 1)],
-    "handed over": [("rebalance", 0), ("revoke", 0), ("turn", 1), ("turn", 0)],
-    "hushed": [("wait", 0), ("turn", 0), ("turn", 0)],
+    "crash and be replaced": [("crash", 0), ("rebalance", 0), ("turn", 1)],
+    "rebalance and revoke": [("rebalance", 0), ("revoke", 0), ("turn", 1), ("turn", 0)],
+    "wait for silence": [("wait", 0), ("turn", 0), ("turn", 0)],
 }
-# How far ahead of its newest reading a device's next ones begin: in order, late, again, and in jumps.
+# How far ahead of its newest reading a device's next ones begin: in order, late, again, with jumps.
 ARRIVALS = (
     (1,),
     (1, 1, 1, 2, 0, -1),
@@ -44,7 +46,7 @@ ALL = (1 << len(TURN)) - 1
 
 
 def random_schedule(seed: int) -> Schedule:
-    """Return the schedule of a seed. Each draws its own odds for everything that may happen."""
+    """Return the schedule of a seed. Each one draws its own odds for everything that may happen."""
     draw = random.Random(seed)
     setting = Setting(draw.random() < 0.5, draw.choice((1, 2)), draw.randrange(4), draw.choice((0, 1, 1, 9)))
     odds = {name: weight * draw.choice((0.3, 1, 2)) for name, weight in (WORKER_STEPS | OTHER_STEPS).items()} | {
@@ -60,11 +62,11 @@ def random_schedule(seed: int) -> Schedule:
     for name in names:
         if draw.random() < 0.3:
             worker = draw.randrange(workers)
-        if name == "relapse":
-            steps += _relapse(draw, worker, partitions)
+        if name == "resend before silence":
+            steps += _resend_before_silence(draw, worker, partitions)
             continue
-        for part, who in EPISODES.get(name, [(name, 0)]):
-            steps.append(_step(part, draw, (worker + who) % WORKERS, partitions, devices, arrival))
+        for part, shift in EPISODES.get(name, [(name, 0)]):
+            steps.append(_step(part, draw, (worker + shift) % WORKERS, partitions, devices, arrival))
     return Schedule(setting, tuple(steps))
 
 
@@ -72,7 +74,7 @@ def _step(name: str, draw: random.Random, worker: int, partitions: int, devices:
     if name == "send":
         device = draw.randrange(devices) * 2 + draw.randrange(partitions)
         return name, device, draw.choice(arrival), draw.choice((3, 3, 1, 0, 2, 5)) + 6 * draw.randrange(8)
-    if name == "send_rubbish":
+    if name == "send_bad_record":
         return name, draw.randrange(partitions), 0, 0
     if name == "turn":
         return name, worker, draw.randrange(4), _part_of_a_turn(draw)
@@ -81,13 +83,15 @@ def _step(name: str, draw: random.Random, worker: int, partitions: int, devices:
     if name == "rebalance":
         return name, draw.randrange(16), 0, draw.choice((7, 7, 7, 1, 2, 4, 3, 5, 6))
     if name in WORKER_STEPS or name in FAULTS:
-        which = draw.randrange(partitions) if name in ("poll", "recover", "listen", "seal") else draw.randrange(4)
+        which = (
+            draw.randrange(partitions) if name in ("poll", "recover", "check_silence", "seal") else draw.randrange(4)
+        )
         return name, worker, which, draw.choice(COUNTS.get(name, (0,)))
     return name, draw.randrange(4), draw.randrange(4), 0
 
 
-def _relapse(draw: random.Random, worker: int, partitions: int) -> list[Step]:
-    """A device sends, another one too, the first sends again what it had sent, and falls silent before the other."""
+def _resend_before_silence(draw: random.Random, worker: int, partitions: int) -> list[Step]:
+    """A device sends, then another; the first sends the same again, and falls silent before the other one."""
     partition, waits = draw.randrange(partitions), draw.choice(((4, 7), (7, 4), (2, 11)))
     values = 6 * draw.randrange(8)
     return [
@@ -109,10 +113,10 @@ def _part_of_a_turn(draw: random.Random) -> int:
 
 
 def search(seeds: range, without: frozenset[str] = frozenset()) -> tuple[int, Schedule, list[str]] | None:
-    """Return the first seed whose schedule goes wrong, the schedule and what is wrong; None if all are well."""
+    """Return the first seed whose schedule goes wrong, the schedule and what is wrong; None if there is none."""
     for seed in seeds:
         schedule = random_schedule(seed)
-        wrong = faults(schedule, without)
+        wrong = violations(schedule, without)
         if wrong:
             return seed, schedule, wrong
     return None

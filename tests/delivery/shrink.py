@@ -1,4 +1,4 @@
-"""Failing schedules made short: fewer steps, shorter turns, smaller numbers."""
+"""Makes failing schedules shorter: fewer steps, shorter turns, smaller numbers."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,13 +10,13 @@ Fails = Callable[[Schedule], bool]
 def shrink(schedule: Schedule, fails: Fails) -> Schedule:
     """Simplify a schedule for as long as it still fails."""
     while True:
-        shorter = _simplify(_take_away(schedule, fails), fails)
+        shorter = _simplify(_drop_steps(schedule, fails), fails)
         if shorter == schedule:
             return schedule
         schedule = shorter
 
 
-def _take_away(schedule: Schedule, fails: Fails) -> Schedule:
+def _drop_steps(schedule: Schedule, fails: Fails) -> Schedule:
     size = len(schedule.steps)
     while size >= 1:
         start = 0

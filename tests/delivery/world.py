@@ -1,12 +1,12 @@
-"""Everything that may happen, a step at a time: devices send, workers work, die, freeze; the broker answers or not."""
+"""Everything that may happen, a step at a time: devices send; workers run, die, freeze; the broker answers or not."""
 
 from typing import NamedTuple
 
 from tests.delivery.broker import Broker
+from tests.delivery.devices import SimulatedDevices
 from tests.delivery.group import Group
-from tests.delivery.holding import Send
-from tests.delivery.phones import Phones
-from tests.delivery.windows import IDLE, Record
+from tests.delivery.partition import Send
+from tests.delivery.windower import IDLE_TIMEOUT, Record
 from tests.delivery.worker import Worker
 
 INPUTS = 2
@@ -14,14 +14,14 @@ WORKERS = 3
 TURN = (
     "recover",
     "poll",
-    "listen",
+    "check_silence",
     "seal",
     "infer",
-    "land",
+    "write",
     "acknowledge",
     "commit",
     "commit",
-    "land",
+    "write",
     "acknowledge",
     "commit",
 )
@@ -34,8 +34,8 @@ class Setting(NamedTuple):
 
     exactly_once: bool
     outputs: int
-    survivor: int  # which worker goes on at the end; one of those there are, or a new one
-    room: int  # for how many tombstones a commit's metadata has room
+    survivor: int  # which worker goes on at the end: one of those that exist, or a new one
+    room: int  # for how many tombstones there is room in a commit's metadata
 
 
 class Schedule(NamedTuple):
@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
 
 
 class World:
-    """Logs, a group and three workers, under a schedule. A step that makes no sense where it comes does nothing."""
+    """Logs, a group and three workers, under a schedule. A step that is impossible where it comes does nothing."""
 
     def __init__(self, setting: Setting, without: frozenset[str] = frozenset()) -> None:
         self.setting = setting
@@ -53,12 +53,12 @@ class World:
         self.broker = Broker(INPUTS, setting.outputs)
         self.group = Group(INPUTS)
         self.workers = [self._worker() for _ in range(WORKERS)]
-        self.phones = Phones()
-        self.adrift: list[tuple[Worker, Send]] = []  # on the network, and nobody waits for an answer
-        self.truncated: list[tuple[int, int]] = []  # records that were needed still: partition and offset
+        self.devices = SimulatedDevices()
+        self.orphans: list[tuple[Worker, Send]] = []  # on the network, and no worker waits for their answers
+        self.expired: list[tuple[int, int]] = []  # records that were still needed: partition and offset
 
     def step(self, step: Step) -> None:
-        """Let happen what the step says."""
+        """Execute a step."""
         name, a, b, c = step
         getattr(self, "do_" + name)(a, b, c)
 
@@ -74,23 +74,23 @@ class World:
 
     def do_send(self, a: int, b: int, c: int) -> None:
         """Partition and device; how far ahead of its newest; how many readings, and their values."""
-        record = self.phones.send(a % INPUTS, a // INPUTS, b, 1 + c % 6, c // 6, self.now)
+        record = self.devices.send(a % INPUTS, a // INPUTS, b, 1 + c % 6, c // 6, self.now)
         if record is not None:
             self.broker.inputs[a % INPUTS].append(record)
 
-    def do_send_rubbish(self, a: int, b: int, c: int) -> None:
+    def do_send_bad_record(self, a: int, b: int, c: int) -> None:
         self.broker.inputs[a % INPUTS].append(Record(None))
 
     def do_wait(self, a: int, b: int, c: int) -> None:
         self.now += a
 
-    # -- a worker's own steps
+    # -- the steps of a worker
 
     def do_turn(self, a: int, b: int, c: int) -> None:
-        """Go once round the worker's loop, as far as the bits of ``c`` say."""
+        """Run the worker's loop once; each bit of ``c`` says whether a step of TURN is taken."""
         for bit, name in enumerate(TURN):
             if c >> bit & 1:
-                if name in ("recover", "poll", "listen", "seal"):
+                if name in ("recover", "poll", "check_silence", "seal"):
                     for partition in range(INPUTS):
                         self.step((name, a, partition, 8))
                 else:
@@ -98,18 +98,18 @@ class World:
 
     def do_poll(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
-            worker.notice(self.now)
+            worker.run_callbacks(self.now)
             worker.poll(b % INPUTS, c, self.now)
 
     def do_recover(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
-            worker.notice(self.now)
+            worker.run_callbacks(self.now)
             for _ in range(min(c, 3)):
                 worker.recover(b % INPUTS, self.now)
 
-    def do_listen(self, a: int, b: int, c: int) -> None:
+    def do_check_silence(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
-            worker.fall_silent(b % INPUTS, self.now)
+            worker.check_silence(b % INPUTS, self.now)
 
     def do_seal(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
@@ -123,7 +123,7 @@ class World:
 
     def do_acknowledge(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
-            for _ in range(min(c, len(worker.flying))):
+            for _ in range(min(c, len(worker.in_flight))):
                 worker.acknowledge()
 
     def do_commit(self, a: int, b: int, c: int) -> None:
@@ -135,11 +135,11 @@ class World:
 
     def do_revoke(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
-            worker.revoke(give_up=c == 0)
+            worker.on_partitions_revoked(deadline_passed=c == 0)
 
-    def do_lose(self, a: int, b: int, c: int) -> None:
-        if (worker := self._awake(a)) is not None and (send := worker.lose(b, self.now)) is not None:
-            self.adrift.append((worker, send))
+    def do_lose_answer(self, a: int, b: int, c: int) -> None:
+        if (worker := self._awake(a)) is not None and (send := worker.lose_answer(b, self.now)) is not None:
+            self.orphans.append((worker, send))
 
     def do_abort(self, a: int, b: int, c: int) -> None:
         if (worker := self._awake(a)) is not None:
@@ -147,55 +147,55 @@ class World:
 
     # -- the network and the broker
 
-    def do_land(self, a: int, b: int, c: int) -> None:
-        """The producer's records reach the broker, in their order for each partition."""
+    def do_write(self, a: int, b: int, c: int) -> None:
+        """Write the producer's records to their logs, in order for each partition."""
         worker = self.workers[a % WORKERS]
-        for _ in range(min(c, len(worker.flying))):
-            waiting = [send for send in worker.flying if send.offset is None]
+        for _ in range(min(c, len(worker.in_flight))):
+            waiting = [send for send in worker.in_flight if send.offset is None]
             if waiting:
-                place = waiting[b % len(waiting)].place
-                self._land(worker, next(send for send in waiting if send.place == place))
+                destination = waiting[b % len(waiting)].destination
+                self._write(worker, next(send for send in waiting if send.destination == destination))
 
-    def do_land_adrift(self, a: int, b: int, c: int) -> None:
-        if self.adrift:
-            self._land(*self.adrift.pop(a % len(self.adrift)))
+    def do_write_orphan(self, a: int, b: int, c: int) -> None:
+        if self.orphans:
+            self._write(*self.orphans.pop(a % len(self.orphans)))
 
-    def _land(self, worker: Worker, send: Send) -> None:
+    def _write(self, worker: Worker, send: Send) -> None:
         if send.transaction is not None and send.transaction.state != "open":
             return
-        partition = send.holding.partition
-        zombie = self.group.assignments[partition] != send.holding.assignment
-        too_late = send.lost and self.broker.reread.get(partition, -1) >= send.sent_at
-        send.offset = self.broker.append(send.place, send.what, send.transaction, zombie or too_late)
+        source = send.owner.source
+        zombie = self.group.assignments[source] != send.owner.assignment
+        read_back = send.fate_unknown and self.broker.read_back_at.get(source, -1) >= send.sent_at
+        send.offset = self.broker.append(send.destination, send.value, send.transaction, zombie or read_back)
 
-    def do_land_marker(self, a: int, b: int, c: int) -> None:
-        decided = [one for one in self.broker.transactions if one.awaited]
-        if decided:
-            self.broker.land_marker(decided[a % len(decided)], b)
+    def do_write_marker(self, a: int, b: int, c: int) -> None:
+        ended = [one for one in self.broker.transactions if one.pending_markers]
+        if ended:
+            self.broker.write_marker(ended[a % len(ended)], b)
 
-    def do_time_out(self, a: int, b: int, c: int) -> None:
-        undecided = [one for one in self.broker.transactions if one.state == "open"]
-        if undecided:
-            self.broker.end(undecided[a % len(undecided)], "abort")
+    def do_time_out_transaction(self, a: int, b: int, c: int) -> None:
+        open_transactions = [one for one in self.broker.transactions if one.state == "open"]
+        if open_transactions:
+            self.broker.end(open_transactions[a % len(open_transactions)], "abort")
 
     # -- faults
 
-    def do_truncate(self, a: int, b: int, c: int) -> None:
-        """The oldest records expire, whether or not they are needed still."""
+    def do_expire(self, a: int, b: int, c: int) -> None:
+        """Expire the oldest records, whether or not they are still needed."""
         partition = a % INPUTS
-        start, broker = self.broker.starts[partition], self.broker
+        start, broker = self.broker.log_starts[partition], self.broker
         end = min(start + 1 + b, len(broker.inputs[partition]))
         snapshot = broker.committed.get(partition)
         for offset in range(start, end):
-            rubbish = broker.inputs[partition][offset].device is None
-            if snapshot is None or offset >= (snapshot.position if rubbish else snapshot.rewind_to):
-                self.truncated.append((partition, offset))
-        broker.starts[partition] = end
+            bad = broker.inputs[partition][offset].device is None
+            if snapshot is None or offset >= (snapshot.position if bad else snapshot.rewind_to):
+                self.expired.append((partition, offset))
+        broker.log_starts[partition] = end
 
     def do_crash(self, a: int, b: int, c: int) -> None:
         worker = self.workers[a % WORKERS]
         worker.dead = True
-        self.adrift += [(worker, send) for send in worker.flying if send.offset is None]
+        self.orphans += [(worker, send) for send in worker.in_flight if send.offset is None]
         self.workers[a % WORKERS] = self._worker()
 
     def do_freeze(self, a: int, b: int, c: int) -> None:
@@ -211,13 +211,13 @@ class World:
     # -- the end
 
     def finish(self) -> Worker:
-        """Stop all faults; one worker drains everything, and everyone falls silent. Return that worker."""
+        """Stop all faults; let one worker process everything and all devices fall silent. Return that worker."""
         survivor = self.setting.survivor
         for which in range(WORKERS):
             self.do_thaw(which, 0, 0)
             if which != survivor:
                 self.do_crash(which, 0, 0)
-        self.adrift = []
+        self.orphans = []
         worker = self.workers[survivor % WORKERS]
         for one in self.broker.transactions:
             if one.member is not worker:
@@ -230,45 +230,45 @@ class World:
         raise AssertionError("it never comes to rest")
 
     def _drain(self, worker: Worker) -> None:
-        self.now += IDLE // 2
-        while any(one.awaited for one in self.broker.transactions):
-            self.do_land_marker(0, 0, 0)
-        worker.notice(self.now)
-        worker.revoke(give_up=False)
-        for partition in range(INPUTS):
-            begun = self._progress(worker, partition)
+        self.now += IDLE_TIMEOUT // 2
+        while any(one.pending_markers for one in self.broker.transactions):
+            self.do_write_marker(0, 0, 0)
+        worker.run_callbacks(self.now)
+        worker.on_partitions_revoked(deadline_passed=False)
+        for source in range(INPUTS):
+            begun = self._progress(worker, source)
             for _ in range(3):
-                worker.recover(partition, self.now)
-            worker.poll(partition, 100, self.now)
-            if self._progress(worker, partition) != begun or "a snapshot after a silence" not in self.without:
-                worker.seal(partition)
-            worker.fall_silent(partition, self.now)
-            if "a snapshot after a silence" not in self.without:
-                worker.seal(partition)
+                worker.recover(source, self.now)
+            worker.poll(source, 100, self.now)
+            if self._progress(worker, source) != begun or "take a snapshot after a silence" not in self.without:
+                worker.seal(source)
+            worker.check_silence(source, self.now)
+            if "take a snapshot after a silence" not in self.without:
+                worker.seal(source)
         while worker.frames:
             worker.infer(0)
         worker.send(self.now)
         for _ in range(3):
-            for send in [send for send in worker.flying if send.offset is None]:
-                self._land(worker, send)
-            while any(send.offset is not None for send in worker.flying):
+            for send in [send for send in worker.in_flight if send.offset is None]:
+                self._write(worker, send)
+            while any(send.offset is not None for send in worker.in_flight):
                 worker.acknowledge()
             if self.setting.exactly_once:
                 worker.advance_transaction(self.now)
             else:
                 worker.commit()
 
-    def _progress(self, worker: Worker, partition: int) -> tuple[str, int]:
-        holding = worker.held.get(partition)
-        return ("none", 0) if holding is None else (holding.state, holding.next)
+    def _progress(self, worker: Worker, source: int) -> tuple[str, int]:
+        partition = worker.held.get(source)
+        return ("none", 0) if partition is None else (partition.state, partition.position)
 
     def _is_quiet(self, worker: Worker) -> bool:
         if worker.transaction is not None or worker.revoking:
             return False
-        for partition, log in enumerate(self.broker.inputs):
-            holding = worker.held.get(partition)
-            if holding is None or holding.state != "live" or holding.next < len(log) or holding.owed:
+        for source, log in enumerate(self.broker.inputs):
+            partition = worker.held.get(source)
+            if partition is None or partition.state != "live" or partition.position < len(log) or partition.owed:
                 return False
-            if holding.windower.devices or holding.segments:
+            if partition.windower.devices or partition.segments:
                 return False
-        return not any(one.awaited for one in self.broker.transactions)
+        return not any(one.pending_markers for one in self.broker.transactions)

@@ -39,8 +39,8 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
 
 def test_each_alert_has_a_test_of_firing_and_one_of_not_firing() -> None:
     tests = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text(encoding="utf-8"))["tests"]
-    told = {(case["alertname"], bool(case.get("exp_alerts"))) for test in tests for case in test["alert_rule_test"]}
-    assert told == {(alert["alert"], fires) for alert in ALERTS for fires in (True, False)}
+    tested = {(case["alertname"], bool(case.get("exp_alerts"))) for test in tests for case in test["alert_rule_test"]}
+    assert tested == {(alert["alert"], fires) for alert in ALERTS for fires in (True, False)}
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

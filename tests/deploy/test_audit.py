@@ -32,6 +32,6 @@ def test_an_audit_that_did_not_take_place_fails_and_says_what_to_do(
     (tmp_path / ".build").mkdir()
     monkeypatch.chdir(tmp_path)  # without constraints.txt, and here without pip-audit
     assert audit.main([]) == audit.NOT_AUDITED
-    said = capsys.readouterr().err
-    assert said.startswith("Nothing has been audited")
-    assert "AUDIT_FLAGS" in said
+    output = capsys.readouterr().err
+    assert output.startswith("Nothing has been audited")
+    assert "AUDIT_FLAGS" in output

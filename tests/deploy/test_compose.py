@@ -70,8 +70,8 @@ def test_the_gpu_file_changes_all_services_of_the_image_and_sets_what_the_progra
 
 
 def test_windows_are_kept_on_a_volume_that_the_images_user_may_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = yaml.safe_load((DEPLOY / "compose.keep.yaml").read_text())
-    changed = told["services"]
+    override = yaml.safe_load((DEPLOY / "compose.keep.yaml").read_text())
+    changed = override["services"]
     assert changed.keys() == ours().keys()
     assert {service["image"] for service in changed.values()} == {f"stridecast:{VERSION}-cpu-keep"}
     extra = changed["topics"]["build"]["args"]["EXTRA"]
@@ -81,7 +81,7 @@ def test_windows_are_kept_on_a_volume_that_the_images_user_may_write_to(monkeypa
     assert isinstance(settings, worker_activity.Options)
     folder = settings.activity.keep.folder
     assert worker["volumes"] == [f"kept:{folder}"]
-    assert told["volumes"].keys() == {"kept"}
+    assert override["volumes"].keys() == {"kept"}
     # A new volume has the owner of what the image has in its place.
     assert f"install --directory --owner=stridecast --group=stridecast {folder}\n" in DOCKERFILE
 
@@ -89,8 +89,8 @@ def test_windows_are_kept_on_a_volume_that_the_images_user_may_write_to(monkeypa
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml", "compose.keep.yaml"])
 def test_one_service_builds_the_image_and_no_other_looks_for_it_elsewhere(file: str) -> None:
     """Services that build the same tag at once fail on a fresh machine: docker/buildx#3576."""
-    told = yaml.safe_load((DEPLOY / file).read_text())["services"]
-    assert [name for name, service in told.items() if "build" in service] == ["topics"]
+    built = yaml.safe_load((DEPLOY / file).read_text())["services"]
+    assert [name for name, service in built.items() if "build" in service] == ["topics"]
     assert "profiles" not in ours()["topics"]
     for name, service in ours().items():
         # A version's own tag, so that the one before is still there to go back to.
@@ -103,14 +103,14 @@ def test_what_is_mounted_is_there(path: Path) -> None:
     assert path.exists()
 
 
-def test_files_that_programs_are_told_of_lie_in_what_is_mounted() -> None:
+def test_files_that_programs_are_given_lie_in_what_is_mounted() -> None:
     prometheus, grafana = services()["prometheus"], services()["grafana"]
-    told = {
+    files = {
         "prometheus": prometheus["command"][0].removeprefix("--config.file="),
         "grafana": grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"],
         "replay-texts": services()["replay-texts"]["command"][2],
     }
-    for name, path in told.items():
+    for name, path in files.items():
         places = mounts(services()[name])
         place = next(place for place in places if path.startswith(f"{place}/"))
         assert (places[place] / path.removeprefix(f"{place}/")).is_file(), path

@@ -59,21 +59,21 @@ def test_grafanas_schema_knows_all_that_is_in_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "broken", "told"),
+    ("good", "broken", "message"),
     [
         ('"graphTooltip": 1', '"graphTooltip": "crosshair"', "graphTooltip: json: cannot unmarshal string"),
         ('"colorMode": "value"', '"colourMode": "value"', "options.Options: unexpected field 'colourMode'"),
         ('"legendFormat": ""', '"legend": ""', "targets[0].Dataquery: unexpected field 'legend'"),
     ],
 )
-def test_grafanas_schema_finds_what_is_wrong(tmp_path: Path, good: str, broken: str, told: str) -> None:
+def test_grafanas_schema_finds_what_is_wrong(tmp_path: Path, good: str, broken: str, message: str) -> None:
     """In the dashboard, in a panel's options and in a query."""
     text = (FOLDER / "stridecast-overview.json").read_text()
     assert good in text
     (tmp_path / "broken.json").write_text(text.replace(good, broken, 1))
     checked = subprocess.run([tool("check-grafana"), tmp_path / "broken.json"], capture_output=True, text=True)
     assert checked.returncode == 1
-    assert told in checked.stderr
+    assert message in checked.stderr
 
 
 def test_the_overview_shows_all_that_an_operator_asks_for() -> None:

@@ -120,9 +120,9 @@ def test_probes_ask_what_the_worker_answers(name: str) -> None:
     server = serve("127.0.0.1", 0, CollectorRegistry(), health)
     try:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            asked = container[probe]["httpGet"]
-            assert asked["port"] == "http"
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{asked['path']}", timeout=5) as answer:
+            request = container[probe]["httpGet"]
+            assert request["port"] == "http"
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{request['path']}", timeout=5) as answer:
                 assert answer.status == 200
     finally:
         server.shutdown()
@@ -237,8 +237,8 @@ def operated(tmp_path: Path) -> Manifests:
     """What an overlay gives with the component for the Prometheus Operator."""
     here = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
     component = f"{here}/components/prometheus-operator"
-    told = {"resources": [f"{here}/overlays/cpu"], "components": [component]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    kustomization = {"resources": [f"{here}/overlays/cpu"], "components": [component]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return built(tmp_path)
 
 
@@ -302,8 +302,8 @@ def test_the_component_lets_activity_workers_keep_windows_on_one_volume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
-    told = {"resources": [f"{here}/overlays/cpu"], "components": [f"{here}/components/kept-windows"]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    kustomization = {"resources": [f"{here}/overlays/cpu"], "components": [f"{here}/components/kept-windows"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     kept = built(tmp_path)
     (claim,) = [manifest for (kind, _), manifest in kept.items() if kind == "PersistentVolumeClaim"]
     worker = kept["Deployment", "activity-worker"]
@@ -330,10 +330,10 @@ def example(folder: Path, *, job: bool) -> Manifests:
     security = (DEPLOY.parent / "docs/security.md").read_text()
     (text,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", security, re.DOTALL)
     without_job, ports = re.findall(r"```yaml\n(patches:\n.*?)```", security, re.DOTALL)
-    told = yaml.safe_load(text.replace("stridecast/deploy/", os.path.relpath(DEPLOY, folder) + "/"))
-    instead = told["patches"] if job else yaml.safe_load(without_job)["patches"]
-    told["patches"] = instead + yaml.safe_load(ports)["patches"]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    kustomization = yaml.safe_load(text.replace("stridecast/deploy/", os.path.relpath(DEPLOY, folder) + "/"))
+    instead = kustomization["patches"] if job else yaml.safe_load(without_job)["patches"]
+    kustomization["patches"] = instead + yaml.safe_load(ports)["patches"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return built(folder)
 
 
@@ -354,7 +354,7 @@ def test_the_component_mounts_the_secret_of_a_user_that_may_do_it_and_says_where
     secured: Manifests, kind: str, name: str, user: str, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job got the worker's user, which may make no topics."""
-    (told,) = [manifest["data"] for (of, _), manifest in secured.items() if of == "ConfigMap"]
+    (variables,) = [manifest["data"] for (of, _), manifest in secured.items() if of == "ConfigMap"]
     kubernetes_validate.validate(secured[kind, name], VERSIONS[-1], strict=True)
     spec = secured[kind, name]["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -365,7 +365,7 @@ def test_the_component_mounts_the_secret_of_a_user_that_may_do_it_and_says_where
     assert volume["secret"] == {"secretName": secret, "defaultMode": 0o440}
     assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
     own = {each["name"]: each["value"] for each in container.get("env", [])}
-    settings = accepted(container["args"], {**told, **own}, monkeypatch)
+    settings = accepted(container["args"], {**variables, **own}, monkeypatch)
     kafka = settings.kafka
     assert kafka.security_protocol == "SASL_SSL"
     assert [kafka.ssl_ca_file, kafka.sasl_password_file] == [

@@ -70,12 +70,12 @@ def kinds_of(expression: str) -> set[str]:
 
 def is_of(kinds: set[str], found: Series, *, above_zero: bool = False) -> bool:
     """Tell whether each of these kinds, and no other, has a series (and one above 0), or all have one together."""
-    told = {
+    found_kinds = {
         labels.get("worker") or labels.get("job", "").removeprefix("stridecast-")
         for labels, values in found
         if not above_zero or max(values) > 0
     }
-    return told in (kinds, {""})
+    return found_kinds in (kinds, {""})
 
 
 def test_the_operators_page_stars_what_is_of_activities_alone() -> None:
@@ -107,8 +107,8 @@ def test_a_panel_shows_numbers_of_each_worker_under_load(
 def test_a_recorded_signal_is_a_number_of_each_worker_under_load(
     prometheus: Prometheus, record: str, expression: str
 ) -> None:
-    for asked in (expression, record):
-        prometheus.numbers(asked, partial(is_of, kinds_of(expression)))
+    for query in (expression, record):
+        prometheus.numbers(query, partial(is_of, kinds_of(expression)))
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])

@@ -117,10 +117,10 @@ def rows() -> list[list[str]]:
 
 
 def test_the_document_lists_every_file_of_the_example_with_its_length() -> None:
-    told = {example: int(lines) for _, example, lines, _ in rows() if not lines.startswith("+")}
+    listed = {example: int(lines) for _, example, lines, _ in rows() if not lines.startswith("+")}
     proofs = {"__init__.py", "__main__.py", "plain.py", "synthetic.py", Path(__file__).name}
     files = {path.name: path for path in HERE.glob("*.py") if path.name not in proofs}
-    assert told == {name: len(path.read_text().splitlines()) for name, path in files.items()}
+    assert listed == {name: len(path.read_text().splitlines()) for name, path in files.items()}
 
 
 def test_the_files_that_the_document_adds_lines_to_exist_and_the_ones_that_it_adds_do_not() -> None:

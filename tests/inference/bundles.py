@@ -69,7 +69,7 @@ def familiar_network(seed: int = 0) -> nn.Module:
 
 
 def familiar_bundle(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
-    """As `har_bundle`, but it tells strangers."""
+    """As `har_bundle`, but with a familiarity output."""
     description = har_description(tells_strangers=True, **changes)
     return save_bundle(folder, familiar_network(seed), description, people(4))
 

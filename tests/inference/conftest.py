@@ -16,7 +16,7 @@ def har(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def familiar(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The same, of a bundle that tells strangers, with logits at which people are of middling familiarity."""
+    """The same, of a bundle with a familiarity output, with logits at which people are of middling familiarity."""
     return familiar_bundle(tmp_path_factory.mktemp("bundles") / "familiar")
 
 

@@ -10,7 +10,7 @@ def block(ticket: str, *numbers: int) -> Block:
     return Block(numbered(*numbers), ticket, submitted_at=0.0)
 
 
-def told(pieces: list[Piece]) -> list[tuple[str, int, int]]:
+def rows_of(pieces: list[Piece]) -> list[tuple[str, int, int]]:
     return [(piece.block.ticket, piece.start, piece.stop) for piece in pieces]
 
 
@@ -19,7 +19,7 @@ def test_blocks_leave_in_the_order_in_which_they_came() -> None:
     queue.offer(block("first", 1, 2))
     queue.offer(block("second", 3))
 
-    assert told(queue.take(10)) == [("first", 0, 2), ("second", 0, 1)]
+    assert rows_of(queue.take(10)) == [("first", 0, 2), ("second", 0, 1)]
     assert queue.take(10) == []
 
 
@@ -28,9 +28,9 @@ def test_a_block_is_split_where_a_batch_ends_and_its_rest_leads_the_next() -> No
     queue.offer(block("first", 1, 2, 3, 4, 5))
     queue.offer(block("second", 6))
 
-    assert told(queue.take(2)) == [("first", 0, 2)]
-    assert told(queue.take(2)) == [("first", 2, 4)]
-    assert told(queue.take(2)) == [("first", 4, 5), ("second", 0, 1)]
+    assert rows_of(queue.take(2)) == [("first", 0, 2)]
+    assert rows_of(queue.take(2)) == [("first", 2, 4)]
+    assert rows_of(queue.take(2)) == [("first", 4, 5), ("second", 0, 1)]
 
 
 def test_a_block_goes_in_whole_or_not_at_all() -> None:
@@ -40,7 +40,7 @@ def test_a_block_goes_in_whole_or_not_at_all() -> None:
     assert not queue.offer(block("second", 3, 4))
     assert queue.offer(block("third", 5))
     assert queue.frames == 3
-    assert told(queue.take(9)) == [("first", 0, 2), ("third", 0, 1)]
+    assert rows_of(queue.take(9)) == [("first", 0, 2), ("third", 0, 1)]
 
 
 def test_a_block_larger_than_the_capacity_has_an_empty_queue_to_itself() -> None:
@@ -67,7 +67,7 @@ def test_clearing_forgets_half_taken_blocks_too() -> None:
     queue.offer(block("second", 4))
 
     assert queue.frames == 1
-    assert told(queue.take(4)) == [("second", 0, 1)]
+    assert rows_of(queue.take(4)) == [("second", 0, 1)]
 
 
 @given(

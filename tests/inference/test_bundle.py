@@ -226,7 +226,7 @@ def test_golden_answers_refuse_nan(saved: Path) -> None:
 
 @pytest.fixture
 def familiar(tmp_path: Path) -> Path:
-    """A bundle that tells strangers, to spoil."""
+    """A bundle with a familiarity output, to spoil."""
     return familiar_bundle(tmp_path / "familiar").folder
 
 

@@ -59,7 +59,7 @@ def rig(pairs: Bundle) -> Iterator[Rig]:
     end(rig.core, rig.device)
 
 
-def told(results: list[Result]) -> list[tuple[Any, int, int, list[int]]]:
+def rows_of(results: list[Result]) -> list[tuple[Any, int, int, list[int]]]:
     return [(result.ticket, result.start, result.stop, numbers_in(result)) for result in results]
 
 
@@ -71,7 +71,7 @@ def test_a_lone_frame_leaves_at_once_when_the_device_is_idle(rig: Rig) -> None:
     rig.device.finish()
     (result,) = rig.received.wait_for(1)
 
-    assert told([result]) == [("ticket", 0, 1, [7])]
+    assert rows_of([result]) == [("ticket", 0, 1, [7])]
     assert (result.batch_frames, result.reason, result.opens_batch) == (1, "idle", True)
     assert result.bundle.title == "constant@1"
 
@@ -160,7 +160,7 @@ def test_a_large_block_comes_back_in_pieces_and_small_ones_share_a_batch(rig: Ri
     rig.submit(30, ticket="last")
     rig.device.finish(10)
 
-    assert told(rig.received.wait_for(9)) == [
+    assert rows_of(rig.received.wait_for(9)) == [
         ("first", 0, 1, [1]),
         ("large", 0, 4, [10, 11, 12, 13]),
         ("large", 4, 5, [14]),
@@ -294,13 +294,13 @@ def test_a_device_that_fails_while_it_runs_wakes_everybody_with_its_error(rig: R
     for thread in threads:
         thread.join(PATIENCE_S)
 
-    told = (
+    message = (
         "constant@1 can't be served on fake any more: the GPU fell off the bus; start the worker again; with "
         "inference.fallback cpu it goes on without this device"
     )
-    assert [str(error) for error in outcomes] == [f"inference failed: {told}"] * 2
+    assert [str(error) for error in outcomes] == [f"inference failed: {message}"] * 2
     assert rig.received.results == []
-    assert str(rig.lane.error) == told
+    assert str(rig.lane.error) == message
     assert rig.lane.queued == 0
     with pytest.raises(CoreFailedError, match="fell off the bus"):
         rig.submit(99)

@@ -248,7 +248,7 @@ def test_errors_of_the_gpu_are_of_two_kinds_and_one_line(error: RuntimeError, ki
     assert str(error).partition("\n")[0] in str(caught.value)
 
 
-def test_a_capture_that_breaks_for_want_of_memory_is_told_as_that() -> None:
+def test_a_capture_that_breaks_for_want_of_memory_is_reported_as_that() -> None:
     """Ending the broken capture raises an error of its own, which hid the one that it came of."""
 
     @cuda.device_errors()

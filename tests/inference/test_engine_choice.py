@@ -151,21 +151,21 @@ def test_a_way_that_misses_the_golden_answers_is_refused_however_fast(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "refusal"),
     [
         (DeviceError("it is not installed"), "it is not installed"),
         (OSError("libfast.so: cannot open"), "OSError: libfast.so: cannot open"),
     ],
 )
 def test_a_way_that_cannot_be_loaded_is_refused_whatever_it_raises(
-    pairs: Bundle, clock: Clock, error: Exception, told: str
+    pairs: Bundle, clock: Clock, error: Exception, refusal: str
 ) -> None:
     ways = three(clock)
     ways[1].error = error
     found = choose(pairs, ways, 8, 1, Measurement(clock))
 
     assert names(found) == ["plain float32", "slow float32"]
-    assert found.measured[1].refusal == told
+    assert found.measured[1].refusal == refusal
 
 
 def test_the_last_way_is_the_last_resort_even_if_it_was_refused(pairs: Bundle, clock: Clock) -> None:

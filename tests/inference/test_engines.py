@@ -162,15 +162,15 @@ def offered(
     monkeypatch.setattr(avx512_support, "missing", lambda: "" if dots else "there are none")
     monkeypatch.setattr(openvino, "missing", lambda: "" if installed else "it is not installed")
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: bfloat16)
-    asked: list[str] = []
+    measured: list[str] = []
 
     def note(_: Bundle, ways: list[cpu.CpuWay], *__: object) -> None:
-        asked.extend(f"{way.engine} {way.precision}" for way in ways)
+        measured.extend(f"{way.engine} {way.precision}" for way in ways)
 
     monkeypatch.setattr(cpu, "choose", note)
     device = cpu.CpuDevice(measurement=Measurement(Clock()), **own)
     choice = device.choose(bundle, 8)
-    return asked or [f"{way.engine} {way.precision} alone" for way in choice.ways]
+    return measured or [f"{way.engine} {way.precision} alone" for way in choice.ways]
 
 
 @pytest.mark.parametrize(
@@ -302,19 +302,19 @@ def test_engines_are_measured_in_a_process_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "precision", "told"),
+    ("engine", "precision", "message"),
     [
         ("winograd", "bfloat16", "computes in float32: choose another engine"),
         ("openvino", "auto", "pip install '\\.\\[openvino\\]' in the checkout, or choose another engine"),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, engine: EngineName, precision: str, told: str
+    monkeypatch: pytest.MonkeyPatch, engine: EngineName, precision: str, message: str
 ) -> None:
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(DeviceError, match=told):
+    with pytest.raises(DeviceError, match=message):
         choose_device("cpu", precision, engine=engine)  # type: ignore[arg-type]
 
 

@@ -214,9 +214,9 @@ RUBBISH: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "_said"), RUBBISH)
+@pytest.mark.parametrize(("answer", "_message"), RUBBISH)
 def test_the_same_frames_and_all_later_ones_are_answered_by_the_fallback(
-    falling: Rig, answer: Answer, _said: str
+    falling: Rig, answer: Answer, _message: str
 ) -> None:
     falling.submit(0)
     falling.lane.drain(PATIENCE_S)
@@ -235,12 +235,12 @@ def test_the_same_frames_and_all_later_ones_are_answered_by_the_fallback(
     assert falling.lane.error is None
 
 
-@pytest.mark.parametrize(("answer", "said"), RUBBISH)
-def test_without_a_fallback_the_core_dies_and_says_what_to_do(alone: Rig, answer: Answer, said: str) -> None:
+@pytest.mark.parametrize(("answer", "message"), RUBBISH)
+def test_without_a_fallback_the_core_dies_and_says_what_to_do(alone: Rig, answer: Answer, message: str) -> None:
     alone.gpu.answer = answer
     alone.submit(1, 2, 3)
 
-    with pytest.raises(CoreFailedError, match=said) as caught:
+    with pytest.raises(CoreFailedError, match=message) as caught:
         alone.lane.drain(PATIENCE_S)
     assert "start the worker again; with inference.fallback cpu" in str(caught.value)
     assert isinstance(caught.value.__cause__, DeviceGivenUpError)

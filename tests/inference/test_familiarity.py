@@ -110,15 +110,15 @@ def test_tiny_and_huge_readings_have_a_familiarity_too(
     assert ((answers >= 0) & (answers <= 1)).all()
 
 
-@pytest.mark.parametrize(("logit", "told"), [(-1e30, 0), (-1e4, 0), (-89, 0), (-30, 0), (30, 1), (89, 1), (1e4, 1)])
+@pytest.mark.parametrize(("logit", "expected"), [(-1e30, 0), (-1e4, 0), (-89, 0), (-30, 0), (30, 1), (89, 1), (1e4, 1)])
 @pytest.mark.parametrize(("device", "engine", "precision"), ways())
 def test_no_logit_is_too_large_or_too_small(
-    tmp_path: Path, device: str, engine: str, precision: str, logit: float, told: int
+    tmp_path: Path, device: str, engine: str, precision: str, logit: float, expected: int
 ) -> None:
     bundle = with_logits(tmp_path / "shifted", logit)
     answers = answer(load(bundle, device, engine, precision, 16), people(16), 16)
 
-    np.testing.assert_allclose(answers[:, -1], told, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(answers[:, -1], expected, rtol=0, atol=1e-6)
     assert ((answers >= 0) & (answers <= 1)).all()
 
 
@@ -174,8 +174,8 @@ def test_bundles_that_tell_strangers_and_that_do_not_can_replace_each_other(
         assert lane.submit(people(3), ticket)
         lane.drain(PATIENCE_S)
 
-    told = [(result.bundle is familiar, result.familiarity is not None) for result in received.wait_for(9)]
-    assert told == [(False, False), (True, True), (False, False)]
+    seen = [(result.bundle is familiar, result.familiarity is not None) for result in received.wait_for(9)]
+    assert seen == [(False, False), (True, True), (False, False)]
     assert all(result.probabilities.shape == (3, LABELS) for result in received.results)
 
 

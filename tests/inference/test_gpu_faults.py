@@ -58,7 +58,7 @@ def check_answers(har: Bundle) -> None:
     np.testing.assert_allclose(engine.collect(0), expected, rtol=0, atol=1e-4)
 
 
-def test_a_model_without_room_is_told_as_that_and_the_gpu_goes_on_working(har: Bundle) -> None:
+def test_a_model_without_room_is_reported_as_that_and_the_gpu_goes_on_working(har: Bundle) -> None:
     """Memory ends somewhere else each time: at the weights, in the warm-up, while a graph is captured, or not."""
     check_answers(har)
     device = choose_device("cuda", "float32")

@@ -26,8 +26,8 @@ from tests.inference.fakes import PATIENCE_S, Clock, Receiver
 
 def with_ranges(bundle: Bundle, **ranges: float) -> Bundle:
     """The bundle with some of its ranges changed."""
-    told = (bundle.manifest.activation_ranges or {}) | ranges
-    return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"activation_ranges": told}))
+    changed = (bundle.manifest.activation_ranges or {}) | ranges
+    return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"activation_ranges": changed}))
 
 
 # -- what it computes
@@ -145,12 +145,12 @@ def test_int8_is_openvinos_and_nothing_stands_in_for_it(har: Bundle, engine: str
 @pytest.mark.usefixtures("able")
 @pytest.mark.parametrize("engine", ["auto", "openvino", "winograd", "pytorch"])
 def test_auto_never_takes_int8(har: Bundle, monkeypatch: pytest.MonkeyPatch, engine: EngineName) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(cpu, "choose", lambda _, found, *__: asked.extend(way.precision for way in found))
+    measured: list[str] = []
+    monkeypatch.setattr(cpu, "choose", lambda _, found, *__: measured.extend(way.precision for way in found))
     monkeypatch.setattr(cpu, "_has_native_bfloat16", lambda: True)
     cpu.CpuDevice(engine=engine, measurement=Measurement(Clock())).choose(har, 8)
 
-    assert "int8" not in [*asked, *cpu.CpuDevice(engine=engine).precisions]
+    assert "int8" not in [*measured, *cpu.CpuDevice(engine=engine).precisions]
 
 
 @needs_openvino
@@ -177,7 +177,7 @@ def test_engines_without_int8_are_refused(engine: EngineName) -> None:
 
 @pytest.mark.usefixtures("able")
 @pytest.mark.parametrize("engine", ["auto", "openvino"])
-def test_without_openvino_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, engine: EngineName) -> None:
+def test_without_openvino_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, engine: EngineName) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(cpu, "_has_native_int8", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

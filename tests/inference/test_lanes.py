@@ -62,7 +62,7 @@ def rig(pairs: Bundle, triples: Bundle) -> Iterator[Rig]:
     end(rig.core, rig.device)
 
 
-def told(results: list[Result]) -> list[tuple[object, str, list[int]]]:
+def rows_of(results: list[Result]) -> list[tuple[object, str, list[int]]]:
     return [(result.ticket, result.bundle.manifest.name, numbers_in(result)) for result in results]
 
 
@@ -76,7 +76,7 @@ def test_each_lane_gets_its_own_models_answers_to_its_own_frames(rig: Rig) -> No
     rig.submit_pairs(3)
     rig.device.finish(3)
 
-    assert told(rig.received.wait_for(4)) == [
+    assert rows_of(rig.received.wait_for(4)) == [
         ("pairs", "constant", [1, 2]),
         ("triples", "undecided", [7]),
         ("pairs", "constant", [3]),
@@ -323,7 +323,7 @@ def test_closing_drops_what_waits_in_every_lane(rig: Rig) -> None:
     rig.device.finish()
     rig.core.close(PATIENCE_S)
 
-    assert told(rig.received.results) == [("pairs", "constant", [1])]
+    assert rows_of(rig.received.results) == [("pairs", "constant", [1])]
     for submit in (rig.submit_pairs, rig.submit_triples):
         with pytest.raises(CoreClosedError):
             submit(4)

@@ -125,8 +125,8 @@ def test_sixteen_floats_in_a_vector_and_no_room_for_a_cache(tmp_path: Path) -> N
 
 def test_four_floats_in_a_vector_and_no_place_for_a_cache() -> None:
     """On a read-only image without a home, Numba has no place to cache in and refuses a function that asks for it."""
-    said = lanes("none", NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/nowhere")
-    assert said == "4 well"
+    output = lanes("none", NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/nowhere")
+    assert output == "4 well"
 
 
 def test_an_untrained_network_is_replaced_without_touching_its_weights() -> None:

@@ -241,13 +241,13 @@ def plain(taken: Iterable[Any]) -> list[tuple[Any, ...]]:
 
 def read(part: Any, takes: Sequence[int] = (4000,)) -> tuple[list[Any], str]:
     """Take so many again and again; return what each take returned, and what ended it: an error's name, or ''."""
-    said: list[Any] = []
+    taken_in: list[Any] = []
     turn = 0
     while part:
         try:
             records = part.take(takes[turn % len(takes)])
         except Exception as error:
-            return said, type(error).__name__
-        said.append((plain(records), as_long(part.next_fetch_offset), part.leader_epoch))
+            return taken_in, type(error).__name__
+        taken_in.append((plain(records), as_long(part.next_fetch_offset), part.leader_epoch))
         turn += 1
-    return [*said, part.bytes_read, part.records_read], ""
+    return [*taken_in, part.bytes_read, part.records_read], ""

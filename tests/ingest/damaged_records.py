@@ -16,7 +16,7 @@ WILD = [b"\xff" * 9, b"\xff" * 8 + b"\x7f", b"\xfe" * 8 + b"\x7f", b"\x80" * 9 +
 
 
 def digest(rounds: int = 4000) -> str:
-    said, rng = hashlib.sha256(), random.Random(5)
+    hasher, rng = hashlib.sha256(), random.Random(5)
     for _ in range(rounds):
         raw = bytearray(b"".join(_record(offset, rng) for offset in range(rng.randint(0, 5))))
         for _ in range(rng.choice([0, 1, 1, 2])):
@@ -25,8 +25,8 @@ def digest(rounds: int = 4000) -> str:
         places = np.full((COLUMNS, rng.randint(0, 7)), -7, np.int64)
         found, at, sizes = find_records(np.frombuffer(bytes(raw), np.uint8), 0, *bases, rng.randint(0, 1), places)
         _check(places[:, :found], len(raw))
-        said.update(repr([int(found), int(at), int(sizes), places.tolist()]).encode())
-    return said.hexdigest()
+        hasher.update(repr([int(found), int(at), int(sizes), places.tolist()]).encode())
+    return hasher.hexdigest()
 
 
 def _record(offset: int, rng: random.Random) -> bytes:

@@ -9,7 +9,7 @@ def claimed(assignor: HonestAssignor) -> set[tuple[str, int]]:
 
 
 def test_a_member_claims_what_it_holds_and_nothing_that_it_has_lost() -> None:
-    """A worker that was frozen claimed what it had lost, was given it at once, and said what its owner said too."""
+    """A worker that was frozen claimed what it had lost, got it at once, and published what its owner published."""
     assignor = HonestAssignor()
     assert assignor.name == "cooperative-sticky"
     assert claimed(assignor) == set()

@@ -143,7 +143,7 @@ def test_a_client_that_could_not_be_made_leaves_no_descriptor_and_no_thread_behi
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Iterator[SmallBroker]:
+def untrusted(tmp_path: Path) -> Iterator[SmallBroker]:
     """A broker whose certificate is of another authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Authority(tmp_path / "another").sign("broker", "DNS:localhost").both)
@@ -152,25 +152,25 @@ def stranger(tmp_path: Path) -> Iterator[SmallBroker]:
 
 
 def test_one_broker_that_refuses_does_not_keep_a_client_from_starting_with_another(
-    secured: SmallBroker, stranger: SmallBroker, authority: Authority
+    secured: SmallBroker, untrusted: SmallBroker, authority: Authority
 ) -> None:
     options = by_tls(secured, authority.certificate).options
     for _ in range(8):  # kafka-python begins with any of them
-        client = make_consumer(Access(f"{stranger.address},{secured.address}", options))
+        client = make_consumer(Access(f"{untrusted.address},{secured.address}", options))
         try:
             ask_until_answered(client)
         finally:
             close(client)
-        if stranger.connections:
+        if untrusted.connections:
             return
-    pytest.fail("the stranger was never asked")
+    pytest.fail("the untrusted broker was never asked")
 
 
-def test_a_client_that_all_brokers_refuse_says_so(secured: SmallBroker, stranger: SmallBroker, tmp_path: Path) -> None:
+def test_a_client_that_all_brokers_refuse_says_so(secured: SmallBroker, untrusted: SmallBroker, tmp_path: Path) -> None:
     options = by_tls(secured, Authority(tmp_path / "third").certificate).options
     with pytest.raises(NotLetInError, match="ssl_ca_file must hold the authority"):
-        make_consumer(Access(f"{stranger.address},{secured.address}", options))
-    assert stranger.connections
+        make_consumer(Access(f"{untrusted.address},{secured.address}", options))
+    assert untrusted.connections
     assert secured.connections
 
 
@@ -359,11 +359,11 @@ def test_kafka_python_tries_again_where_a_credential_may_come() -> None:
         (ValueError("111 ECONNREFUSED"), None),
     ],
 )
-def test_what_the_network_says_is_told_with_the_address(error: Exception, why: str | None) -> None:
+def test_what_the_network_says_is_reported_with_the_address(error: Exception, why: str | None) -> None:
     assert unreachable(error, "far.example", 9092) == why
 
 
-def test_who_is_not_there_is_told_of_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_there_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only kafka-python's own remarks, six lines of them, told a wrong name from a broker that is down."""
 
     def fail(*_: object) -> NoReturn:
@@ -379,7 +379,7 @@ def test_who_is_not_there_is_told_of_with_the_reason(monkeypatch: pytest.MonkeyP
     )
 
 
-def test_a_broker_that_goes_away_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broker_that_goes_away_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     attempts = _Attempts(Access("far.example:9092"))
     why = "far.example:9092: connection refused"
     attempts._note_unreachable(why)

@@ -153,8 +153,8 @@ def test_a_batch_of_many_pieces_is_read_whole_whatever_its_codec(codec: int) -> 
     count = 2 * PIECE + 3
     records = [record(n, b"%d" % n, b"key", [(b"n", b"%d" % (n % 3))], timestamp=n) for n in range(count)]
     content = Batch(records, base_offset=5, attributes=codec).written
-    said, error = read(open_records(PartitionRecords, content, 5), takes=[700])
-    read_back = [each for taken in said[:-2] for each in taken[0]]
+    taken_in, error = read(open_records(PartitionRecords, content, 5), takes=[700])
+    read_back = [each for taken in taken_in[:-2] for each in taken[0]]
     assert error == ""
     assert read_back == [
         (5 + n, 1_700_000_000_000 + n, b"key", b"%d" % n, [("n", b"%d" % (n % 3))]) for n in range(count)
@@ -224,9 +224,9 @@ def test_a_refused_partition_is_drained_so_that_it_is_fetched_again() -> None:
 def test_what_the_compiled_loop_leaves_alone_is_read_between_what_it_takes() -> None:
     sizes = [0, 9, 0, 9, 9, 0, 0, 0]  # a varint of ten bytes is more than it is sure of
     content = Batch([record(n, b"%d" % n, padding=size) for n, size in enumerate(sizes)]).written
-    said, error = read(open_records(PartitionRecords, content))
+    taken_in, error = read(open_records(PartitionRecords, content))
     assert error == ""
-    assert [(each[0], each[3]) for each in said[0][0]] == [(n, b"%d" % n) for n in range(8)]
+    assert [(each[0], each[3]) for each in taken_in[0][0]] == [(n, b"%d" % n) for n in range(8)]
 
 
 def test_a_header_name_that_is_not_utf8_is_escaped_whichever_way_the_record_is_read() -> None:
@@ -243,9 +243,9 @@ def test_messages_of_the_old_formats_are_read(magic: int, timestamp: int, codec:
     for value in (b"a", None):
         builder.append(1234, b"key", value)
     builder.close()
-    said, error = read(open_records(PartitionRecords, bytes(builder.buffer())))
+    taken_in, error = read(open_records(PartitionRecords, bytes(builder.buffer())))
     assert error == ""
-    assert said[0][0] == [(0, timestamp, b"key", b"a", []), (1, timestamp, b"key", None, [])]
+    assert taken_in[0][0] == [(0, timestamp, b"key", b"a", []), (1, timestamp, b"key", None, [])]
 
 
 @pytest.mark.parametrize("codec", [0, 1], ids=["plain", "gzip"])
@@ -254,9 +254,9 @@ def test_offsets_that_a_client_made_up_are_put_right(deltas: tuple[int, int], co
     """No broker checks them in what isn't compressed: rows that went back ended the worker, at each start again."""
     content = Batch([record(delta, b"") for delta in deltas], 5, attributes=codec).written
     content += Batch([record(0, b"next")], 7).written
-    said, error = read(open_records(PartitionRecords, content, 5), takes=[1])
+    taken_in, error = read(open_records(PartitionRecords, content, 5), takes=[1])
     assert error == ""
-    assert [(taken[0][0], position) for taken, position, _ in said[:-2] if taken] == [(5, 6), (6, 7), (7, 8)]
+    assert [(taken[0][0], position) for taken, position, _ in taken_in[:-2] if taken] == [(5, 6), (6, 7), (7, 8)]
 
 
 def test_after_compaction_offsets_are_the_records_own_as_far_as_they_rise_within_the_batch() -> None:
@@ -283,13 +283,13 @@ def test_what_follows_the_end_of_gzip_is_left_alone() -> None:
     assert [each.value for each in one_by_one(open_records(PartitionRecords, content).take(9))] == [b"value"]
 
 
-def test_a_batch_that_cannot_be_decompressed_is_passed_over_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    told = []
+def test_a_batch_that_cannot_be_decompressed_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    skipped = []
     bad = Batch([record(0, b"a"), record(1, b"b")], 10, attributes=1, damage={60: 1, 61: 1, 62: 1}).written
     content = Batch([record(0, b"before")], 9).written + bad + Batch([record(0, b"after")], 12).written
-    part = open_records(PartitionRecords, content, 9, tell=lambda *what: told.append(what))
+    part = open_records(PartitionRecords, content, 9, tell=lambda *what: skipped.append(what))
     assert [(each.offset, each.value) for each in one_by_one(part.take(9))] == [(9, b"before"), (12, b"after")]
-    assert told == [(SOURCE, 2)]
+    assert skipped == [(SOURCE, 2)]
     assert "topic[0]: the records from 10 to 11 are passed over: gzip refuses it" in caplog.text
 
 

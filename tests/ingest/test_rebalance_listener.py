@@ -42,7 +42,7 @@ def revoke_first(
         assigned=lambda _: None,
         settled=lambda _: settled(consumer.now),
         snapshots=lambda _: {FIRST: OffsetAndMetadata(7, "", -1)},
-        committed=lambda _, response: events.append(f"told {response}"),
+        committed=lambda _, response: events.append(f"response {response}"),
         released=lambda _: events.append(f"released after {consumer.now:.1f} s"),
         nothing_in_flight=lambda _: nothing_in_flight(consumer.now),
         clock=lambda: consumer.now,
@@ -58,19 +58,24 @@ def revoke_first(
 def test_a_partition_is_let_go_when_all_is_settled_and_the_commit_is_done() -> None:
     assert revoke_first(lambda now: now > 1) == [
         "committed 7",
-        "told None",
+        "response None",
         "released after 1.0 s",
         "returned after 1.0 s",
     ]
 
 
 def test_what_is_not_settled_by_the_deadline_is_let_go_all_the_same() -> None:
-    assert revoke_first(lambda _: False) == ["committed 7", "told None", "released after 5.0 s", "returned after 5.0 s"]
+    assert revoke_first(lambda _: False) == [
+        "committed 7",
+        "response None",
+        "released after 5.0 s",
+        "returned after 5.0 s",
+    ]
 
 
-def test_a_partition_whose_commit_fails_is_let_go_and_the_failure_told() -> None:
+def test_a_partition_whose_commit_fails_is_released_and_the_failure_reported() -> None:
     error = KafkaTimeoutError("too late")
-    assert revoke_first(lambda _: True, error) == [f"told {error}", "released after 0.0 s", "returned after 0.0 s"]
+    assert revoke_first(lambda _: True, error) == [f"response {error}", "released after 0.0 s", "returned after 0.0 s"]
 
 
 def test_a_partition_is_let_go_whatever_fails() -> None:
@@ -84,5 +89,5 @@ def test_a_partition_is_let_go_whatever_fails() -> None:
 
 def test_a_rebalance_waits_until_no_transaction_holds_anything_of_what_is_gone() -> None:
     events = revoke_first(lambda _: True, nothing_in_flight=lambda now: now > 1)
-    assert events == ["committed 7", "told None", "released after 0.0 s", "returned after 1.0 s"]
+    assert events == ["committed 7", "response None", "released after 0.0 s", "returned after 1.0 s"]
     assert revoke_first(lambda _: True, nothing_in_flight=lambda _: False)[-1] == "returned after 2.0 s"

@@ -241,8 +241,8 @@ def shake_hands(broker: ssl.SSLSocket, client: ssl.SSLSocket) -> None:
 
 def test_a_handshake_that_fails_closes_its_connection(broker_context: ssl.SSLContext, tmp_path: Path) -> None:
     """kafka-python let go of it without closing it, and a cycle of objects held it until the collector came."""
-    stranger = Authority(tmp_path / "stranger")
-    way = Receiver(in_place=True, requests=0, tls=Tls(stranger.certificate))
+    other = Authority(tmp_path / "stranger")
+    way = Receiver(in_place=True, requests=0, tls=Tls(other.certificate))
     client = way.transport._sock
     with broker_context.wrap_socket(way.here, server_side=True, do_handshake_on_connect=False) as broker:
         with pytest.raises(ssl.SSLError):

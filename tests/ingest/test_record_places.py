@@ -19,13 +19,13 @@ def test_compiled_with_bounds_checked_and_no_room_for_a_cache_the_loop_says_the_
 
 
 def test_where_there_is_no_place_for_a_cache_the_loop_is_compiled_all_the_same() -> None:
-    said = python(
+    output = python(
         "-m",
         "tests.ingest.damaged_records",
         NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",
         NUMBA_CACHE_DIR="/dev/null/nowhere",
     )
-    assert said == digest()
+    assert output == digest()
 
 
 def test_the_loop_releases_the_gil() -> None:

@@ -1,4 +1,4 @@
-"""What each record of a batch is told that Kafka refused."""
+"""The error of each record of a batch that Kafka refused."""
 
 from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
 

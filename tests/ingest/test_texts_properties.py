@@ -99,8 +99,8 @@ def test_good_records_are_good(records: list[HandMade]) -> None:
 @given(values)
 def test_the_fast_path_says_what_the_model_says(value: bytes) -> None:
     texts, rejections = decode_texts([HandMade(value)], max_bytes=LIMIT)
-    said: list[Any] = [(rejection.reason, rejection.detail) for rejection in rejections]
-    assert said + list(zip(texts.ids, texts.texts, strict=True)) == [what_the_model_says(value)]
+    rejected: list[Any] = [(rejection.reason, rejection.detail) for rejection in rejections]
+    assert rejected + list(zip(texts.ids, texts.texts, strict=True)) == [what_the_model_says(value)]
 
 
 def what_the_model_says(value: bytes) -> tuple[Reason, str] | tuple[bytes, str]:

@@ -161,7 +161,7 @@ def test_more_texts_than_a_block_keep_their_order(text_settings: TextSettings, t
 # --- what is refused -----------------------------------------------------------------------------
 
 
-def test_a_text_that_a_worker_would_refuse_is_told_by_its_place(text_settings: TextSettings) -> None:
+def test_a_text_that_a_worker_would_refuse_is_reported_by_its_place(text_settings: TextSettings) -> None:
     settings = text_settings.model_copy(update={"max_bytes": 10})
     with pytest.raises(ClassifyError, match=r"^text 2: .*the text has 11 bytes; 10 is the limit$"):
         classify_texts(texts_of_words(["short", "€€€ö"]), settings, INFERENCE)

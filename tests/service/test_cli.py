@@ -217,7 +217,7 @@ def test_the_report_of_a_training_goes_beside_its_bundle(
     folders = []
     monkeypatch.setattr(
         "training.activity.train_activity",
-        lambda asked, output, report, **_: folders.append(report),
+        lambda request, output, report, **_: folders.append(report),
     )
     assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0
     assert folders == [Path(report)]

@@ -78,21 +78,21 @@ def test_the_first_start_says_that_it_measures_before_it_does(
     """It was silent for ten seconds, and looked as if it hung."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     caplog.set_level(logging.INFO)
-    said: list[list[str]] = []
+    logged: list[list[str]] = []
 
     def measure(*_: object) -> Sequence[Measured]:
-        said.append(list(caplog.messages))
+        logged.append(list(caplog.messages))
         return [Measured(engine="pytorch", precision="float32", frames_per_s=1.0, single_ms=1.0)]
 
     monkeypatch.setattr(engine_choice, "measure_in_process", measure)
     ways: Any = [SimpleNamespace(engine="pytorch", precision="float32")]
     for _ in range(2):
         engine_choice.choose(bundle, ways, 4, 1, engines.measurement(1))
-    assert said == [["measuring which engine serves constant@1 best, about five seconds; once on this machine"]]
+    assert logged == [["measuring which engine serves constant@1 best, about five seconds; once on this machine"]]
     assert len(caplog.messages) == 1
 
 
-def test_a_device_without_a_choice_is_told_as_ever(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_device_without_a_choice_is_logged_as_ever(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     engines.tell(Model(bundle, "bfloat16", None, "cuda", 64))  # type: ignore[arg-type]
 
@@ -159,9 +159,9 @@ def test_models_lists_the_latest_measurement_for_the_same_circumstances_and_what
 def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings, ["--inference.engine", "onnx"], "stridecast test")
-    said = str(caught.value)
+    message = str(caught.value)
     engines = "'auto', 'winograd', 'amx', 'avx512', 'openvino' or 'pytorch'"
-    assert said.startswith(f"inference.engine = 'onnx': input should be {engines}")
+    assert message.startswith(f"inference.engine = 'onnx': input should be {engines}")
 
 
 def test_the_engine_of_the_settings_serves(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class FakeAssignment(list[Partition]):
 
 
 class FakeDelivery:
-    """Keeps dead letters, until told that Kafka has them."""
+    """Keeps dead letters until Kafka has acknowledged them."""
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
@@ -151,7 +151,7 @@ class Numbered(Stream):
 
     def __init__(self, silent: Sequence[int] = ()) -> None:
         self.silent = silent
-        self.said_already = 0
+        self.duplicates = 0
 
     def push(self, records: Records, processed_at: float, *, mute: bool) -> tuple[Sequence[Rejection], Iterator[Block]]:
         return [], iter([self._block(records.offset.tolist())])
@@ -171,20 +171,20 @@ class Numbered(Stream):
         return Block(block.frames[rows], block.source_timestamp_ms[rows], block.columns[rows], block.silent)
 
     def count_duplicates(self, count: int) -> None:
-        self.said_already += count
+        self.duplicates += count
 
 
 def records(*offsets: int, size: int = 1) -> Records:
     return Records.of(HandMade(b"x" * size, offset=offset) for offset in offsets)
 
 
-def test_what_has_been_said_is_not_said_again_and_then_forgotten() -> None:
+def test_what_has_been_published_is_not_published_again_and_then_forgotten() -> None:
     lane, stream = FakeLane(), Numbered()
     partition = make_partition(stream, published=Published({2: Mark(7, 2), 9: Mark(8, 9)}))
     worker_feed = make_feed(lane, partition)
     worker_feed.take(partition, records(1, 2, 3))
     assert lane.submitted == [1, 3]
-    assert stream.said_already == 1
+    assert stream.duplicates == 1
     assert 2 not in partition.published
     assert 9 in partition.published
 
@@ -198,7 +198,7 @@ def test_what_closes_in_the_replay_was_settled_before_and_is_forgotten() -> None
     assert 9 in partition.published
 
 
-def test_a_replay_under_other_rules_says_what_has_not_been_said() -> None:
+def test_a_replay_under_other_rules_publishes_what_has_not_been_published() -> None:
     lane = FakeLane()
     partition = make_partition(Numbered(), live_from=3, publishes_replay=True, published=Published({2: Mark(7, 2)}))
     make_feed(lane, partition).take(partition, records(1, 2, 3))
@@ -222,7 +222,7 @@ def test_a_partition_that_ends_is_read_up_to_there_and_no_further() -> None:
     worker_feed = make_feed(lane, partition)
     worker_feed.take(partition, records(1, 2, 3, 4))
     assert lane.submitted == [1, 2]
-    assert not partition.paused  # its position is told afterwards
+    assert not partition.paused  # its position moves afterwards
     partition.move_to(5)
     assert partition.position == 3
     worker_feed.take(partition, records(4, 5))
@@ -232,14 +232,14 @@ def test_a_partition_that_ends_is_read_up_to_there_and_no_further() -> None:
 
 def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker of 1,000 partitions took a quarter of a second a turn, twice, where nothing was to do; 5,000, 13 s."""
-    asked: list[int] = []
+    calls: list[int] = []
     partitions = [make_partition(Stream()) for _ in range(300)]
     worker_feed = make_feed(FakeLane(), partitions[0])
     worker_feed._assignment.extend(partitions[1:])  # type: ignore[attr-defined]
     total = worker_feed.owed
 
     def note_and_add_up() -> int:
-        asked.append(1)
+        calls.append(1)
         return total()
 
     monkeypatch.setattr(worker_feed, "owed", note_and_add_up)
@@ -259,4 +259,4 @@ def test_a_turn_costs_as_the_number_of_partitions_not_as_its_square(monkeypatch:
     worker._assignment.follow = lambda: None
     worker._assignment.begin_all = lambda _: None
     Worker._turn(worker)
-    assert len(asked) == 2
+    assert len(calls) == 2

@@ -153,7 +153,7 @@ CORRUPT = [
 
 
 @pytest.mark.parametrize(("corrupt", "reason"), CORRUPT, ids=[corrupt.__name__ for corrupt, _ in CORRUPT])
-def test_a_bundle_that_cannot_serve_leaves_the_old_one_and_is_told_once(
+def test_a_bundle_that_cannot_serve_leaves_the_old_one_and_is_logged_once(
     rig: Rig, caplog: pytest.LogCaptureFixture, corrupt: Callable[[Path], None], reason: str
 ) -> None:
     model = rig.lane.model
@@ -202,7 +202,7 @@ def test_a_folder_that_is_still_being_written_is_not_tried_before_it_stands_stil
     assert rig.loads("failure") == 0
 
 
-def test_an_error_that_nobody_thought_of_is_told_with_where_it_came_from(
+def test_an_error_that_nobody_thought_of_is_logged_with_where_it_came_from(
     rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: object) -> None:

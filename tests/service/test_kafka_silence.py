@@ -55,7 +55,7 @@ def test_what_was_not_asked_for_is_no_silence_when_it_is_asked_for_again(clock: 
     assert silence.silence_s() == 2
 
 
-def test_silence_is_told_once_and_so_is_its_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_is_logged_once_and_so_is_its_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     fetch_progress = FetchProgress()
     silence = KafkaSilence(fetch_progress, "kafka:9092")

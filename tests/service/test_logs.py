@@ -37,7 +37,7 @@ def test_remarks_from_different_lines_of_kafka_python_do_not_hide_each_other() -
     assert chosen.filter(remark("failed", line=2))
 
 
-def test_that_a_broker_is_not_reached_is_told_once_a_minute_for_each() -> None:
+def test_that_a_broker_is_not_reached_is_logged_once_a_minute_for_each() -> None:
     """Each client of a process tries each broker, several times a second."""
     now = 100.0
     chosen = ClientFilter(clock=lambda: now)
@@ -102,7 +102,7 @@ def test_that_a_broker_is_away_is_left_to_the_worker_to_tell(logger: str, text: 
         ("coordinator.heartbeat", "Unhandled Heartbeat loop error: 'NoneType' object has no attribute 'x'"),
     ],
 )
-def test_what_only_kafka_python_knows_is_told(logger: str, text: str) -> None:
+def test_what_only_kafka_python_knows_is_logged(logger: str, text: str) -> None:
     assert ClientFilter(clock=lambda: 0.0).filter(remark(text, logger=f"kafka.{logger}"))
 
 
@@ -144,7 +144,7 @@ def test_who_silences_kafka_python_silences_all_of_it(monkeypatch: pytest.Monkey
         logging.getLogger("kafka").setLevel(before)
 
 
-def test_a_connection_that_is_reset_is_told_of_by_the_worker_in_whatever_words_the_system_has_for_it() -> None:
+def test_a_connection_that_is_reset_is_logged_by_the_worker_in_whatever_words_the_system_has_for_it() -> None:
     """Of a broker that went away, one run in a few logged three lines of kafka-python's."""
     chosen = ClientFilter(clock=lambda: 0.0)
     lost = "Connection lost: KafkaConnectionError: [Errno 104] Connection reset by peer"

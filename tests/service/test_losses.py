@@ -28,7 +28,7 @@ def refusals(*rows: tuple[int, Reason, str]) -> list[Rejection]:
     return [Rejection(*row) for row in rows]
 
 
-def test_refused_records_are_told_by_reason_with_the_last_one_and_once_a_minute(
+def test_refused_records_are_logged_by_reason_with_the_last_one_and_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Somebody sent rubbish; a quarter of the records were refused, and the log said nothing at all."""
@@ -60,19 +60,19 @@ def test_refused_records_are_told_by_reason_with_the_last_one_and_once_a_minute(
     assert len(caplog.messages) == 3
 
 
-@pytest.mark.parametrize(("readings", "late", "told"), [(200, 101, True), (200, 100, False), (9, 9, False)])
-def test_readings_are_told_to_be_late_where_most_of_them_are(
-    readings: int, late: int, told: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("readings", "late", "is_logged"), [(200, 101, True), (200, 100, False), (9, 9, False)])
+def test_readings_are_logged_as_late_where_most_of_them_are(
+    readings: int, late: int, is_logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever replayed a recording saw no labels, and a log without a word of why."""
     losses = Losses()
     losses.notice(100.0, [LateStream(readings, late), LateStream(0, 0)])
-    said = [
+    expected = [
         "101 of the last 200 readings were dropped as late: their devices had sent newer ones, by more than "
         "activity.lateness_slots allows; is this a replay of old readings?"
     ]
-    assert caplog.messages == (said if told else [])
+    assert caplog.messages == (expected if is_logged else [])
     losses.notice(110.0, [LateStream(readings, late)])
-    assert len(caplog.messages) == told
+    assert len(caplog.messages) == is_logged
     losses.notice(160.0, [LateStream(readings, late)])
-    assert len(caplog.messages) == 2 * told
+    assert len(caplog.messages) == 2 * is_logged

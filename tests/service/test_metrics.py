@@ -139,13 +139,13 @@ def test_only_the_model_that_serves_is_shown_and_only_loads_are_counted(tmp_path
     assert registry.get_sample_value("stridecast_model_loads_total", loads) == 1
 
 
-def test_what_a_model_learned_from_is_not_told_of_the_next_one(tmp_path: Path) -> None:
+def test_what_a_model_learned_from_is_not_reported_of_the_next_one(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     metrics = made(registry)
     engine: Any = None
-    telling = har_bundle(tmp_path / "telling")
+    first = har_bundle(tmp_path / "telling")
     labels = {"worker": "activity", "label": "Walking"}
-    metrics.model_serves(Model(telling, "float32", engine, "cpu", 8))
+    metrics.model_serves(Model(first, "float32", engine, "cpu", 8))
     assert registry.get_sample_value("stridecast_training_label_ratio", labels) == pytest.approx(1 / 6)
     assert set(metrics.tenths) == {"movement"}
     metrics.model_serves(Model(har_bundle(tmp_path / "silent", population=None), "float32", engine, "cpu", 8))

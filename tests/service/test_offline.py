@@ -48,7 +48,7 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts(texts_of_file(Path("-"))) == [(b"1", "from a pipe")]
 
 
-def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python has no `sys.stdin` then, as under `classify --file - <&-`, and a traceback told so."""
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ClassifyError, match=r"^standard input is closed$"):
@@ -60,7 +60,7 @@ def test_messages_keep_their_own_ids(tmp_path: Path) -> None:
     assert texts(texts_of_file(path)) == [(b"a", "one"), (b"a", "two")]
 
 
-def test_a_bad_message_is_told_by_its_line_and_the_rest_by_their_number(tmp_path: Path) -> None:
+def test_a_bad_message_is_reported_by_its_line_and_the_rest_by_their_number(tmp_path: Path) -> None:
     path = written(tmp_path, "m.jsonl", '{"id": "a", "text": "one"}\n\n{"id": "b"}\nno JSON\n')
     with pytest.raises(ClassifyError, match=r"^m.jsonl, line 3: Text.text: the field is missing \(1 more"):
         texts(texts_of_file(path))
@@ -87,7 +87,7 @@ def test_files_of_texts_that_cannot_be_read(
     assert str(error.value).startswith(says)
 
 
-def test_a_file_that_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(ClassifyError, match=r"nowhere\.txt: No such file or directory$"):
         texts_of_file(tmp_path / "nowhere.txt")
     with pytest.raises(ClassifyError, match="Is a directory"):
@@ -157,7 +157,7 @@ def test_files_of_readings_that_cannot_be_read(
         ("1,2,3,1001", "w.csv, line 3: Sample.z: 1001.0 is not within ±1000 m/s^2"),
     ],
 )
-def test_values_that_a_worker_would_refuse_are_told_by_their_line(row: str, says: str, tmp_path: Path) -> None:
+def test_values_that_a_worker_would_refuse_are_reported_by_their_line(row: str, says: str, tmp_path: Path) -> None:
     source = readings_of_file(written(tmp_path, "w.csv", f"{HEADER}{ROW}{row}\n"))
     with pytest.raises(ClassifyError) as error:
         source.refuse(decode(source.lines)[1])

@@ -150,7 +150,7 @@ class FakeKeeper:
         pytest.fail("the worker closes it")
 
 
-def test_a_keeper_is_offered_what_was_labelled_once_it_is_said_and_nothing_else() -> None:
+def test_a_keeper_is_offered_what_was_labelled_once_it_is_published_and_nothing_else() -> None:
     delivery = FakeDelivery()
     keeper = FakeKeeper(delivery)
     publisher = make_publisher(delivery, keeper)

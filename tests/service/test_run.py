@@ -57,7 +57,7 @@ def test_each_worker_runs_in_a_thread_of_its_own_until_all_are_told_to_stop() ->
     assert (first.threads, second.threads) == ({"activity-worker"}, {"text-worker"})
 
 
-def test_a_worker_that_fails_stops_the_others_and_its_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_fails_stops_the_others_and_its_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     healthy = FakeWorker("activity")
     with pytest.raises(LookupError, match="no topic"):
         run(healthy, FakeWorker("text", LookupError("no topic")), stop=threading.Event())
@@ -65,7 +65,7 @@ def test_a_worker_that_fails_stops_the_others_and_its_error_is_told(caplog: pyte
     assert caplog.messages == ["the text worker has failed, which stops the others: no topic"]
 
 
-def test_an_error_after_the_stop_is_told_as_well() -> None:
+def test_an_error_after_the_stop_is_logged_as_well() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(LookupError):
@@ -75,7 +75,7 @@ def test_an_error_after_the_stop_is_told_as_well() -> None:
 # -- the device's troubles
 
 
-def test_troubles_are_counted_told_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_troubles_are_counted_logged_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     registry, engine = CollectorRegistry(), Any
     metrics = WorkerMetrics(Families(registry), "text", topics=[], reasons=[], labels=[])
     model = Model(constant_bundle(tmp_path / "bundle"), "float32", engine, "cpu", 64)  # type: ignore[arg-type]

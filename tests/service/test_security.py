@@ -145,9 +145,9 @@ def test_a_worker_beside_its_own_broker_is_not_told_how_to_get_into_the_users(
     kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me", "group_id": "mine"}
     for name, value in {**kafka, "sasl_password_file": str(tmp_path / "password")}.items():
         monkeypatch.setenv(f"STRIDECAST_KAFKA__{name.upper()}", value)
-    told = child_environment(load(Settings, [], "stridecast demo"))
+    variables = child_environment(load(Settings, [], "stridecast demo"))
     monkeypatch.undo()
-    for name, value in told.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert load(Settings, [], "stridecast worker").kafka == KafkaSettings(group_id="mine")
 

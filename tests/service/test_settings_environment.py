@@ -26,8 +26,8 @@ def test_settings_reach_another_process_through_its_environment(monkeypatch: pyt
 
 def test_a_password_reaches_another_process_through_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     sasl = ["--kafka.security-protocol", "SASL_SSL", "--kafka.sasl-mechanism", "SCRAM-SHA-512"]
-    told = read(*sasl, "--kafka.sasl-username", "me", "--kafka.sasl-password", "hunter2")
-    for name, value in environment(told).items():
+    given = read(*sasl, "--kafka.sasl-username", "me", "--kafka.sasl-password", "hunter2")
+    for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
     secret = read().kafka.sasl_password
     assert secret is not None
@@ -35,7 +35,7 @@ def test_a_password_reaches_another_process_through_its_environment(monkeypatch:
 
 
 def test_settings_travel_to_another_process_as_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = read("--kafka.group-id", "mine", "--http.port", "7")
-    for name, value in environment(told).items():
+    given = read("--kafka.group-id", "mine", "--http.port", "7")
+    for name, value in environment(given).items():
         monkeypatch.setenv(name, value)
-    assert read().model_dump(include={"kafka", "http"}) == told.model_dump(include={"kafka", "http"})
+    assert read().model_dump(include={"kafka", "http"}) == given.model_dump(include={"kafka", "http"})

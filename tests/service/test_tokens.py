@@ -110,27 +110,27 @@ def test_a_life_may_be_a_string_and_longer_than_any_sleep(expires_in: bytes, lif
     assert endpoint.fetch().life_s == life_s
 
 
-def test_an_endpoint_that_falls_silent_amid_an_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_falls_silent_amid_an_error_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reading of an error's body once raised past the handlers, and the renewal ended with it."""
     monkeypatch.setattr("service.tokens.TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         fetch = ClientCredentials(f"http://127.0.0.1:{server.getsockname()[1]}/", "me", lambda: "s:cret", None)
-        told = threading.Event()
+        ended = threading.Event()
 
         def fall_silent() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n{")
-                told.wait(10)
+                ended.wait(10)
 
         threading.Thread(target=fall_silent, daemon=True).start()
         with pytest.raises(TokenError, match="HTTP 500"):
             fetch()
-        told.set()
+        ended.set()
 
 
-def test_an_endpoint_that_does_not_answer_is_told(endpoint: Endpoint) -> None:
+def test_an_endpoint_that_does_not_answer_is_reported(endpoint: Endpoint) -> None:
     endpoint.server.shutdown()
     endpoint.server.server_close()
     with pytest.raises(TokenError, match=r"no token from .* refused"):
@@ -143,21 +143,21 @@ class Issued:
     def __init__(self, life_s: float, clock: Callable[[], float]) -> None:
         self.count = 0
         self.failing: Exception | None = None
-        self.asked = threading.Condition()
+        self.called = threading.Condition()
         self._life_s = life_s
         self._clock = clock
 
     def __call__(self) -> Token:
-        with self.asked:
+        with self.called:
             self.count += 1
-            self.asked.notify_all()
+            self.called.notify_all()
         if self.failing:
             raise self.failing
         return Token(f"token {self.count}", self._clock(), self._life_s)
 
     def wait_for(self, count: int) -> None:
-        with self.asked:
-            assert self.asked.wait_for(lambda: self.count >= count, 10)
+        with self.called:
+            assert self.called.wait_for(lambda: self.count >= count, 10)
 
 
 def test_a_token_is_used_again_while_it_is_good_and_one_that_has_expired_never() -> None:
@@ -181,7 +181,7 @@ def test_a_token_is_renewed_before_it_expires_though_nobody_asks_for_it() -> Non
     ("failing", "says"),
     [(TokenError("no token today"), "no token today"), (MemoryError("s:cret"), "can't be renewed: MemoryError")],
 )
-def test_a_token_that_cannot_be_renewed_is_tried_again_and_said(failing: Exception, says: str) -> None:
+def test_a_token_that_cannot_be_renewed_is_tried_again_and_logged(failing: Exception, says: str) -> None:
     issued = Issued(0.2, time.monotonic)
     provider = Provider(issued)
     provider.token()

@@ -36,21 +36,21 @@ def test_after_an_unclean_election_the_partitions_cut_off_are_recovered_and_the_
 @pytest.mark.parametrize(("answered", "out"), [(True, False), (False, True)])
 def test_what_was_polled_is_taken_only_once_it_is_certainly_ours(answered: bool, out: bool) -> None:
     """A worker that thaws polls what had come, before its heartbeat tells that others have its partitions."""
-    asked: list[bool] = []
+    checks: list[bool] = []
     gone_back: list[bool] = []
 
     def holds() -> bool:
-        asked.append(True)
-        return answered and len(asked) > 2
+        checks.append(True)
+        return answered and len(checks) > 2
 
     worker: Any = SimpleNamespace(
-        _lease=SimpleNamespace(holds=holds, is_out=lambda: out and len(asked) > 2),
+        _lease=SimpleNamespace(holds=holds, is_out=lambda: out and len(checks) > 2),
         _assignment=SimpleNamespace(seek_back=lambda: gone_back.append(True)),
     )
     polled: Any = {CUT: ["records"]}
     assert Worker._if_still_ours(worker, polled) == (polled if answered else {})
     assert gone_back == ([] if answered else [True])
-    assert len(asked) > 2
+    assert len(checks) > 2
 
 
 def test_labels_of_a_partition_that_is_to_go_are_not_gathered_any_more() -> None:
@@ -107,14 +107,14 @@ def test_a_worker_that_finishes_what_is_in_flight_is_live() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "said"),
+    ("ended", "message"),
     [
         ([True, True], "texts worker has read all; stopping"),
         ([True, False], "texts worker stopping: finishing what is in flight"),
         ([], "texts worker stopping: finishing what is in flight"),
     ],
 )
-def test_a_backfill_that_is_through_says_so(ended: list[bool], said: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_backfill_that_is_through_says_so(ended: list[bool], message: str, caplog: pytest.LogCaptureFixture) -> None:
     """It said that it finished what was in flight, as if somebody had stopped it."""
     caplog.set_level("INFO")
     nothing = SimpleNamespace(start=lambda: None)
@@ -129,4 +129,4 @@ def test_a_backfill_that_is_through_says_so(ended: list[bool], said: str, caplog
         _finish=lambda: None,
     )
     Worker.run(worker, stop)
-    assert caplog.messages[1:] == [said]
+    assert caplog.messages[1:] == [message]

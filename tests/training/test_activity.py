@@ -286,7 +286,7 @@ def test_of_wisdm_the_people_of_the_literature_test() -> None:
     assert not set(wisdm.validation) & set(wisdm.test)
 
 
-def test_that_nobody_tests_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_that_nobody_tests_is_reported(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = write_wisdm(tmp_path / "two.txt", people=("1", "7"))
     train_activity(TrainingRequest([two], epochs=1), tmp_path / "walker", tmp_path / "report", console=Console())
     assert "No test score: two.txt has none of the people of WISDM v1.1 who test: 29, 30," in capsys.readouterr().out

@@ -211,16 +211,16 @@ def test_a_csv_whose_first_column_is_called_pk_is_no_zip(tmp_path: Path) -> None
     assert read_file(path).kind == "csv"
 
 
-@pytest.mark.parametrize(("unit", "told"), [(1.0, True), (9.80665, False)])
-def test_readings_that_look_like_g_are_told_of(
-    tmp_path: Path, unit: float, told: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("unit", "is_warned"), [(1.0, True), (9.80665, False)])
+def test_readings_that_look_like_g_are_reported(
+    tmp_path: Path, unit: float, is_warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = "".join(f"a,Walking,{50 * step},0,{unit},0.1\n" for step in range(100))
     path = tmp_path / "ours.csv"
     path.write_text(f"person,activity,timestamp,x,y,z\n{rows}")
     read_files([path], Console(width=200))
 
-    assert ("have to be in m/s², not in g" in capsys.readouterr().out) is told
+    assert ("have to be in m/s², not in g" in capsys.readouterr().out) is is_warned
 
 
 def test_motionsense_leaves_nothing_on_disk(tmp_path: Path) -> None:
@@ -320,13 +320,13 @@ def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
         read_file(path)
 
 
-def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_used_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "theirs.csv"
     path.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\np,Cycling,50,1,2,3\np,Walking,100,1,2\n")
     read_files([path], Console())
-    said = capsys.readouterr().out
-    assert "rows left out: 1 missing value" in said
-    assert "readings of no activity that is learned: 1 of 'Cycling'" in said
+    output = capsys.readouterr().out
+    assert "rows left out: 1 missing value" in output
+    assert "readings of no activity that is learned: 1 of 'Cycling'" in output
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

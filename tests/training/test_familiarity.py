@@ -89,15 +89,15 @@ def test_where_nothing_else_is_recorded_ood_samples_are_made_up(file: DataFile) 
 def test_an_evaluation_tells_familiarity_where_the_bundle_does(file: DataFile, tmp_path: Path) -> None:
     familiar, plain = familiar_bundle(tmp_path / "familiar"), har_bundle(tmp_path / "plain")
     people = file.recordings[:4]
-    told, untold = (evaluate(replaced_labels, file, people) for replaced_labels in (familiar, plain))
+    scored, unscored = (evaluate(replaced_labels, file, people) for replaced_labels in (familiar, plain))
 
-    assert untold.familiarity is None
-    assert told.familiarity is not None
-    assert len(told.familiarity.known) == told.scores.support.sum()
-    assert [len(some.familiarity) for some in told.familiarity.ood][1:] == [SYNTHETIC_COUNT] * MADE_UP_KINDS
+    assert unscored.familiarity is None
+    assert scored.familiarity is not None
+    assert len(scored.familiarity.known) == scored.scores.support.sum()
+    assert [len(some.familiarity) for some in scored.familiarity.ood][1:] == [SYNTHETIC_COUNT] * MADE_UP_KINDS
     again = evaluate(familiar, file, people)
     assert again.familiarity is not None
-    for first, second in zip(told.familiarity.ood, again.familiarity.ood, strict=True):
+    for first, second in zip(scored.familiarity.ood, again.familiarity.ood, strict=True):
         np.testing.assert_array_equal(first.familiarity, second.familiarity)
 
 
@@ -106,16 +106,16 @@ def test_the_report_holds_figures_a_table_and_a_picture(file: DataFile, tmp_path
     for bundle in bundles:
         evaluation = evaluate(bundle, file, file.recordings[:4])
         write_evaluations(tmp_path / "report" / bundle.folder.name, [evaluation])
-    told, untold = (tmp_path / "report" / bundle.folder.name for bundle in bundles)
+    with_familiarity, without = (tmp_path / "report" / bundle.folder.name for bundle in bundles)
 
-    figures = json.loads((told / "metrics.json").read_text())["test"][0]["familiarity"]
+    figures = json.loads((with_familiarity / "metrics.json").read_text())["test"][0]["familiarity"]
     assert [some["name"] for some in figures["strangers"]][:2] == ["Cycling", "tumbling bag"]
     assert all(0 <= some["area_under_curve"] <= 1 for some in figures["strangers"])
-    assert "| Cycling | recorded |" in (told / "report.md").read_text()
-    assert (told / "familiarity-their.png").read_bytes().startswith(b"\x89PNG")
-    assert "familiarity" not in json.loads((untold / "metrics.json").read_text())["test"][0]
-    assert "Familiarity" not in (untold / "report.md").read_text()
-    assert not (untold / "familiarity-their.png").exists()
+    assert "| Cycling | recorded |" in (with_familiarity / "report.md").read_text()
+    assert (with_familiarity / "familiarity-their.png").read_bytes().startswith(b"\x89PNG")
+    assert "familiarity" not in json.loads((without / "metrics.json").read_text())["test"][0]
+    assert "Familiarity" not in (without / "report.md").read_text()
+    assert not (without / "familiarity-their.png").exists()
 
 
 def test_the_figures_are_those_of_the_familiarities() -> None:

@@ -37,7 +37,7 @@ class Noisy:
 
 
 class Visited(Noisy):
-    """The same, and half as many strangers, who come from above and from below."""
+    """The same, and half as many OOD samples, which come from above and from below."""
 
     def __len__(self) -> int:
         return 135
@@ -136,8 +136,8 @@ def test_examples_that_may_have_either_of_two_labels_teach_what_they_are_not() -
     model = small_model()
     fit(model, Task(LABELS, Vague(), validation(), candidates=candidates), dataclasses.replace(SETTINGS, epochs=15))
     held_out = validation()
-    said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
-    assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
+    predicted_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
+    assert (predicted_far_right == (held_out.targets == 2)).mean() > 0.95
 
 
 def test_ood_samples_are_told_from_the_clouds_and_the_clouds_from_one_another() -> None:
@@ -153,7 +153,7 @@ def test_ood_samples_are_told_from_the_clouds_and_the_clouds_from_one_another() 
 
 
 def test_who_was_never_shown_ood_samples_finds_them_as_familiar() -> None:
-    """So that the test above can fail: it is the strangers that teach it."""
+    """So that the test above can fail: it is the OOD samples that teach it."""
     model = small_model()
     fit(model, task(), dataclasses.replace(SETTINGS, epochs=30))
     ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
@@ -174,8 +174,8 @@ def test_ood_samples_go_with_examples_that_may_have_either_of_two_labels_and_wit
     held_out = validation()
     ood = Visited().batch(np.arange(90, 135), np.random.default_rng(98))[0]
 
-    said_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
-    assert (said_far_right == (held_out.targets == 2)).mean() > 0.95
+    predicted_far_right = predict(model, held_out.inputs).argmax(axis=1) == 2
+    assert (predicted_far_right == (held_out.targets == 2)).mean() > 0.95
     assert (familiarity(model, held_out.inputs) > 0.5).mean() > 0.95
     assert (familiarity(model, ood) < 0.5).mean() > 0.95
 
@@ -254,7 +254,7 @@ def test_without_resume_a_checkpoint_is_not_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "data", "said"),
+    ("settings", "data", "message"),
     [
         (dataclasses.replace(SETTINGS, epochs=5), "A", r"another run \(its epochs is 4, now 5\)"),
         (SETTINGS, "B", r"another run \(its data is A, now B\)"),
@@ -262,39 +262,39 @@ def test_without_resume_a_checkpoint_is_not_looked_at(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
-    tmp_path: Path, settings: FitSettings, data: str, said: str
+    tmp_path: Path, settings: FitSettings, data: str, message: str
 ) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     run(checkpoint=checkpoint, identity={"data": "A"})
-    with pytest.raises(FitError, match=said):
+    with pytest.raises(FitError, match=message):
         run(settings, checkpoint, resume=True, identity={"data": data})
 
 
 def test_resuming_without_a_checkpoint_says_so_and_starts_from_the_beginning(tmp_path: Path) -> None:
-    said = io.StringIO()
-    console = Console(file=said, width=40)
+    output = io.StringIO()
+    console = Console(file=output, width=40)
     checkpoint = tmp_path / "checkpoint.safetensors"
     history = fit(small_model(), task(), SETTINGS, checkpoint=checkpoint, resume=True, console=console)
     assert len(history) == 4
-    assert f"No checkpoint at {checkpoint}: starting from the beginning" in said.getvalue()
+    assert f"No checkpoint at {checkpoint}: starting from the beginning" in output.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("epoch", "said"),
+    ("epoch", "message"),
     [
         (1, "Interrupted before the end of the first epoch: nothing is kept"),
         (3, "Interrupted after epoch 2: --resume goes on from there"),
     ],
 )
 def test_an_interrupted_run_says_where_it_can_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, message: str
 ) -> None:
     written = io.StringIO()
     console = Console(file=written, width=40)
     interrupt_in_epoch(monkeypatch, epoch, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(small_model(), task(), SETTINGS, checkpoint=tmp_path / "checkpoint.safetensors", console=console)
-    assert said in written.getvalue()
+    assert message in written.getvalue()
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

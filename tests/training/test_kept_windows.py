@@ -121,7 +121,7 @@ def test_what_is_read_back_is_what_was_kept(
     assert (file.kind, file.dropped, file.others) == ("kept", {}, {})
 
 
-def test_rows_without_an_activity_are_left_out_and_told(
+def test_rows_without_an_activity_are_left_out_and_reported(
     kept: Callable[..., Any], written: Callable[[Any], Path]
 ) -> None:
     path = written(kept([None, "Walking", "", " ", "sitting ", "StairsMixed", "Cycling"]))
@@ -136,9 +136,9 @@ def test_rows_without_an_activity_are_left_out_and_told(
         "Upstairs",
     ]
     assert codes[3] == -1
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "kept.parquet: rows left out: 3 without an activity" in told
-    assert "readings of no activity that is learned: 80 of 'Cycling'" in told
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kept.parquet: rows left out: 3 without an activity" in output
+    assert "readings of no activity that is learned: 80 of 'Cycling'" in output
 
 
 def test_a_file_in_which_nothing_is_labelled_is_refused(
@@ -176,8 +176,8 @@ def test_a_window_that_is_in_two_files_is_read_once(
     assert first.dropped == {}
     assert [DEFAULT_LABELS.names[recording.activity[0]] for recording in second.recordings] == ["Jogging"]
     assert second.dropped == {Defect.NOT_LABELLED: 1, Defect.DUPLICATE: 2}
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "kept.parquet: rows left out: 1 without an activity, 2 duplicated row" in told
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kept.parquet: rows left out: 1 without an activity, 2 duplicated row" in output
     assert len(read_file(paths[1]).recordings) == 3
 
 
@@ -341,7 +341,7 @@ def test_kept_windows_train_like_recordings(kept: Callable[..., Any], written: C
         ("kept", "phone-2"),
     }
     data = prepare_training_data(people, recipe, seed=0)
-    assert len(data.task.train) == 3 + 6 + 2  # two of them strangers
+    assert len(data.task.train) == 3 + 6 + 2  # two of them OOD samples
     assert {recording.person for recording in people.validation} == {"2"}
 
 

@@ -179,7 +179,7 @@ def test_a_model_of_other_frames_or_labels_is_not_scored_on_recordings(tmp_path:
         labels_of(odd)
 
 
-def test_what_nobody_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_nobody_shows_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
     labels = Labels(("Walking", "Cycling", "Laying [down], $_$"))
     train_activity(
@@ -215,10 +215,10 @@ def test_data_that_mostly_show_other_activities_are_refused_with_the_labels_to_a
 
 def test_activities_that_were_left_out_by_name_may_be_most_of_the_data(tmp_path: Path) -> None:
     data = write_csv(tmp_path / "own.csv", ["walking", "Cycling", "Stairs", "Lying still", "Sweeping"])
-    asked = TrainingRequest([data], labels=Labels(("Walking", "Cycling")), epochs=1)
-    assert len(asked.plan().read()) == 1
+    request = TrainingRequest([data], labels=Labels(("Walking", "Cycling")), epochs=1)
+    assert len(request.plan().read()) == 1
     with pytest.raises(DataError, match=r"add --labels Walking Cycling 'Lying still' Stairs Sweeping;"):
-        dataclasses.replace(asked, labels=None).plan().read()
+        dataclasses.replace(request, labels=None).plan().read()
 
 
 @pytest.mark.parametrize(

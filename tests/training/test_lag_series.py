@@ -209,11 +209,11 @@ def made_up(residuals: np.ndarray) -> list[Fitted]:
 def test_the_figures_tell_trained_rows_from_held_out_ones() -> None:
     residuals = np.zeros(100)
     residuals[[0, 98, 99]] = 3.5, -3.0, -4.0
-    told = figures(made_up(residuals)[0])
-    assert told.rmse_trained == pytest.approx(3.5 / 95**0.5)
-    assert told.rmse_held_out == pytest.approx(5**0.5)
-    assert (told.worst, told.beyond, told.top) == (4.0, 2, -4.0)
-    assert (told.top_median, told.top_swing) == (0.5, 4.0)
+    found = figures(made_up(residuals)[0])
+    assert found.rmse_trained == pytest.approx(3.5 / 95**0.5)
+    assert found.rmse_held_out == pytest.approx(5**0.5)
+    assert (found.worst, found.beyond, found.top) == (4.0, 2, -4.0)
+    assert (found.top_median, found.top_swing) == (0.5, 4.0)
 
 
 def test_points_beyond_the_edge_are_marked_at_the_edge() -> None:
@@ -256,7 +256,7 @@ def test_the_command_leaves_figures_a_table_and_a_picture(tmp_path: Path, capsys
     assert "Report in" in capsys.readouterr().out
 
 
-def test_a_report_that_cannot_be_written_is_told_of_before_anything_is_fitted(
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_fitted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -38,7 +38,7 @@ def test_evaluate_names_whom_a_bundle_has_learned_from_and_whom_to_score(
     assert "has learned from" not in capsys.readouterr().out
 
 
-def test_whom_either_of_two_compared_bundles_has_learned_from_is_told(
+def test_whom_either_of_two_compared_bundles_has_learned_from_is_reported(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only the first one's people were thought of, and the other one's head start was taken for skill."""
@@ -66,6 +66,6 @@ def test_a_public_sets_people_have_their_part_whatever_else_was_learned_from(
 def test_training_tells_at_its_end_who_tests(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--data", str(folder / "ours.csv"), "--labels", "Walking", "Cycling", "--epochs", "1"]
     assert main(["train", "activity", *words, "--output", str(tmp_path / "own")]) == 0
-    *_, told, last = capsys.readouterr().out.splitlines()
-    assert told == "Test people of ours.csv, who neither trained nor validated: df_b"
+    *_, people_line, last = capsys.readouterr().out.splitlines()
+    assert people_line == "Test people of ours.csv, who neither trained nor validated: df_b"
     assert last.startswith("Bundle own@1 in ")

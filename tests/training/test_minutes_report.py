@@ -224,7 +224,7 @@ def test_a_bundle_of_other_labels_has_no_score_of_its_own(folder: Path, tmp_path
     assert "| 0 |" not in (tmp_path / "minutes.md").read_text()
 
 
-def test_that_the_bundle_has_learned_from_them_already_is_said(
+def test_that_the_bundle_has_learned_from_them_already_is_reported(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = load_bundle(folder / "start").manifest.training

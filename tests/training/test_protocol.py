@@ -263,7 +263,7 @@ def test_two_at_once_keep_what_they_found_in_one_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "folds").iterdir())) == 1
 
 
-def test_what_cannot_be_judged_is_said_at_once(tmp_path: Path) -> None:
+def test_what_cannot_be_judged_is_reported_at_once(tmp_path: Path) -> None:
     data = write_wisdm(tmp_path / "data.txt", people=("1", "7"))
     with pytest.raises(DataError, match="takes two at least"):
         run_protocol(TrainingRequest([data]), tmp_path / "report", "data-sets")

@@ -170,9 +170,9 @@ def test_of_windows_that_span_two_activities_the_shipped_bundle_seldom_says_a_th
     file: DataFile = request.getfixturevalue(name)
     people = [recording for recording in file.recordings if recording.person in held_out_people(file).validation]
     windows = make_spanning_windows(served_frames(people), people)
-    told = score_spanning(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), DEFAULT_LABELS.names)
-    assert told.third < 0.1 * told.windows
-    assert told.longer > 0.75 * told.windows
+    scores = score_spanning(windows, answers(load_bundle(find_bundle("har-cnn")), windows.values), DEFAULT_LABELS.names)
+    assert scores.third < 0.1 * scores.windows
+    assert scores.longer > 0.75 * scores.windows
 
 
 def test_the_shipped_bundles_ranges_are_its_own(wisdm: DataFile, motionsense: DataFile) -> None:

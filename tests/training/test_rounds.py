@@ -131,7 +131,7 @@ def test_whose_fold_has_no_window_is_named(recipe: RecipeName) -> None:
     rounds([file_of(["1", "2", "3", "4"], "ours")], RECIPES[recipe], "people", seed=0)
 
 
-def test_who_validates_without_a_window_is_said_before_hours_are_spent() -> None:
+def test_who_validates_without_a_window_is_reported_before_hours_are_spent() -> None:
     file = file_of(["1", "2", "3"], "ours", without_windows=("2",))
     with pytest.raises(DataError, match=r"seed 0: nobody who validates shows a complete window.*\(2 of ours\)"):
         rounds([file], DEFAULT, "seeds", seed=0)

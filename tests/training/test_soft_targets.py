@@ -16,9 +16,9 @@ def test_the_gradient_is_that_of_the_probability_of_any_of_them() -> None:
     candidates = torch.tensor([[False, True, True]])
     logits = torch.tensor([[0.3, -1.0, 0.7]], requires_grad=True)
     target = torch.tensor([0])
-    said = torch.nn.functional.cross_entropy(logits, soft_targets(logits.detach(), target, candidates))
+    cross_entropy = torch.nn.functional.cross_entropy(logits, soft_targets(logits.detach(), target, candidates))
     likelihood = -logits.softmax(dim=1)[0, 1:].sum().log()
-    found, expected = (torch.autograd.grad(loss, logits)[0] for loss in (said, likelihood))
+    found, expected = (torch.autograd.grad(loss, logits)[0] for loss in (cross_entropy, likelihood))
     torch.testing.assert_close(found, expected)
 
 

@@ -46,15 +46,15 @@ def test_nobody_who_does_one_thing_alone_changes() -> None:
     assert score_spanning(found, np.empty((0, 6)), DEFAULT_LABELS.names) == SpanningScores(0, 0, 0, 0.0)
 
 
-def test_what_is_said_is_the_longer_activity_the_shorter_or_a_third() -> None:
+def test_the_answer_is_the_longer_activity_the_shorter_or_a_third() -> None:
     people = [recording("ann")]
     found = make_spanning_windows(frames(*[(0, WALKING), (0, SITTING)] * 4), people)
     others = len(found.longer) - 3
-    told = score_spanning(
+    scores = score_spanning(
         found, np.eye(6)[[*found.longer[:2], found.shorter[2], *[STANDING] * others]], DEFAULT_LABELS.names
     )
-    assert (told.longer, told.shorter, told.third) == (2, 1, others)
+    assert (scores.longer, scores.shorter, scores.third) == (2, 1, others)
     assert str(SpanningScores(8, 4, 3, 0.1)) == (
         "50.0% are called what lasts longer in them, 37.5% what lasts less long, 12.5% neither"
     )
-    assert told.calibration_error == (1 + others) / (3 + others)  # it was sure of all
+    assert scores.calibration_error == (1 + others) / (3 + others)  # it was sure of all

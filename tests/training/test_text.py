@@ -164,7 +164,7 @@ def test_what_no_bundle_can_hold_is_refused_before_the_fit(data: TextTrainingDat
         cross_validate(wide, [recipe], tmp_path / "folds", folds=2, command="")
 
 
-def test_the_speed_told_is_that_of_the_texts_given(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speed_reported_is_that_of_the_texts_given(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was that of the golden texts, which have twenty words: the CPU engine leaves out the other 380 of a frame."""
     seen: list[np.ndarray] = []
 
@@ -313,7 +313,7 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--variant", "all"], "add --folds 10"),
         (["--variant", "static"], "name their file with --vectors"),
@@ -333,7 +333,7 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
 def test_what_cannot_be_run_is_one_sentence(
     folder: Path,
     words: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     data: TextTrainingData,
     tmp_path: Path,
@@ -344,7 +344,7 @@ def test_what_cannot_be_run_is_one_sentence(
     (tmp_path / "full/notes.txt").touch()
     assert main(["train", "text", "--data", str(folder / "reviews.csv"), *words]) == 1
     shown = capsys.readouterr()
-    assert said in shown.err.replace("\n", " ")
+    assert message in shown.err.replace("\n", " ")
     assert shown.out == ""
 
 
@@ -373,7 +373,7 @@ def test_texts_without_their_flag_are_pointed_to_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--strip", "headers"], "--strip takes parts off texts: add --dataset 20news"),
         (["--dataset", "csv", "--people", "ana"], "--people chooses among people of recordings, and --dataset reads"),
@@ -381,11 +381,11 @@ def test_texts_without_their_flag_are_pointed_to_it(
     ],
 )
 def test_what_would_make_no_difference_to_a_scoring_is_refused(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--people` was passed over where texts were scored, and `--strip` where recordings were."""
     assert main(["evaluate", "--data", "not-read", *words]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_bundle_is_not_scored_on_labels_that_it_does_not_know(trained: Trained, data: TextTrainingData) -> None:

@@ -176,7 +176,7 @@ def test_ones_own_csv_is_read_with_quotes_line_breaks_and_further_columns(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"words,class\na,b\n", "the first line must name the columns `text` and `label`; it is 'words,class'"),
         (b"", "the first line must name the columns"),
@@ -188,13 +188,13 @@ def test_ones_own_csv_is_read_with_quotes_line_breaks_and_further_columns(tmp_pa
     ],
 )
 def test_a_csv_that_cannot_be_used_is_refused_with_its_line_and_the_remedy(
-    tmp_path: Path, content: bytes, said: str
+    tmp_path: Path, content: bytes, message: str
 ) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
     with pytest.raises(DataError) as refused:
         read_corpus("csv", [path])
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "mine.csv" in str(refused.value)
 
 

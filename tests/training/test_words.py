@@ -44,7 +44,7 @@ def test_vectors_are_read_plain_or_compressed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("word\n", "not a vector of 1 to 1,024 numbers"),
@@ -53,10 +53,10 @@ def test_vectors_are_read_plain_or_compressed(tmp_path: Path) -> None:
         ("a 1 nan\n", "not finite"),
     ],
 )
-def test_a_file_that_holds_no_vectors_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_file_that_holds_no_vectors_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "v.txt"
     path.write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_vectors(path)
 
 

@@ -9,7 +9,7 @@ import random
 import warnings
 
 from tests.windowing.reference import Reading
-from tests.windowing.streams import Record, all_rows, hear, push
+from tests.windowing.streams import Record, all_rows, let_fall_silent, push
 from windowing import Windower, warm_up
 
 MAX_ABS_MS = 2**62 - 1
@@ -17,7 +17,7 @@ LANDMARKS_MS = [0, 25, -25, -26, 4000, 2**31, 2**53, -(2**53), 2**61, -(2**61), 
 
 
 def digest() -> str:
-    said = hashlib.sha256()
+    hasher = hashlib.sha256()
     for lateness_slots in (0, 4, 1200):
         rng = random.Random(lateness_slots)
         windower = Windower(lateness_slots=lateness_slots, max_gap_ms=4000, max_frames=32)
@@ -28,9 +28,11 @@ def digest() -> str:
             ]
             steps = push(windower, [Record(offset, readings)], float(offset))
             if rng.random() < 0.05:
-                steps += hear(windower, float(offset) if rng.random() < 0.5 else math.inf)
-            said.update(repr([all_rows(steps), [s.late.tolist() for s in steps], windower.rewind_to(offset)]).encode())
-    return said.hexdigest()
+                steps += let_fall_silent(windower, float(offset) if rng.random() < 0.5 else math.inf)
+            hasher.update(
+                repr([all_rows(steps), [s.late.tolist() for s in steps], windower.rewind_to(offset)]).encode()
+            )
+    return hasher.hexdigest()
 
 
 def _near(landmark_ms: int, rng: random.Random) -> int:

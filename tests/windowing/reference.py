@@ -131,13 +131,13 @@ class Reference:
         """Tell whether there is a reading at or past the window's last slot + 1 + lateness."""
         return slot_of(newest_ms) >= start + 79 + 1 + self.lateness_slots
 
-    def hear(self, until: float) -> list[Window]:
+    def hear(self, caught_up_at: float) -> list[Window]:
         """Close what the devices that are silent at this moment hold, and forget them."""
         windows = []
         for device_id, device in list(self.devices.items()):
             readings = [kept for window in device.windows.values() for kept in window.values()]
             oldest = min(readings, key=lambda kept: kept.offset)
-            if oldest.processed_at <= until - self.idle_timeout_s:
+            if oldest.processed_at <= caught_up_at - self.idle_timeout_s:
                 windows += self.close(device_id, list(device.windows), "silence")
                 del self.devices[device_id]
                 self.forgotten.append(device_id)

@@ -155,16 +155,16 @@ def push(windower: Windower, records: Sequence[Record], processed_at: float) -> 
     return steps
 
 
-def hear(windower: Windower, until: float) -> list[Step]:
-    """Let the silent fall silent, as often as it takes."""
-    steps = [windower.fall_silent(until)]
+def let_fall_silent(windower: Windower, caught_up_at: float) -> list[Step]:
+    """Have the windower close what silent devices hold, in as many calls as it takes."""
+    steps = [windower.fall_silent(caught_up_at)]
     while steps[-1].more:
-        steps.append(windower.fall_silent(until))
+        steps.append(windower.fall_silent(caught_up_at))
     return steps
 
 
 def rows(frames: Frames) -> list[tuple[bytes, int, bytes, int, int, bool]]:
-    """Return a frame's identity, its values bit by bit, and what is said of it: all that must not depend on arrival."""
+    """Return a frame's identity, its values bit by bit, and its figures: all that must not depend on arrival."""
     device_ids = frames.device_ids()
     return [
         (

@@ -14,8 +14,8 @@ from tests.windowing.streams import (
     PROFILE,
     Record,
     Segment,
-    hear,
     interleave,
+    let_fall_silent,
     push,
     readings_of,
     records_of,
@@ -68,17 +68,17 @@ def compare(
     idle_timeout_s: float,
     max_frames: int,
 ) -> None:
-    """Feed both the batches of (records, processed at, heard until), and hold one against the other all along."""
+    """Feed both the batches of (records, processed at, caught up at), and compare the two all along."""
     windower = Windower(
         lateness_slots=lateness_slots, max_gap_ms=max_gap_ms, idle_timeout_s=idle_timeout_s, max_frames=max_frames
     )
     reference = Reference(lateness_slots, max_gap_ms, idle_timeout_s)
-    said: list[Step] = []
+    all_steps: list[Step] = []
     joined: list[bytes] = []
     position = 0
     for records, processed_at, caught_up_at in batches:
         steps = push(windower, records, processed_at)
-        said += steps
+        all_steps += steps
         joined += [device_id for step in steps for device_id in windower.device_ids(step.new_rows)]
         expected = [
             window
@@ -87,18 +87,18 @@ def compare(
             for window in reference.read(reading, record.offset, processed_at)
         ]
         assert_same_windows(steps, expected, sum(len(record.readings) for record in records))
-        silences = hear(windower, caught_up_at)
-        said += silences
+        silences = let_fall_silent(windower, caught_up_at)
+        all_steps += silences
         expected = sorted(reference.hear(caught_up_at), key=lambda window: (window.device_id, window.start_ms))
         assert_same_windows(by_device(silences), expected, 0)
-        assert_same_counts(said, joined, reference)
+        assert_same_counts(all_steps, joined, reference)
         position = records[-1].offset + 1 if records else position
         assert windower.rewind_to(position) == reference.rewind_to(position)
         assert len(windower) == len(reference.devices)
         assert all(device_id in windower for device_id in reference.devices)
         assert all(len(step.frames) <= max_frames for step in steps + silences)
     expected = sorted(everything(reference), key=lambda window: (window.device_id, window.start_ms))
-    assert_same_windows(by_device(hear(windower, math.inf)), expected, 0)
+    assert_same_windows(by_device(let_fall_silent(windower, math.inf)), expected, 0)
     assert len(windower) == 0
 
 

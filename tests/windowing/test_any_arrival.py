@@ -14,8 +14,8 @@ from tests.windowing.streams import (
     all_rows,
     disorder,
     gentle_segments,
-    hear,
     interleave,
+    let_fall_silent,
     push,
     readings_of,
     records_of,
@@ -36,7 +36,7 @@ def windows_of(readings: list[Reading], lateness_slots: int, batch: int, rng: ra
         size = rng.randint(1, batch)
         steps += push(windower, records[:size], 0.0)
         records = records[size:]
-    steps += hear(windower, math.inf)
+    steps += let_fall_silent(windower, math.inf)
     assert sum(len(step.late) for step in steps) == 0
     return sorted(all_rows(steps))
 

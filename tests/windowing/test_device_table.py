@@ -29,14 +29,14 @@ def test_the_hash_is_that_of_python_under_the_same_key() -> None:
     """With PYTHONHASHSEED=0 Python hashes bytes by SipHash-1-3 under a key of zeros."""
     content = [os.urandom(size) for size in range(1, 129)]
     ask = f"import sys; print(sys.hash_info.algorithm, *(hash(each) % 2**64 for each in {content!r}))"
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", ask],
         env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=True,
     )
-    algorithm, *hashes = said.stdout.split()
+    algorithm, *hashes = done.stdout.split()
     assert algorithm == "siphash13"
     key = np.zeros(2, np.uint64)
     assert [siphash(key, np.frombuffer(each, np.uint8), 0, len(each)) for each in content] == list(map(int, hashes))

@@ -48,11 +48,11 @@ def test_no_record_counts_early_and_none_later_than_a_512th_of_the_horizon() -> 
         moment += rng.expovariate(1000)
         moments.append(moment)
         ages.record(offset, moment)
-    for heard in [rng.uniform(0, moment) for _ in range(500)]:
-        bound = ages.processed_by(heard)
+    for caught_up_at in [rng.uniform(0, moment) for _ in range(500)]:
+        bound = ages.processed_by(caught_up_at)
         assert bound is not None
-        assert bound == 0 or moments[bound - 1] <= heard
-        assert moments[bound] > heard - 60 / 512
+        assert bound == 0 or moments[bound - 1] <= caught_up_at
+        assert moments[bound] > caught_up_at - 60 / 512
 
 
 def test_a_year_without_hearing_anything_takes_a_few_thousand_rows_and_is_known_to_a_512th() -> None:

@@ -12,8 +12,8 @@ from tests.windowing.streams import (
     Record,
     Segment,
     all_rows,
-    hear,
     interleave,
+    let_fall_silent,
     push,
     readings_of,
     records_of,
@@ -35,7 +35,7 @@ Row = tuple[bytes, int, bytes, int, int, bool]
     stop=st.floats(0, 1),
     seed=seeds,
 )
-def test_a_windower_rebuilt_by_a_mute_replay_says_just_what_the_first_would_have_said(
+def test_a_windower_rebuilt_by_a_mute_replay_closes_just_what_the_first_would_have_closed(
     scripts: list[tuple[int, list[Segment]]], straggling: float, lateness_slots: int, stop: float, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -59,7 +59,7 @@ def _to_the_end(windower: Windower, records: list[Record]) -> list[object]:
     """Return all there is to say of these records, and then of what they leave open, in the order of the ids."""
     steps = push(windower, records, 200.0)
     rewind = windower.rewind_to(records[-1].offset + 1 if records else 0)
-    last = hear(windower, math.inf)
+    last = let_fall_silent(windower, math.inf)
     incomplete = [sum(step.incomplete for step in part) for part in (steps, last)]
     return [_rows_and_sources(steps), sorted(_rows_and_sources(last)), incomplete, rewind]
 

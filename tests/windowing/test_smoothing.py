@@ -57,12 +57,12 @@ def test_a_change_that_lasts_is_followed() -> None:
     assert answers[-4:] == [2] * 4
 
 
-def test_until_enough_windows_were_heard_there_is_no_answer() -> None:
+def test_until_there_are_enough_windows_there_is_no_answer() -> None:
     assert smooth(Smoother(), successive(*[sure(1)] * (WINDOWS + 1))) == [UNKNOWN] * (WINDOWS - 1) + [1, 1]
 
 
 @pytest.mark.parametrize("start", [WINDOWS + 1, WINDOWS - 1, -5])
-def test_after_a_window_that_is_missing_said_twice_or_of_another_time_it_begins_anew(start: int) -> None:
+def test_after_a_window_that_is_missing_there_twice_or_of_another_time_it_begins_anew(start: int) -> None:
     smoother = Smoother()
     smooth(smoother, successive(*[sure(1)] * WINDOWS))
     answers = smooth(smoother, successive(*[sure(1)] * WINDOWS, first=start))
@@ -82,7 +82,7 @@ def test_a_network_that_is_certain_can_be_outvoted() -> None:
     assert smooth(Smoother(), successive([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]))[-1] == 2
 
 
-def test_what_a_transition_excludes_is_not_said() -> None:
+def test_what_a_transition_excludes_is_not_answered() -> None:
     never_to_2 = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
     wavering = [sure(0)] * (WINDOWS - 1) + [[0.3, 0.2, 0.5]]
     assert smooth(Smoother(), successive(*wavering), never_to_2)[-1] == 0
@@ -144,13 +144,13 @@ def test_answers_are_the_textbooks_however_the_windows_are_batched(
 
 @settings(max_examples=100, deadline=None)
 @given(WINDOWS_OF_SOME, st.integers(0, 40))
-def test_whoever_takes_over_says_the_same_or_nothing(drawn: list[tuple[int, int, list[float]]], handover: int) -> None:
+def test_whoever_takes_over_says_the_same_or_nothing(drawn: list[tuple[int, int, list[float]]], takeover: int) -> None:
     now = [0, 0, 0]
     windows: list[Window] = []
     for device, step, probabilities in drawn:
         now[device] += step
         windows.append((device, device, now[device], probabilities))
     throughout = smooth(Smoother(), windows)
-    successor = smooth(Smoother(), windows[handover:])
-    for mine, theirs in zip(throughout[handover:], successor, strict=True):
+    successor = smooth(Smoother(), windows[takeover:])
+    for mine, theirs in zip(throughout[takeover:], successor, strict=True):
         assert theirs in (mine, UNKNOWN)

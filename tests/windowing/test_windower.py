@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.windowing.reference import Reading
-from tests.windowing.streams import Record, hear, push, spell
+from tests.windowing.streams import Record, let_fall_silent, push, spell
 from windowing import Step, Windower
 
 PHASE_0 = b""
@@ -43,7 +43,7 @@ def starts(step: Step) -> list[int]:
 def test_a_slot_reaches_from_25_ms_before_its_centre_to_24_after(timestamp_ms: int, slot: int) -> None:
     windower = Windower(max_gap_ms=4000)
     send(windower, [at(-2025, 1.0), at(1949, 1.0), at(timestamp_ms, -7.0)])
-    (silence,) = hear(windower, math.inf)
+    (silence,) = let_fall_silent(windower, math.inf)
     assert starts(silence)[0] == -2000
     frame = silence.frames.values[0, :, 0]
     assert frame.argmin() == slot
@@ -68,7 +68,7 @@ def test_a_slot_keeps_the_nearest_then_the_earlier_then_the_smaller(
     readings = [r for r in steady(0, 3950) if r.timestamp_ms != 1000]
     step = send(windower, readings[:40] + ([kept, lost] if kept_first else [lost, kept]) + readings[40:])
     assert step.superseded == 1
-    (silence,) = hear(windower, math.inf)
+    (silence,) = let_fall_silent(windower, math.inf)
     assert starts(silence) == [0]
     assert silence.frames.values[0, 20].tolist() == list(kept[2:])
     assert silence.frames.measured.tolist() == [80]
@@ -165,7 +165,7 @@ def test_a_device_whose_clock_was_set_back_is_late_until_it_falls_silent_and_the
     windower = Windower(idle_timeout_s=60)
     send(windower, [at(10_000_000)], offset=0, processed_at=0.0)
     assert len(send(windower, steady(0, 4200), offset=1, processed_at=1.0).late) == 85
-    (silence,) = hear(windower, 60.0)
+    (silence,) = let_fall_silent(windower, 60.0)
     assert silence.forgotten == [PHASE_0]
     step = send(windower, steady(4250, 10_200), offset=200, processed_at=61.0)
     assert windower.device_ids(step.new_rows) == [PHASE_0]
@@ -206,7 +206,7 @@ def test_a_hole_at_either_edge_counts_from_the_edge_and_takes_the_nearest() -> N
 def test_a_hole_of_five_slots_at_an_edge_makes_a_window_incomplete(first_ms: int, last_ms: int) -> None:
     windower = Windower(max_gap_ms=250)
     send(windower, steady(first_ms, last_ms))
-    assert [starts(step) for step in hear(windower, math.inf)] == [[]]
+    assert [starts(step) for step in let_fall_silent(windower, math.inf)] == [[]]
 
 
 @pytest.mark.parametrize(("max_gap_ms", "complete"), [(199, False), (200, True), (249, True)])
@@ -219,7 +219,7 @@ def test_a_hole_of_n_slots_lasts_50_times_n_plus_1_ms(max_gap_ms: int, complete:
 def test_one_reading_fills_a_window_when_any_hole_is_allowed() -> None:
     windower = Windower(max_gap_ms=4000)
     send(windower, [at(2000, 3.0)])
-    (silence,) = hear(windower, math.inf)
+    (silence,) = let_fall_silent(windower, math.inf)
     assert starts(silence) == [0, 2000]
     assert (silence.frames.values[:, :, 0] == 3.0).all()
     assert silence.frames.longest_gap_ms.tolist() == [2050, 4000]
@@ -248,9 +248,9 @@ def test_a_device_is_silent_once_its_oldest_held_reading_was_processed_idle_time
     windower = Windower(idle_timeout_s=60)
     send(windower, steady(0, 3950), offset=10, processed_at=1000.0)
     for caught_up_at in (-math.inf, 0.0, 1000.0, 1059.9):
-        (step,) = hear(windower, caught_up_at)
+        (step,) = let_fall_silent(windower, caught_up_at)
         assert step.forgotten == []
-    (step,) = hear(windower, 1060.0)
+    (step,) = let_fall_silent(windower, 1060.0)
     assert step.forgotten == [PHASE_0]
     assert starts(step) == [0]
     assert step.frames.by_silence.tolist() == [True]
@@ -264,7 +264,7 @@ def test_a_trickle_does_not_keep_a_device_from_falling_silent() -> None:
     windower = Windower(idle_timeout_s=60)
     for k in range(60):
         send(windower, [at(50 * k)], offset=k, processed_at=float(k))
-    (step,) = hear(windower, 60.0)
+    (step,) = let_fall_silent(windower, 60.0)
     assert step.forgotten == [PHASE_0]
 
 
@@ -272,7 +272,7 @@ def test_a_late_reading_does_not_keep_a_device_from_falling_silent_but_is_its_la
     windower = Windower(idle_timeout_s=60)
     send(windower, steady(100_000, 103_950), offset=0, processed_at=0.0)
     assert len(send(windower, [at(0)], offset=500, processed_at=59.0).late) == 1
-    (step,) = hear(windower, 60.0)
+    (step,) = let_fall_silent(windower, 60.0)
     assert step.forgotten == [PHASE_0]
     assert step.frames.source_offset.tolist() == [500]
 
@@ -281,7 +281,7 @@ def test_a_duplicate_does_not_keep_a_device_from_falling_silent() -> None:
     windower = Windower(idle_timeout_s=60)
     send(windower, [at(100)], offset=0, processed_at=0.0)
     send(windower, [at(100)], offset=1, processed_at=59.0)
-    (step,) = hear(windower, 60.0)
+    (step,) = let_fall_silent(windower, 60.0)
     assert step.forgotten == [PHASE_0]
 
 
@@ -294,7 +294,7 @@ def test_an_age_is_that_of_what_open_windows_hold_not_of_what_has_closed() -> No
     # The window at 2000 closes, the one at 4000 holds the reading at 4200 and this one.
     send(windower, [at(6200)], offset=81, processed_at=50.0)
     assert windower.rewind_to(82) == 80
-    (step,) = hear(windower, 60.0)
+    (step,) = let_fall_silent(windower, 60.0)
     assert step.forgotten == []
 
 
@@ -310,7 +310,7 @@ def test_a_thousand_silent_devices_close_over_as_many_steps_as_max_frames_takes(
     windower = Windower(max_frames=100, max_gap_ms=4000)
     ids = [b"%d" % i for i in range(1000)]
     push(windower, [Record(0, [at(0, device_id=d) for d in ids])], 0.0)
-    steps = hear(windower, 60.0)
+    steps = let_fall_silent(windower, 60.0)
     assert max(len(step.frames) for step in steps) <= 100
     assert [step.more for step in steps] == [True] * (len(steps) - 1) + [False]
     assert sorted(d for step in steps for d in step.forgotten) == sorted(ids)
@@ -379,7 +379,7 @@ def test_capacity_grows_by_doubling_and_rows_of_forgotten_devices_are_used_again
         push(windower, [Record(generation, [r for d in ids for r in steady(0, 3000, device_id=d)])], 100.0 * generation)
         assert len(windower) == 200
         assert windower.nbytes == 4 * first
-        hear(windower, 100.0 * generation + 60.0)
+        let_fall_silent(windower, 100.0 * generation + 60.0)
         assert len(windower) == 0
 
 
@@ -395,10 +395,10 @@ def test_what_is_held_survives_the_growth_of_storage() -> None:
 def test_a_reused_row_knows_nothing_of_the_device_before() -> None:
     windower = Windower()
     send(windower, steady(0, 4150, device_id=b"before"))
-    hear(windower, math.inf)
+    let_fall_silent(windower, math.inf)
     step = send(windower, [at(2000)], offset=90)
     assert step.superseded == 0
-    (silence,) = hear(windower, math.inf)
+    (silence,) = let_fall_silent(windower, math.inf)
     assert (starts(silence), silence.incomplete) == ([], 2)
 
 
@@ -495,7 +495,7 @@ def test_a_device_has_strayed_if_a_record_after_its_newest_slots_has_a_reading_f
         windower = Windower(lateness_slots=4)
         for offset, times in enumerate(records):
             push(windower, [Record(offset, [at(time) for time in times])], 0.0)
-        (step,) = hear(windower, math.inf)
+        (step,) = let_fall_silent(windower, math.inf)
         return int(step.newest_records[0]), int(step.last_records[0]), bool(step.strayed[0])
 
     assert fall_silent([1000], [500]) == (0, 1, True)

@@ -71,17 +71,18 @@ class FakeAdmin:
         self.commits = commits
         self.in_use = in_use  # for so many attempts
 
-    def list_group_offsets(self, asked: dict[str, list[TopicPartition]]) -> dict[str, Any]:
-        (group,) = asked
+    def list_group_offsets(self, requested: dict[str, list[TopicPartition]]) -> dict[str, Any]:
+        (group,) = requested
         known = self.commits if group == "mine" else {}
-        return {group: {source: known.get(source, NOTHING) for source in asked[group]}}
+        return {group: {source: known.get(source, NOTHING) for source in requested[group]}}
 
     def describe_groups(self, groups: list[str]) -> dict[str, Any]:
         return {groups[0]: {"members": []}}
 
-    def list_partition_offsets(self, asked: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Any]:
+    def list_partition_offsets(self, requested: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Any]:
         return {
-            source: SimpleNamespace(offset=0 if spec is OffsetSpec.EARLIEST else 100) for source, spec in asked.items()
+            source: SimpleNamespace(offset=0 if spec is OffsetSpec.EARLIEST else 100)
+            for source, spec in requested.items()
         }
 
     def alter_group_offsets(self, group: str, commits: dict[TopicPartition, OffsetAndMetadata]) -> dict[Any, Any]:

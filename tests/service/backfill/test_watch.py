@@ -38,8 +38,8 @@ class FakeAdmin:
         self.members: list[dict[str, Any]] = []
         self.log_end = 1000
 
-    def list_group_offsets(self, asked: dict[str, list[TopicPartition]]) -> dict[str, Any]:
-        (group,) = asked
+    def list_group_offsets(self, requested: dict[str, list[TopicPartition]]) -> dict[str, Any]:
+        (group,) = requested
         if group == WORKERS:
             return {group: self.workers}
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
@@ -50,8 +50,8 @@ class FakeAdmin:
     def describe_groups(self, groups: list[str]) -> dict[str, Any]:
         return {groups[0]: {"members": self.members}}
 
-    def list_partition_offsets(self, asked: dict[TopicPartition, Any]) -> dict[TopicPartition, Any]:
-        return dict.fromkeys(asked, SimpleNamespace(offset=self.log_end))
+    def list_partition_offsets(self, requested: dict[TopicPartition, Any]) -> dict[TopicPartition, Any]:
+        return dict.fromkeys(requested, SimpleNamespace(offset=self.log_end))
 
 
 @pytest.fixture(autouse=True)

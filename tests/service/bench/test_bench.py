@@ -124,13 +124,13 @@ def test_a_gpu_is_not_advised_to_who_has_one() -> None:
     assert "a GPU" not in report_of(MACHINE, gpu, None, "").sentences[-1]
 
 
-def test_what_was_skipped_is_told_with_its_reason_beside_the_answer() -> None:
+def test_what_was_skipped_is_reported_with_its_reason_beside_the_answer() -> None:
     report = report_of(MACHINE, parts(), None, "Kafka needs Java 17 or later: install one")
-    assert [told for told in assumptions(report) if "Kafka needs Java 17 or later: install one" in told]
-    assert not [told for told in assumptions(report_of(MACHINE, parts(), whole(10.0), "")) if "not measured" in told]
+    assert [line for line in assumptions(report) if "Kafka needs Java 17 or later: install one" in line]
+    assert not [line for line in assumptions(report_of(MACHINE, parts(), whole(10.0), "")) if "not measured" in line]
 
 
-def test_a_machine_where_others_work_is_told_to_look_slower() -> None:
+def test_a_machine_where_others_work_is_reported_to_look_slower() -> None:
     busy = MACHINE.model_copy(update={"load": 3.0})
     assert "load 3.0" in list(assumptions(report_of(busy, parts(), whole(10.0), "")))[-1]
 

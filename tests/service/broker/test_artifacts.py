@@ -38,7 +38,7 @@ class Repository:
     """A Maven repository: what it holds by path, how often each path was asked for, and how it misbehaves."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     fails_first: int = 0
     """How many times it fails on each jar before it gives it."""
     cuts_off: bool = False
@@ -54,17 +54,17 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
-            served.asked[name] += 1
+            served.requests[name] += 1
             content = served.files.get(name)
             if content is None:
                 self.send_error(404)
-            elif served.asked[name] <= served.fails_first and not served.cuts_off:
+            elif served.requests[name] <= served.fails_first and not served.cuts_off:
                 self.send_error(503)
             else:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                cut = served.asked[name] <= served.fails_first
+                cut = served.requests[name] <= served.fails_first
                 self.wfile.write(content[: len(content) // 2] if cut else content)
 
         def log_message(self, *_: object) -> None:
@@ -121,9 +121,9 @@ def test_an_empty_cache_is_filled_with_what_the_lock_names(repository: Repositor
 
 def test_a_full_cache_needs_no_repository(repository: Repository, lock: Path, tmp_path: Path) -> None:
     first = ensure_jars(tmp_path / "cache", lock=lock)
-    repository.asked.clear()
+    repository.requests.clear()
     assert ensure_jars(tmp_path / "cache", lock=lock) == first
-    assert not repository.asked
+    assert not repository.requests
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_a_damaged_jar_alone_is_fetched_again(
     repository: Repository, lock: Path, tmp_path: Path, damage: bytes
 ) -> None:
     paths = ensure_jars(tmp_path / "cache", lock=lock)
-    repository.asked.clear()
+    repository.requests.clear()
     paths[3].write_bytes(damage)
     ensure_jars(tmp_path / "cache", lock=lock)
     assert paths[3].read_bytes() == JARS["org.example:part-3:1.3"]
-    assert {name for name in repository.asked if name.endswith(".jar")} == {_path("org.example:part-3:1.3")}
+    assert {name for name in repository.requests if name.endswith(".jar")} == {_path("org.example:part-3:1.3")}
 
 
 @pytest.mark.parametrize("cuts_off", [False, True], ids=["refuses", "cuts off"])
@@ -153,7 +153,7 @@ def test_a_jar_that_is_never_given_is_named(repository: Repository, lock: Path, 
     del repository.files[_path("org.example:part-4:1.4")]
     with pytest.raises(SourceUnreachable, match=r"org\.example:part-4:1\.4 could not be fetched in 4 attempts"):
         ensure_jars(tmp_path / "cache", lock=lock)
-    assert repository.asked[_path("org.example:part-4:1.4")] == 4
+    assert repository.requests[_path("org.example:part-4:1.4")] == 4
 
 
 def test_an_unreachable_repository_is_named_with_what_to_do(

@@ -25,7 +25,7 @@ SOURCE = TopicPartition("texts", 0)
 
 
 class FakeConsumer:
-    """Notes what it is told to do with partitions."""
+    """Notes which partitions it is to seek, pause and resume."""
 
     def __init__(self) -> None:
         self.assigned = {SOURCE}
@@ -51,8 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def make(asked: list[Request]) -> Assignment:
-    assignment = Assignment(lambda _: Stream(), "", FetchProgress(), asked.append, make_metrics())
+def make(requests: list[Request]) -> Assignment:
+    assignment = Assignment(lambda _: Stream(), "", FetchProgress(), requests.append, make_metrics())
     assignment.consumer = FakeConsumer()
     return assignment
 
@@ -64,23 +64,23 @@ def found(request: Request, **plan: Any) -> Found:
 
 
 def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     partition = assignment.held[SOURCE]
     assert (partition.position, partition.live_from, len(partition.published), partition.reported) == (40, 50, 1, {60})
     assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
-    assert not assignment.awaits(asked[0])
+    assert not assignment.awaits(requests[0])
 
 
-def test_partitions_that_begin_together_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_partitions_that_begin_together_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """A start on a topic of eight partitions said the same eight times."""
     caplog.set_level("INFO")
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({TopicPartition("texts", number) for number in range(8)})
-    first, *others = asked
+    first, *others = requests
     assignment.begin_all(collections.deque([found(first)]))
     assignment.begin_all(collections.deque([*map(found, others), found(first)]))
     assignment.begin_all(collections.deque())
@@ -92,23 +92,23 @@ def test_partitions_that_begin_together_are_told_in_one_line(caplog: pytest.LogC
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_ignored() -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
     assignment.released({SOURCE})
-    assert not assignment.awaits(asked[0])
+    assert not assignment.awaits(requests[0])
     assignment.assigned({SOURCE})  # it is back, as another assignment
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     assert not assignment.held
-    assignment.begin(found(asked[1]))
+    assignment.begin(found(requests[1]))
     assert set(assignment.held) == {SOURCE}
 
 
 def test_a_partition_that_goes_is_dead_at_once() -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     partition = assignment.held[SOURCE]
     assignment.released({SOURCE})
     assert not partition.alive
@@ -116,60 +116,60 @@ def test_a_partition_that_goes_is_dead_at_once() -> None:
 
 
 def test_a_partition_whose_output_fails_again_and_again_is_recovered_later_and_later(clock: Clock) -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
     waits = []
     for _ in range(8):
-        assignment.begin(found(asked[-1]))
+        assignment.begin(found(requests[-1]))
         assignment.start_over(assignment.held[SOURCE], "its topic is gone")
-        waits.append(asked[-1].not_before - clock.now)
+        waits.append(requests[-1].not_before - clock.now)
     assert waits == [1, 2, 4, 8, 16, LONGEST_RETRY_S, LONGEST_RETRY_S, LONGEST_RETRY_S]
 
 
 def test_a_commit_of_less_than_what_had_been_read_does_not_have_the_next_recovery_come_soon(clock: Clock) -> None:
     """What failed lies behind it, and will fail again: the partition was recovered each second."""
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
     waits = []
     for _ in range(3):
-        assignment.begin(found(asked[-1]))
+        assignment.begin(found(requests[-1]))
         partition = assignment.held[SOURCE]
         assignment.committed(partition, Point(50, 50, 100))
         partition.position = 60
         assignment.start_over(partition, "its topic is gone")
-        waits.append(asked[-1].not_before - clock.now)
+        waits.append(requests[-1].not_before - clock.now)
     assert waits == [1, 2, 4]
 
 
 @pytest.mark.parametrize("helped", ["commit", "another assignment"])
 def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
     for _ in range(3):
-        assignment.begin(found(asked[-1]))
+        assignment.begin(found(requests[-1]))
         assignment.start_over(assignment.held[SOURCE], "its topic is gone")
-    assignment.begin(found(asked[-1]))
+    assignment.begin(found(requests[-1]))
     if helped == "commit":
         assignment.committed(assignment.held[SOURCE], Point(50, 50, 100))
     else:
         assignment.released({SOURCE})
         assignment.assigned({SOURCE})
-        assignment.begin(found(asked[-1]))
+        assignment.begin(found(requests[-1]))
     assignment.start_over(assignment.held[SOURCE], "its topic is gone")
-    assert asked[-1].not_before - clock.now == 1
+    assert requests[-1].not_before - clock.now == 1
 
 
 def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_until_their_partition_is_gone() -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[-1]))
+    assignment.begin(found(requests[-1]))
     assignment.undeliverable.note(SOURCE, [52, 55])
     assignment.start_over(assignment.held[SOURCE], "its output failed")
-    assignment.begin(found(asked[-1]))
+    assignment.begin(found(requests[-1]))
     assert {52, 55} <= set(assignment.held[SOURCE].reported)
     assignment.committed(assignment.held[SOURCE], Point(53, 50, 100))
     assert assignment.undeliverable.of(SOURCE) == {55}
@@ -178,24 +178,24 @@ def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_unti
 
 
 def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its_place_is_found() -> None:
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     before = assignment.held[SOURCE]
     assignment.start_over(before, "its topic is gone")
     assert assignment.consumer.done[-1] == ("pause", SOURCE)
-    assignment.begin(found(asked[1]))
+    assignment.begin(found(requests[1]))
     assert not before.alive
     assert assignment.held[SOURCE] is not before
 
 
 def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> None:
     """The consumer drops it before it tells, and refuses to pause what it doesn't have."""
-    asked: list[Request] = []
-    assignment = make(asked)
+    requests: list[Request] = []
+    assignment = make(requests)
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     done = list(assignment.consumer.done)
     assignment.consumer.assigned = set()
     assignment.pause(assignment.held[SOURCE], True)
@@ -205,14 +205,14 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
 
 
 def test_a_partition_is_behind_while_more_records_are_to_come_than_a_poll_gives() -> None:
-    asked: list[Request] = []
+    requests: list[Request] = []
     fetch_progress = FetchProgress()
-    assignment = Assignment(lambda _: Stream(), "", fetch_progress, asked.append, make_metrics())
+    assignment = Assignment(lambda _: Stream(), "", fetch_progress, requests.append, make_metrics())
     assignment.consumer = FakeConsumer()
     state = SimpleNamespace(position=SimpleNamespace(offset=50))
     assignment.consumer._subscription = SimpleNamespace(assignment={SOURCE: state})
     assignment.assigned({SOURCE})
-    assignment.begin(found(asked[0]))
+    assignment.begin(found(requests[0]))
     partition = assignment.held[SOURCE]
     behind = []
     for position, end in (

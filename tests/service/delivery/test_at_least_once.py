@@ -365,21 +365,21 @@ def test_a_dead_letter_that_fails_otherwise_has_its_partition_recovered() -> Non
 @pytest.mark.parametrize("lost", [False, True])
 def test_labels_wait_until_their_partition_is_certainly_ours_and_are_dropped_if_it_is_lost(lost: bool) -> None:
     partition, producer = make_partition(), FakeProducer()
-    known, asked = threading.Event(), threading.Event()
+    known, checked = threading.Event(), threading.Event()
 
     def may_write() -> bool:
-        asked.set()
+        checked.set()
         return known.is_set()
 
     delivery = make(FakeAssignment(partition), producer, may_write=may_write)
-    saying = threading.Thread(target=delivery.publish, args=(owe(partition, 2, position=10),), daemon=True)
-    saying.start()
-    assert asked.wait(10)
+    publishing = threading.Thread(target=delivery.publish, args=(owe(partition, 2, position=10),), daemon=True)
+    publishing.start()
+    assert checked.wait(10)
     assert producer.sent == []
     if lost:
         partition.alive = False
     else:
         known.set()
-    saying.join(10)
-    assert not saying.is_alive()
+    publishing.join(10)
+    assert not publishing.is_alive()
     assert len(producer.sent) == (0 if lost else 2)

@@ -506,7 +506,7 @@ def test_the_generation_is_that_of_the_transactions_beginning(clock: Clock) -> N
     assert transactions.commits[0][2] == MEMBER
 
 
-def test_labels_of_a_partition_that_went_are_not_said_and_its_transaction_is_aborted(clock: Clock) -> None:
+def test_labels_of_a_revoked_partition_are_not_published_and_its_transaction_is_aborted(clock: Clock) -> None:
     stays, goes, transactions = make_partition(0), make_partition(1), FakeTransactions()
     assignment = FakeAssignment(stays, goes)
     delivery = make(assignment, transactions)

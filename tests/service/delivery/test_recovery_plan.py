@@ -54,7 +54,7 @@ def test_a_snapshot_tells_whom_to_pass_over() -> None:
     assert plan(replace(PLACE, committed=committed)).skip_until == {b"phone1": 45}
 
 
-def test_an_operators_reset_has_no_metadata_and_starts_at_its_position_with_nothing_said() -> None:
+def test_an_operators_reset_has_no_metadata_and_starts_at_its_position_with_nothing_published() -> None:
     assert plan(replace(PLACE, committed=(50, ""))) == Plan(position=50, rewind_to=50, labels=None)
 
 

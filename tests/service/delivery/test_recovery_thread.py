@@ -42,7 +42,7 @@ def letter(of: int, record: int, offset: int, *, topic: str = "texts") -> HandMa
 
 
 class FakeReader:
-    """Labels and dead letters, a partition each; gives five labels a poll, and notes in what order it is asked."""
+    """Labels and dead letters, a partition each; gives five labels a poll, and notes the calls in order."""
 
     def __init__(self) -> None:
         self.commits: dict[TopicPartition, OffsetAndMetadata | Exception] = {}
@@ -50,13 +50,13 @@ class FakeReader:
         self.letters: list[HandMade] = []
         self.end = 0
         self.since: int | None = 0  # the label that is as late as any record
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.topics_fail = 0
         self.at: dict[TopicPartition, int] = {}
         self.polled: Callable[[], None] = lambda: None
 
     def committed(self, of: TopicPartition) -> OffsetAndMetadata | None:
-        self.asked.append(f"commit of {of.partition}")
+        self.calls.append(f"commit of {of.partition}")
         found = self.commits.get(of)
         if isinstance(found, Exception):
             raise found
@@ -69,15 +69,15 @@ class FakeReader:
 
     def _bounds(self, partition: TopicPartition) -> tuple[int, int]:
         if partition == OUTPUT:
-            self.asked.append("end of output")
+            self.calls.append("end of output")
             return 0, self.end
         if partition == DEAD:
-            self.asked.append("end of dead letters")
+            self.calls.append("end of dead letters")
             return 0, len(self.letters)
         return 0, 1000
 
     def look_at_topics(self) -> None:
-        self.asked.append("topics")
+        self.calls.append("topics")
         if self.topics_fail:
             self.topics_fail -= 1
             raise KafkaTimeoutError
@@ -105,7 +105,7 @@ class FakeReader:
         return {}, dict(self.at)
 
     def close(self) -> None:
-        self.asked.append("close")
+        self.calls.append("close")
 
     def commit(self, number: int, position: int, labels_from: int, **snapshot: Any) -> None:
         metadata = Snapshot(position, OUTPUT.topic, 0, 1, labels_from, **snapshot)
@@ -180,7 +180,7 @@ def test_its_clients_are_opened_before_anything_is_asked_for(monkeypatch: pytest
     reader, opened = FakeReader(), threading.Event()
     with running(reader, opened=opened.set):
         assert opened.wait(20)
-    assert reader.asked == ["close"]
+    assert reader.calls == ["close"]
 
 
 def test_a_kafka_that_cannot_be_reached_is_tried_again() -> None:
@@ -202,7 +202,7 @@ def test_topics_and_the_end_are_asked_for_when_the_commit_is_known() -> None:
     with running(reader) as thread:
         ask(thread)
         answers(thread)
-    assert reader.asked == ["commit of 0", "topics", "end of output", "end of dead letters", "close"]
+    assert reader.calls == ["commit of 0", "topics", "end of output", "end of dead letters", "close"]
 
 
 def test_without_a_commit_labels_are_read_from_the_time_of_the_first_record() -> None:
@@ -233,11 +233,11 @@ def test_a_newcomer_behind_others_on_a_shared_partition_of_the_output_misses_no_
     reader.labels = [label(offset % 2, offset, offset) for offset in range(40)]
     reader.end = 40
     with running(reader) as thread:
-        asked: list[Request] = []
+        requests: list[Request] = []
 
         def ask_for_the_other() -> None:
-            if reader.at[OUTPUT] > 20 and not asked:
-                asked.append(ask(thread, 1))
+            if reader.at[OUTPUT] > 20 and not requests:
+                requests.append(ask(thread, 1))
 
         reader.polled = ask_for_the_other
         ask(thread, 0)
@@ -255,7 +255,7 @@ def test_nothing_is_looked_up_while_this_worker_may_still_write_for_the_partitio
     with running(reader, nothing_in_flight=nothing_in_flight) as thread:
         ask(thread)
         assert tried.wait(20)
-        assert reader.asked == []
+        assert reader.calls == []
         done.set()
         answers(thread)
 
@@ -351,5 +351,5 @@ def test_while_topics_cannot_be_looked_at_newcomers_wait_and_their_commits_are_r
     with running(reader) as thread:
         ask(thread)
         answers(thread)
-        assert reader.asked.count("topics") == 4
-        assert reader.asked.count("commit of 0") == 4
+        assert reader.calls.count("topics") == 4
+        assert reader.calls.count("commit of 0") == 4

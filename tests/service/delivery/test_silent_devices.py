@@ -39,7 +39,7 @@ def test_a_device_that_fell_silent_is_skipped_until_the_rewind_point_has_passed_
     assert silent.skip_until() == {}
 
 
-def test_a_successor_passes_on_whom_it_was_told_of() -> None:
+def test_a_successor_commits_the_tombstones_it_found() -> None:
     silent = SilentDevices({name_of(b"phone"): 30})
     assert silent.last_record(b"phone") == 30
     assert silent.last_record(b"other") == -1

@@ -60,7 +60,7 @@ def test_many_letters_that_fail_for_one_reason_are_one_failure(clock: Clock, cap
     assert topics.holds("dead", lambda _: True)
 
 
-def test_it_is_told_when_a_topic_that_was_named_can_be_written_again(
+def test_it_is_logged_when_a_topic_that_was_named_can_be_written_again(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

@@ -184,7 +184,7 @@ def test_who_gets_no_label_is_named_however_many_others_do() -> None:
     assert found.verdict is Verdict.NOTE
 
 
-def test_of_few_readings_their_number_is_said_and_no_rate() -> None:
+def test_of_few_readings_their_number_is_reported_and_no_rate() -> None:
     """It said "0.0 readings a second" of who had tried it out with one message now and then."""
     findings = examined(partition(Phone("p", every_ms=60_000, readings=3)))
     assert findings[0].text == "1 device, with 3 readings in all"
@@ -205,7 +205,7 @@ def test_the_rate_is_what_most_pauses_say() -> None:
 
 
 @pytest.mark.parametrize("phones", [[Phone("a", readings=1), Phone("b", readings=1)]])
-def test_of_one_reading_each_nothing_can_be_told(phones: list[Phone]) -> None:
+def test_of_one_reading_each_nothing_can_be_reported(phones: list[Phone]) -> None:
     assert bad(examined(partition(*phones))) == [
         "2 devices, none of them with readings of two moments by a clock that makes sense",
         "no window of 4 s closes within these records: look at more of them, with --records",
@@ -353,18 +353,18 @@ def test_some_hard_steps_make_no_other_unit(jolt: float) -> None:
 # --- readings that are late --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("held_back", "said"), [(3, None), (20, "20 readings (2.5%) come too late and are dropped")])
-def test_readings_that_come_too_late_are_noted_from_a_hundredth_on(held_back: int, said: str | None) -> None:
+@pytest.mark.parametrize(("held_back", "text"), [(3, None), (20, "20 readings (2.5%) come too late and are dropped")])
+def test_readings_that_come_too_late_are_noted_from_a_hundredth_on(held_back: int, text: str | None) -> None:
     """Those of another device that come in any order, but within a second, are in time."""
     in_order = list(Phone("slow").records())
     some, rest = in_order[100 : 100 + held_back], in_order[100 + held_back : 300]
     jumbled = list(Phone("jumbled").records())
     others = [record for at in range(0, 400, 20) for record in reversed(jumbled[at : at + 20])]
     findings = examined(numbered([*others, *in_order[:100], *rest, *some, *in_order[300:]]))
-    if said is None:
+    if text is None:
         assert "too late" not in str(findings)
     else:
-        assert the(findings, "too late").text.startswith(said)
+        assert the(findings, "too late").text.startswith(text)
         assert the(findings, "too late").text.endswith("Most are of slow")
 
 
@@ -492,7 +492,7 @@ def timed(timestamp: object, **others: object) -> FetchedRecord:
     ],
 )
 @pytest.mark.parametrize("form", ["sample", "chunk"])
-def test_timestamps_in_another_unit_are_recognised_by_kafkas_and_what_to_send_is_said(
+def test_timestamps_in_another_unit_are_recognised_by_kafkas_and_what_to_send_is_reported(
     sent: float | str, looks: str, form: str
 ) -> None:
     """`time.time()` as it is, the commonest mistake of all, was "a field has another JSON type", and no more."""
@@ -502,8 +502,8 @@ def test_timestamps_in_another_unit_are_recognised_by_kafkas_and_what_to_send_is
         record = FetchedRecord(json.dumps(fields).encode(), b"p", (), NOW_MS, 0)
     _, found = looked_at(numbered([record, record]))
     meant = 1_700_000_001_000 if looks == "seconds in a string" else 1_700_000_001_250
-    said = f". The timestamps look like {looks}: send milliseconds since 1970 as an integer, such as {meant} where "
-    assert found.text.endswith(f"{said}{json.dumps(sent)} was sent")
+    advice = f". The timestamps look like {looks}: send milliseconds since 1970 as an integer, such as {meant} where "
+    assert found.text.endswith(f"{advice}{json.dumps(sent)} was sent")
 
 
 def test_so_are_those_of_binary_chunks() -> None:
@@ -530,7 +530,7 @@ def test_nor_where_another_field_is_wrong_or_most_timestamps_are_otherwise() -> 
     assert "look like" not in str(looked_at(numbered([FetchedRecord(b"[" * 300, None, (), NOW_MS, 0)])))
 
 
-def test_records_that_can_all_be_read_are_said_to_be() -> None:
+def test_records_that_can_all_be_read_are_reported_to_be() -> None:
     (found,) = looked_at(partition(Phone(readings=41)))
     assert found.text == "the latest 41 records (partition 3), which arrived within 2.0 s: all can be read"
     (found,) = looked_at(partition(Phone(readings=1)))

@@ -173,8 +173,10 @@ def test_a_fleet_that_never_ends_is_refused_at_another_speed_than_its_own() -> N
 def test_a_file_that_is_repeated_without_end_is_refused_before_it_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     """A file of recordings was read for five seconds first, and the sentence did not name the flag."""
     assert main(["replay", "--source", "not-there.csv", "--speed", "0", "--repeat"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("stridecast replay: this stream never ends: at a --speed other than 1, say with --seconds ")
+    output = capsys.readouterr().err
+    assert output.startswith(
+        "stridecast replay: this stream never ends: at a --speed other than 1, say with --seconds "
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,10 +259,12 @@ def test_after_a_replay_of_the_past_it_says_that_a_second_one_is_late_and_what_h
     (tmp_path / "mine.csv").write_text("person,activity,timestamp,x,y,z\n" + "".join(rows))
     monkeypatch.setattr(Replay, "run", lambda self, *_: self.summary(finished=True))
     assert main(["replay", "--source", str(tmp_path / "mine.csv"), *more]) == 0
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     if more == ["--speed", "1"]:
-        assert "second replay" not in said
+        assert "second replay" not in output
     else:
-        assert "the readings begin 22 s in the past: a worker that has read them drops most of a second replay" in said
-        assert "--speed 1, or a minute (the worker's activity.idle_timeout_s) after" in said
-        assert "--seed" not in said
+        assert (
+            "the readings begin 22 s in the past: a worker that has read them drops most of a second replay" in output
+        )
+        assert "--speed 1, or a minute (the worker's activity.idle_timeout_s) after" in output
+        assert "--seed" not in output

@@ -1,24 +1,24 @@
-"""The schedules that show what goes wrong without a rule: kept in a file, found and shrunk by the command here.
+"""For each rule, a schedule that goes wrong without it: kept in a file, found and shrunk by the command here.
 
-python -m tests.delivery.found            # look for those that are missing, and write the table
+python -m tests.delivery.counterexamples    # look for those that are missing, and write the table
 """
 
 import json
 import sys
 from pathlib import Path
 
-from tests.delivery.oracle import faults
+from tests.delivery.describe import describe
+from tests.delivery.oracle import violations
 from tests.delivery.rules import RULES, Rule
 from tests.delivery.schedule import random_schedule
 from tests.delivery.shrink import shrink
-from tests.delivery.telling import tell
 from tests.delivery.world import Schedule, Setting
 
-FILE = Path(__file__).with_name("schedules.json")
+FILE = Path(__file__).with_name("counterexamples.json")
 PAGE = Path(__file__).parents[2] / "docs" / "delivery-model.md"
 BEGIN, END = "<!-- rules: begin -->\n", "<!-- rules: end -->\n"
 ENOUGH = 6  # failing schedules to choose the shortest from
-PATIENCE = 4_000  # seeds, once one is found
+MORE_SEEDS = 4_000  # at most so many are tried once one is found
 SEEDS = 100_000
 
 
@@ -32,29 +32,29 @@ def load() -> dict[str, Schedule]:
 
 
 def taken_out(name: str) -> frozenset[str]:
-    """Return what is taken out to show a rule: it, and the one that otherwise stands in for it."""
-    beside = RULES[name].beside
-    return frozenset([name] if beside is None else [name, beside])
+    """Return what is taken out to show what a rule is for: it, and the rule that otherwise has the same effect."""
+    stand_in = RULES[name].stand_in
+    return frozenset([name] if stand_in is None else [name, stand_in])
 
 
 def goes_wrong(schedule: Schedule, name: str) -> bool:
-    """Tell whether a schedule shows what its rule is for: labels or dead letters, or growth alone."""
-    wrong = faults(schedule, taken_out(name))
+    """Return whether a schedule shows what a rule is for: something missing or twice, or growth."""
+    wrong = violations(schedule, taken_out(name))
     if RULES[name].purpose == "growth":
-        return any(what.startswith("growth") for what in wrong)
-    return any(what.startswith(("missing", "twice")) for what in wrong)
+        return any(sentence.startswith("growth") for sentence in wrong)
+    return any(sentence.startswith(("missing", "twice")) for sentence in wrong)
 
 
 def find(name: str) -> Schedule | None:
-    """Search for schedules that show a rule; return the shortest."""
-    shown: list[Schedule] = []
+    """Search for schedules that go wrong without a rule; return the shortest."""
+    found: list[Schedule] = []
     for seed in range(SEEDS):
         schedule = random_schedule(seed)
         if goes_wrong(schedule, name):
-            shown.append(shrink(schedule, lambda one: goes_wrong(one, name) and not faults(one)))
-        if len(shown) == ENOUGH or (shown and seed > PATIENCE):
+            found.append(shrink(schedule, lambda one: goes_wrong(one, name) and not violations(one)))
+        if len(found) == ENOUGH or (found and seed > MORE_SEEDS):
             break
-    return min(shown, key=lambda one: len(one.steps), default=None)
+    return min(found, key=lambda one: len(one.steps), default=None)
 
 
 def table() -> str:
@@ -66,10 +66,10 @@ def table() -> str:
 
 
 def _row(name: str, rule: Rule, schedule: Schedule | None) -> str:
-    told = "none: nothing goes wrong" if schedule is None else tell(schedule, taken_out(name))
-    if rule.beside is not None and schedule is not None:
-        told = f"nothing goes wrong alone; with *{rule.beside}* out as well, {told}"
-    return f"| {name} | {rule.wrong} | {rule.purpose} | {told} |"
+    shown = "none: nothing goes wrong" if schedule is None else describe(schedule, taken_out(name))
+    if rule.stand_in is not None and schedule is not None:
+        shown = f"nothing goes wrong alone; with *{rule.stand_in}* out as well, {shown}"
+    return f"| {name} | {rule.consequence} | {rule.purpose} | {shown} |"
 
 
 def page_with_table(page: str) -> str:
@@ -82,9 +82,9 @@ def main() -> None:
     """Find what is missing."""
     found = load()
     for name, rule in RULES.items():
-        if name not in found and (rule.alone or rule.beside is not None):
+        if name not in found and (rule.alone or rule.stand_in is not None):
             schedule = find(name)
-            sys.stdout.write(f"{name}: {schedule and tell(schedule, taken_out(name))}\n")
+            sys.stdout.write(f"{name}: {schedule and describe(schedule, taken_out(name))}\n")
             sys.stdout.flush()
             if schedule is not None:
                 found[name] = schedule
