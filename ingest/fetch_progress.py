@@ -30,8 +30,7 @@ class FetchProgress:
         self._caught_up_at: dict[TopicPartition, float] = {}
         self._last_answer: float | None = None
         self._unreadable = 0
-        # Partitions whose fetch was refused because the records have expired. Whoever reports one removes it.
-        self.expired: set[TopicPartition] = set()
+        self._expired: set[TopicPartition] = set()
 
     def note_response(
         self,
@@ -75,6 +74,18 @@ class FetchProgress:
         """Return the high watermark in the last response; None before the first."""
         return self._high_watermarks.get(partition)
 
+    def note_expired(self, partitions: Iterable[TopicPartition]) -> None:
+        """Record partitions whose fetch was refused because their records have expired."""
+        with self._lock:
+            self._expired.update(partitions)
+
+    def take_expired(self, partition: TopicPartition) -> bool:
+        """Return whether a fetch of the partition was refused since the last call: its records have expired."""
+        with self._lock:
+            refused = partition in self._expired
+            self._expired.discard(partition)
+            return refused
+
     def note_unreadable(self, _partition: TopicPartition, records: int) -> None:
         """Count records that were skipped because they can't be read."""
         with self._lock:
@@ -90,7 +101,7 @@ class FetchProgress:
         """Drop what is known of partitions that were revoked."""
         with self._lock:
             for partition in partitions:
-                self.expired.discard(partition)
+                self._expired.discard(partition)
                 for table in (self._fetches, self._high_watermarks, self._caught_up_at):
                     table.pop(partition, None)
 
@@ -108,12 +119,12 @@ def track(consumer: kafka.KafkaConsumer, fetch_progress: FetchProgress) -> None:
             for topic in response.responses
             for partition in topic.partitions
         }
-        fetch_progress.expired |= {
+        fetch_progress.note_expired(
             TopicPartition(topic.topic, partition.partition_index)
             for topic in response.responses
             for partition in topic.partitions
             if partition.error_code == OffsetOutOfRangeError.errno
-        }
+        )
         handle(node_id, fetch_offsets, sent_at, response)
         if response.error_code == 0:
             # A client over its quota gets an empty response at once: what is absent from that may well have changed.

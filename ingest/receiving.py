@@ -10,6 +10,7 @@ socket becomes readable only when `WAKE_BYTES`, or all of the rest, has come (SO
 """
 
 import functools
+import logging
 import platform
 import re
 import socket
@@ -21,6 +22,8 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.frame import KafkaBytes
 from kafka.protocol.parser import KafkaProtocol
+
+log = logging.getLogger(__name__)
 
 # Below the size for which malloc maps and unmaps memory on each call (M_MMAP_THRESHOLD, 128 KiB).
 READ_BYTES = 96 * 1024
@@ -89,7 +92,10 @@ class _InPlace:
             data = self._sock.recv(READ_BYTES) if open_still else b""
         except _NOT_NOW:
             return b"", None
-        except Exception as error:
+        except OSError as error:  # TLS's errors are, too
+            return b"", KafkaConnectionError(error)
+        except Exception as error:  # whatever it is, the client has to connect anew
+            log.exception("reading from a broker failed")
             return b"", KafkaConnectionError(error)
         return data, None if data else KafkaConnectionError("socket disconnected")
 

@@ -5,13 +5,11 @@ It is JSON of a few dozen bytes in the ``metadata`` field of the offset commit. 
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 
 import msgspec
 
 VERSION = 3
-_BEFORE = 2  # the same fields, with ``buried`` as a mapping from 64 bits in base64
 MOST_CHARACTERS = 4096
 """Kafka's ``offset.metadata.max.bytes``, unless an operator set it."""
 
@@ -49,7 +47,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     partition: int
     partitions: int
     labels_from: int
-    buried: str | dict[str, int] = ""
+    buried: str = ""
     rules: str = ""
     end: int | msgspec.UnsetType = msgspec.UNSET
     v: int = VERSION
@@ -91,13 +89,10 @@ def decode(metadata: str, position: int) -> Snapshot | Foreign:
 
 
 def _read(written: _Written) -> Snapshot | Foreign:
-    if written.v not in (VERSION, _BEFORE):
+    if written.v != VERSION:
         return Foreign(written.rewind_to)
     try:
-        if isinstance(written.buried, str):
-            skip_until = _unpack(written.buried)
-        else:
-            skip_until = {_name_before(name): record for name, record in written.buried.items()}
+        skip_until = _unpack(written.buried)
         if max(skip_until.values(), default=0) > _MAX_OFFSET - written.rewind_to:
             raise ValueError("there is no such record")
     except ValueError:  # damaged: no version wrote it
@@ -152,13 +147,3 @@ def _unpack(text: str) -> dict[bytes, int]:
         skip_until[packed[at + 1 : end]] = record
         at = end
     return skip_until
-
-
-def _name_before(name: str) -> bytes:
-    try:
-        raw = base64.urlsafe_b64decode(name + "=")
-    except binascii.Error as error:
-        raise ValueError(str(error)) from None
-    if len(raw) != 8:
-        raise ValueError(f"{name!r} is no name")
-    return raw[:NAME_SIZE]

@@ -1,7 +1,6 @@
 """The choice of device and CPU engine by the settings, and the log lines about it."""
 
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from inference.devices import Device
 from inference.engine_choice import Measured, Measurement
 from inference.models import Model
 from service.settings import InferenceSettings
+from service.user_folders import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +53,8 @@ def max_batch_of(settings: InferenceSettings, device: Device) -> int:
 
 def default_folder() -> Path | None:
     """Return `$XDG_CACHE_HOME/stridecast/engines`, by default under `~/.cache`; None without a home."""
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # an image may have neither
-        return None
-    return base / "stridecast" / "engines"
+    cache = cache_folder()
+    return None if cache is None else cache / "engines"
 
 
 def tell(model: Model) -> None:

@@ -1,4 +1,4 @@
-"""What of the records gets no label, said in the log: refused ones, and readings that came too late."""
+"""Logs what gets no label: refused records, and readings that came too late."""
 
 import collections
 import logging

@@ -270,9 +270,9 @@ class Command(BaseSettings):
         cli_hide_none_type=True,
     )
     unused: ClassVar[tuple[str, ...]] = ()
-    """Settings that a command has and doesn't read, by what their names begin with: its help is silent about them.
+    """Prefixes of the names of settings that a command accepts but doesn't use; its `--help` omits them.
 
-    They are accepted all the same, for one file or environment may serve all commands.
+    They are accepted because one file or environment may serve all commands.
     """
 
     @classmethod
@@ -293,9 +293,9 @@ class Command(BaseSettings):
         return env_settings, init_settings
 
 
-OF_MEMBERS = ("kafka.group_id", "kafka.session_timeout_s", "kafka.transaction_timeout_s")
-"""What of `kafka` only those read who join a group or write in transactions."""
-OF_LABELLING = (
+MEMBER_SETTINGS = ("kafka.group_id", "kafka.session_timeout_s", "kafka.transaction_timeout_s")
+"""`kafka` settings that only members of a consumer group and transactional producers use."""
+LABELLING_SETTINGS = (
     "activity.bundle",
     "activity.unit",
     "activity.max_ahead_s",
@@ -307,7 +307,7 @@ OF_LABELLING = (
     "activity.keep.",
     "text.bundle",
 )
-"""What of a kind of worker only those read who make labels."""
+"""Settings of a kind of worker that only commands which make labels use."""
 
 
 class TopicSettings(Command):
@@ -347,7 +347,7 @@ class WorkerSettings(Command):
 
 
 class ServiceSettings(WorkerSettings):
-    """What a process of workers needs to know that go on until they are told to stop."""
+    """Settings of a process whose workers run until they are told to stop."""
 
     http: HttpSettings = Field(default_factory=HttpSettings)
 

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.recordings import OTHER_ACTIVITY, STANDARD_GRAVITY, Recording
-from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
-
-# A gap that the service would not interpolate ends a segment.
-MAX_GAP_MS = 250
+from windowing import MAX_GAP_MS, SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.augment import MAX_GAP_MS
 from training.folds import FoldResult, spread
 from training.markdown import plain, table
 from training.recordings import FIRST_MIXED, MIXED_ACTIVITIES, OTHER_ACTIVITY, Labels, Recording
 from training.report_json import write_json
 from training.rounds import Round
+from windowing import MAX_GAP_MS
 
 MEANING = (
     "Each data set by itself: its test people are always the same, and {start} went on learning from some of the "

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from windowing.grid import MAX_GAP_MS
 from windowing.kernels import Float32s, Int64s
 from windowing.windower import Frames, Windower
 
 
 def cut(
-    timestamp_ms: Int64s, xyz: Float32s, phase_id: bytes = b"", *, max_gap_ms: int = 250
+    timestamp_ms: Int64s, xyz: Float32s, phase_id: bytes = b"", *, max_gap_ms: int = MAX_GAP_MS
 ) -> tuple[Int64s, Float32s]:
     """Cut all complete windows of one device's recording, in any order of its readings.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from windowing import device_table, kernels
 from windowing.compiled import first_call
 from windowing.device_table import Bytes, UInt64s
-from windowing.grid import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
+from windowing.grid import IDLE_TIMEOUT_S, LATENESS_SLOTS, MAX_GAP_MS, SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS
 from windowing.kernels import Float32s, FrameBuffer, Int32s, Int64s, Rings
 from windowing.processing_times import ProcessingTimes
 
@@ -132,9 +132,9 @@ class Windower:
     def __init__(
         self,
         *,
-        lateness_slots: int = 4,
-        max_gap_ms: int = 250,
-        idle_timeout_s: float = 60.0,
+        lateness_slots: int = LATENESS_SLOTS,
+        max_gap_ms: int = MAX_GAP_MS,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
         max_frames: int = 4096,
     ) -> None:
         if not 0 <= lateness_slots <= _MAX_LATENESS_SLOTS:

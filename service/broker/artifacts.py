@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.user_folders import cache_folder
+
 KAFKA_VERSION = "4.4.0"
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 """What the lock is resolved from: the broker, and a logging back end, without which its errors are invisible."""
@@ -78,9 +80,14 @@ Progress = Callable[[Jar, int, int], None]
 
 
 def default_cache() -> Path:
-    """Return `$XDG_CACHE_HOME/stridecast/kafka-<version>`, with `~/.cache` if the variable is not set."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "stridecast" / f"kafka-{KAFKA_VERSION}"
+    """Return `$XDG_CACHE_HOME/stridecast/kafka-<version>`, with `~/.cache` if the variable is not set.
+
+    Raises ArtifactError for a user without a home.
+    """
+    cache = cache_folder()
+    if cache is None:
+        raise ArtifactError("this user has no home folder to keep Kafka's jars in: set XDG_CACHE_HOME to a folder")
+    return cache / f"kafka-{KAFKA_VERSION}"
 
 
 def read_lock(path: Path = LOCK_FILE) -> list[Jar]:

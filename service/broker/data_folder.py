@@ -18,14 +18,20 @@ from pathlib import Path
 from service.broker.artifacts import KAFKA_VERSION
 from service.broker.errors import BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable
 from service.broker.java import java_environment
+from service.user_folders import data_folder
 
 FORMAT_TIMEOUT_S = 60.0
 
 
 def default_data_dir() -> Path:
-    """Return `$XDG_DATA_HOME/stridecast/kafka`, with `~/.local/share` if the variable is not set."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "stridecast" / "kafka"
+    """Return `$XDG_DATA_HOME/stridecast/kafka`, with `~/.local/share` if the variable is not set.
+
+    Raises DataDirUnusable for a user without a home.
+    """
+    data = data_folder()
+    if data is None:
+        raise DataDirUnusable("this user has no home folder for topics: name a folder by --data-dir or XDG_DATA_HOME")
+    return data / "kafka"
 
 
 @contextmanager

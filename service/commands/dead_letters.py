@@ -20,7 +20,7 @@ from ingest.rejections import Reason
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
 from service.security import access_to
-from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
+from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
 from service.terminal import beginning, printable
 from service.topics import TopicError, count_partitions
 
@@ -40,8 +40,8 @@ class Options(TopicSettings):
     """
 
     unused = (
-        *OF_MEMBERS,
-        *OF_LABELLING,
+        *MEMBER_SETTINGS,
+        *LABELLING_SETTINGS,
         "activity.input_topic",
         "activity.output_topic",
         "text.input_topic",

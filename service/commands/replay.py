@@ -12,7 +12,7 @@ from service.replay.run import SYNTHETIC, Replay, open_fleet, refuse_endless
 from service.replay.sending import replay
 from service.replay.texts import TextReplay
 from service.security import access_to
-from service.settings import OF_LABELLING, OF_MEMBERS, SettingsError, TopicSettings
+from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
 
 OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 
@@ -31,8 +31,8 @@ class Options(TopicSettings):
     """
 
     unused = (
-        *OF_MEMBERS,
-        *OF_LABELLING,
+        *MEMBER_SETTINGS,
+        *LABELLING_SETTINGS,
         "activity.output_topic",
         "activity.dead_letter_topic",
         "text.output_topic",

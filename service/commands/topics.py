@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from service.security import access_to
-from service.settings import OF_LABELLING, OF_MEMBERS, TopicSettings
+from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, TopicSettings
 from service.topic_specs import PARTITIONS, specs
 from service.topics import TopicState, ensure_topics
 
@@ -11,7 +11,7 @@ from service.topics import TopicState, ensure_topics
 class Options(TopicSettings):
     """Create the topics of all workers that are missing, change none that exists, and say what is there."""
 
-    unused = (*OF_MEMBERS, *OF_LABELLING, "text.max_bytes")
+    unused = (*MEMBER_SETTINGS, *LABELLING_SETTINGS, "text.max_bytes")
 
     partitions: int | None = Field(
         None, ge=1, le=10_000, description=f"partitions of a topic that is created; {PARTITIONS} without it"

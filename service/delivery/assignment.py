@@ -194,9 +194,8 @@ class Assignment:
     def report_expired(self, partition: Partition, going_on_at: int) -> None:
         """Count and log records from the position on that expired before they were read: retention is too short."""
         source, lost = partition.source, min(going_on_at, partition.end) - partition.position
-        if source not in self._fetch_progress.expired or lost <= 0:
+        if lost <= 0 or not self._fetch_progress.take_expired(source):
             return
-        self._fetch_progress.expired.discard(source)
         self._metrics.expired.inc(lost)
         where, first = names({source}), partition.position
         log.error("%s: %d records from %d on have expired before they were read", where, lost, first)

@@ -69,3 +69,11 @@ def test_the_latest_of_many_fetches_with_one_high_watermark_counts() -> None:
         fetch_progress.note_response([FIRST], float(second), {FIRST: 10})
     fetch_progress.note_response([FIRST], 10_000.0, {FIRST: 11})
     assert fetch_progress.caught_up_at(FIRST, 10) == 9_999.0
+
+
+def test_expired_records_are_taken_once_and_forgotten_with_their_partition() -> None:
+    fetch_progress = FetchProgress()
+    fetch_progress.note_expired([FIRST, SECOND])
+    assert [fetch_progress.take_expired(FIRST) for _ in range(2)] == [True, False]
+    fetch_progress.forget([SECOND])
+    assert not fetch_progress.take_expired(SECOND)

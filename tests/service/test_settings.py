@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import windowing
 from service.settings import Settings, SettingsError
 from service.settings_reading import load
 
@@ -15,8 +16,13 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.activity.input_topic == "accelerometer"
     assert settings.activity.output_topic == "activities"
     assert settings.activity.dead_letter_topic == "accelerometer.dead-letters"
-    assert (settings.activity.lateness_slots, settings.activity.max_gap_ms) == (4, 250)
-    assert (settings.activity.max_ahead_s, settings.activity.idle_timeout_s) == (3600, 60)
+    activity = settings.activity
+    assert (activity.lateness_slots, activity.max_gap_ms, activity.idle_timeout_s) == (
+        windowing.LATENESS_SLOTS,
+        windowing.MAX_GAP_MS,
+        windowing.IDLE_TIMEOUT_S,
+    )
+    assert activity.max_ahead_s == 3600
     text = settings.text
     assert (text.input_topic, text.output_topic, text.dead_letter_topic) == (
         "texts",
