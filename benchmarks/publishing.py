@@ -168,7 +168,7 @@ def in_transactions(bootstrap_servers: str, columns: Columns, batches: int) -> f
         timeout_s=30.0,
         deadline_s=WAIT_S,
     )
-    transactions.partitions_for(TOPIC)
+    transactions._producer.partitions_for(TOPIC)
     started = time.process_time()
     for _ in range(batches // PARTITIONS):
         transactions.begin()

@@ -112,11 +112,6 @@ class Transactions:
             self.close(0.0)
             raise IngestError(f"can't begin transactions as {transactional_id}: {remedy(error)}") from error
 
-    def partitions_for(self, topic: str) -> set[int]:
-        """Return the partitions of a topic; raises KafkaError if it doesn't exist."""
-        partitions: set[int] = self._producer.partitions_for(topic)
-        return partitions
-
     def begin(self) -> None:
         """Begin a transaction."""
         # Left over from a transaction whose offsets were refused. They would be sent with this one, though their

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import guard
 from service.broker.ports import free_port
+from service.guarded import start_guarded, stop_guarded
 from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings
 from service.settings_environment import environment
 
@@ -68,22 +68,14 @@ def running_worker(
     flags = ["--kafka.bootstrap-servers", bootstrap_servers, "--http.host", "127.0.0.1", "--http.port", str(port)]
     command = [sys.executable, "-m", "service", "worker", "activity", *flags]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(grace_s), *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the worker when it is done
-            env=child_environment(settings),
-        )
+        # Ctrl-C is for this process, which ends the worker when it is done.
+        process = start_guarded(command, grace_s, stdout=output, stderr=output, env=child_environment(settings))
     worker = ChildWorker(process, f"http://127.0.0.1:{port}", log)
     try:
         _wait_until_ready(worker, stop)
         yield worker
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(grace_s + 5)
+        stop_guarded(process, grace_s)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

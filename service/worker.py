@@ -320,8 +320,9 @@ class Worker:
         self._listener.deadline_s = 0.0  # what could be finished has been
         steps: list[Callable[[float], None]] = [functools.partial(leave, self._consumer)]
         steps += [each.close for each in (self._recovery, self._publisher, self._delivery, self._keeper) if each]
-        for close in steps:
-            close(max(1.0, deadline - time.monotonic()))
+        with contextlib.ExitStack() as closing:  # a step that raises doesn't keep the others from being taken
+            for close in reversed(steps):
+                closing.callback(_close_by, close, deadline)
 
     def _read_at_scrape(self) -> None:
         add, lane, counts = self._metrics.read_at_scrape, self._lane, self.kind.counts
@@ -339,3 +340,8 @@ class Worker:
 
     def _count_active(self) -> int:
         return sum(len(partition.stream) for partition in list(self._assignment.held.values()))
+
+
+def _close_by(close: Callable[[float], None], deadline: float) -> None:
+    """Close something by the deadline, or within a second if that is over."""
+    close(max(1.0, deadline - time.monotonic()))

@@ -6,9 +6,7 @@ with Broker(data_dir) as broker:
 
 import os
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from service import guard
 from service.broker.artifacts import ensure_jars
 from service.broker.data_folder import cluster_id_of, format_folder, last_log_line, locked
 from service.broker.errors import BrokerDied, BrokerStopped, PortInUse
 from service.broker.java import find_java, java_environment
 from service.broker.ports import accepts_connections, free_port, refuse_taken_port
 from service.broker.properties import HOST, server_properties
+from service.guarded import start_guarded, stop_guarded
 from service.topics import TopicError, admin_client
 
 START_TIMEOUT_S = 60.0
@@ -110,14 +108,7 @@ class Broker:
         if self._process is None:
             return
         process, self._process = self._process, None
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_GRACE_S + 5)
-        except subprocess.TimeoutExpired:
-            # The guard leads a session of its own, in which there is nothing but it and the JVM.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        stop_guarded(process, STOP_GRACE_S)
 
     def wait(self) -> NoReturn:
         """Wait until Kafka ends by itself, which it never should.
@@ -151,15 +142,14 @@ class Broker:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         command = [*java_command, *self._jvm_flags(), "kafka.Kafka", str(properties)]
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(STOP_GRACE_S), *command],
+            # Ctrl-C in a terminal doesn't reach it: the broker must outlive its clients.
+            self._process = start_guarded(
+                command,
+                STOP_GRACE_S,
                 cwd=self.data_dir,
                 env=java_environment(),
-                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal goes to the whole process group; the broker must outlive its clients.
-                start_new_session=True,
                 # The guard holds the lock from here on, for exactly as long as Kafka can be running.
                 pass_fds=[lock],
             )
