@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from kafka import TopicPartition
 
+from ingest.labels_reader import LabelsReader
 from tests.chaos.cluster import FragileCluster, FragileNode
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
@@ -143,6 +145,23 @@ def test_two_nodes_of_three_killed_and_nobody_left_to_decide_who_leads_cost_no_w
         time.sleep(4)
         _kill_for_a_while(cluster, rng.sample(cluster.nodes, 2))
         _settle(stage, fleet, load, report)
+
+
+def test_the_ends_of_partitions_are_found_when_their_leaders_have_changed(
+    cluster: FragileCluster, make_stage: Callable[..., Stage]
+) -> None:
+    """A worker that took over partitions asked those who led before, and waited for up to five minutes."""
+    stage = make_stage(cluster)
+    partitions = [TopicPartition(stage.input, number) for number in range(PARTITIONS)]
+    reader = LabelsReader(bootstrap_servers=cluster.bootstrap_servers, group_id=_group(stage), client_id="reader")
+    try:
+        for committed in (False, True, False, True):
+            assert reader.bounds(partitions, committed=committed) == dict.fromkeys(partitions, (0, 0))
+            before = cluster.leaders(stage.input)
+            cluster.assign_replicas([stage.input], lambda replicas: [*replicas[1:], replicas[0]])
+            assert cluster.leaders(stage.input) != before
+    finally:
+        reader.close()
 
 
 @pytest.mark.parametrize("fate", ["dead", "frozen"])
