@@ -1,6 +1,7 @@
 """Connects a client of kafka-python, consumer or producer, and explains why that fails."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,6 +17,8 @@ from ingest.tls import shake_hands_in_time
 log = logging.getLogger(__name__)
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
+# What each of several bootstrap servers gets of it is at least so much.
+LEAST_SHARE_MS = 2_000
 
 
 class IngestError(Exception):
@@ -49,10 +52,13 @@ class _Attempts:
         self._to = to
         self._making = True
         self._refused_for_good: dict[Any, BaseException] = {}
+        self._starts: Callable[[], list[Any]] = list  # the bootstrap servers
+        self._unanswering: set[Any] = set()  # of these, since all others were tried, too
 
     def watch(self, manager: Any) -> None:
         """Watch the connections that a client's manager makes from now on."""
         connect = manager._connect
+        self._share_out(manager)
 
         async def connect_and_note(
             node: Any, connection: Any, reset_backoff_on_connect: bool = True, **settings: Any
@@ -67,12 +73,39 @@ class _Attempts:
             await connect(node, connection, reset_backoff_on_connect=False, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
+                self._unanswering.add(node.node_id)
                 self._note_unreachable(unreachable(error, node.host, node.port))
                 self._refused(manager, node.node_id, error, back_off=reset_backoff_on_connect)
             elif reset_backoff_on_connect and connection.init_future.succeeded():
                 manager.reset_backoff(node.node_id)
 
         manager._connect = connect_and_note
+
+    def _share_out(self, manager: Any) -> None:
+        """Give each bootstrap server its share of the timeout, and don't try one again before the others.
+
+        kafka-python picks them at random, and gives the first its whole timeout: one that stands still kept clients
+        from the others.
+        """
+        cluster, get_connection = manager.cluster, manager.get_connection
+        self._starts = cluster.bootstrap_brokers
+        others = len(self._starts()) - 1
+        most_ms = max(LEAST_SHARE_MS, BOOTSTRAP_TIMEOUT_MS / (others + 1)) if others else math.inf
+
+        def get_in_time(node_id: Any, timeout_ms: float | None = None, **settings: Any) -> Any:
+            if timeout_ms is not None and cluster.is_bootstrap(node_id):
+                timeout_ms = min(timeout_ms, most_ms)
+            return get_connection(node_id, timeout_ms=timeout_ms, **settings)
+
+        manager.get_connection = get_in_time
+        cluster.bootstrap_brokers = self._worth_trying
+
+    def _worth_trying(self) -> list[Any]:
+        """Return the bootstrap servers that haven't failed since all had."""
+        starts: list[Any] = self._starts()
+        if {start.node_id for start in starts} <= self._unanswering:
+            self._unanswering.clear()
+        return [start for start in starts if start.node_id not in self._unanswering]
 
     def made(self, manager: Any) -> None:
         """Record that the client is made: from now on no refusal is final, because secrets and brokers change."""
@@ -111,7 +144,7 @@ class _Attempts:
     def _refused(self, manager: Any, node_id: Any, error: BaseException, *, back_off: bool) -> None:
         if self._making and is_final(error):
             self._refused_for_good[node_id] = error
-            starts = {broker.node_id for broker in manager.cluster.bootstrap_brokers()}
+            starts = {broker.node_id for broker in self._starts()}
             if node_id not in starts or starts <= self._refused_for_good.keys():
                 manager._auth_failures.update(self._refused_for_good)
         elif back_off and manager.connection_delay(node_id) <= 0:

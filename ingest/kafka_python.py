@@ -68,6 +68,8 @@ def _parts_of(consumer: kafka.KafkaConsumer) -> list[tuple[object, str]]:
         (DefaultRecordBatch, "_pos"),
         (DefaultRecordBatch, "_next_record_index"),
         (DefaultRecordBatch, "_read_msg"),
+        (consumer._fetcher, "_manager"),
+        (consumer._fetcher, "_send_list_offsets_requests"),
         (consumer._fetcher, "fetched_records"),
         (consumer._fetcher, "_append"),
         (consumer._fetcher, "_next_partition_records"),

@@ -4,8 +4,8 @@ The end is requested read-uncommitted: the markers of a transaction's offsets ca
 so labels that a commit relies on may still look open.
 """
 
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import kafka
@@ -17,6 +17,7 @@ from ingest.connection import connect
 from ingest.consumer import fetch_position
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.fetched import PartitionRecords
+from ingest.leaders import follow_leaders
 from ingest.record_columns import FetchedRecord, Records
 
 TIMEOUT_MS = 3_000
@@ -57,6 +58,7 @@ class LabelsReader:
             half_made.pop_all()
         for consumer in (self._committed, self._uncommitted):
             consumer._fetcher.PartitionRecords = PartitionRecords
+            follow_leaders(consumer._fetcher)
 
     def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
         """Return the group's commit; times out while a transaction that may change it is open (KIP-447)."""
@@ -77,8 +79,9 @@ class LabelsReader:
         if not partitions:
             return {}
         consumer = self._committed if committed else self._uncommitted
-        starts = self._uncommitted.beginning_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
-        ends = consumer.end_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
+        with self._looking_again():
+            starts = self._uncommitted.beginning_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
+            ends = consumer.end_offsets(list(partitions), timeout_ms=TIMEOUT_MS)
         return {partition: (int(starts[partition]), int(ends[partition])) for partition in partitions}
 
     def time_of(self, source: TopicPartition, offset: int) -> int | None:
@@ -106,7 +109,8 @@ class LabelsReader:
         A record without a timestamp counts as having -1.
         """
         times = dict.fromkeys(partitions, max(0, timestamp_ms))
-        found = self._uncommitted.offsets_for_times(times, timeout_ms=TIMEOUT_MS)
+        with self._looking_again():
+            found = self._uncommitted.offsets_for_times(times, timeout_ms=TIMEOUT_MS)
         return {partition: None if at is None else int(at.offset) for partition, at in found.items()}
 
     def read(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -121,6 +125,16 @@ class LabelsReader:
         records = {partition: list(Records.join(pieces)) for partition, pieces in polled.items()}
         reached = {partition: fetch_position(self._committed, partition) for partition in self._committed.assignment()}
         return records, {partition: position for partition, position in reached.items() if position is not None}
+
+    @contextmanager
+    def _looking_again(self) -> Iterator[None]:
+        """Have the metadata updated before the next try: a leader that doesn't answer may have been replaced."""
+        try:
+            yield
+        except KafkaTimeoutError:
+            for consumer in (self._committed, self._uncommitted):
+                consumer._fetcher._manager.cluster.request_update()
+            raise
 
     def close(self) -> None:
         """Close both consumers; nothing can be lost."""

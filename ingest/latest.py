@@ -14,6 +14,7 @@ from ingest.access import Servers
 from ingest.connection import connect
 from ingest.consumer import fetch_position
 from ingest.fetched import PartitionRecords
+from ingest.leaders import follow_leaders
 from ingest.record_columns import Records
 
 POLL_MS = 500
@@ -105,6 +106,7 @@ def _reader(bootstrap_servers: Servers, tell: Callable[[TopicPartition, int], No
         max_poll_records=40_000,
     )
     consumer._fetcher.PartitionRecords = functools.partial(PartitionRecords, tell=tell)
+    follow_leaders(consumer._fetcher)
     try:
         yield consumer
     finally:

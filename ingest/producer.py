@@ -19,6 +19,7 @@ from ingest.bulk import BulkProducer, refuse_without_parts
 from ingest.connection import IngestError, connect
 from ingest.dead_letters import NullableValues
 from ingest.label_kernel import warm_up
+from ingest.unready import keep_requests
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def open_producer(
         close_producer(producer, 0.0)
         raise
     producer._sender._record_exceptions_fn = error_of_each
+    keep_requests(producer._sender._client)
     return producer
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.broker.node import Broker
@@ -15,27 +16,34 @@ class FragileBroker(Broker):
     the proxy's.
     """
 
-    def __init__(self, data_dir: Path, *, proxied: tuple[int, int] | None = None) -> None:
-        super().__init__(data_dir, heap="512m")
+    def __init__(
+        self, data_dir: Path, *, port: int = 0, heap: str = "512m", proxied: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(data_dir, port=port, heap=heap)
         self._proxied = proxied
 
     def _write_properties(self, port: int) -> Path:
         path = super()._write_properties(port)
         written = dict(line.split("=", 1) for line in path.read_text().splitlines())
+        written |= self._changes(port, written)
+        path.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
+        return path
+
+    def _changes(self, port: int, written: Mapping[str, str]) -> dict[str, str]:
+        """Return what differs from the settings that the broker as it ships has written."""
         # Everybody may do everything, until a topic has an ACL.
-        written |= {
+        changes = {
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "true",
         }
         if self._proxied is not None:
             behind, advertised = self._proxied
-            written |= {
+            changes |= {
                 "listeners": f"{written['listeners']},PROXIED://{HOST}:{behind}",
                 "advertised.listeners": f"{written['advertised.listeners']},PROXIED://{HOST}:{advertised}",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             }
-        path.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
-        return path
+        return changes
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,7 @@ from inference.bundle import Bundle
 from service.settings import ServiceSettings
 from service.topics import TopicSpec, ensure_topics
 from tests.chaos.broker import FragileBroker
+from tests.chaos.cluster import FragileCluster
 from tests.chaos.expected import Expected, expected_activities, expected_texts
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, Record, Sent, send_at_once
@@ -19,13 +20,14 @@ DELIVERIES: tuple[str, ...] = get_args(ServiceSettings.model_fields["delivery"].
 SESSION_TIMEOUT_S = 3
 TRANSACTION_TIMEOUT_S = 3
 PARTITIONS = 8
+Kafka = FragileBroker | FragileCluster
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind's topics on a broker, its bundle, and what its workers are told."""
+    """One kind's topics on a broker or a cluster, its bundle, and what its workers are told."""
 
-    broker: FragileBroker
+    broker: Kafka
     kind: str
     delivery: str
     bundle: Bundle
@@ -58,7 +60,7 @@ class Stage:
 
 
 def open_stage(
-    broker: FragileBroker,
+    broker: Kafka,
     folder: Path,
     bundle: Bundle,
     *,

@@ -174,6 +174,18 @@ def test_a_client_that_all_brokers_refuse_says_so(secured: SmallBroker, untruste
     assert secured.connections
 
 
+def test_a_client_reaches_another_bootstrap_server_where_one_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python waited for the frozen one until its timeout, if that came first: most workers could not start."""
+    monkeypatch.setattr(connection, "LEAST_SHARE_MS", 50)
+    monkeypatch.setattr(connection, "BOOTSTRAP_TIMEOUT_MS", 300)
+    monkeypatch.setattr("random.shuffle", lambda _: None)
+    monkeypatch.setattr("random.choice", lambda found: found[0])
+    with SmallBroker() as silent, SmallBroker() as broker:
+        silent.serve = be_silent
+        make_consumer(f"{silent.address},{silent.address},{broker.address}").close(timeout_ms=0)
+        assert silent.connections == 2
+
+
 def test_what_the_last_attempt_is_cut_short_of_saying_an_earlier_one_has_said(authority: Authority) -> None:
     with SmallBroker() as broker:
 
