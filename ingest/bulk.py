@@ -321,6 +321,8 @@ def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
         (producer, "_metadata"),
         (producer, "_sender"),
         (producer, "_transaction_manager"),
+        (producer._transaction_manager, "reset_producer_id"),
+        (producer._transaction_manager, "transition_to_fatal_error"),
         (producer, "_ensure_valid_record_size"),
         (producer, "_partition"),
         (producer, "_wait_on_metadata"),
