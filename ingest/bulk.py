@@ -19,6 +19,7 @@ import numpy as np
 from kafka.errors import IllegalStateError, KafkaTimeoutError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.producer.transaction_manager import TransactionManager
 from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.structs import TopicPartition
@@ -340,6 +341,7 @@ def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
             (builder, name)
             for name in ("_buffer", "_first_timestamp", "_max_timestamp", "_last_offset", "_num_records")
         ),
+        *((TransactionManager, name) for name in ("reset_producer_id", "transition_to_fatal_error")),
         *((BulkRecords, name) for name in dir(MemoryRecordsBuilder) if not name.startswith("_") and name != "skip"),
     ]
     refuse_lacking(leant_on)

@@ -62,7 +62,10 @@ class LabelsReader:
 
     def committed(self, source: TopicPartition) -> OffsetAndMetadata | None:
         """Return the group's commit; times out while a transaction that may change it is open (KIP-447)."""
-        return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
+        try:
+            return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
+        except KafkaTimeoutError as error:
+            raise KafkaTimeoutError("a transaction is open that may change it, or no coordinator answers") from error
 
     def look_at_topics(self) -> None:
         """Update the metadata of topics and partitions; kafka-python does so at most once in 100 ms."""

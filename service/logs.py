@@ -78,14 +78,28 @@ def _is_normal(record: logging.LogRecord) -> bool:
     read_after_close = isinstance(error, AttributeError) and "Error receiving network data" in text
     # It warns whenever its thread was delayed by 0.1 s, as on a busy machine: nothing that an operator can act on.
     held_up = record.name == "kafka.net.selector" and record.levelno < logging.ERROR
-    return no_coordinator_yet or topics_to_learn or read_after_close or held_up
+    moved = _MOVED.search(text) is not None and _FOR_A_REASON.search(text) is None
+    return no_coordinator_yet or topics_to_learn or read_after_close or held_up or moved
+
+
+# Leaders and coordinators move, as in each restart of a broker, and requests follow them; what is in flight when a
+# client of ours is closed is cancelled; a commit isn't known while a transaction may change it, and is asked for again.
+# The worker itself tells what it has lost when its group has put it out, which commits failed, and when it gives up a
+# producer.
+_MOVED = re.compile(
+    r"(NotLeaderForPartition|LeaderNotAvailable|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"|coordinator \(node \S+\) is either not started or not valid|\bCancelled$"
+    r"|member_id was not recognized|^OffsetCommit for group|^Rebalance listener .* took "
+    r"|Aborting producer batches due to fatal error"
+)
 
 
 # Who speaks of connections, and what it says if a broker is away: the address, the network, or no answer.
 _ABOUT_CONNECTIONS = ("kafka.net.", "kafka.cluster", "kafka.coordinator", "kafka.consumer.fetcher", "kafka.producer")
 _AWAY = re.compile(
     r"DNS (lookup failed|Resolution failure)|\b\d+ E[A-Z]+\b|\[Errno \d+\]|[Ss]ocket disconnected"
-    r"|KafkaConnectionError: ?\S*$|NodeNotReadyError|not ready; waiting|No node available for metadata refresh"
+    r"|KafkaConnectionError(: ?\S*)?$|Node Disconnected|NodeNotReadyError|not ready; waiting"
+    r"|No node available for metadata refresh"
 )
 _SILENT = re.compile(r"[Tt]imed out|KafkaTimeoutError|RequestTimedOutError")
 _FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate|token|password|kafka\.\w+_", re.IGNORECASE)

@@ -226,11 +226,14 @@ class Worker:
 
     def _recover_failed(self) -> None:
         """Recover the partitions whose output failed."""
-        failed = self._delivery.failed
+        failed, alike = self._delivery.failed, dict[str, list[Partition]]()
         while failed:
             partition, error = failed.popleft()
-            if self._assignment.held.get(partition.source) is partition:
-                self._assignment.start_over(partition, f"a record of it could not be written ({error})")
+            others = alike.setdefault(str(error), [])
+            if self._assignment.held.get(partition.source) is partition and partition not in others:
+                others.append(partition)
+        for why, partitions in alike.items():
+            self._assignment.start_all_over(partitions, f"a record could not be written ({why})")
 
     def _poll(self, wait_s: float) -> dict[TopicPartition, list[Records]]:
         time.sleep(max(0.0, self._poll_at - time.monotonic()))

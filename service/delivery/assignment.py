@@ -4,7 +4,6 @@ import collections
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import kafka
 from kafka.structs import TopicPartition
@@ -12,7 +11,7 @@ from kafka.structs import TopicPartition
 from ingest.consumer import PARTITION_RECORDS, fetch_position
 from ingest.fetch_progress import FetchProgress
 from service.delivery.ledger import Point
-from service.delivery.partition import Partition
+from service.delivery.partition import Partition, names
 from service.delivery.published import Published
 from service.delivery.read_back import Request
 from service.delivery.recovery_thread import Found
@@ -141,16 +140,24 @@ class Assignment:
 
     def start_over(self, partition: Partition, why: str) -> None:
         """Recover a partition from the log, as if it had just been assigned, at growing intervals if it fails again."""
-        source = partition.source
-        failures = self._failures.get(source, (0, 0))[0] + 1
-        self._failures[source] = failures, partition.position
-        wait_s = min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S)
-        log.error("%s: %s; recovering from what was committed in %.0f s", names({source}), why, wait_s)
-        self._metrics.restarts.inc()
-        if self.is_assigned(partition):
-            self.consumer.pause(source)
-        self._drop({source})
-        self._find(source, wait_s)
+        self.start_all_over([partition], why)
+
+    def start_all_over(self, partitions: Iterable[Partition], why: str) -> None:
+        """Recover several partitions for one reason, and say so in one line for all that wait for as long."""
+        waiting = dict[float, list[Partition]]()
+        for partition in partitions:
+            failures = self._failures.get(partition.source, (0, 0))[0] + 1
+            self._failures[partition.source] = failures, partition.position
+            waiting.setdefault(min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S), []).append(partition)
+        for wait_s, alike in waiting.items():
+            where = names(partition.source for partition in alike)
+            log.error("%s: %s; recovering from what was committed in %.0f s", where, why, wait_s)
+            for partition in alike:
+                self._metrics.restarts.inc()
+                if self.is_assigned(partition):
+                    self.consumer.pause(partition.source)
+                self._drop({partition.source})
+                self._find(partition.source, wait_s)
 
     def _drop(self, sources: set[TopicPartition]) -> None:
         for source in sources & self.held.keys():
@@ -226,8 +233,3 @@ class Assignment:
 def _told(found: Found) -> str:
     plan, known = found.plan, f"{len(found.published)} labels and {len(found.reported)} dead letters known"
     return f"{names({found.request.source})}: position {plan.position}, reading from {plan.rewind_to}, {known}"
-
-
-def names(sources: Iterable[Any]) -> str:
-    """Format partitions for a log line."""
-    return ", ".join(f"{source.topic}[{source.partition}]" for source in sorted(sources)) or "no partition"

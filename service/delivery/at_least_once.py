@@ -18,12 +18,12 @@ from kafka.structs import MemberState, TopicPartition
 from ingest.bulk import BulkProducer
 from ingest.connection import IngestError
 from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
-from service.delivery.assignment import Assignment, names
+from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
-from service.delivery.partition import Partition
+from service.delivery.partition import Partition, names
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
-from service.delivery.withheld import Withheld
+from service.delivery.withheld import TELL_EVERY_S, Withheld
 from service.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class AtLeastOnce:
         self._interval_s = commit_interval_s
         self._may_write = may_write
         self._due_at = 0.0
+        self._refused = 0  # commits, since the last one that was taken
+        self._tell_at = 0.0  # when to log the next of them
         # Dead letters in flight; for the worker's thread alone.
         self._letters: collections.deque[tuple[Any, int]] = collections.deque()  # futures and bytes
         self._letter_bytes = 0
@@ -235,11 +237,22 @@ class AtLeastOnce:
         """Record the result of a commit; called by the next poll or commit, or on the consumer's IO thread."""
         if isinstance(response, Exception):
             self._metrics.commits["failure"].inc()
-            log.warning("commit of %s failed: %s", names(offsets), response)
+            self._tell_of_refusal(offsets, response)
             return
         self._metrics.commits["success"].inc()
+        if self._refused:
+            log.info("commits are taken again; %d were not", self._refused)
+            self._refused, self._tell_at = 0, 0.0
         for partition, point in points.items():
             self._assignment.committed(partition, point)
+
+    def _tell_of_refusal(self, offsets: Offsets, error: Exception) -> None:
+        """Log the first commit that fails, and from then on one a minute until one is taken."""
+        self._refused += 1
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            log.warning("commit of %s failed: %s; trying on", names(offsets), error)
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """Return whether all output of these partitions is acknowledged."""

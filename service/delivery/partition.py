@@ -1,7 +1,8 @@
 """One input partition, while it is assigned to this worker."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -117,3 +118,8 @@ class Partition:
             end=self.end if self.ends else msgspec.UNSET,
         )
         return OffsetAndMetadata(point.position, snapshot.encode(metadata), -1)
+
+
+def names(sources: Iterable[Any]) -> str:
+    """Format partitions for a log line."""
+    return ", ".join(f"{source.topic}[{source.partition}]" for source in sorted(sources)) or "no partition"

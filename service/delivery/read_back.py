@@ -26,13 +26,12 @@ LABEL_SKEW_MS = 3_600_000
 class Request:
     """The request for a newly assigned partition; the object stands for this assignment.
 
-    ``not_before`` and ``tell_at`` belong to the recovery thread: when to try next, and when to log the next failure.
+    ``not_before`` belongs to the recovery thread: when to try next.
     """
 
     source: TopicPartition
     not_before: float
     asked_at: float
-    tell_at: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.connection import IngestError
 from ingest.labels_reader import LabelsReader, source_of, topic_of
-from service.delivery.partition import Output
+from service.delivery.partition import Output, names
 from service.delivery.published import ELSEWHERE, Identity, Mark
 from service.delivery.read_back import ReadBack, Request, plan_read_back
 from service.delivery.recovery_plan import Plan
@@ -74,6 +74,7 @@ class RecoveryThread(threading.Thread):
         self._read_backs: list[ReadBack] = []
         self._reading_now: set[TopicPartition] = set()
         self._moved_at = 0.0
+        self._tell_at = 0.0  # when to log the next failure to find where to begin
         self._reader: LabelsReader | None = None
         self._closing = False
 
@@ -175,10 +176,12 @@ class RecoveryThread(threading.Thread):
         return commits
 
     def _put_off(self, request: Request, error: KafkaError) -> None:
-        request.not_before = time.monotonic() + RETRY_S
-        if time.monotonic() >= request.tell_at:
-            log.warning("%s[%d]: can't find where to begin yet: %s", *request.source, error)
-            request.tell_at = time.monotonic() + WAITING_LONG_S
+        now = time.monotonic()
+        request.not_before = now + RETRY_S
+        if now >= self._tell_at:
+            waiting = names(request.source for request in self._waiting)
+            log.warning("%s: can't find where to begin yet: %s", waiting, error)
+            self._tell_at = now + WAITING_LONG_S
 
     def _read(self, reader: LabelsReader) -> None:
         """Read on, and hand over the read-backs that are complete."""

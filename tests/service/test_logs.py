@@ -151,3 +151,44 @@ def test_a_connection_that_is_reset_is_logged_by_the_worker_in_whatever_words_th
     assert not chosen.filter(remark(lost, logger="kafka.net.connection"))
     assert not chosen.filter(remark("Metadata refresh: failed %s", lost, logger="kafka.cluster"))
     assert chosen.filter(remark("the file %s is gone: [Errno 2] ssl", "ca.pem", logger="kafka.net.manager"))
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        (
+            "producer.sender",
+            "<Sender>: Got error produce response on topic-partition out-1, retrying (inf attempts left): "
+            "NotLeaderForPartitionError",
+        ),
+        ("producer.sender", "<Sender>: Error sending produce request to node 1: Cancelled"),
+        (
+            "producer.sender",
+            "<Sender>: Aborting producer batches due to fatal error: KafkaTimeoutError: a batch expired",
+        ),
+        ("cluster", "Metadata refresh: failed Cancelled"),
+        ("coordinator", "Marking the coordinator dead (node coordinator-1) for group g: Node Disconnected."),
+        (
+            "coordinator.heartbeat",
+            "Heartbeat failed for group g: coordinator (node coordinator-2) is either not started or not valid",
+        ),
+        ("coordinator.heartbeat", "Heartbeat: local member_id was not recognized; this consumer needs to re-join"),
+        ("coordinator.consumer", "OffsetCommit for group g failed: [Error 25] UnknownMemberIdError: g"),
+        ("coordinator.consumer", "Unknown error fetching offsets for in-0: [Error 88] UnstableOffsetCommitError"),
+        (
+            "coordinator.consumer",
+            "Rebalance listener RebalanceListener.on_partitions_lost for group g took 2.002s. Sync "
+            "listeners block the consumer event loop",
+        ),
+        ("net.connection", "<KafkaConnection node_id=3 (disconnected)>: Connection lost: KafkaConnectionError"),
+    ],
+)
+def test_leaders_and_coordinators_that_move_are_not_told_of(logger: str, text: str) -> None:
+    """A restart of three brokers, one after the other, had each worker log a dozen lines such as these."""
+    assert not ClientFilter(clock=lambda: 0.0).filter(remark(text, logger=f"kafka.{logger}"))
+
+
+def test_that_replicas_are_missing_is_told() -> None:
+    text = "<Sender>: Got error produce response on topic-partition out-1, retrying (inf attempts left): %s"
+    lacking = remark(text, "NotEnoughReplicasError", logger="kafka.producer.sender")
+    assert ClientFilter(clock=lambda: 0.0).filter(lacking)

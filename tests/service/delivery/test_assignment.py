@@ -162,6 +162,25 @@ def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -
     assert requests[-1].not_before - clock.now == 1
 
 
+def test_partitions_that_start_over_for_one_reason_are_told_of_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A change of a coordinator had a worker log the same sentence for each of its partitions."""
+    asked: list[Request] = []
+    assignment = make(asked)
+    sources = [TopicPartition("accelerometer", number) for number in (0, 1)]
+    assignment.assigned(set(sources))
+    for request in asked:
+        assignment.begin(found(request))
+    partitions = list(assignment.held.values())
+    assignment.start_all_over(partitions, "a record could not be written (no answer)")
+    [told] = [record for record in caplog.records if record.levelname == "ERROR"]
+    where = "accelerometer[0], accelerometer[1]"
+    assert told.getMessage() == (
+        f"{where}: a record could not be written (no answer); recovering from what was committed in 1 s"
+    )
+    assert not any(partition.alive for partition in partitions)
+    assert {request.source for request in asked[2:]} == set(sources)
+
+
 def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_until_their_partition_is_gone() -> None:
     requests: list[Request] = []
     assignment = make(requests)

@@ -10,12 +10,13 @@ import pytest
 from kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
+    KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
 )
 from kafka.future import Future
-from kafka.structs import MemberState, TopicPartition
+from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
 from ingest.bodies import Bodies
 from ingest.connection import IngestError
@@ -143,6 +144,27 @@ def test_a_commit_that_failed_is_tried_again_at_the_next_interval(clock: Clock) 
     clock.now += 2 * INTERVAL_S
     delivery.commit()
     assert assignment.committing[1][0][partition.source].offset == 10
+
+
+def test_commits_that_fail_are_told_of_once_a_minute_and_when_they_are_taken_again(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While too few replicas were there, each worker logged two lines a second."""
+    caplog.set_level("INFO")
+    partition, producer = make_partition(), FakeProducer()
+    delivery = make(FakeAssignment(partition), producer)
+    offsets = {partition.source: OffsetAndMetadata(10, "", -1)}
+    for passed_s in (0, 1, 58, 2, 1):
+        clock.now += passed_s
+        delivery.committed(offsets, KafkaError("no coordinator"))
+    delivery.committed(offsets, None)
+    delivery.committed(offsets, None)
+    failed = "commit of texts[0] failed: KafkaError: no coordinator; trying on"
+    assert [record.getMessage() for record in caplog.records] == [
+        failed,
+        failed,
+        "commits are taken again; 5 were not",
+    ]
 
 
 def test_nothing_is_committed_while_the_group_rebalances(clock: Clock) -> None:
