@@ -30,6 +30,8 @@ HEAP = "320m"
 STARTED_WITHIN_S = 120.0  # a busy machine is no fault of what is tested
 WHOLE_WITHIN_S = 120.0
 ANSWER_WITHIN_S = 20.0
+FROZEN_S = 8.0  # longer than broker.session.timeout.ms: others lead by then
+INTERNAL_TOPICS = ("__consumer_offsets", "__transaction_state")
 PREFERRED = 0  # the kind of an election that makes the first replica of each partition its leader
 REPLICATED = {
     "default.replication.factor": "3",

@@ -3,7 +3,8 @@
     python -m tests.chaos.soak --seconds 3600 --seed 7 --delivery exactly_once
 
 The seed decides the load and the schedule of the faults. Worker 0 is never killed, so that one process lives all the
-time; it is frozen, cut off and made to share like the others.
+time; it is frozen, cut off and made to share like the others. With ``--cluster``, Kafka is three brokers instead of one
+behind a proxy, and what they suffer takes the place of what the proxy and its broker do.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from service.broker.ports import free_port
 from tests.chaos.broker import FragileBroker
+from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, NODES, FragileCluster
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, Sent, messy_devices
 from tests.chaos.operations import allow_writing, forbid_writing, set_up_topic
@@ -48,6 +50,13 @@ FAULTS = {"kill": 6, "freeze": 2, "kill the broker": 1, "scale": 3, "cut": 3, "s
     "forbid letters": 2,
     "unwelcome": 3,  # very many records at once whose dead letters are partly refused
 }
+# And with three brokers, of which two are always well.
+CLUSTER_FAULTS = {"kill": 4, "freeze": 2, "scale": 3, "refuse labels": 1} | {
+    "kill a broker": 2,
+    "restart a broker": 3,
+    "freeze a broker": 1,
+    "move leaders": 3,
+}
 AT_ONCE = 200
 TOPICS = {"in": ANY_TIME, "dead": STRICT}
 
@@ -66,12 +75,12 @@ class Fault:
     worker: int
 
 
-def schedule(seed: int, seconds: float) -> list[Fault]:
+def schedule(seed: int, seconds: float, kinds: Mapping[str, int]) -> list[Fault]:
     """Choose faults, with a few seconds or a quarter of a minute between them."""
     rng = random.Random(seed)
     faults, now = [], 5.0
     while now < seconds - CALM_AT_THE_END_S:
-        (kind,) = rng.choices(list(FAULTS), weights=list(FAULTS.values()))
+        (kind,) = rng.choices(list(kinds), weights=list(kinds.values()))
         first = 1 if kind == "kill" else 0
         faults.append(Fault(now, kind, rng.randrange(first, WORKERS)))
         now += rng.uniform(2, 15)
@@ -80,11 +89,9 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
 
 @dataclass(frozen=True)
 class Soak:
-    """All that takes part."""
+    """All that takes part, whatever Kafka is."""
 
     stage: Stage
-    broker: FragileBroker
-    proxy: Proxy
     fleet: Fleet
     sent: list[Sent] = field(default_factory=list)
 
@@ -96,29 +103,14 @@ class Soak:
             self.fleet.freeze(fault.worker)
             time.sleep(SESSION_TIMEOUT_S + 2)
             self.fleet.thaw(fault.worker)
-        elif fault.kind == "kill the broker":
-            self.broker.kill()
-            self.broker.start(timeout_s=BROKER_WITHIN_S)
         elif fault.kind == "scale":
             self._scale()
-        elif fault.kind == "cut":
-            self.proxy.cut_all()
-        elif fault.kind == "slow":
-            self.proxy.bytes_per_s = SLOW_BYTES_PER_S
-            time.sleep(5)
-            self.proxy.bytes_per_s = None
         elif fault.kind == "refuse labels":
             set_up_topic(self.stage, self.stage.output, max_message_bytes="120")
             time.sleep(REFUSED_S)
             set_up_topic(self.stage, self.stage.output, max_message_bytes=str(1 << 20))
-        elif fault.kind.startswith("forbid"):
-            topic = self.stage.output if fault.kind == "forbid labels" else self.stage.dead_letters
-            forbid_writing(self.stage, topic)
-            time.sleep(REFUSED_S)
-            allow_writing(self.stage, topic)
-        elif fault.kind == "unwelcome":
-            for batch in gathered(len(self.sent), partitions=PARTITIONS, count=AT_ONCE):
-                self.sent.extend(self.stage.send_at_once(batch))
+        else:
+            raise ValueError(fault.kind)
 
     def _scale(self) -> None:
         if WORKERS in self.fleet.numbers():
@@ -131,22 +123,85 @@ class Soak:
         return {f"worker {number}": self.fleet[number].process.pid for number in self.fleet.numbers()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class BrokerSoak(Soak):
+    """One broker, and workers that reach it through a proxy."""
+
+    broker: FragileBroker
+    proxy: Proxy
+
+    def strike(self, fault: Fault) -> None:
+        """Do it to the broker or to the connections, or leave it to the workers."""
+        if fault.kind == "kill the broker":
+            self.broker.kill()
+            self.broker.start(timeout_s=BROKER_WITHIN_S)
+        elif fault.kind == "cut":
+            self.proxy.cut_all()
+        elif fault.kind == "slow":
+            self.proxy.bytes_per_s = SLOW_BYTES_PER_S
+            time.sleep(5)
+            self.proxy.bytes_per_s = None
+        elif fault.kind.startswith("forbid"):
+            topic = self.stage.output if fault.kind == "forbid labels" else self.stage.dead_letters
+            forbid_writing(self.stage, topic)
+            time.sleep(REFUSED_S)
+            allow_writing(self.stage, topic)
+        elif fault.kind == "unwelcome":
+            for batch in gathered(len(self.sent), partitions=PARTITIONS, count=AT_ONCE):
+                self.sent.extend(self.stage.send_at_once(batch))
+        else:
+            super().strike(fault)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSoak(Soak):
+    """Three brokers."""
+
+    cluster: FragileCluster
+
+    def strike(self, fault: Fault) -> None:
+        """Do it to the broker of the worker's number, or leave it to the workers; then wait until all is well."""
+        node = self.cluster.nodes[fault.worker % NODES]
+        if fault.kind == "kill a broker":
+            node.kill()
+        elif fault.kind == "restart a broker":
+            node.stop()
+        elif fault.kind == "freeze a broker":
+            node.freeze()
+            time.sleep(FROZEN_S)
+        elif fault.kind == "move leaders":
+            topics = [self.stage.input, self.stage.output, self.stage.dead_letters, *INTERNAL_TOPICS]
+            self.cluster.assign_replicas(topics, lambda replicas: [*replicas[1:], replicas[0]])
+        else:
+            super().strike(fault)
+            return
+        self.cluster.mend()
+
+
 @contextmanager
-def soak_in(folder: Path, delivery: str) -> Iterator[Soak]:
-    """Set the stage: a broker, a proxy in front of it, and workers behind that."""
+def soak_in(folder: Path, delivery: str, *, cluster: bool) -> Iterator[Soak]:
+    """Set the stage: a broker, a proxy in front of it, and workers behind that; or a cluster, and workers."""
+    bundle = har_bundle(folder / "tiny-har")
+    if cluster:
+        with FragileCluster(folder / "cluster") as nodes:
+            stage = open_stage(nodes, folder, bundle, delivery=delivery, topics=TOPICS)
+            with stage.fleet() as fleet:
+                fleet.start(*range(WORKERS))
+                yield ClusterSoak(stage, fleet, cluster=nodes)
+        return
     behind = free_port()
     with Proxy(behind) as proxy, FragileBroker(folder / "kafka", proxied=(behind, proxy.port)) as broker:
-        stage = open_stage(broker, folder, har_bundle(folder / "tiny-har"), delivery=delivery, topics=TOPICS)
+        stage = open_stage(broker, folder, bundle, delivery=delivery, topics=TOPICS)
         stage = stage.told(kafka__bootstrap_servers=f"127.0.0.1:{proxy.port}")
         with stage.fleet() as fleet:
             fleet.start(*range(WORKERS))
-            yield Soak(stage, broker, proxy, fleet)
+            yield BrokerSoak(stage, fleet, broker=broker, proxy=proxy)
 
 
-def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console) -> None:
+def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console, *, cluster: bool) -> None:
     """Soak, count and judge. Raises AssertionError for what is not as it should be."""
-    faults, done = schedule(seed, seconds), Counter[str]()
-    with soak_in(folder, delivery) as soak, Watch(soak.pids, WATCH_EVERY_S) as watch:
+    faults, done = schedule(seed, seconds, CLUSTER_FAULTS if cluster else FAULTS), Counter[str]()
+    with soak_in(folder, delivery, cluster=cluster) as soak, Watch(soak.pids, WATCH_EVERY_S) as watch:
         good = messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=seconds, speed=2)
         bad = scattered(seed, partitions=PARTITIONS, seconds=seconds, count=int(seconds))
         records = sorted([*good, *bad], key=lambda record: record.at_s)
@@ -217,12 +272,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--delivery", choices=DELIVERIES, default=DELIVERIES[-1])
+    parser.add_argument("--cluster", action="store_true", help="three brokers instead of one behind a proxy")
     options = parser.parse_args()
     console, folder = Console(width=None if sys.stdout.isatty() else 120), Path(tempfile.mkdtemp(prefix="soak-"))
     again = f"make soak SECONDS={options.seconds:g} SEED={options.seed} DELIVERY={options.delivery}"
+    again += " CLUSTER=1" if options.cluster else ""
     console.print(f"{again}; logs in {folder}", highlight=False)
     try:
-        run(folder, options.seconds, options.seed, options.delivery, console)
+        run(folder, options.seconds, options.seed, options.delivery, console, cluster=options.cluster)
     except AssertionError as error:
         console.print(f"{error}\nThe same again: {again}; logs in {folder}", markup=False, highlight=False)
         return 1

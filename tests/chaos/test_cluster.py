@@ -8,16 +8,14 @@ import pytest
 from kafka import TopicPartition
 
 from ingest.labels_reader import LabelsReader
-from tests.chaos.cluster import FragileCluster, FragileNode
+from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, FragileCluster, FragileNode
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
 
 AWAY_S = 5.0  # others lead by then: it is longer than broker.session.timeout.ms
-FROZEN_S = 8.0
 TOO_FEW_S = 12.0
-INTERNAL = ["__consumer_offsets", "__transaction_state"]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,7 @@ def test_leaders_and_coordinators_that_move_again_and_again_cost_no_window(
 ) -> None:
     """First their replicas change places, then some leave a node and have to be copied to another."""
     stage, rng = make_stage(cluster, delivery=delivery), random.Random(seed)
-    topics = [stage.input, stage.output, stage.dead_letters, *INTERNAL]
+    topics = [stage.input, stage.output, stage.dead_letters, *INTERNAL_TOPICS]
     with stage.fleet() as fleet:
         fleet.start(0, 1, 2)
         load = _load(stage, seed, seconds=24)
@@ -103,7 +101,7 @@ def test_leaders_and_coordinators_that_move_again_and_again_cost_no_window(
         for _ in range(4):
             time.sleep(rng.uniform(0.2, 2))
             cluster.assign_replicas(topics, lambda _: rng.sample([1, 2, 3], 2))
-        cluster.assign_replicas(INTERNAL, lambda _: rng.sample([1, 2, 3], 3))
+        cluster.assign_replicas(INTERNAL_TOPICS, lambda _: rng.sample([1, 2, 3], 3))
         _settle(stage, fleet, load, report)
         assert fleet.ended == []
 
