@@ -206,14 +206,14 @@ def _kafka(board: Board) -> None:
         "Age of the newest record read",
         "By Kafka's timestamp. It grows with the lag, and where nothing is sent.",
         "s",
-        [(since("partition_progress_timestamp_seconds", f"max by ({BY_PARTITION})"), PARTITION)],
+        [(since("partition_progress_timestamp_seconds", BY_PARTITION), PARTITION)],
         at_most(10, 60),
     )
     board.lines(
         "Since the last poll",
         "How long ago the loop turned; at 15 s /livez turns red.",
         "s",
-        [(since("last_poll_timestamp_seconds", "min by (worker, instance)"), "{{worker}} {{instance}}")],
+        [(since("last_poll_timestamp_seconds", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(5, 15),
     )
     board.lines(
