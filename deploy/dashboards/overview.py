@@ -243,6 +243,7 @@ def _trouble(board: Board) -> None:
             (f"sum({rate('dead_letter_failures_total')})", "dead letters refused"),
             (f"sum({rate('partition_restarts_total')})", "partitions restarted"),
             (f"sum({rate('expired_records_total')})", "records expired unread"),
+            (f"sum({rate('unreadable_records_total')})", "records unreadable"),
             (rate("model_loads_total", "outcome", outcome="failure"), "model loads: {{outcome}}"),
         ],
         NONE_IS_WELL,

@@ -19,10 +19,11 @@ def total(name: str, by: str = "worker") -> str:
     return f"sum by ({by}) ({series(name)})"
 
 
-def since(name: str, aggregation: str) -> str:
-    """Return how many seconds ago a gauge's moment was, of several the one that the aggregation takes."""
-    # A scrape is dated when it was due: what was answered later may lie after that.
-    return f"clamp_min(time() - {aggregation} ({series(name)}), 0)"
+def since(name: str, by: str) -> str:
+    """Return how many seconds before its scrape a gauge's moment was, of several the longest, by some labels."""
+    # Not before now: that would have the scrape's age in it. A scrape is dated when it was due: what was answered later
+    # may lie after that.
+    return f"clamp_min(max by ({by}) (timestamp({series(name)}) - {series(name)}), 0)"
 
 
 def rate(name: str, by: str = "worker", **labels: str) -> str:

@@ -206,14 +206,14 @@ def _kafka(board: Board) -> None:
         "Age of the newest record read",
         "By Kafka's timestamp. It grows with the lag, and where nothing is sent.",
         "s",
-        [(since("partition_progress_timestamp_seconds", f"max by ({BY_PARTITION})"), PARTITION)],
+        [(since("partition_progress_timestamp_seconds", BY_PARTITION), PARTITION)],
         at_most(10, 60),
     )
     board.lines(
         "Since the last poll",
         "How long ago the loop turned; at 15 s /livez turns red.",
         "s",
-        [(since("last_poll_timestamp_seconds", "min by (worker, instance)"), "{{worker}} {{instance}}")],
+        [(since("last_poll_timestamp_seconds", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(5, 15),
     )
     board.lines(
@@ -240,7 +240,7 @@ def _kafka(board: Board) -> None:
         recovered,
         "short",
         [(total("recovered_records_total"), "{{worker}} records"), (total("reread_labels_total"), "{{worker}} labels")],
-        columns=3,
+        columns=4,
     )
     board.numbers(
         "Recovery",
@@ -255,7 +255,16 @@ def _kafka(board: Board) -> None:
             ),
         ],
         at_most(10, 60),
-        columns=3,
+        columns=4,
+    )
+    board.numbers(
+        "Oldest unfinished recovery",
+        "How long the worker has been trying to recover a partition that it was assigned; until it has, the partition "
+        "has no lag. The alert 'Recovery stuck' asks for 180 s.",
+        "s",
+        [(f"max by (worker, instance) ({series('recovery_age_seconds')})", "{{worker}} {{instance}}")],
+        at_most(60, 180),
+        columns=4,
     )
     board.numbers(
         "Rebalances",
@@ -263,5 +272,5 @@ def _kafka(board: Board) -> None:
         "short",
         [(total("rebalances_total", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(20, 100),
-        columns=3,
+        columns=4,
     )

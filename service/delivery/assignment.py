@@ -218,6 +218,12 @@ class Assignment:
         end = self._fetch_progress.high_watermark(partition.source)
         return 0 if end is None else max(0, end - partition.position)
 
+    def recovery_age_s(self) -> float:
+        """Return for how long the oldest unfinished recovery has lasted, 0 if there is none; for any thread."""
+        begun = [request.asked_at for request in list(self._newcomers.values())]
+        begun += [partition.recovering_since for partition in self if partition.recovering_since is not None]
+        return time.monotonic() - min(begun) if begun else 0.0
+
     def read(self) -> Iterator[PartitionReading]:
         """Return the values of the gauges; called on the scrape's thread."""
         for partition in self:

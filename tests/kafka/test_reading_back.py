@@ -60,6 +60,26 @@ def test_a_group_reset_to_the_latest_record_while_a_transaction_is_open_goes_on_
         assert worker.metric("stridecast_samples_total") == len(after)
 
 
+def test_a_recovery_that_an_open_transaction_holds_up_has_an_age_until_it_ends(stage: Callable[..., Stage]) -> None:
+    here = stage()
+    walked = walk("walks", 20, seed=8)
+    windows = expected_windows([[reading] for reading in walked])
+    with running_worker(here.log, *here.flags) as worker:
+        here.send([sample(reading) for reading in walked])
+        check_once(here, windows)
+        worker.wait_for("stridecast_recovery_age_seconds", at_most=0)
+        assert worker.terminate() == 0
+    hangs = producer(here.broker.bootstrap_servers, **{"transactional.id": here.output})
+    hangs.init_transactions()
+    hangs.begin_transaction()
+    hangs.produce(here.output, value=b"never committed", partition=0)
+    hangs.flush()
+    with running_worker(here.log, *here.flags) as worker:
+        worker.wait_for("stridecast_recovery_age_seconds", 2)
+        hangs.abort_transaction()
+        worker.wait_for("stridecast_recovery_age_seconds", at_most=0)
+
+
 def check_once(here: Stage, windows: list[Window]) -> None:
     said = Counter(label.identity for label in here.labels(len(windows)))
     assert said == {(window.device_id, window.start_ms): 1 for window in windows}

@@ -21,7 +21,7 @@ from service.kind import Stream
 from tests.clock import Clock
 from tests.service.delivery.doors import make_metrics
 
-SOURCE = TopicPartition("texts", 0)
+SOURCE, OTHER = TopicPartition("texts", 0), TopicPartition("texts", 1)
 
 
 class FakeConsumer:
@@ -72,6 +72,30 @@ def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:
     assert (partition.position, partition.live_from, len(partition.published), partition.reported) == (40, 50, 1, {60})
     assert assignment.consumer.done == [("seek", SOURCE, 40), ("resume", SOURCE)]
     assert not assignment.awaits(requests[0])
+
+
+def test_an_unfinished_recovery_has_an_age_until_its_replay_is_over(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that never found where to begin was to be seen in no gauge: there was no lag of it either."""
+    requests: list[Request] = []
+    assignment = make(requests)
+    assert assignment.recovery_age_s() == 0
+    assignment.assigned({SOURCE})
+    clock.now += 100
+    assignment.assigned({OTHER})
+    clock.now += 200
+    assert assignment.recovery_age_s() == 300
+    assert not list(assignment.read())
+    monkeypatch.setattr(module, "fetch_position", lambda *_: None)
+    assignment.begin(found(requests[0]))
+    assignment.follow()
+    assert assignment.recovery_age_s() == 300  # it is replayed
+    assignment.held[SOURCE].move_to(50)
+    assignment.follow()
+    assert assignment.recovery_age_s() == 200
+    assignment.released({OTHER})
+    assert assignment.recovery_age_s() == 0
 
 
 def test_partitions_that_begin_together_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
