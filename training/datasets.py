@@ -15,6 +15,7 @@ Data files are untrusted: no path in an archive is ever written to, and the deco
 archive's members and the length of a line are bounded. A file that cannot be read raises `DataError`.
 """
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,10 +25,22 @@ import numpy as np
 from rich.console import Console
 
 from training.files import READ_ERRORS, DataError, opened, reason, sha256
+from training.held_out import HELD_OUT
 from training.kept_windows import PARQUET, Windows, read_kept
+from training.label_check import labels_to_learn
 from training.motionsense import ZIP, read_tar, read_zip
+from training.phrases import some_of
 from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
-from training.recordings import DEFAULT_LABELS, STANDARD_GRAVITY, DataFile, Defect, Kind, Labels, Recording
+from training.recordings import (
+    DEFAULT_LABELS,
+    STANDARD_GRAVITY,
+    DataFile,
+    Defect,
+    Kind,
+    Labels,
+    Recording,
+    natural_order,
+)
 
 MANY = 10
 
@@ -41,6 +54,8 @@ def read_files(
 ) -> list[DataFile]:
     """Read each file with `labels`; print on `console` what is left out.
 
+    Names of people that differ in capitals alone are one person's, who has one spelling in all files then.
+
     Raises `DataError` for a file that is missing, given twice, in no known form, or without any of the activities.
     """
     windows: Windows = {}  # shared by all files: a window kept in two of them must count once
@@ -52,7 +67,8 @@ def read_files(
         if all((recording.activity < 0).all() for recording in file.recordings):
             raise DataError(
                 f"{file.name} has none of the activities {', '.join(labels.names)}: it says "
-                f"{', '.join(list(file.others)[:MANY])}; `train activity` learns other ones with --labels"
+                f"{some_of(list(file.others))}; to learn all that the data show, `train activity` takes "
+                f"{labels_to_learn(files)}"
             )
     repeated = [digest for digest, times in Counter(file.sha256 for file in files).items() if times > 1]
     if repeated:
@@ -67,7 +83,24 @@ def read_files(
         for file in files:
             for line in _unused(file):
                 console.print(line, soft_wrap=True, markup=False)
-    return files
+    return _with_one_spelling(files)
+
+
+def _with_one_spelling(files: Sequence[DataFile]) -> list[DataFile]:
+    """Return the files with one spelling of each person's name: two of them would be two people, of different parts.
+
+    It is the first one, but that of a public set goes first: its lists of people know no other.
+    """
+    shown: dict[str, str] = {}
+    for file in sorted(files, key=lambda file: file.dataset not in HELD_OUT):
+        for recording in file.recordings:
+            shown.setdefault(recording.person.casefold(), recording.person)
+
+    def spelt(recording: Recording) -> Recording:
+        person = shown[recording.person.casefold()]
+        return recording if person == recording.person else dataclasses.replace(recording, person=person)
+
+    return [dataclasses.replace(file, recordings=tuple(map(spelt, file.recordings))) for file in files]
 
 
 def read_file(
@@ -112,16 +145,25 @@ def _unused(file: DataFile) -> list[str]:
     lines = []
     if file.dropped:
         lines.append(f"{file.name}: rows left out: {_described(file.dropped)}")
-    lengths = np.concatenate([np.linalg.norm(recording.xyz, axis=1) for recording in file.recordings])
-    if (middle := float(np.median(lengths))) < STANDARD_GRAVITY / 2:
+    middle = _middle_lengths(file)
+    if short := [person for person, length in middle.items() if length < STANDARD_GRAVITY / 2]:
+        whose = "its readings" if len(short) == len(middle) else f"the readings of {some_of(short)}"
         lines.append(
-            f"{file.name}: half of its readings are shorter than {middle:.2f} m/s², where gravity alone makes 9.81: "
-            "axes have to be in m/s², not in g, and with gravity"
+            f"{file.name}: half of {whose} are shorter than {max(middle[person] for person in short):.2f} m/s², where "
+            "gravity alone makes 9.81: axes have to be in m/s², not in g, and with gravity"
         )
     if file.others:
         some = ", ".join(f"{count:,} of {label!r}" for label, count in Counter(file.others).most_common(MANY))
         lines.append(f"{file.name}: readings of no activity that is learned: {some}")
     return lines
+
+
+def _middle_lengths(file: DataFile) -> dict[str, float]:
+    """Return the median length of each person's readings, m/s²: people bring devices of their own."""
+    lengths: dict[str, list[np.ndarray]] = {}
+    for recording in file.recordings:
+        lengths.setdefault(recording.person, []).append(np.linalg.norm(recording.xyz, axis=1))
+    return {who: float(np.median(np.concatenate(lengths[who]))) for who in sorted(lengths, key=natural_order)}
 
 
 def _read_content(

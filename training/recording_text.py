@@ -203,7 +203,7 @@ def _ms(time: bytes) -> int:
 
 
 def _activity_codes(names: Sequence[bytes], labels: Labels, tally: Tally) -> np.ndarray:
-    codes = {name: labels.code(_text(name)) for name in set(names)}
+    codes = {name: labels.code(_text(name)) for name in dict.fromkeys(names)}  # in the file's order
     tally.others.update({_text(name): names.count(name) for name, code in codes.items() if code == OTHER_ACTIVITY})
     return np.array([codes[name] for name in names], np.int8)
 

@@ -223,6 +223,19 @@ def test_readings_that_look_like_g_are_reported(
     assert ("have to be in m/s², not in g" in capsys.readouterr().out) is is_warned
 
 
+def test_one_person_of_three_in_g_is_reported_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The median of the whole file hid whose device measures in g."""
+    rows = "".join(
+        f"{who},Walking,{50 * step},0,{unit},0.1\n"
+        for who, unit in (("a", 9.8), ("emil", 1), ("c", 9.8))
+        for step in range(9)
+    )
+    (tmp_path / "ours.csv").write_text(f"person,activity,timestamp,x,y,z\n{rows}")
+    read_files([tmp_path / "ours.csv"], Console(width=200))
+
+    assert "ours.csv: half of the readings of emil are shorter than 1.00 m/s², where" in capsys.readouterr().out
+
+
 def test_motionsense_leaves_nothing_on_disk(tmp_path: Path) -> None:
     path = motionsense(tmp_path, {"../wlk_7/sub_1.csv": f"{HEADER}\n0,0,1,0,0,0,0\n"})
     assert read_file(path).readings == 1
@@ -327,6 +340,21 @@ def test_what_is_not_used_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     output = capsys.readouterr().out
     assert "rows left out: 1 missing value" in output
     assert "readings of no activity that is learned: 1 of 'Cycling'" in output
+
+
+def test_people_whose_names_differ_in_capitals_alone_are_one(tmp_path: Path) -> None:
+    """'emil' trained and 'EMIL' tested, in one file and in two."""
+    header, rest = "person,activity,timestamp,x,y,z", "Walking,{},0,9.8,1"
+    for name, people in (
+        ("ours", ("emil", "EMIL", "Anna")),
+        ("theirs", ("Emil", "anna", "sa05")),
+        ("sisfall", ["SA05"]),
+    ):
+        rows = [f"{who},{rest.format(50 * number)}" for number, who in enumerate(people)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows, ""]))
+    read = read_files([tmp_path / "ours.csv", tmp_path / "theirs.csv", tmp_path / "sisfall.csv"])
+
+    assert [file.people for file in read] == [{"emil", "Anna"}, {"emil", "Anna", "SA05"}, {"SA05"}]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
