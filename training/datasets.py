@@ -30,7 +30,7 @@ from training.kept_windows import PARQUET, Windows, read_kept
 from training.label_check import labels_to_learn
 from training.motionsense import ZIP, read_tar, read_zip
 from training.phrases import some_of
-from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, read_text
+from training.recording_text import CSV_COLUMNS, WISDM, Tally, csv_form, lacking_columns, read_text
 from training.recordings import (
     DEFAULT_LABELS,
     STANDARD_GRAVITY,
@@ -43,6 +43,10 @@ from training.recordings import (
 )
 
 MANY = 10
+MAX_HEADER = 300  # characters of it in a message
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+OLD_SPREADSHEET = b"\xd0\xcf\x11\xe0"
+SPREADSHEET_MEMBERS = (b"[Content_Types].xml", b"xl/", b"opendocument.spreadsheet")  # near the start of its zip
 
 
 class NoReadings(DataError):
@@ -116,15 +120,12 @@ def read_file(
         digest = sha256(path)
         with opened(path, console) as content:
             tally = Tally()
+            head = content.peek(4096)[:4096]
             kind, recordings = _read_content(content, path, labels, tally, {} if windows is None else windows)
     except READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {reason(error)}") from error
     if not recordings:
-        raise NoReadings(
-            f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, CSV with the "
-            f"columns {', '.join(CSV_COLUMNS)}, or a worker's kept windows); rows left out: "
-            f"{_described(tally.dropped)}"
-        )
+        raise NoReadings(_why_no_readings(path, head, tally))
     return DataFile(
         path.name,
         digest,
@@ -134,17 +135,35 @@ def read_file(
         dict(tally.dropped),
         dict(tally.others),
         labels,
+        "".join(tally.first_refused),
     )
 
 
-def _described(counts: Mapping[Defect, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "none"
+def _why_no_readings(path: Path, head: bytes, tally: Tally) -> str:
+    header = head.partition(b"\n")[0]
+    if not head.strip():
+        return f"{path} is empty"
+    if lacks := lacking_columns(header):
+        return (
+            f"{path} lacks {lacks}: a CSV needs each of the columns {', '.join(CSV_COLUMNS)} once; its header is "
+            f"{header.strip().decode('utf-8', 'replace')[:MAX_HEADER]}"
+        )
+    return (
+        f"{path} holds no readings in a known form (WISDM v1.1 raw text, MotionSense archive, CSV with the "
+        f"columns {', '.join(CSV_COLUMNS)}, or a worker's kept windows); rows left out: "
+        f"{_described(tally.dropped, *tally.first_refused)}"
+    )
+
+
+def _described(counts: Mapping[Defect, int], first_refused: str = "") -> str:
+    first = f" (the first: {first_refused})" if first_refused else ""
+    return (", ".join(f"{count:,} {what}" for what, count in counts.items()) or "none") + first
 
 
 def _unused(file: DataFile) -> list[str]:
     lines = []
     if file.dropped:
-        lines.append(f"{file.name}: rows left out: {_described(file.dropped)}")
+        lines.append(f"{file.name}: rows left out: {_described(file.dropped, file.first_refused)}")
     middle = _middle_lengths(file)
     if short := [person for person, length in middle.items() if length < STANDARD_GRAVITY / 2]:
         whose = "its readings" if len(short) == len(middle) else f"the readings of {some_of(short)}"
@@ -170,6 +189,12 @@ def _read_content(
     content: io.BufferedReader, path: Path, labels: Labels, tally: Tally, windows: Windows
 ) -> tuple[Kind, list[Recording]]:
     head = content.peek(4096)
+    if head.startswith(UTF_16):
+        raise DataError(f"{path} is UTF-16: write it as UTF-8, such as by iconv -f utf-16 -t utf-8 {path.name}")
+    if head.startswith(OLD_SPREADSHEET) or (
+        head.startswith(ZIP) and any(member in head[:4096] for member in SPREADSHEET_MEMBERS)
+    ):
+        raise DataError(f"{path} is a spreadsheet, such as .xlsx: save it as CSV, its columns parted by commas")
     if head.startswith(PARQUET):
         return "kept", read_kept(content, path.name, path.name.split(".", 1)[0], labels, tally, windows)
     if head.startswith(ZIP):
@@ -178,7 +203,7 @@ def _read_content(
         return "motionsense", list(read_tar(content, labels, tally))
     form = csv_form(head.partition(b"\n")[0], path) or WISDM
     dataset = _wisdm_name(path) if form is WISDM else path.name.split(".", 1)[0]
-    return form.kind, list(read_text(content, form, dataset, labels, tally))
+    return form.kind, list(read_text(content, form, path, dataset, labels, tally))
 
 
 def _wisdm_name(path: Path) -> str:
