@@ -25,7 +25,7 @@ def refuse_mostly_other_activities(files: Sequence[DataFile]) -> None:
         return
     raise DataError(
         f"{others:,} of {len(codes):,} readings are of activities that are not among the labels "
-        f"{some_of(files[0].labels.names)}: to learn all that the data show, add {_all_with_labels(files)}"
+        f"{some_of(files[0].labels.names)}: to learn all that the data show, add {labels_to_learn(files)}"
         "; to go without the others, name the labels with --labels"
     )
 
@@ -37,14 +37,14 @@ def refuse_fewer_than_two(labels: Labels, train: Sequence[Recording], files: Seq
         return
     only = f"only {shown[0]} of the labels has" if shown else "none of the labels has"
     remedy = (
-        f"to learn all that the data show, add {_all_with_labels(files)}"
+        f"to learn all that the data show, add {labels_to_learn(files)}"
         if _others(files)
         else "add recordings of further activities by people who train"
     )
     raise DataError(f"{only} training data, and a model tells at least two labels apart: {remedy}")
 
 
-def _all_with_labels(files: Sequence[DataFile]) -> str:
+def labels_to_learn(files: Sequence[DataFile]) -> str:
     """Return the flag that names all activities of the files: the labels that they show, then the others."""
     everything = [recording for file in files for recording in file.recordings]
     names = [*labels_shown(files[0].labels, everything), *_others(files)]

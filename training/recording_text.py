@@ -33,10 +33,14 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The rows left out, by reason, and the readings of activities that are no label."""
+    """The rows left out, by reason, and the readings of activities that are no label.
+
+    `first_refused` holds at most one sentence, of the first line of a text that could not be read.
+    """
 
     dropped: Counter[Defect] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
+    first_refused: list[str] = field(default_factory=list)
 
 
 def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
@@ -83,6 +87,7 @@ class _Form:
     time_units_per_ms: int
     width: int
     header: bytes | None = None
+    columns: tuple[str, ...] = ()  # of a CSV, with the ignored ones
 
 
 WISDM = _Form(
@@ -108,10 +113,11 @@ def csv_form(header: bytes, path: Path) -> _Form | None:
     wrong = [name for name in ("person", "activity", "x", "y", "z") if columns.count(name) != 1]
     twice = [name for name in ("placement", "recording") if columns.count(name) > 1]
     if wrong or twice or len(times) != 1:
+        lacks = f"lacks {_missing(columns)}: it " if _missing(columns) else ""
         raise DataError(
-            f"{path} needs each of the columns {', '.join(CSV_COLUMNS)} once; its header is {', '.join(columns)}"
+            f"{path} {lacks}needs each of the columns {', '.join(CSV_COLUMNS)} once; its header is {', '.join(columns)}"
         )
-    patterns = [rb'[ \t]*"?' + _CSV_FIELDS[name] + rb'"?[ \t]*' if name in _CSV_FIELDS else _ANY for name in columns]
+    patterns = [_field_pattern(name) for name in columns]
     return _Form(
         kind="csv",
         row=re.compile(rb"^" + b",".join(patterns) + rb"\r?$", re.MULTILINE),
@@ -120,7 +126,26 @@ def csv_form(header: bytes, path: Path) -> _Form | None:
         time_units_per_ms=1,
         width=len(columns),
         header=header,
+        columns=tuple(columns),
     )
+
+
+def lacking_columns(header: bytes) -> str | None:
+    """Return which columns a line lacks to be a CSV's header; None if it is no list of at least three names."""
+    names = _names(header.removeprefix(BOM).strip(), b",")
+    if len(names) < 3 or not all(name[:1].isalpha() for name in names):
+        return None
+    return _missing(names)
+
+
+def _missing(columns: Sequence[str]) -> str:
+    has_time = any(name in columns for name in _TIME_COLUMNS)
+    missing = [name for name in CSV_COLUMNS if name not in columns and not (name == "timestamp" and has_time)]
+    return f"the {'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}" if missing else ""
+
+
+def _field_pattern(name: str) -> bytes:
+    return rb'[ \t]*"?' + _CSV_FIELDS[name] + rb'"?[ \t]*' if name in _CSV_FIELDS else _ANY
 
 
 _ANY = rb'(?:"[^"\r\n]*"|[^",\r\n]*)'
@@ -139,11 +164,13 @@ def _too_long() -> DataError:
 
 
 def read_text(
-    content: io.BufferedReader, form: _Form, dataset: str, labels: Labels, tally: Tally
+    content: io.BufferedReader, form: _Form, path: Path, dataset: str, labels: Labels, tally: Tally
 ) -> Iterator[Recording]:
     """Yield the recordings of a text in this form; raises `DataError` if it has another one."""
     parts: dict[_Key, list[_Columns]] = {}
+    number = 1
     for block in _blocks(content):
+        _check_utf8(block, form, path, number)
         text = block.replace(form.record_end, b"\n")
         rows = form.row.findall(text)
         lines = [line for line in text.split(b"\n") if line.strip() and line.removeprefix(BOM).strip() != form.header]
@@ -151,13 +178,17 @@ def read_text(
             raise _too_long()
         if len(lines) != len(rows):
             tally.dropped.update(_defect(line, form) for line in lines if not form.row.fullmatch(line))
+            if not tally.first_refused:
+                tally.first_refused.append(_first_refused(block, form, number))
+        number += block.count(b"\n")
         for key, group in itertools.groupby(rows, _key_of(form)):
             parts.setdefault(key, []).append(_columns(list(group), form, labels, tally))
     for key, tables in parts.items():
         named = dict(zip(_key_fields(form), key, strict=True))
         person, placement = named["person"], named.get("placement") or b"pocket"
         activity, time, xyz = (np.concatenate(column) for column in zip(*tables, strict=True))
-        if form is not WISDM and len(time) >= MIN_READINGS_TO_CHECK and np.median(np.abs(np.diff(time))) < 1:
+        once = time[~_is_duplicate(activity, time, xyz)]  # a file may have every row twice
+        if form is not WISDM and len(once) >= MIN_READINGS_TO_CHECK and np.median(np.abs(np.diff(once))) < 1:
             raise DataError(
                 f"{dataset}: most readings of {_text(person)!r} have the millisecond of the one before: are the "
                 f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
@@ -166,8 +197,31 @@ def read_text(
             yield Recording(dataset, _text(person), _text(placement), *columns)
 
 
+def _check_utf8(block: bytes, form: _Form, path: Path, first_number: int) -> None:
+    """Raise `DataError` where a name is not UTF-8: it would be another name. Columns that are ignored may be anything.
+
+    `first_number` is that of the block's first line.
+    """
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        for number, line in enumerate(block.split(b"\n"), first_number):
+            if (row := form.row.fullmatch(line)) and not _is_utf8(b",".join(row.groups())):
+                raise DataError(
+                    f"{path}: line {number} is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {path.name}"
+                ) from None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _text(field: bytes) -> str:
-    return field.strip().decode("utf-8", "replace")
+    return field.strip().decode()
 
 
 def _key_fields(form: _Form) -> tuple[str, ...]:
@@ -203,7 +257,7 @@ def _ms(time: bytes) -> int:
 
 
 def _activity_codes(names: Sequence[bytes], labels: Labels, tally: Tally) -> np.ndarray:
-    codes = {name: labels.code(_text(name)) for name in set(names)}
+    codes = {name: labels.code(_text(name)) for name in dict.fromkeys(names)}  # in the file's order
     tally.others.update({_text(name): names.count(name) for name, code in codes.items() if code == OTHER_ACTIVITY})
     return np.array([codes[name] for name in names], np.int8)
 
@@ -215,6 +269,37 @@ def _defect(line: bytes, form: _Form) -> Defect:
     if len(values) == form.width - 1 or (len(values) == form.width and b"" in values):
         return Defect.MISSING_VALUE
     return Defect.MALFORMED_FIELD if len(values) == form.width else Defect.WRONG_NUMBER_OF_FIELDS
+
+
+# A time since 1970 has so many digits in these units, from 2001 to 2286; in milliseconds it has 13.
+_UNITS = {10: "seconds", 16: "microseconds", 19: "nanoseconds"}
+MAX_SHOWN = 60  # characters of a line or a field
+
+
+def _first_refused(block: bytes, form: _Form, first_number: int) -> str:
+    """Say which line of a block is the first that can't be read, and which field of it; it starts at `first_number`."""
+    for number, line in enumerate(block.split(b"\n"), first_number):
+        for record in line.split(form.record_end):
+            if not record.strip() or record.removeprefix(BOM).strip() == form.header or form.row.fullmatch(record):
+                continue
+            values = record.rstrip(b"\r").split(b",")
+            for name, value in zip(form.columns, values, strict=False) if len(values) == form.width else ():
+                if not re.fullmatch(_field_pattern(name), value):
+                    return f"line {number} has {_shown(value)} for {name}{_unit(name, value)}"
+            return f"line {number} is {_shown(record)}"
+    return ""
+
+
+def _shown(text: bytes) -> str:
+    written = text.strip().decode("utf-8", "replace")
+    return repr(written if len(written) <= MAX_SHOWN else written[:MAX_SHOWN] + "…")
+
+
+def _unit(name: str, value: bytes) -> str:
+    whole = value.strip(b' \t"').partition(b".")[0]
+    if name not in _TIME_COLUMNS or not whole.isdigit() or (unit := _UNITS.get(len(whole))) is None:
+        return ""
+    return f", which is a time in {unit}: it has to be in milliseconds, or ISO 8601"
 
 
 def _continuous(

@@ -128,7 +128,8 @@ class Recording:
 class DataFile:
     """One file's recordings, with the file's SHA-256 as stored, and the rows left out by reason.
 
-    `others` counts the readings of activities that are none of `labels`, with which it was read.
+    `others` counts the readings of activities that are none of `labels`, with which it was read. `first_refused` says
+    which line of a text is the first that can't be read.
     """
 
     name: str
@@ -139,6 +140,7 @@ class DataFile:
     dropped: Mapping[Defect, int]
     others: Mapping[str, int] = field(default_factory=dict)
     labels: Labels = DEFAULT_LABELS
+    first_refused: str = ""
 
     @property
     def people(self) -> set[str]:

@@ -197,10 +197,12 @@ def test_who_evaluates_or_trains_with_texts_is_told_how_and_who_reads_one_file_i
     path.write_text("import time\n")
     with pytest.raises(
         DataError,
-        match=r"rows left out: 1 wrong number of fields; texts are scored with --dataset, and trained on with ",
+        match=r"fields \(the first: line 1 is 'import time'\); texts are scored with --dataset, and trained on with ",
     ):
         read_files([path])
-    with pytest.raises(DataError, match=r"rows left out: 1 wrong number of fields$"):
+    with pytest.raises(
+        DataError, match=r"rows left out: 1 wrong number of fields \(the first: line 1 is 'import time'\)$"
+    ):
         read_file(path)
 
 
@@ -221,6 +223,19 @@ def test_readings_that_look_like_g_are_reported(
     read_files([path], Console(width=200))
 
     assert ("have to be in m/s², not in g" in capsys.readouterr().out) is is_warned
+
+
+def test_one_person_of_three_in_g_is_reported_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The median of the whole file hid whose device measures in g."""
+    rows = "".join(
+        f"{who},Walking,{50 * step},0,{unit},0.1\n"
+        for who, unit in (("a", 9.8), ("emil", 1), ("c", 9.8))
+        for step in range(9)
+    )
+    (tmp_path / "ours.csv").write_text(f"person,activity,timestamp,x,y,z\n{rows}")
+    read_files([tmp_path / "ours.csv"], Console(width=200))
+
+    assert "ours.csv: half of the readings of emil are shorter than 1.00 m/s², where" in capsys.readouterr().out
 
 
 def test_motionsense_leaves_nothing_on_disk(tmp_path: Path) -> None:
@@ -320,13 +335,59 @@ def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
         read_file(path)
 
 
+def test_seconds_with_every_row_twice_and_milliseconds_with_every_row_twice_are_told_apart(tmp_path: Path) -> None:
+    """Every second reading had the millisecond of the one before: milliseconds were taken for seconds."""
+    path = tmp_path / "theirs.csv"
+    header = "person,activity,timestamp,x,y,z"
+    rows = [f"anna,Walking,{1_700_000_000_000 + k * 50},1,2,{k}" for k in range(100)]
+    path.write_text("\n".join([header, *(row for row in rows for _ in range(2)), ""]))
+    file = read_file(path)
+    assert (file.readings, file.dropped) == (100, {Defect.DUPLICATE: 100})
+
+    rows = [f"anna,Walking,{1_700_000_000 + k * 0.05:.2f},1,2,{k}" for k in range(100)]
+    path.write_text("\n".join([header, *(row for row in rows for _ in range(2)), ""]))
+    with pytest.raises(DataError, match="are the timestamps in seconds"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("row", ["anna,Fußgang,0,1,2,3,°", "jürgen,Walking,0,1,2,3,°"])
+def test_a_name_that_is_not_utf_8_is_refused_by_its_line(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It became another name, and the class was lost without a word; what is ignored may be in Latin-1."""
+    monkeypatch.setattr(recording_text, "BLOCK_BYTES", 100)
+    path = tmp_path / "theirs.csv"
+    before = ["person,activity,timestamp,x,y,z,note", *(f"anna,Walking,{k},1,2,3,°" for k in range(40))]
+    path.write_bytes("\n".join([*before, row, ""]).encode("latin1"))
+    says = r"theirs\.csv: line 42 is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 theirs\.csv$"
+    with pytest.raises(DataError, match=says):
+        read_file(path)
+    path.write_bytes("\n".join([*before, ""]).encode("latin1"))
+    assert read_file(path).readings == 40
+
+
 def test_what_is_not_used_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "theirs.csv"
     path.write_text("person,activity,timestamp,x,y,z\np,Walking,0,1,2,3\np,Cycling,50,1,2,3\np,Walking,100,1,2\n")
     read_files([path], Console())
     output = capsys.readouterr().out
-    assert "rows left out: 1 missing value" in output
+    assert "rows left out: 1 missing value (the first: line 4 is 'p,Walking,100,1,2')" in output
     assert "readings of no activity that is learned: 1 of 'Cycling'" in output
+
+
+def test_people_whose_names_differ_in_capitals_alone_are_one(tmp_path: Path) -> None:
+    """'emil' trained and 'EMIL' tested, in one file and in two."""
+    header, rest = "person,activity,timestamp,x,y,z", "Walking,{},0,9.8,1"
+    for name, people in (
+        ("ours", ("emil", "EMIL", "Anna")),
+        ("theirs", ("Emil", "anna", "sa05")),
+        ("sisfall", ["SA05"]),
+    ):
+        rows = [f"{who},{rest.format(50 * number)}" for number, who in enumerate(people)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows, ""]))
+    read = read_files([tmp_path / "ours.csv", tmp_path / "theirs.csv", tmp_path / "sisfall.csv"])
+
+    assert [file.people for file in read] == [{"emil", "Anna"}, {"emil", "Anna", "SA05"}, {"SA05"}]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -353,6 +414,45 @@ def test_a_file_that_is_none_of_these_says_what_would_be(tmp_path: Path) -> None
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary,\ntoday I walked.\n")
     with pytest.raises(DataError, match="holds no readings in a known form"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", r"theirs\.csv is empty$"),
+        (
+            b"time,ax,ay,az,activity\n1,2,3,4,Walking\n",
+            r"lacks the columns person, timestamp, x, y, z: a CSV needs each",
+        ),
+        (
+            b"person,timestamp,x,y,z\na,1,2,3,4\n",
+            r"theirs\.csv lacks the column activity: it needs each of the columns",
+        ),
+        ("person,activity\n".encode("utf-16"), r"is UTF-16: write it as UTF-8, such as by iconv -f utf-16 -t utf-8 th"),
+        (
+            b"PK\x03\x04\x14\0\6\0\x08\0\0\0!\0........[Content_Types].xml ",
+            r"is a spreadsheet, such as \.xlsx: save it as",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a spreadsheet"),
+        (
+            b"person,activity,timestamp,x,y,z\r\na,Walking,1700000000050000000,1,2,3\r\n",
+            r"1 malformed field \(the first: line 2 has '1700000000050000000' for timestamp, which is a time in nanos",
+        ),
+        (
+            b"person,activity,timestamp,x,y,z\n\na,Walking,1700000000050000,1,2,3\n",
+            r"line 3 has '1700000000050000' for timestamp, which is a time in microseconds: it has to be in millisec",
+        ),
+        (b"person,activity,timestamp,x,y,z\na,Walking,1,2,five,3\n", r"the first: line 2 has 'five' for y"),
+        (b"person,activity,timestamp,x,y,z\na,Walking,1,2\n", r"the first: line 2 is 'a,Walking,1,2'"),
+        (b"1,Walking,0,1,2,3;2,Sitting,five,1,2,3;", r"the first: line 1 is '2,Sitting,five,1,2,3'"),
+    ],
+)
+def test_a_file_without_readings_says_why(content: bytes, complaint: str, tmp_path: Path) -> None:
+    """Each of these was said to be in no known form."""
+    path = tmp_path / "theirs.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
         read_file(path)
 
 

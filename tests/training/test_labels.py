@@ -91,8 +91,9 @@ def test_a_name_of_a_hundred_characters_is_read_in_any_script(tmp_path: Path) ->
 
 
 def test_a_file_without_any_of_the_labels_says_what_it_has_and_the_flag(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "mine.csv", ["Cycling", "Sweeping"])
-    with pytest.raises(DataError, match=r"none of the activities Downstairs, .*it says Cycling, Sweeping; .*--labels"):
+    path = write_csv(tmp_path / "mine.csv", ["Sweeping", "Lying still"])
+    says = r"none of the activities Downstairs, .*: it says Sweeping, Lying still; to learn all that the data show, "
+    with pytest.raises(DataError, match=says + r"`train activity` takes --labels 'Lying still' Sweeping$"):
         read_files([path])
 
 
