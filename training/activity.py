@@ -18,7 +18,7 @@ from inference.saving import save_bundle
 from training.bundles import (
     checked_description,
     closing_line,
-    create_folders,
+    new_folders,
     next_version,
     replaced_bundle,
     with_metrics,
@@ -99,11 +99,11 @@ def train_activity(
     """
     began = time.monotonic()
     plan = request.plan()
-    create_folders(output.parent, report)
-    replaced = replaced_bundle(output)
-    job = _prepare(plan, console)
-    # A description that no bundle can have must fail before the fit, not after it.
-    description = _describe(output.name, version or next_version(replaced, plan.start), job)
+    with new_folders(output.parent, report):
+        replaced = replaced_bundle(output)
+        job = _prepare(plan, console)
+        # A description that no bundle can have must fail before the fit, not after it.
+        description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
     trained = _save_and_test(output, fitted, description, job.split.test)
     against_start = _compare(plan.start, trained.bundle, job.split.test)
