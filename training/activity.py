@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from inference.saving import save_bundle
 from training.bundles import (
     checked_description,
     closing_line,
-    create_folders,
+    new_folders,
     next_version,
     replaced_bundle,
     with_metrics,
@@ -38,7 +38,7 @@ from training.fit_settings import FitSettings
 from training.frames import served_frames
 from training.golden import golden_frames, half_familiar
 from training.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
-from training.label_check import labels_shown, refuse_fewer_than_two
+from training.label_check import ONE_WINDOW, labels_learned, labels_shown, refuse_fewer_than_two
 from training.learned_people import STARTED_FROM
 from training.markdown import plain
 from training.phrases import in_people, some_of
@@ -99,11 +99,11 @@ def train_activity(
     """
     began = time.monotonic()
     plan = request.plan()
-    create_folders(output.parent, report)
-    replaced = replaced_bundle(output)
-    job = _prepare(plan, console)
-    # A description that no bundle can have must fail before the fit, not after it.
-    description = _describe(output.name, version or next_version(replaced, plan.start), job)
+    with new_folders(output.parent, report):
+        replaced = replaced_bundle(output)
+        job = _prepare(plan, console)
+        # A description that no bundle can have must fail before the fit, not after it.
+        description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
     trained = _save_and_test(output, fitted, description, job.split.test)
     against_start = _compare(plan.start, trained.bundle, job.split.test)
@@ -123,16 +123,25 @@ def _prepare(plan: Plan, console: Console | None) -> _Job:
     split = split_recordings(files, plan.recipe)
     refuse_fewer_than_two(split.labels, split.train, files)
     split = _with_windows(split, console)
-    shown = labels_shown(split.labels, split.train)
-    if console is not None and (absent := [name for name in split.labels.names if name not in shown]):
-        it, will = "it" if len(absent) == 1 else "them", "will not know" if plan.start is None else "may forget"
-        console.print(
-            f"No training data for {', '.join(absent)}: the new model {will} {it}; --labels can leave {it} out.",
-            soft_wrap=True,
-            markup=False,
-        )
+    if console is not None:
+        for line in _unlearned(split, plan):
+            console.print(line, soft_wrap=True, markup=False)
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
     return _Job(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, split, data)
+
+
+def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
+    """Yield what to say of labels that are not learned: of those without data, and of those with too little."""
+    shown, learned = (found(split.labels, split.train) for found in (labels_shown, labels_learned))
+    short = [name for name in shown if name not in learned]
+    for why, names in (
+        ("No training data for {}", [name for name in split.labels.names if name not in shown]),
+        (f"No complete window of {{}} by anybody who trains, which takes {ONE_WINDOW}", short),
+    ):
+        if names:
+            it, will = "it" if len(names) == 1 else "them", "will not know" if plan.start is None else "may forget"
+            said = why.format(", ".join(names))
+            yield f"{said}: the new model {will} {it}; --labels can leave {it} out."
 
 
 def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSplit:

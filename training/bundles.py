@@ -1,7 +1,8 @@
 """What all training runs share at their ends: output folders, the bundle's description, new networks."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,20 @@ def create_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FitError(f"cannot write to {folder}: {reason(error)}") from error
+
+
+@contextmanager
+def new_folders(*folders: Path) -> Iterator[None]:
+    """Create the output folders as `create_folders` does; remove those that are new and empty where the body fails."""
+    new = [folder for folder in folders if not folder.exists()]
+    create_folders(*folders)
+    try:
+        yield
+    except BaseException:
+        for folder in reversed(new):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

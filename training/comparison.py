@@ -1,7 +1,8 @@
 """Is one bundle better than another on the same windows, or is the difference noise?
 
 Windows of one walk are correlated, and so are windows of one person: a bootstrap that resamples single windows gives
-far too narrow an interval. So it resamples people, or minutes of recordings where there are few people.
+far too narrow an interval. So it resamples people, or pieces of recordings of at most a minute where there are few
+people.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ from training.evaluate import answers
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
 from training.markdown import plain, table
+from training.minutes import minutes_of
 from training.phrases import in_people
 from training.recordings import DataFile, Recording
 
@@ -79,7 +81,8 @@ def compare(old: Bundle, new: Bundle, file: DataFile, recordings: Sequence[Recor
     frames = served_frames(recordings)
     if not len(frames):
         raise DataError(f"{file.name} holds no complete window of the people asked for")
-    clusters, resampled = _clusters(frames, separate_recordings=file.kind == "kept")
+    minutes, _ = minutes_of(recordings, file.labels)
+    clusters, resampled = _clusters(frames, minutes, separate_recordings=file.kind == "kept")
     before, after = (answers(bundle, frames.values).argmax(axis=1) == frames.activity for bundle in (old, new))
     rng = np.random.default_rng(SEED)
     differences = _differences(file.labels.names, frames.activity, before, after, clusters, rng)
@@ -118,8 +121,8 @@ def compare_bundles(
     return comparisons
 
 
-def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.ndarray, str]:
-    """Return the cluster int64[m] of each window, and a description of the clusters.
+def _clusters(frames: LabelledFrames, minutes: float, *, separate_recordings: bool) -> tuple[np.ndarray, str]:
+    """Return the cluster int64[m] of each window, and a description of the clusters, which are of so many `minutes`.
 
     With `separate_recordings`, as for kept windows, each window is a recording of its own: only the clock groups them.
     """
@@ -130,8 +133,10 @@ def _clusters(frames: LabelledFrames, *, separate_recordings: bool) -> tuple[np.
         [person if separate_recordings else frames.recording, frames.activity, frames.start_ms // BLOCK_MS], axis=1
     )
     blocks, block = np.unique(minute, axis=0, return_inverse=True)
-    minutes = f"{len(blocks)} {'minute' if len(blocks) == 1 else 'minutes'}"
-    return block.reshape(-1), f"{minutes} of {in_people(len(people))}: it says little about others"
+    pieces = f"{len(blocks):,} {'piece' if len(blocks) == 1 else 'pieces'} of at most a minute"
+    return block.reshape(-1), (
+        f"{pieces}, of {minutes:,.1f} minutes of {in_people(len(people))}: it says little about others"
+    )
 
 
 def _differences(

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from training.augment import signals
 from training.files import DataError
 from training.phrases import some_of
 from training.recordings import MAX_LABELS, OTHER_ACTIVITY, DataFile, Labels, Recording, is_valid_label
+
+ONE_WINDOW = "4 s of one activity without a gap"
 
 
 def labels_shown(labels: Labels, recordings: Sequence[Recording]) -> list[str]:
@@ -15,6 +18,13 @@ def labels_shown(labels: Labels, recordings: Sequence[Recording]) -> list[str]:
     codes = np.unique(np.concatenate([np.empty(0, np.int8), *(recording.activity for recording in recordings)]))
     shown = labels.candidates()[codes[codes >= 0]].any(axis=0)
     return [name for name, is_shown in zip(labels.names, shown, strict=True) if is_shown]
+
+
+def labels_learned(labels: Labels, train: Sequence[Recording]) -> list[str]:
+    """Return the labels of which the `train` recordings hold a complete window, in order."""
+    signal = signals(train)
+    learned = labels.candidates()[np.unique(signal.activity[signal.windows > 0])].any(axis=0)
+    return [name for name, is_learned in zip(labels.names, learned, strict=True) if is_learned]
 
 
 def refuse_mostly_other_activities(files: Sequence[DataFile]) -> None:
@@ -31,11 +41,16 @@ def refuse_mostly_other_activities(files: Sequence[DataFile]) -> None:
 
 
 def refuse_fewer_than_two(labels: Labels, train: Sequence[Recording], files: Sequence[DataFile]) -> None:
-    """Raise `DataError` if the `train` recordings of the files show fewer than two labels."""
-    shown = labels_shown(labels, train)
-    if len(shown) >= 2:
+    """Raise `DataError` if the `train` recordings of the files hold complete windows of fewer than two labels."""
+    learned = labels_learned(labels, train)
+    if len(learned) >= 2:
         return
-    only = f"only {shown[0]} of the labels has" if shown else "none of the labels has"
+    if short := [name for name in labels_shown(labels, train) if name not in learned]:
+        raise DataError(
+            f"{', '.join(short)}: no complete window of anybody who trains, which takes {ONE_WINDOW}; a model tells at "
+            "least two labels apart: add longer recordings by people who train"
+        )
+    only = f"only {learned[0]} of the labels has" if learned else "none of the labels has"
     remedy = (
         f"to learn all that the data show, add {labels_to_learn(files)}"
         if _others(files)

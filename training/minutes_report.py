@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from training.folds import FoldResult, spread
 from training.markdown import plain, table
-from training.recordings import FIRST_MIXED, MIXED_ACTIVITIES, OTHER_ACTIVITY, Labels, Recording
+from training.minutes import minutes_of
 from training.report_json import write_json
 from training.rounds import Round
 from windowing import MAX_GAP_MS
@@ -26,18 +26,6 @@ MEANING = (
     "seed alone. Minutes are of recordings: a moment that two phones measured counts twice. "
     '"Fewest" is the activity with the fewest among those that the test people show.'
 )
-
-
-def minutes_of(recordings: Sequence[Recording], labels: Labels) -> tuple[float, dict[str, float]]:
-    """Return the minutes of recordings with a usable label, and the minutes of each label; gaps are left out."""
-    sums = np.zeros(FIRST_MIXED + len(MIXED_ACTIVITIES))
-    for recording in recordings:
-        passed = np.diff(recording.t_ms)
-        activity = recording.activity[1:]
-        counts = (passed <= MAX_GAP_MS) & (activity == recording.activity[:-1]) & (activity != OTHER_ACTIVITY)
-        sums += np.bincount(activity[counts], passed[counts], minlength=len(sums))
-    sums /= 60_000
-    return float(sums.sum()), dict(zip(labels.names, sums[: len(labels)].tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from inference.bundle import Bundle
-from training.bundles import create_folders
+from training.bundles import new_folders
 from training.calibration import probabilities_at
 from training.evaluate import evaluate
 from training.files import DataError
@@ -57,13 +57,13 @@ def run_protocol(
     if protocol != "minutes" and request.start is not None:
         raise FitError(f"--protocol {protocol} fits new networks: leave out --start")
     plan = request.plan()
-    create_folders(report)
-    files = plan.read(console)
-    _check_names(only, files)
-    identity = _identity(plan, files, protocol)
-    if console is not None and plan.start is not None:
-        _warn_of_known_data(console, plan.start, files)
-    planned = _planned(plan, files, protocol, only)
+    with new_folders(report):
+        files = plan.read(console)
+        _check_names(only, files)
+        identity = _identity(plan, files, protocol)
+        if console is not None and plan.start is not None:
+            _warn_of_known_data(console, plan.start, files)
+        planned = _planned(plan, files, protocol, only)
     kept = rounds_folder(report, protocol, plan.recipe.name)
     for each in planned:
         scored = _scored(each, only)

@@ -78,7 +78,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
     )
     sections = [
         f"# Training report: {report.title}\n\n{code(report.command)}, {report.seconds:.0f} s on "
-        f"{report.threads} threads; temperature {report.temperature:.3f}.\n",
+        f"{report.threads} {'thread' if report.threads == 1 else 'threads'}; temperature {report.temperature:.3f}.\n",
         f"## Validation\n\n{markdown(report.validation, report.unit)}",
         *map(evaluation_section, report.tests),
         *report.sections,

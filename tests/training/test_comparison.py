@@ -87,7 +87,10 @@ def test_going_on_from_a_bundle_keeps_what_it_knows_and_is_compared_with_it(fold
     assert "--start first" in second.manifest.training.command
     section = (folder / "second-report" / "report.md").read_text()
     assert "## second@2, beside first@1: WISDM v1.1" in section
-    assert re.search(r"interval of the difference from \d+ minutes of 1 person: it says little about others\.", section)
+    assert (
+        "interval of the difference from 5 pieces of at most a minute, of 1.1 minutes of 1 person: it says little "
+        "about others." in section
+    )
 
 
 def test_a_bundle_in_place_of_another_has_a_version_above_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

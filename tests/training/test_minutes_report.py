@@ -19,7 +19,8 @@ from training.evaluate import evaluate
 from training.files import DataError, sha256
 from training.folds import FoldResult
 from training.held_out import split_by_name
-from training.minutes_report import minutes_of, points
+from training.minutes import minutes_of
+from training.minutes_report import points
 from training.plan import TrainingRequest
 from training.protocol import run_protocol
 from training.recipes import RECIPES
