@@ -49,7 +49,8 @@ class TextFile:
 class Corpus:
     """Labelled texts: `targets` int64[n], index into `labels`.
 
-    `test` bool[n] marks the test texts of the data set's own split; None if it has none.
+    `test` bool[n] marks the test texts of the data set's own split; None if it has none. `own` is true of your own
+    texts, and false of a public data set.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Corpus:
     targets: np.ndarray
     test: np.ndarray | None
     files: tuple[TextFile, ...]
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -94,7 +96,7 @@ def read_corpus(
     _refuse_repeated(files)
     if strip:
         rows = [_Row(strip_message(row.text, strip), row.label, row.test) for row in rows]
-    return _corpus(_NAMES[dataset] or Path(paths[0]).name, rows, files)
+    return _corpus(_NAMES[dataset] or Path(paths[0]).name, rows, files, own=dataset == "csv")
 
 
 def _refuse_repeated(files: Sequence[TextFile]) -> None:
@@ -104,7 +106,7 @@ def _refuse_repeated(files: Sequence[TextFile]) -> None:
         raise DataError(f"the same data is given twice ({names}): name each file once")
 
 
-def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpus:
+def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile], *, own: bool) -> Corpus:
     labels = tuple(sorted({row.label for row in rows}))
     if not 2 <= len(labels) <= MAX_LABELS:
         found = f"only {labels[0]!r}" if labels else "none"
@@ -122,6 +124,7 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpu
         targets=np.array([index[row.label] for row in rows], np.int64),
         test=None if None in split else np.array(split, bool),
         files=tuple(files),
+        own=own,
     )
 
 
