@@ -115,6 +115,14 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile], *, own: 
             f"{', '.join(file.name for file in files)}: 2 to {MAX_LABELS:,} labels are needed to tell apart, "
             f"found {found}: give all files of the data set"
         )
+    spelt: dict[str, str] = {}
+    for label in labels if own else ():
+        if spelt.setdefault(label.casefold(), label) != label:
+            names = ", ".join(file.name for file in files)
+            raise DataError(
+                f"{names}: the labels {spelt[label.casefold()]!r} and {label!r} differ "
+                "in capitals alone: write them alike"
+            )
     index = {label: number for number, label in enumerate(labels)}
     split = [row.test for row in rows]
     return Corpus(
@@ -223,24 +231,38 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
-    text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, strict=True)
+    rows = csv.reader(_utf8_lines(content, path), strict=True)
     limit = csv.field_size_limit(MAX_TEXT_BYTES)  # of the whole process
     try:
         header = next(rows, [])
-        missing = {"text", "label"} - set(header)
-        if missing:
+        names = [name.strip().lower() for name in header]
+        if {"text", "label"} - set(names):
             raise DataError(
                 f"{path.name}: the first line must name the columns `text` and `label`; it is {','.join(header)[:80]!r}"
             )
-        columns = header.index("text"), header.index("label")
+        columns = names.index("text"), names.index("label")
         for row in rows:
             if row:
                 yield _csv_row(row, header, columns, f"{path.name}: line {rows.line_num}")
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: line {rows.line_num + 1}: {error}; a CSV in UTF-8 is needed") from error
+    except csv.Error as error:
+        raise DataError(f"{path.name}: line {rows.line_num}: {error}; a CSV in UTF-8 is needed") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def _utf8_lines(content: io.BufferedReader, path: Path) -> Iterator[str]:
+    """Yield lines with their ends; raises `DataError` that names the first line that isn't UTF-8."""
+    number = 0
+    while line := content.readline(MAX_TEXT_BYTES + 1):
+        number += 1
+        if len(line) > MAX_TEXT_BYTES:
+            raise DataError(f"{path.name}: line {number} is longer than {MAX_TEXT_BYTES:,} bytes")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{path.name}, line {number} is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {path.name}"
+            ) from None
 
 
 def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where: str) -> _Row:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from inference.bundle import check_golden, load_bundle
 from inference.devices.pytorch import PyTorchEngine
@@ -17,7 +18,7 @@ from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
 from training.embeddings import Variant
-from training.evaluate import evaluate_texts
+from training.evaluate import evaluate_text_bundle, evaluate_texts
 from training.files import DataError
 from training.fit_settings import FitError
 from training.fit_text import (
@@ -105,6 +106,16 @@ def test_texts_that_are_the_same_are_never_both_learned_and_tested(
     shown = capsys.readouterr().out
     assert "400 of 401 texts occur more than once" in shown
     assert "The test is of 16 texts: too few for its scores to say much" in shown
+
+
+def test_a_score_on_the_file_that_a_bundle_learned_from_says_so(
+    data: TextTrainingData, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = train(data, tmp_path).bundle
+    write_reviews(tmp_path / "others.csv", seed=2)
+    for file, told in ((folder / "reviews.csv", True), (tmp_path / "others.csv", False)):
+        evaluate_text_bundle(tmp_path / "reviews", "csv", [file], console=Console())
+        assert (f"{bundle.title} has learned from {file.name}: " in capsys.readouterr().out) is told
 
 
 def test_what_stays_together_changes_no_split_of_different_texts(data: TextTrainingData) -> None:
@@ -374,7 +385,7 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
         (["--folds", "5", "--version", "1"], "--folds writes no bundle: leave out --version"),
         (["--folds", "5", "--test-share", "0.1"], "--folds tests on each fold in turn: leave out --test-share"),
         (["--min-count", "900"], "lower --min-count"),
-        (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
+        (["--output", "runs/My Model"], "beginning with a letter or digit, at most 64"),
         (["--strip", "headers"], "only the messages of 20news"),
         (["--dataset", "20news"], "reviews.csv is no tar archive, as this data set is published"),
         (["--output", "o" * 300, "--report", "report"], f"cannot write to {'o' * 300}: File name too long"),
