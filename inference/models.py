@@ -86,6 +86,7 @@ def check_same_frames(old: Bundle, new: Bundle) -> None:
 
 
 def _other(what: str, old: Bundle, new: Bundle) -> ManifestError:
+    other = "other" if what == "labels" else "another"
     return ManifestError(
-        f"{new.title} has another {what} than {old.title}, which it would replace: start a new worker with it"
+        f"{new.title} has {other} {what} than {old.title}, which it would replace: start a new worker with it"
     )

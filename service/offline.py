@@ -24,6 +24,7 @@ MAX_TEXTS = 100_000
 MAX_READINGS = 500_000  # 7 hours of one device
 STANDARD_INPUT = Path("-")
 REQUIRED_COLUMNS = ("timestamp", "x", "y", "z")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # gzip, bzip2, xz
 ONE_DEVICE = "device"  # the id where the file names none
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 
@@ -83,6 +84,8 @@ def texts_of_file(path: Path) -> Source:
     if path.suffix.lower() == ".csv":  # its lines would be taken for texts, header and quotes and all
         raise ClassifyError(f"{path} is a CSV: texts go into a .txt, one a line, or a .jsonl of id and text")
     name, content = _read(path)
+    if content.startswith(COMPRESSED):
+        raise ClassifyError(f"{name} is compressed: decompress it first, such as with gunzip")
     jsonl = path.suffix.lower() == ".jsonl"
     lines = []
     for number, raw in enumerate(io.BytesIO(content), 1):  # not splitlines: most lines may be empty
@@ -115,8 +118,8 @@ def _is_utf8(word: str) -> bool:
 def readings_of_file(path: Path) -> Source:
     """Read a CSV of accelerometer readings as samples of the message contract; raises ClassifyError.
 
-    The header names timestamp, x, y, z, and for several devices device_id; other columns are ignored. The decoder
-    checks the values, as it does a message's.
+    The header names timestamp, x, y, z, and for several devices device_id, or person as in training;
+    other columns are ignored. The decoder checks the values, as it does a message's.
     """
     name, content = _read(path)
     rows = _rows(name, content)
@@ -161,11 +164,12 @@ def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
             f"{name} has no column {' and no '.join(missing)}: the first line of a CSV of readings names timestamp, x, "
             f"y and z, and device_id where there are several devices (texts go into a .txt, one a line, or a .jsonl)"
         )
-    wanted = [column for column in ("device_id", *REQUIRED_COLUMNS) if column in names]
+    device = "person" if "device_id" not in names and "person" in names else "device_id"
+    wanted = [column for column in (device, *REQUIRED_COLUMNS) if column in names]
     for column in wanted:
         if names.count(column) > 1:
             raise ClassifyError(f"{name} has several columns {column}: which of them is meant?")
-    return {column: names.index(column) for column in wanted}
+    return {"device_id" if column == device else column: names.index(column) for column in wanted}
 
 
 def _sample(number: int, fields: dict[str, str]) -> Line:

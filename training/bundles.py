@@ -111,6 +111,11 @@ def checked_description(make: Callable[[], Description], name: str, version: str
     try:
         return make()
     except ValidationError as error:
+        if any(found["loc"] in (("name",), ("version",)) for found in error.errors()):
+            raise FitError(
+                f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: each is small "
+                "letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64"
+            ) from None
         raise FitError(
             f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_error(error)}"
         ) from None

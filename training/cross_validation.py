@@ -21,7 +21,17 @@ from rich.console import Console
 from training.baselines import BASELINES, SETTINGS, Baseline, fit_baseline
 from training.bundles import create_folders
 from training.fit_settings import FitError
-from training.fit_text import Split, TextTrainingData, describe, fit_text, identity_of, score_on, split_off
+from training.fit_text import (
+    Split,
+    TextTrainingData,
+    describe,
+    first_alike,
+    fit_text,
+    identity_of,
+    score_on,
+    split_off,
+    told_of_texts,
+)
 from training.folds import FoldResult, kept_fold, save_fold, stratified_folds, summary, tables
 from training.history import best_epoch
 from training.markdown import code, plain
@@ -56,13 +66,17 @@ def cross_validate(
         raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
     if wrong := [number for number in only if not 0 <= number < folds]:
         raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
-    fold = stratified_folds(corpus.targets, folds, seed)
+    for line in told_of_texts(data) if console is not None else ():
+        console.print(line, markup=False, soft_wrap=True)
+    alike = first_alike(data)
+    fold = stratified_folds(corpus.targets, folds, seed, alike)
     runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}
     for recipe in recipes:
         identity = {**identity_of(data, recipe), "folds": folds, "seed": seed}
-        runs[recipe.title] = (partial(_network_fold, data, recipe, fold, seed, console), identity)
+        runs[recipe.title] = (partial(_network_fold, data, recipe, fold, alike, seed, console), identity)
     for baseline in BASELINES if baselines else ():
         identity = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
+        identity |= {name: value for name, value in identity_of(data, recipes[0]).items() if name == "kept together"}
         runs[baseline] = (partial(_baseline_fold, data, baseline, fold), identity)
     for number in only or range(folds):
         for model, (run, identity) in runs.items():
@@ -88,13 +102,14 @@ def _network_fold(
     data: TextTrainingData,
     recipe: TextRecipe,
     fold: np.ndarray,
+    alike: np.ndarray,
     seed: int,
     console: Console | None,
     number: int,
 ) -> FoldResult:
     began = time.monotonic()
     others = np.flatnonzero(fold != number)
-    validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)))
+    validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)), alike)
     test = np.flatnonzero(fold == number)
     # Variants share a fold's seed, so they differ in the variant only.
     settings = dataclasses.replace(recipe.fit, seed=fold_seed(seed, number))

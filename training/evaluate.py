@@ -157,6 +157,12 @@ def evaluate_text_bundle(
     scored = np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
     evaluation = evaluate_texts(loaded, corpus, scored)
     if console is not None:
+        # Where a data set has its own test part, training has left that out.
+        learned = {data.sha256 for data in loaded.manifest.training.data} if corpus.test is None else set()
+        for file in corpus.files:
+            if file.sha256 in learned:
+                told = f"{loaded.title} has learned from {file.name}: this says little of how it does on other texts"
+                console.print(told, markup=False, soft_wrap=True)
         console.print(table(evaluation))
     return evaluation
 

@@ -4,6 +4,7 @@ All runs of `stridecast train text` use this: each fold of a cross-validation, a
 """
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +102,53 @@ def read_training_data(
     return TextTrainingData(corpus, tokens, read_vectors(vectors, console) if vectors else None)
 
 
-def split_off(texts: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random `share` of `texts` int64[m], and the rest."""
-    first, others = np.split(rng.permutation(texts), [round(share * len(texts))])
-    return first, others
+def first_alike(data: TextTrainingData) -> np.ndarray:
+    """Return for each text the first one of the same tokens, int64[n]; in public data sets each is its own.
+
+    Texts that a network can't tell apart must not be learned from and tested on. Public data sets hold some, too, but
+    are split as everybody splits them: published figures, and the shipped bundles' own, would be no longer comparable.
+    """
+    if not data.corpus.own:
+        return np.arange(len(data.corpus))
+    ids, starts = data.tokens.ids, data.tokens.starts
+    first: dict[bytes, int] = {}
+    bounds = enumerate(itertools.pairwise(starts))
+    alike = [first.setdefault(ids[start:stop].tobytes(), number) for number, (start, stop) in bounds]
+    return np.array(alike, np.int64)
+
+
+def times_alike(alike: np.ndarray) -> np.ndarray:
+    """Return how often each text occurs, int64[n]."""
+    return np.asarray(np.bincount(alike, minlength=len(alike))[alike])
+
+
+def split_off(
+    texts: np.ndarray, share: float, rng: np.random.Generator, alike: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random `share` of `texts` int64[m], and the rest; those `alike` int64[n] stay together."""
+    order, cut = rng.permutation(texts), round(share * len(texts))
+    if alike is not None:
+        _, first, group = np.unique(alike[order], return_index=True, return_inverse=True)
+        by_group = np.argsort(first[group], kind="stable")
+        order, first = order[by_group], first[group][by_group]
+        between = np.flatnonzero(np.diff(first)) + 1
+        if 0 < cut < len(texts) and len(between):
+            cut = int(between[np.argmin(np.abs(between - cut))])
+    return order[:cut], order[cut:]
+
+
+def told_of_texts(data: TextTrainingData) -> list[str]:
+    """Return what to say of texts that occur more than once, and of labels that one text alone has."""
+    told, corpus = [], data.corpus
+    repeated = int((times_alike(first_alike(data)) > 1).sum())
+    if repeated:
+        told.append(
+            f"{repeated:,} of {len(corpus):,} texts occur more than once: they stay together, in training or in a test"
+        )
+    alone = np.flatnonzero(np.bincount(corpus.targets, minlength=len(corpus.labels)) == 1)
+    return told + [
+        f"One text alone has the label {corpus.labels[label]!r}: it can't be both learned and tested" for label in alone
+    ]
 
 
 def describe(recipe: TextRecipe) -> dict[str, Any]:
@@ -114,11 +158,13 @@ def describe(recipe: TextRecipe) -> dict[str, Any]:
 
 def identity_of(data: TextTrainingData, recipe: TextRecipe) -> dict[str, Any]:
     """Return what a checkpoint or a fold's result belongs to, apart from its seed."""
-    return {
+    identity: dict[str, Any] = {
         "data": ", ".join(f"{file.name} {file.sha256[:12]}" for file in data.files),
         "texts": f"{len(data.corpus)} of {int(np.diff(data.tokens.starts).sum())} tokens",
         "recipe": describe(recipe),
     }
+    repeated = int((times_alike(first_alike(data)) > 1).sum())
+    return identity | {"kept together": repeated} if repeated else identity
 
 
 def fit_text(

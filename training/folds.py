@@ -20,17 +20,25 @@ from training.scores import Scores
 PAPER = {"rand": 0.896, "static": 0.930, "non-static": 0.934, "multichannel": 0.932}
 
 
-def stratified_folds(targets: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return the fold int64[n] of each text: each class is spread evenly, at random. Raises `FitError`."""
-    fewest = int(np.bincount(targets).min())
+def stratified_folds(targets: np.ndarray, folds: int, seed: int, alike: np.ndarray | None = None) -> np.ndarray:
+    """Return the fold int64[n] of each text: each class is spread evenly, at random. Raises `FitError`.
+
+    `alike` int64[n] names the first text that is the same: it takes all the others into its fold.
+    """
+    alike = np.arange(len(targets)) if alike is None else alike
+    is_first = alike == np.arange(len(targets))
+    fewest = int(np.bincount(targets[is_first], minlength=targets.max() + 1).min())
     if not 2 <= folds <= fewest:
-        raise FitError(f"folds must be 2 to {fewest}, as many as the rarest label has texts; they are {folds}")
+        different = "" if is_first.all() else "different "
+        raise FitError(
+            f"folds must be 2 to {fewest}, as many as the rarest label has {different}texts; they are {folds}"
+        )
     rng = np.random.default_rng(seed)
     fold = np.empty(len(targets), np.int64)
     for label in range(targets.max() + 1):
-        texts = rng.permutation(np.flatnonzero(targets == label))
+        texts = rng.permutation(np.flatnonzero(is_first & (targets == label)))
         fold[texts] = (np.arange(len(texts)) + label) % folds
-    return fold
+    return fold[alike]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,11 @@ from training.fit_text import (
     Split,
     TextTrainingData,
     describe,
+    first_alike,
     fit_text,
     identity_of,
     split_off,
+    told_of_texts,
 )
 from training.markdown import plain
 from training.report import TrainingReport, write_training_report
@@ -94,7 +96,10 @@ def train_text(
     create_folders(output.parent, report)
     replaced = replaced_bundle(output)
     request = dataclasses.replace(request, version=request.version or next_version(replaced))
-    split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed)
+    alike = first_alike(request.data)
+    split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed, alike)
+    for line in (*told_of_texts(request.data), *_told_of_test(split)) if console is not None else ():
+        console.print(line, markup=False, soft_wrap=True)
     training = _training(request)
     # A description that no bundle can have must fail before the fit, not after it.
     _describe(output.name, request, training, *_largest_table(request.data, request.recipe))
@@ -169,14 +174,30 @@ def _report(
     )
 
 
-def single_split(corpus: Corpus, validation_share: float, test_share: float, seed: int) -> Split:
-    """Split off the data set's own test part, or `test_share` of all; of the rest, `validation_share` validates."""
+FEW_TO_TEST = 20
+
+
+def _told_of_test(split: Split) -> list[str]:
+    tested = len(split.test)
+    if not 0 < tested < FEW_TO_TEST:
+        return []
+    texts = "1 text" if tested == 1 else f"{tested} texts"
+    return [f"The test is of {texts}: too few for its scores to say much; --folds tests on all texts in turn"]
+
+
+def single_split(
+    corpus: Corpus, validation_share: float, test_share: float, seed: int, alike: np.ndarray | None = None
+) -> Split:
+    """Split off the data set's own test part, or `test_share` of all; of the rest, `validation_share` validates.
+
+    Texts that are `alike` int64[n] stay together.
+    """
     rng = np.random.default_rng(seed)
     if corpus.test is not None:
         test, others = np.flatnonzero(corpus.test), np.flatnonzero(~corpus.test)
     else:
-        test, others = split_off(np.arange(len(corpus)), test_share, rng)
-    validation, train = split_off(others, validation_share, rng)
+        test, others = split_off(np.arange(len(corpus)), test_share, rng, alike)
+    validation, train = split_off(others, validation_share, rng, alike)
     return Split(train, validation, test)
 
 

@@ -49,7 +49,8 @@ class TextFile:
 class Corpus:
     """Labelled texts: `targets` int64[n], index into `labels`.
 
-    `test` bool[n] marks the test texts of the data set's own split; None if it has none.
+    `test` bool[n] marks the test texts of the data set's own split; None if it has none. `own` is true of your own
+    texts, and false of a public data set.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Corpus:
     targets: np.ndarray
     test: np.ndarray | None
     files: tuple[TextFile, ...]
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -94,7 +96,7 @@ def read_corpus(
     _refuse_repeated(files)
     if strip:
         rows = [_Row(strip_message(row.text, strip), row.label, row.test) for row in rows]
-    return _corpus(_NAMES[dataset] or Path(paths[0]).name, rows, files)
+    return _corpus(_NAMES[dataset] or Path(paths[0]).name, rows, files, own=dataset == "csv")
 
 
 def _refuse_repeated(files: Sequence[TextFile]) -> None:
@@ -104,7 +106,7 @@ def _refuse_repeated(files: Sequence[TextFile]) -> None:
         raise DataError(f"the same data is given twice ({names}): name each file once")
 
 
-def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpus:
+def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile], *, own: bool) -> Corpus:
     labels = tuple(sorted({row.label for row in rows}))
     if not 2 <= len(labels) <= MAX_LABELS:
         found = f"only {labels[0]!r}" if labels else "none"
@@ -113,6 +115,14 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpu
             f"{', '.join(file.name for file in files)}: 2 to {MAX_LABELS:,} labels are needed to tell apart, "
             f"found {found}: give all files of the data set"
         )
+    spelt: dict[str, str] = {}
+    for label in labels if own else ():
+        if spelt.setdefault(label.casefold(), label) != label:
+            names = ", ".join(file.name for file in files)
+            raise DataError(
+                f"{names}: the labels {spelt[label.casefold()]!r} and {label!r} differ "
+                "in capitals alone: write them alike"
+            )
     index = {label: number for number, label in enumerate(labels)}
     split = [row.test for row in rows]
     return Corpus(
@@ -122,6 +132,7 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile]) -> Corpu
         targets=np.array([index[row.label] for row in rows], np.int64),
         test=None if None in split else np.array(split, bool),
         files=tuple(files),
+        own=own,
     )
 
 
@@ -220,24 +231,38 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
-    text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, strict=True)
+    rows = csv.reader(_utf8_lines(content, path), strict=True)
     limit = csv.field_size_limit(MAX_TEXT_BYTES)  # of the whole process
     try:
         header = next(rows, [])
-        missing = {"text", "label"} - set(header)
-        if missing:
+        names = [name.strip().lower() for name in header]
+        if {"text", "label"} - set(names):
             raise DataError(
                 f"{path.name}: the first line must name the columns `text` and `label`; it is {','.join(header)[:80]!r}"
             )
-        columns = header.index("text"), header.index("label")
+        columns = names.index("text"), names.index("label")
         for row in rows:
             if row:
                 yield _csv_row(row, header, columns, f"{path.name}: line {rows.line_num}")
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: line {rows.line_num + 1}: {error}; a CSV in UTF-8 is needed") from error
+    except csv.Error as error:
+        raise DataError(f"{path.name}: line {rows.line_num}: {error}; a CSV in UTF-8 is needed") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def _utf8_lines(content: io.BufferedReader, path: Path) -> Iterator[str]:
+    """Yield lines with their ends; raises `DataError` that names the first line that isn't UTF-8."""
+    number = 0
+    while line := content.readline(MAX_TEXT_BYTES + 1):
+        number += 1
+        if len(line) > MAX_TEXT_BYTES:
+            raise DataError(f"{path.name}: line {number} is longer than {MAX_TEXT_BYTES:,} bytes")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{path.name}, line {number} is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {path.name}"
+            ) from None
 
 
 def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where: str) -> _Row:

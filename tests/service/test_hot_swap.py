@@ -147,7 +147,7 @@ CORRUPT = [
     (not_json, "the manifest"),
     (endless, "is larger than the"),
     (a_pipe, "is missing or not a regular file"),
-    (other_labels, "another labels"),
+    (other_labels, "other labels"),
     (gone, "is missing or not a regular file"),
 ]
 

@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import sys
@@ -162,3 +163,17 @@ def test_values_that_a_worker_would_refuse_are_reported_by_their_line(row: str, 
     with pytest.raises(ClassifyError) as error:
         source.refuse(decode(source.lines)[1])
     assert str(error.value).startswith(says)
+
+
+def test_a_compressed_file_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(ClassifyError, match=r"^x\.csv\.gz is compressed: decompress it first"):
+        texts_of_file(written(tmp_path, "x.csv.gz", gzip.compress(b"timestamp,x,y,z")))
+
+
+def test_a_person_is_a_device_where_none_is_named(tmp_path: Path) -> None:
+    """People of a training file were merged into one signal."""
+    rows = "person," + HEADER + "ann," + ROW + "ben," + ROW
+    lines = readings_of_file(written(tmp_path, "w.csv", rows)).lines
+    assert [json.loads(line.value)["device_id"] for line in lines] == ["ann", "ben"]
+    both = "person,device_id," + HEADER + "ann,p," + ROW
+    assert json.loads(readings_of_file(written(tmp_path, "v.csv", both)).lines[0].value)["device_id"] == "p"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from inference.bundle import check_golden, load_bundle
 from inference.devices.pytorch import PyTorchEngine
@@ -17,10 +18,20 @@ from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.cross_validation import cross_validate
 from training.embeddings import Variant
-from training.evaluate import evaluate_texts
+from training.evaluate import evaluate_text_bundle, evaluate_texts
 from training.files import DataError
 from training.fit_settings import FitError
-from training.fit_text import Split, TextTrainingData, Trimmed, WordDropout, fit_text, read_training_data, score_on
+from training.fit_text import (
+    Split,
+    TextTrainingData,
+    Trimmed,
+    WordDropout,
+    first_alike,
+    fit_text,
+    read_training_data,
+    score_on,
+    told_of_texts,
+)
 from training.folds import FoldResult, kept_fold, paired_differences, save_fold, stratified_folds
 from training.scores import Scores
 from training.task import Fixed
@@ -66,6 +77,57 @@ def test_words_hidden_in_training_are_unknown_ones_and_differ_from_time_to_time(
 def test_an_article_s_recipe_is_refused_for_a_network_that_no_article_has() -> None:
     with pytest.raises(FitError, match="no article fits lstm"):
         recipe_for("imdb", "lstm", "non-static", "article")
+
+
+def test_texts_that_are_the_same_are_never_both_learned_and_tested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of 100 texts with random labels was there four times: the test said 0.889, of what had been learned."""
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(list("abcdefghijkl"), 8)) for _ in range(100)]
+    rows = [f"{text}{mark},{rng.choice(['x', 'y'])}" for text in texts for mark in ("", "!", " .", "?!")]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows, "only one,z"]) + "\n")
+    data = read_training_data("csv", [tmp_path / "own.csv"], recipe_for("csv", "lstm", "rand", "default"), None)
+    alike = first_alike(data)
+    assert alike[:8].tolist() == [0] * 4 + [4] * 4
+    split = single_split(data.corpus, 0.1, 0.1, 0, alike)
+    parts = [set(alike[part]) for part in (split.train, split.validation, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 101
+    assert 36 <= len(split.test) <= 44
+    assert sorted(np.concatenate([split.train, split.validation, split.test])) == list(range(401))
+    fold = stratified_folds(data.corpus.targets[:400], 5, seed=0, alike=alike[:400])
+    assert (fold == fold[alike[:400]]).all()
+    assert told_of_texts(data) == [
+        "400 of 401 texts occur more than once: they stay together, in training or in a test",
+        "One text alone has the label 'z': it can't be both learned and tested",
+    ]
+    told = ["--data", str(tmp_path / "own.csv"), "--output", str(tmp_path / "own"), "--report", str(tmp_path / "r")]
+    assert main(["train", "text", *told, "--epochs", "1", "--maps", "4", "--test-share", "0.04"]) == 0
+    shown = capsys.readouterr().out
+    assert "400 of 401 texts occur more than once" in shown
+    assert "The test is of 16 texts: too few for its scores to say much" in shown
+
+
+def test_a_score_on_the_file_that_a_bundle_learned_from_says_so(
+    data: TextTrainingData, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = train(data, tmp_path).bundle
+    write_reviews(tmp_path / "others.csv", seed=2)
+    for file, told in ((folder / "reviews.csv", True), (tmp_path / "others.csv", False)):
+        evaluate_text_bundle(tmp_path / "reviews", "csv", [file], console=Console())
+        assert (f"{bundle.title} has learned from {file.name}: " in capsys.readouterr().out) is told
+
+
+def test_what_stays_together_changes_no_split_of_different_texts(data: TextTrainingData) -> None:
+    different = np.arange(len(data.corpus))
+    for seed in range(5):
+        usual, kept = (single_split(data.corpus, 0.1, 0.2, seed, alike) for alike in (None, different))
+        np.testing.assert_array_equal(
+            np.concatenate([*dataclasses.astuple(usual)]), np.concatenate([*dataclasses.astuple(kept)])
+        )
+        assert len(usual.test) == len(kept.test)
+    public = dataclasses.replace(data, corpus=dataclasses.replace(data.corpus, own=False))
+    assert first_alike(public).tolist() == different.tolist()
 
 
 def train(data: TextTrainingData, folder: Path, *, resume: bool = False) -> Trained:
@@ -323,7 +385,7 @@ def test_a_csv_of_ones_own_becomes_a_bundle(folder: Path, tmp_path: Path, capsys
         (["--folds", "5", "--version", "1"], "--folds writes no bundle: leave out --version"),
         (["--folds", "5", "--test-share", "0.1"], "--folds tests on each fold in turn: leave out --test-share"),
         (["--min-count", "900"], "lower --min-count"),
-        (["--output", "runs/My Model"], "no bundle can have the name 'My Model'"),
+        (["--output", "runs/My Model"], "beginning with a letter or digit, at most 64"),
         (["--strip", "headers"], "only the messages of 20news"),
         (["--dataset", "20news"], "reviews.csv is no tar archive, as this data set is published"),
         (["--output", "o" * 300, "--report", "report"], f"cannot write to {'o' * 300}: File name too long"),

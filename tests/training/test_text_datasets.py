@@ -175,6 +175,11 @@ def test_ones_own_csv_is_read_with_quotes_line_breaks_and_further_columns(tmp_pa
     assert corpus.texts == ("one, two\nthree", 'say "now"', "ö")
 
 
+def test_a_header_may_have_capitals_and_blanks_as_that_of_recordings(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("Text, LABEL\nwell,good\noh,bad\n")
+    assert read_corpus("csv", [tmp_path / "mine.csv"]).labels == ("bad", "good")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -182,7 +187,11 @@ def test_ones_own_csv_is_read_with_quotes_line_breaks_and_further_columns(tmp_pa
         (b"", "the first line must name the columns"),
         (b"text,label\nwell,good\na,b,c\n", "line 3 has 3 columns instead of 2: put a text that holds commas"),
         (b"text,label\nwell,\n", "line 2: a label is 1 to 100 characters, this one is ''"),
-        (b"text,label\nwell,good\n\xff,bad\n", "a CSV in UTF-8 is needed"),
+        (
+            b"text,label\n" + b"well,good\n" * 5 + b"\xff,bad\n" + b"well,good\n" * 9,
+            "mine.csv, line 7 is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 mine.csv",
+        ),
+        (b"text,label\nyes,who\nno,Who\n", "mine.csv: the labels 'Who' and 'who' differ in capitals alone"),
         (b'text,label\n"never closed,good\n', "a CSV in UTF-8 is needed"),
         (b"text,label\nwell,good\n", "found only 'good'"),
     ],
