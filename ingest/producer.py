@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import kafka
-from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
+from kafka.errors import (
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
+)
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from ingest.access import Servers
@@ -84,8 +91,23 @@ def open_producer(
         close_producer(producer, 0.0)
         raise
     producer._sender._record_exceptions_fn = error_of_each
+    _tell_of_missing_replicas(producer._sender)
     keep_requests(producer._sender._client)
     return producer
+
+
+def _tell_of_missing_replicas(sender: Any) -> None:
+    """Log that a topic takes nothing because too few of its replicas are in sync; kafka-python just tries on."""
+    dispatch = sender._dispatch_error
+
+    def tell_and_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
+        lacking = isinstance(error, (NotEnoughReplicasError, NotEnoughReplicasAfterAppendError))
+        # Brokers say the same while the coordinator of a transaction moves.
+        if lacking and "transaction" not in str(error):
+            log.warning("too few replicas of %s are in sync (min.insync.replicas); trying on", batch.topic_partition[0])
+        dispatch(batch, error, partition_response)
+
+    sender._dispatch_error = tell_and_dispatch
 
 
 def error_of_each(

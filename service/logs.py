@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 CLIENT_REPEATS_S = 60.0
-# Says at each attempt to connect which broker can't be reached, and why.
-CONNECTIONS = "ingest.connection"
+# They say at each attempt which broker can't be reached, and why, or which topic can't be written.
+REPEATERS = ("ingest.connection", "ingest.producer")
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,7 +33,7 @@ class ClientFilter(logging.Filter):
     """Limits repeated records of kafka-python, several a second while Kafka is away, to one a minute.
 
     A repetition is a record from the same line of source code, whatever its text, or one with the same text of our own
-    connections. The next one that passes says how many did not. What is normal, or what the worker itself logs, is
+    clients. The next one that passes says how many did not. What is normal, or what the worker itself logs, is
     left out. Records of all other loggers pass.
     """
 
@@ -45,7 +45,7 @@ class ClientFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be written."""
-        if record.name == CONNECTIONS:
+        if record.name in REPEATERS:
             return self._is_due(record.getMessage(), record)
         if not record.name.startswith("kafka."):
             return True
@@ -60,7 +60,7 @@ class ClientFilter(logging.Filter):
             return False
         self._last[place] = now
         left_out = self._left_out.pop(place, 0)
-        if left_out and record.name != CONNECTIONS:
+        if left_out and record.name not in REPEATERS:
             record.msg, record.args = f"{record.getMessage()} ({left_out} more like it were left out before)", ()
         return True
 
@@ -84,10 +84,10 @@ def _is_normal(record: logging.LogRecord) -> bool:
 
 # Leaders and coordinators move, as in each restart of a broker, and requests follow them; what is in flight when a
 # client of ours is closed is cancelled; a commit isn't known while a transaction may change it, and is asked for again.
-# The worker itself tells what it has lost when its group has put it out, which commits failed, and when it gives up a
-# producer.
+# The worker itself tells what it has lost when its group has put it out, which commits failed, where replicas are
+# missing, and when it gives up a producer.
 _MOVED = re.compile(
-    r"(NotLeaderForPartition|LeaderNotAvailable|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"(NotLeaderForPartition|LeaderNotAvailable|NotEnoughReplicas(AfterAppend)?|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
     r"|coordinator \(node \S+\) is either not started or not valid|\bCancelled$"
     r"|member_id was not recognized|^OffsetCommit for group|^Rebalance listener .* took "
     r"|Aborting producer batches due to fatal error"

@@ -188,7 +188,9 @@ def test_leaders_and_coordinators_that_move_are_not_told_of(logger: str, text: s
     assert not ClientFilter(clock=lambda: 0.0).filter(remark(text, logger=f"kafka.{logger}"))
 
 
-def test_that_replicas_are_missing_is_told() -> None:
+def test_that_replicas_are_missing_is_told_by_the_worker_once_a_minute() -> None:
+    chosen = ClientFilter(clock=lambda: 0.0)
     text = "<Sender>: Got error produce response on topic-partition out-1, retrying (inf attempts left): %s"
-    lacking = remark(text, "NotEnoughReplicasError", logger="kafka.producer.sender")
-    assert ClientFilter(clock=lambda: 0.0).filter(lacking)
+    assert not chosen.filter(remark(text, "NotEnoughReplicasError", logger="kafka.producer.sender"))
+    ours = [remark("too few replicas of %s are in sync", topic, logger="ingest.producer") for topic in ("a", "b", "a")]
+    assert [chosen.filter(each) for each in ours] == [True, True, False]
