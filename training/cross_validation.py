@@ -66,8 +66,9 @@ def cross_validate(
         raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
     if wrong := [number for number in only if not 0 <= number < folds]:
         raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
-    for line in told_of_texts(data) if console is not None else ():
-        console.print(line, markup=False, soft_wrap=True)
+    if console is not None:
+        for line in told_of_texts(data):
+            console.print(line, markup=False, soft_wrap=True)
     alike = first_alike(data)
     fold = stratified_folds(corpus.targets, folds, seed, alike)
     runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}

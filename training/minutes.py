@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.augment import MAX_GAP_MS
 from training.recordings import FIRST_MIXED, MIXED_ACTIVITIES, OTHER_ACTIVITY, Labels, Recording
+from windowing import MAX_GAP_MS
 
 
 def minutes_of(recordings: Sequence[Recording], labels: Labels) -> tuple[float, dict[str, float]]:

@@ -18,7 +18,6 @@ from training.markdown import plain, table
 from training.minutes import minutes_of
 from training.report_json import write_json
 from training.rounds import Round
-from windowing import MAX_GAP_MS
 
 MEANING = (
     "Each data set by itself: its test people are always the same, and {start} went on learning from some of the "

@@ -98,8 +98,9 @@ def train_text(
     request = dataclasses.replace(request, version=request.version or next_version(replaced))
     alike = first_alike(request.data)
     split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed, alike)
-    for line in (*told_of_texts(request.data), *_told_of_test(split)) if console is not None else ():
-        console.print(line, markup=False, soft_wrap=True)
+    if console is not None:
+        for line in (*told_of_texts(request.data), *_told_of_test(split)):
+            console.print(line, markup=False, soft_wrap=True)
     training = _training(request)
     # A description that no bundle can have must fail before the fit, not after it.
     _describe(output.name, request, training, *_largest_table(request.data, request.recipe))

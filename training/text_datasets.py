@@ -250,6 +250,9 @@ def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
         csv.field_size_limit(limit)
 
 
+_AFTER_CR = re.compile(r"(?<=\r)(?!\n)")  # a line may end so, too, and `readline` doesn't know
+
+
 def _utf8_lines(content: io.BufferedReader, path: Path) -> Iterator[str]:
     """Yield lines with their ends; raises `DataError` that names the first line that isn't UTF-8."""
     number = 0
@@ -258,11 +261,12 @@ def _utf8_lines(content: io.BufferedReader, path: Path) -> Iterator[str]:
         if len(line) > MAX_TEXT_BYTES:
             raise DataError(f"{path.name}: line {number} is longer than {MAX_TEXT_BYTES:,} bytes")
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise DataError(
                 f"{path.name}, line {number} is not UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {path.name}"
             ) from None
+        yield from filter(None, _AFTER_CR.split(text))
 
 
 def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where: str) -> _Row:

@@ -175,6 +175,12 @@ def test_ones_own_csv_is_read_with_quotes_line_breaks_and_further_columns(tmp_pa
     assert corpus.texts == ("one, two\nthree", 'say "now"', "ö")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_ones_own_csv_may_end_its_lines_as_any_system_does(end: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_bytes(end.join(["text,label", f'"one, two{end}three",ham', "four,spam"]).encode())
+    assert read_corpus("csv", [tmp_path / "mine.csv"]).texts == (f"one, two{end}three", "four")
+
+
 def test_a_header_may_have_capitals_and_blanks_as_that_of_recordings(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("Text, LABEL\nwell,good\noh,bad\n")
     assert read_corpus("csv", [tmp_path / "mine.csv"]).labels == ("bad", "good")
