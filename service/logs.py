@@ -88,7 +88,8 @@ def _is_normal(record: logging.LogRecord) -> bool:
 # missing, and when it gives up a producer.
 _NO_COORDINATOR = re.compile(r"(NotCoordinator|CoordinatorNotAvailable|CoordinatorLoadInProgress)Error")
 _MOVED = re.compile(
-    r"(NotLeaderForPartition|LeaderNotAvailable|NotEnoughReplicas(AfterAppend)?|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"(NotLeaderForPartition|LeaderNotAvailable|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"|NotEnoughReplicas(AfterAppend)?Error"
     r"|coordinator \(node \S+\) is either not started or not valid|\bCancelled$"
     r"|member_id was not recognized|^OffsetCommit for group|^Rebalance listener .* took "
     r"|Aborting producer batches due to fatal error"

@@ -264,16 +264,22 @@ def _describe(admin: KafkaAdminClient, name: str) -> list[dict[str, Any]] | None
 
 
 def replica_warnings(partitions: Sequence[Mapping[str, Any]], least: int) -> list[str]:
-    """Return why some partitions can't be read or written for now; ``least`` is `min.insync.replicas`."""
+    """Return why some partitions can't be read or written for now; ``least`` is `min.insync.replicas`.
+
+    Kafka asks for no more in-sync replicas than a partition has at all.
+    """
     leaderless = sum(partition["leader_id"] < 0 for partition in partitions)
-    short = sum(partition["leader_id"] >= 0 and len(partition["isr_nodes"]) < least for partition in partitions)
+    short = sum(
+        partition["leader_id"] >= 0 and len(partition["isr_nodes"]) < min(least, len(partition["replica_nodes"]))
+        for partition in partitions
+    )
     warnings = []
     if leaderless:
         warnings.append(f"{_counted(leaderless)} no leader, and can't be read or written: brokers are away")
     if short:
         warnings.append(
             f"{_counted(short)} fewer replicas in sync than min.insync.replicas ({least}), and can't be written: "
-            "brokers are away, or the topic has too few replicas"
+            "brokers are away"
         )
     return warnings
 
