@@ -53,7 +53,7 @@ class _Attempts:
         self._making = True
         self._refused_for_good: dict[Any, BaseException] = {}
         self._starts: Callable[[], list[Any]] = list  # the bootstrap servers
-        self._unanswering: set[Any] = set()  # of these, since all others were tried, too
+        self._unanswering: set[Any] = set()  # those of them that have failed since all had
 
     def watch(self, manager: Any) -> None:
         """Watch the connections that a client's manager makes from now on."""
@@ -73,7 +73,8 @@ class _Attempts:
             await connect(node, connection, reset_backoff_on_connect=False, **settings)
             if connection.init_future.failed():
                 error = connection.init_future.exception
-                self._unanswering.add(node.node_id)
+                if manager.cluster.is_bootstrap(node.node_id):
+                    self._unanswering.add(node.node_id)
                 self._note_unreachable(unreachable(error, node.host, node.port))
                 self._refused(manager, node.node_id, error, back_off=reset_backoff_on_connect)
             elif reset_backoff_on_connect and connection.init_future.succeeded():

@@ -70,7 +70,7 @@ def _is_normal(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     # A new group's coordinator isn't ready when it is first asked. The client looks for it again by itself, and the
     # worker logs commits that fail for want of a coordinator.
-    no_coordinator_yet = text.startswith("Marking the coordinator dead") and "NotCoordinatorError" in text
+    no_coordinator_yet = text.startswith("Marking the coordinator dead") and _NO_COORDINATOR.search(text) is not None
     # The group's leader doesn't know topics yet that only other members read. It learns of them and assigns again.
     topics_to_learn = text.startswith("No partition metadata for topic")
     # Its IO thread may check a connection once more that another thread has just closed.
@@ -86,8 +86,10 @@ def _is_normal(record: logging.LogRecord) -> bool:
 # client of ours is closed is cancelled; a commit isn't known while a transaction may change it, and is asked for again.
 # The worker itself tells what it has lost when its group has put it out, which commits failed, where replicas are
 # missing, and when it gives up a producer.
+_NO_COORDINATOR = re.compile(r"(NotCoordinator|CoordinatorNotAvailable|CoordinatorLoadInProgress)Error")
 _MOVED = re.compile(
-    r"(NotLeaderForPartition|LeaderNotAvailable|NotEnoughReplicas(AfterAppend)?|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"(NotLeaderForPartition|LeaderNotAvailable|FencedLeaderEpoch|UnknownLeaderEpoch|UnstableOffsetCommit)Error"
+    r"|NotEnoughReplicas(AfterAppend)?Error"
     r"|coordinator \(node \S+\) is either not started or not valid|\bCancelled$"
     r"|member_id was not recognized|^OffsetCommit for group|^Rebalance listener .* took "
     r"|Aborting producer batches due to fatal error"

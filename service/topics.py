@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.cluster import collect_hosts
@@ -182,10 +183,10 @@ def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
 
 def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = False) -> TopicState:
     """Return the state of a topic; raises TopicRefused, or KafkaError."""
-    partitions = _partitions(admin, spec.name)
-    if partitions is None:
+    described = _describe(admin, spec.name)
+    if described is None:
         return TopicState(spec.name, None, created, ())
-    warnings = []
+    partitions, warnings = len(described), []
     if partitions != spec.partitions and not spec.any_number:
         # Adding partitions would send a key's next records to another partition, away from its open windows.
         warnings.append(f"{spec.partitions} were asked for, and a topic that exists is never repartitioned")
@@ -193,6 +194,7 @@ def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = F
     if not settings:
         warnings.append("its settings can't be looked at: the ACL DESCRIBE_CONFIGS is missing")
         return TopicState(spec.name, partitions, created, tuple(warnings))
+    warnings += replica_warnings(described, int(settings["min.insync.replicas"]))
     warnings += [
         f"{name} is {settings.get(name)}, and {value} was asked for"
         for name, value in spec.config.items()
@@ -244,6 +246,12 @@ def _duration(milliseconds: int) -> str:
 
 def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
     """Return how many partitions a topic has, or None if there is no such topic."""
+    found = _describe(admin, name)
+    return None if found is None else len(found)
+
+
+def _describe(admin: KafkaAdminClient, name: str) -> list[dict[str, Any]] | None:
+    """Return what Kafka says of each partition of a topic, or None if there is no such topic."""
     (topic,) = admin.describe_topics([name])
     error = for_code(topic["error_code"])
     if error is UnknownTopicOrPartitionError:
@@ -251,7 +259,39 @@ def _partitions(admin: KafkaAdminClient, name: str) -> int | None:
     if error is not NoError:
         lacks = " (the ACL DESCRIBE is missing)" if error is TopicAuthorizationFailedError else ""
         raise TopicRefused(f"the broker says nothing about topic {name!r}: {error.description}{lacks}")
-    return len(topic["partitions"])
+    partitions: list[dict[str, Any]] = topic["partitions"]
+    return partitions
+
+
+def replica_warnings(partitions: Sequence[Mapping[str, Any]], least: int) -> list[str]:
+    """Return why some partitions can't be read or written for now; ``least`` is `min.insync.replicas`.
+
+    Kafka asks for no more in-sync replicas than a partition has at all.
+    """
+    leaderless = sum(partition["leader_id"] < 0 for partition in partitions)
+    short = sum(
+        partition["leader_id"] >= 0 and len(partition["isr_nodes"]) < min(least, len(partition["replica_nodes"]))
+        for partition in partitions
+    )
+    warnings = []
+    if leaderless:
+        warnings.append(f"{_counted(leaderless)} no leader, and can't be read or written: brokers are away")
+    if short:
+        warnings.append(
+            f"{_counted(short)} fewer replicas in sync than min.insync.replicas ({least}), and can't be written: "
+            "brokers are away"
+        )
+    return warnings
+
+
+def _counted(partitions: int) -> str:
+    return "1 partition has" if partitions == 1 else f"{partitions} partitions have"
+
+
+def count_brokers(admin: KafkaAdminClient) -> tuple[int, int]:
+    """Return how many brokers the cluster has, and how many of them are there: Kafka lists the dead, too."""
+    brokers = admin.describe_cluster()["brokers"]
+    return len(brokers), sum(not broker.get("is_fenced") for broker in brokers)
 
 
 def _settings(admin: KafkaAdminClient, name: str) -> dict[str, str]:

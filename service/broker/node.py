@@ -203,4 +203,4 @@ def _answers(port: int, cluster_id: str) -> bool:
         return False
     if cluster["cluster_id"] != cluster_id:
         raise _PortLost
-    return bool(cluster["brokers"])
+    return any(not broker.get("is_fenced") for broker in cluster["brokers"])

@@ -21,7 +21,7 @@ from service.kind import Kind
 from service.security import access_to
 from service.settings import ActivitySettings, TextSettings, TopicSettings
 from service.text_worker import text_kind
-from service.topics import admin_client
+from service.topics import admin_client, count_brokers
 
 Look = Callable[[Latest], Iterator[Finding]]
 
@@ -37,8 +37,7 @@ def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, I
     ]
     servers = access_to(settings.kafka)
     with admin_client(servers) as admin:
-        brokers = len(admin.describe_cluster()["brokers"])
-        yield f"Kafka at {servers}", [ok(f"{counted(brokers, 'broker')} in the cluster")]
+        yield f"Kafka at {servers}", [_look_at_brokers(*count_brokers(admin))]
         topics = [topics_of(admin, kind) for kind, _ in looks]
         for (kind, look), some in zip(looks, topics, strict=True):
             title = f"{kind.name}: {kind.settings.input_topic} -> {kind.settings.output_topic}"
@@ -46,6 +45,14 @@ def examinations(settings: TopicSettings, records: int) -> Iterator[tuple[str, I
                 yield title, _examine(admin, servers, settings.kafka.group_id, records, kind, some, look)
             else:  # with one kind alone, the other's topics may be missing or hidden
                 yield title, [(note if any(each.there for each in topics) else wrong)(some.why_not)]
+
+
+def _look_at_brokers(registered: int, there: int) -> Finding:
+    if there == registered:
+        return ok(f"{counted(registered, 'broker')} in the cluster")
+    return note(
+        f"{there} of {counted(registered, 'broker')} in the cluster are there; Kafka doesn't hear of the others"
+    )
 
 
 def _examine(

@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from service.broker.data_folder import cluster_id_of
 from service.broker.ports import free_port
 from service.broker.properties import HOST
-from service.topics import TopicError, admin_client
+from service.topics import TopicError, admin_client, count_brokers
 from tests.chaos.broker import FragileBroker
 from tests.chaos.load import QUIET
 
@@ -143,9 +143,9 @@ class FragileCluster:
         """Say what keeps the cluster from being whole; nothing if it is."""
         try:
             with self._asking() as admin:
-                brokers = admin.describe_cluster()["brokers"]
-                if len(brokers) < NODES:
-                    return f"only {len(brokers)} nodes are registered"
+                _, there = count_brokers(admin)
+                if there < NODES:
+                    return f"only {there} nodes are there"
                 behind = [
                     f"{topic['name']}[{partition['partition_index']}]"
                     for topic in admin.describe_topics()

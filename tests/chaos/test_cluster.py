@@ -1,6 +1,8 @@
 """Three brokers as in production: leaders and coordinators that die, move, restart, or stand still."""
 
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +15,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
+from tests.kafka.worker_process import clean_environment
 
 AWAY_S = 5.0  # others lead by then: it is longer than broker.session.timeout.ms
 TOO_FEW_S = 12.0
@@ -44,8 +47,8 @@ def test_a_leader_that_coordinates_the_group_too_is_killed_and_comes_back_and_no
     stage = make_stage(cluster, delivery=delivery)
     with stage.fleet() as fleet:
         fleet.start(0, 1, 2)
-        load = _load(stage, seed, seconds=15)
-        time.sleep(4)
+        load = _load(stage, seed, seconds=11)
+        time.sleep(3)
         node = cluster.coordinator(_group(stage))
         assert node.number in cluster.leaders(stage.input).values()
         _kill_for(node, AWAY_S)
@@ -58,14 +61,12 @@ def test_those_who_coordinate_transactions_and_who_decide_who_leads_are_killed_a
     stage, rng = make_stage(cluster, delivery=delivery), random.Random(seed)
     with stage.fleet() as fleet:
         fleet.start(0, 1, 2)
-        load = _load(stage, seed, seconds=32)
-        for _ in range(2):
-            time.sleep(rng.uniform(2, 4))
-            _kill_for(cluster.controller(), rng.choice([0.0, AWAY_S]))
-            cluster.wait_until_whole()
-            if coordinators := cluster.transaction_coordinators(_group(stage)):
-                _kill_for(rng.choice(coordinators), rng.choice([0.0, AWAY_S]))
-                cluster.wait_until_whole()
+        load = _load(stage, seed, seconds=20)
+        time.sleep(rng.uniform(2, 4))
+        _kill_for(cluster.controller(), rng.choice([0.0, AWAY_S]))
+        cluster.wait_until_whole()
+        if coordinators := cluster.transaction_coordinators(_group(stage)):
+            _kill_for(rng.choice(coordinators), rng.choice([0.0, AWAY_S]))
         _settle(stage, fleet, load, report)
 
 
@@ -75,7 +76,7 @@ def test_brokers_restarted_one_after_the_other_as_for_an_upgrade_cost_no_window(
     stage = make_stage(cluster, delivery=delivery)
     with stage.fleet() as fleet:
         fleet.start(0, 1, 2)
-        load = _load(stage, seed, seconds=28)
+        load = _load(stage, seed, seconds=22)
         time.sleep(3)
         for node in cluster.nodes:
             node.stop()
@@ -160,6 +161,34 @@ def test_the_ends_of_partitions_are_found_when_their_leaders_have_changed(
             assert cluster.leaders(stage.input) != before
     finally:
         reader.close()
+
+
+def test_the_doctor_sees_which_brokers_are_away_and_what_cannot_be_written(
+    one_voter: FragileCluster, make_stage: Callable[..., Stage]
+) -> None:
+    """It said that all three were there, and that all was well with the topics, while two of them were dead."""
+    stage = make_stage(one_voter)
+    assert "3 brokers in the cluster\n" in _doctor(stage)
+    one_voter[2].kill()
+    time.sleep(AWAY_S)
+    said = _doctor(stage)
+    assert "2 of 3 brokers in the cluster are there" in said
+    assert "min.insync.replicas" not in said
+    one_voter[3].kill()
+    time.sleep(AWAY_S)
+    said = _doctor(stage)
+    assert "1 of 3 brokers in the cluster are there" in said
+    assert f"{stage.output}: exists with {PARTITIONS} partitions; but" in said
+    assert f"{PARTITIONS} partitions have fewer replicas in sync than min.insync.replicas (2)" in said
+
+
+def _doctor(stage: Stage) -> str:
+    told = {name: value for name, value in stage.flags.items() if name.startswith("--kafka.boot") or "topic" in name}
+    flags = [word for flag in told.items() for word in flag]
+    command = [sys.executable, "-m", "service", "doctor", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=60, check=False)
+    assert not done.stderr, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("fate", ["dead", "frozen"])

@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from kafka.producer.producer_batch import ProducerBatch
 
 from ingest.producer import close_producer, open_producer
-from ingest.transactions import Transactions
+from ingest.transactions import FencedError, Transactions
 from service.broker.node import Broker
 
 
@@ -51,3 +52,29 @@ def test_a_producer_that_is_replaced_ends_and_its_sends_fail(
     close_producer(producer, 0.0)
     wait_until_gone(set(threading.enumerate()) - before)
     assert future.failed()
+
+
+def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction_and_leaves_no_traceback(
+    broker: Broker, topic: Callable[..., str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python's sender failed at what it allows no transactional producer to do, and left other batches behind.
+
+    It happened where a broker refused a batch again and again for want of replicas, which takes a cluster.
+    """
+    monkeypatch.setattr(ProducerBatch, "in_retry", lambda _: True)
+    transactions = Transactions(
+        bootstrap_servers=broker.bootstrap_servers,
+        client_id="test",
+        transactional_id=uuid.uuid4().hex,
+        timeout_s=1.0,
+        deadline_s=10.0,
+    )
+    transactions.begin()
+    transactions._producer._accumulator.drain = lambda *_, **__: {}
+    future = transactions.send(topic(), value=b"refused again and again")
+    with pytest.raises(FencedError, match="Expiring 1 record"):
+        transactions.await_sends([future])
+    with pytest.raises(FencedError):
+        transactions.begin()
+    transactions.close(0.0)
+    assert "Uncaught error" not in caplog.text

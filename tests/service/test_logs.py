@@ -56,7 +56,8 @@ def test_the_lines_of_others_are_never_left_out() -> None:
 def test_a_coordinator_that_is_not_one_yet_is_left_out_and_one_that_does_not_answer_is_not() -> None:
     chosen = ClientFilter(clock=lambda: 0.0)
     text = "Marking the coordinator dead (node %s) for group %s: %s."
-    assert not chosen.filter(remark(text, 1, "group", "[Error 16] NotCoordinatorError", logger="kafka.coordinator"))
+    for error in ("[Error 16] NotCoordinatorError", "[Error 15] CoordinatorNotAvailableError"):
+        assert not chosen.filter(remark(text, 1, "group", error, logger="kafka.coordinator"))
     assert chosen.filter(remark(text, 1, "group", "Heartbeat session expired", logger="kafka.coordinator"))
 
 

@@ -2,7 +2,7 @@
 
 from service.settings import ActivitySettings, TextSettings
 from service.topic_specs import PARTITIONS, specs
-from service.topics import TopicState, retention_warnings
+from service.topics import TopicState, replica_warnings, retention_warnings
 
 A_DAY = {"cleanup.policy": "delete", "retention.ms": "86400000", "retention.bytes": "-1"}
 
@@ -41,6 +41,24 @@ def test_labels_deleted_by_size_are_warned_of() -> None:
     by_size = A_DAY | {"retention.bytes": "1000000"}
     assert retention_warnings(by_size, A_DAY, "accelerometer") == [
         "it deletes by size (retention.bytes), which may take labels that a recovery needs"
+    ]
+
+
+def test_partitions_that_nobody_can_write_are_warned_of_and_one_broker_less_is_no_reason_to() -> None:
+    well, one_away, two_away, gone, single = (
+        {"leader_id": leader, "isr_nodes": in_sync, "replica_nodes": replicas}
+        for leader, in_sync, replicas in (
+            (1, [1, 2, 3], [1, 2, 3]),
+            (1, [1, 3], [1, 2, 3]),
+            (1, [1], [1, 2, 3]),
+            (-1, [2], [1, 2, 3]),
+            (1, [1], [1]),
+        )
+    )
+    assert replica_warnings([well, one_away, single], 2) == []
+    assert replica_warnings([well, two_away, gone], 2) == [
+        "1 partition has no leader, and can't be read or written: brokers are away",
+        "1 partition has fewer replicas in sync than min.insync.replicas (2), and can't be written: brokers are away",
     ]
 
 
