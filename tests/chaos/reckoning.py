@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tests.chaos.expected import Expected, Identity
 from tests.chaos.fleet import Fleet
-from tests.chaos.load import Sent
+from tests.chaos.load import Record, Sent
 from tests.chaos.stage import Stage
 from tests.chaos.tally import Reader, Tally, identity_of, letter_identity, tally_labels, tally_letters
 
@@ -68,6 +69,29 @@ def reckon(
     _judge(counted.letters, stage, letters_twice_at_most)
     assert set(statuses) == {0}, f"the workers ended with {statuses}: {fleet.said()[-3000:]}"
     return counted
+
+
+def as_it_lies(stage: Stage, sent: Iterable[Sent]) -> list[Sent]:
+    """Return what the input topic holds, all that was acknowledged among it, some of it more than once.
+
+    In a cluster whose leaders die, librdkafka's idempotent producer has been seen to write a batch again, by its next
+    epoch, and to know of the second copy only.
+    """
+    with Reader(stage.broker.bootstrap_servers, stage.input, "read_uncommitted") as reader:
+        reader.read_to_the_end()
+        found = {(message.partition(), message.offset()): message for message in reader.messages}
+    for each in sent:
+        place = each.record.partition, each.offset
+        assert place in found, f"Kafka has lost the acknowledged record at {place}"
+        assert found[place].value() == each.record.value, f"Kafka has another record at {place}"
+    lying = []
+    for (partition, offset), message in found.items():
+        assert partition is not None
+        assert offset is not None
+        headers: Any = message.headers() or []
+        record = Record(0.0, partition, message.key(), message.value(), headers)
+        lying.append(Sent(record, offset, message.timestamp()[1]))
+    return lying
 
 
 def _judge_given_up(fleet: Fleet, refused: set[Identity], report: Report) -> None:

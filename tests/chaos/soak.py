@@ -31,7 +31,7 @@ from tests.chaos.load import Load, Sent, messy_devices
 from tests.chaos.operations import allow_writing, forbid_writing, set_up_topic
 from tests.chaos.poison import ANY_TIME, STRICT, gathered, refused, scattered
 from tests.chaos.proxy import Proxy
-from tests.chaos.reckoning import reckon
+from tests.chaos.reckoning import as_it_lies, reckon
 from tests.chaos.stage import DELIVERIES, PARTITIONS, SESSION_TIMEOUT_S, Stage, open_stage
 from tests.chaos.vitals import Watch, growth, memory_course
 from tests.inference.bundles import har_bundle
@@ -222,6 +222,8 @@ def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console
         for line, times in ended.items():
             console.print(f"  {times} x {line}", markup=False)
         sent = soak.sent + load.wait()
+        if cluster:
+            sent = as_it_lies(soak.stage, sent)
         wanted = soak.stage.expected(sent)
         told = functools.partial(console.print, highlight=False)
         reckon(soak.stage, soak.fleet, sent, told, expected=wanted, refused=refused(wanted))

@@ -13,7 +13,7 @@ from ingest.labels_reader import LabelsReader
 from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, FragileCluster, FragileNode
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
-from tests.chaos.reckoning import Report, reckon
+from tests.chaos.reckoning import Report, as_it_lies, reckon
 from tests.chaos.stage import PARTITIONS, Stage
 from tests.kafka.worker_process import clean_environment
 
@@ -240,7 +240,7 @@ def _kill_for_a_while(cluster: FragileCluster, nodes: list[FragileNode]) -> None
 
 def _settle(stage: Stage, fleet: Fleet, load: Load, report: Report) -> None:
     """Reckon, and look at what the workers have said."""
-    reckon(stage, fleet, load.wait(), report)
+    reckon(stage, fleet, as_it_lies(stage, load.wait()), report)
     said = fleet.said()
     report(f"lines said: {len(said.splitlines())}; ended: {fleet.ended}")
     assert "Traceback" not in said, said
