@@ -204,7 +204,9 @@ def test_a_file_in_no_known_form_is_refused_with_what_is_known(tmp_path: Path) -
         open_fleet(tmp_path / "notes.txt")
     assert "notes.txt holds no readings in a known form" in str(refused.value)
     assert "WISDM v1.1 raw text, MotionSense archive, CSV" in str(refused.value)
-    assert str(refused.value).endswith("wrong number of fields; a source is 'synthetic' or such a file")
+    assert str(refused.value).endswith(
+        "1 wrong number of fields (the first: line 1 is 'to do: everything'); a source is 'synthetic' or such a file"
+    )
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
