@@ -44,9 +44,12 @@ class Record:
     """As a producer gives it; else it is that of the sending."""
 
 
+NOWHERE_KNOWN = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A record that Kafka has acknowledged."""
+    """A record that Kafka has acknowledged; where it lies in the log, or NOWHERE_KNOWN."""
 
     record: Record
     offset: int
@@ -201,13 +204,15 @@ class Load(threading.Thread):
         except BaseException as error:
             self._error = error
 
-    def wait(self, timeout_s: float = 600) -> list[Sent]:
-        """Wait until all has been sent and acknowledged."""
+    def wait(self, timeout_s: float = 600, *, known: bool = True) -> list[Sent]:
+        """Wait until all has been sent and acknowledged; where each record lies is known unless ``known`` is false."""
         self.join(timeout_s)
         assert not self.is_alive(), "the load is not done"
         if self._error is not None:
             raise self._error
         assert not self._failures, self._failures[:3]
+        unknown = sum(each.offset == NOWHERE_KNOWN for each in self.sent)
+        assert not (known and unknown), f"Kafka has {unknown} records from before, and doesn't say where"
         return self.sent
 
     def cut_short(self) -> list[Sent]:
@@ -231,8 +236,8 @@ class Load(threading.Thread):
                 self._failures.append(str(error))
                 return
             offset = message.offset()
-            assert offset is not None
-            self.sent.append(Sent(record, offset, message.timestamp()[1]))
+            place = NOWHERE_KNOWN if offset is None else offset
+            self.sent.append(Sent(record, place, message.timestamp()[1]))
 
         while True:
             try:

@@ -221,7 +221,7 @@ def run(folder: Path, seconds: float, seed: int, delivery: str, console: Console
         ended = Counter(each.last_line for each in soak.fleet.ended)
         for line, times in ended.items():
             console.print(f"  {times} x {line}", markup=False)
-        sent = soak.sent + load.wait()
+        sent = soak.sent + load.wait(known=not cluster)
         if cluster:
             sent = as_it_lies(soak.stage, sent)
         wanted = soak.stage.expected(sent)

@@ -240,7 +240,7 @@ def _kill_for_a_while(cluster: FragileCluster, nodes: list[FragileNode]) -> None
 
 def _settle(stage: Stage, fleet: Fleet, load: Load, report: Report) -> None:
     """Reckon, and look at what the workers have said."""
-    reckon(stage, fleet, as_it_lies(stage, load.wait()), report)
+    reckon(stage, fleet, as_it_lies(stage, load.wait(known=False)), report)
     said = fleet.said()
     report(f"lines said: {len(said.splitlines())}; ended: {fleet.ended}")
     assert "Traceback" not in said, said
