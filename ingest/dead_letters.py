@@ -13,7 +13,7 @@ with a `NullableValues` as its `value_serializer`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kafka.serializer import Serializer
 
@@ -25,18 +25,8 @@ from ingest.contract import (
     SOURCE_PARTITION_HEADER,
     SOURCE_TOPIC_HEADER,
 )
-from ingest.records import Record
+from ingest.record import ConsumedRecord
 from ingest.rejections import Rejection
-
-MOST_HEADERS: Final = MAX_HEADERS + 5
-"""The most headers of a dead letter, and the most that are read of any record: one with more is rejected anyway."""
-
-
-class ConsumedRecord(Record, Protocol):
-    """A record with its offset; kafka-python's `ConsumerRecord` is one."""
-
-    @property
-    def offset(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

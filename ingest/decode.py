@@ -20,9 +20,9 @@ from ingest.compiled import first_call
 from ingest.contract import BINARY_READING_BYTES, MAX_AHEAD_MS, MAX_READINGS
 from ingest.decode_objects import decode_objects
 from ingest.readings import Readings, empty_readings, in_record_order, with_room
+from ingest.record import Record
 from ingest.record_columns import Records
 from ingest.record_places import COLUMNS, END, KEY, KEY_END, TIMESTAMP, VALUE, VALUE_END
-from ingest.records import Record
 from ingest.rejections import Rejection
 from ingest.scanner import FURTHEST_AHEAD, scan, scratch
 

@@ -38,7 +38,8 @@ from ingest.contract import (
     epoch_ms,
 )
 from ingest.readings import Readings, in_record_order
-from ingest.records import DOUBT, SHALLOW_BYTES, Record, content_kind, judge, may_be_deep, read_object
+from ingest.record import Record
+from ingest.records import DOUBT, SHALLOW_BYTES, content_kind, judge, may_be_deep, read_object
 from ingest.rejections import Reason, Refused, Rejection
 
 _IS_JSON: Final[dict[bytes | None, bool]] = {

@@ -31,8 +31,8 @@ from kafka.record.util import calc_crc32c, decode_varint
 from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
-from ingest.dead_letters import MOST_HEADERS
 from ingest.decompression import Undecompressable, decompress
+from ingest.record import MOST_HEADERS
 from ingest.record_columns import Records, as_long
 from ingest.record_places import (
     CHECKED_FROM,

@@ -15,9 +15,8 @@ import numpy as np
 from kafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
-from ingest.dead_letters import MOST_HEADERS, ConsumedRecord
+from ingest.record import MOST_HEADERS, ConsumedRecord, Headers
 from ingest.record_places import COLUMNS, END, KEY, KEY_END, OFFSET, TIMESTAMP
-from ingest.records import Headers
 
 _NO_TIMESTAMP = -1  # KIP-32: the value of Kafka's own clients for message format v0
 _PARTS = slice(KEY, END + 1)

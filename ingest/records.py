@@ -12,14 +12,15 @@ import contextlib
 import gc
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 from pydantic import ValidationError
 
 from ingest.contract import CONTENT_TYPE_HEADER, JSON_CONTENT_TYPE, MAX_HEADERS, MAX_NESTING, Message
+from ingest.record import Headers
 from ingest.rejections import Reason, Refused
 
 # Exceptions of typed decoders and the contract's checks for a value that the models have to validate.
@@ -31,24 +32,8 @@ _STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last m
 
 _JSON: Final = JSON_CONTENT_TYPE.encode()
 
-Headers = Sequence[tuple[str, bytes | None]]
 _Form = TypeVar("_Form", bound=Message)
 _Kind = TypeVar("_Kind")
-
-
-class Record(Protocol):
-    """The attributes of a Kafka record that decoding needs; kafka-python's `ConsumerRecord` has them."""
-
-    @property
-    def value(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def key(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def headers(self) -> Headers: ...  # noqa: D102
-    @property
-    def timestamp(self) -> int:
-        """Kafka's own, in epoch ms."""
-        ...
 
 
 def content_kind(headers: Headers, kinds: Mapping[bytes | None, _Kind]) -> _Kind:

@@ -24,7 +24,8 @@ from ingest.contract import (
     check_text_id,
     max_text_value,
 )
-from ingest.records import DOUBT, Record, content_kind, is_deep, judge, read_object
+from ingest.record import Record
+from ingest.records import DOUBT, content_kind, is_deep, judge, read_object
 from ingest.rejections import Reason, Refused, Rejection
 
 _ONLY_JSON: Final[dict[bytes | None, bool]] = {JSON_CONTENT_TYPE.encode(): True}

@@ -9,8 +9,8 @@ from inference.bundle import Bundle
 from ingest.decode import Readings, decode
 from ingest.decode import warm_up as warm_up_decoding
 from ingest.label_kernel import warm_up_activities
+from ingest.record import Record
 from ingest.record_columns import Records
-from ingest.records import Record
 from ingest.rejections import Rejection
 from service.each_window import EachWindow, encode_labels, identify
 from service.kind import Keeper, Kind, OpenStream, check_input

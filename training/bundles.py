@@ -1,22 +1,19 @@
-"""What all training runs share at their ends: output folders, the bundle's description, new networks."""
+"""What all training runs share at their ends: output folders and the bundle's description."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import ValidationError
-from torch import nn
 
-from inference.architectures import build
 from inference.bundle import MANIFEST_NAME, Bundle, load_bundle
 from inference.manifest import BundleError, Description
 from training.evaluate import Evaluation
 from training.files import reason
 from training.fit_settings import FitError
+from training.networks import first_error
 from training.scores import Scores
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
@@ -93,19 +90,6 @@ def closing_line(bundle: Bundle, folder: Path, report: Path, replaced: Replaced 
     return f"Bundle {bundle.title} in {folder}{instead}; report in {report}"
 
 
-def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
-    """Build a network whose initial weights are a function of `seed`; the caller's random state is unchanged.
-
-    Raises `FitError` for arguments that the architecture does not take.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return build(architecture, **arguments)
-        except ValidationError as error:
-            raise FitError(f"no network {architecture} can be built so: {_first_error(error)}") from None
-
-
 def checked_description(make: Callable[[], Description], name: str, version: str) -> Description:
     """Return what `make` builds; raises `FitError` with the reason if it is no valid description."""
     try:
@@ -117,13 +101,8 @@ def checked_description(make: Callable[[], Description], name: str, version: str
                 "letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64"
             ) from None
         raise FitError(
-            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {_first_error(error)}"
+            f"no bundle can have the name {name!r} (its folder's) and the version {version!r}: {first_error(error)}"
         ) from None
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"
 
 
 def with_metrics(description: Description, validation: Scores, tests: Sequence[Evaluation]) -> Description:

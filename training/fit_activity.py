@@ -18,8 +18,7 @@ from torch import nn
 from inference.bundle import Bundle
 from inference.manifest import Normalisation
 from inference.served_module import served_module
-from training.augment import Augmentation, Signals, draw, signals
-from training.bundles import new_network
+from training.augment import Augmentation, draw
 from training.calibration import energy_threshold, fit_temperature, probabilities_at
 from training.files import DataError
 from training.fit import fit
@@ -27,10 +26,12 @@ from training.fit_settings import FitSettings
 from training.frames import served_frames, windows_by_row
 from training.history import Epoch
 from training.logits import logits_of
+from training.networks import new_network
 from training.ood_samples import ood_samples
 from training.recipes import Recipe
 from training.recordings import DEFAULT_LABELS, DataFile, Labels, Recording
 from training.scores import Scores, score
+from training.signals import Signals, signals
 from training.soft_targets import OOD
 from training.splits import RecordingSplit, split_files
 from training.task import Fixed, Task

@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from inference.devices.texts import without_padding
-from training.bundles import new_network
 from training.calibration import fit_temperature, probabilities_at
 from training.embeddings import VARIANTS
 from training.files import DataError
@@ -24,6 +23,7 @@ from training.fit import fit
 from training.fit_settings import FitSettings
 from training.history import Epoch
 from training.logits import logits_of, predict
+from training.networks import new_network
 from training.scores import Scores, score
 from training.task import Fixed, Task
 from training.text_datasets import Corpus, Dataset, MessagePart, TextFile, read_corpus

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.augment import signals
 from training.files import DataError
 from training.phrases import some_of
 from training.recordings import MAX_LABELS, OTHER_ACTIVITY, DataFile, Labels, Recording, is_valid_label
+from training.signals import signals
 
 ONE_WINDOW = "4 s of one activity without a gap"
 

@@ -16,7 +16,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from inference.core import Result
 from ingest.bodies import Bodies
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
-from ingest.dead_letters import ConsumedRecord, dead_letter
+from ingest.dead_letters import dead_letter
+from ingest.record import ConsumedRecord
 from ingest.rejections import Rejection
 from service.delivery.ledger import Segment
 from service.delivery.letter import Letter

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.contract import MAX_TEXT_ID_BYTES, check_id
-from ingest.records import Record
+from ingest.record import Record
 from ingest.rejections import Reason, Refused, Rejection
 
 SAMPLES: Final = 2_000  # one second

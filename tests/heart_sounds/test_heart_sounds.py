@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ingest.records import Headers
+from ingest.record import Headers
 from service.kind import WorkerError
 from service.metrics import Families, WorkerMetrics
 from service.settings import SettingsError

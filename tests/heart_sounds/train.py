@@ -13,9 +13,9 @@ from inference.manifest import ArchitectureChoice, Description, Input, Normalisa
 from inference.saving import save_bundle
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds
-from training.bundles import new_network
 from training.fit import fit
 from training.fit_settings import FitSettings
+from training.networks import new_network
 from training.task import Fixed, Task
 
 SETTINGS = FitSettings(epochs=10, batch=32, learning_rate=5e-3)

@@ -12,7 +12,7 @@ import yaml
 from ingest.asyncapi import document, main
 from ingest.contract import ActivityLabel, Chunk, Sample, Text, TextLabel
 from ingest.decode import decode
-from ingest.records import Record
+from ingest.record import Record
 from ingest.rejections import Reason
 from ingest.texts import decode_texts
 from tests.ingest.records import KAFKA_MS, HandMade

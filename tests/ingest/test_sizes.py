@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ingest.contract import max_text_value
 from ingest.dead_letters import dead_letter
 from ingest.decode import decode
+from ingest.record import Headers
 from ingest.record_columns import Records
-from ingest.records import Headers, read_object
+from ingest.records import read_object
 from ingest.rejections import Refused
 from ingest.texts import decode_texts
 from tests.ingest.both_ways import assert_same, columns_of, decode_both_ways

@@ -7,10 +7,10 @@ from training.augment import (
     draw,
     orientations,
     read_at_another_pace,
-    signals,
     simulate_sensor,
 )
 from training.recordings import OTHER_ACTIVITY, Recording
+from training.signals import signals
 
 AS_RECORDED = Augmentation(
     max_stretch=0, max_tilt_degrees=0, gain_sd=0, offset_sd=0, clipping_share=0, max_noise=0, nearest_share=1

@@ -17,13 +17,13 @@ from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
 from training.activity import train_activity
-from training.bundles import new_network
 from training.comparison import compare_bundles
 from training.datasets import read_file, read_files
 from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
 from training.files import DataError
 from training.fit_activity import _transferred_weights, identity_of
 from training.fit_settings import FitError
+from training.networks import new_network
 from training.plan import TrainingRequest
 from training.protocol import run_protocol
 from training.recipes import RECIPES

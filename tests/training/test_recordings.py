@@ -13,7 +13,6 @@ from inference.devices import answer
 from inference.models import load_model
 from inference.served_module import reference_answers, served_module
 from tests.inference.devices import needs_int8, needs_openvino
-from training.augment import signals
 from training.bundles import metric_name
 from training.datasets import read_file
 from training.evaluate import answers, evaluate
@@ -21,6 +20,7 @@ from training.frames import served_frames, windows_by_row
 from training.held_out import held_out_people
 from training.quantisation import activation_ranges
 from training.recordings import DEFAULT_LABELS, DataFile, Recording
+from training.signals import signals
 from training.spanning import make_spanning_windows, score_spanning
 
 pytestmark = pytest.mark.recordings
