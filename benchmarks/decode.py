@@ -25,10 +25,10 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 
 from benchmarks.publishing import predictions
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, JSON_CONTENT_TYPE
-from ingest.decode import decode, warm_up
-from ingest.labels import encode_activities
-from ingest.record_columns import Records
-from ingest.record_places import COLUMNS, find_records
+from ingest.messages.decode import decode, warm_up
+from ingest.messages.labels import encode_activities
+from ingest.record_batches.record_columns import Records
+from ingest.record_batches.record_places import COLUMNS, find_records
 
 NOW_MS = 1_700_000_000_000
 MESSAGES = 10_000

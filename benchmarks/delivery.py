@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.latency import DEAD, INPUT, OUTPUT, cpu_seconds, produce, read, start_worker
 from service.broker.node import Broker
-from service.topics import TopicSpec, ensure_topics
+from service.kafka_admin.topics import TopicSpec, ensure_topics
 
 MODES = ("at_least_once", "exactly_once")
 PARTITIONS = 8

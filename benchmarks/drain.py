@@ -35,7 +35,7 @@ from inference.bundle import find_bundle, load_bundle
 from inference.manifest import ArchitectureChoice, Description, Input, Training
 from inference.saving import save_bundle
 from service.broker.node import Broker
-from service.processes import resident_bytes
+from service.host.processes import resident_bytes
 
 LOOPS = ("confluent-kafka", "kafka-python")
 PACKAGES = ("kafka-python", "confluent-kafka", "msgspec", "numba", "numpy", "torch")

@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.record import Record, machine
 from service.broker.node import Broker
 from service.broker.ports import free_port
-from service.processes import cpu_seconds as cpu_seconds
-from service.topics import TopicSpec, ensure_topics
+from service.host.processes import cpu_seconds as cpu_seconds
+from service.kafka_admin.topics import TopicSpec, ensure_topics
 
 INPUT, OUTPUT, DEAD = "accelerometer", "activities", "accelerometer.dead-letters"
 TICK_S = 0.005

@@ -24,13 +24,13 @@ import numpy as np
 from kafka.structs import TopicPartition
 from pydantic_core import to_json
 
-from ingest.bodies import unpack
-from ingest.bulk import BulkProducer
-from ingest.labels import encode_activities
-from ingest.producer import close_producer, open_producer
-from ingest.transactions import Transactions
+from ingest.messages.labels import encode_activities
+from ingest.producer.bulk import BulkProducer
+from ingest.producer.producer import close_producer, open_producer
+from ingest.producer.transactions import Transactions
+from ingest.record_batches.bodies import unpack
 from service.broker.node import Broker
-from service.topics import TopicSpec, ensure_topics
+from service.kafka_admin.topics import TopicSpec, ensure_topics
 
 TOPIC, PARTITIONS, DEVICES, TURNS = "activities", 8, 500, 3
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")

@@ -27,16 +27,16 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.structs import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from ingest.consumer import open_consumer
-from ingest.decode import decode
-from ingest.fetch_progress import FetchProgress
-from ingest.rebalance_listener import RebalanceListener
-from ingest.record_columns import Records
+from ingest.consumer.consumer import open_consumer
+from ingest.consumer.fetch_progress import FetchProgress
+from ingest.consumer.rebalance_listener import RebalanceListener
+from ingest.messages.decode import decode
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Reason
 from service.broker.node import Broker
-from service.each_window import EachWindow
-from service.metrics import Families, WindowMetrics, WorkerMetrics
-from service.topics import TopicSpec, ensure_topics
+from service.kafka_admin.topics import TopicSpec, ensure_topics
+from service.monitoring.metrics import Families, WindowMetrics, WorkerMetrics
+from service.pipeline.each_window import EachWindow
 from windowing import Windower, warm_up
 
 TOPIC, SOURCE = "accelerometer", TopicPartition("accelerometer", 0)

@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
 from benchmarks.decode import rates, record
-from ingest.texts import decode_texts
+from ingest.messages.texts import decode_texts
 from windowing import Framer, TextRules
 
 TEXTS = 2_048

@@ -6,17 +6,17 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from inference.bundle import Bundle
-from ingest.decode import Readings, decode
-from ingest.decode import warm_up as warm_up_decoding
-from ingest.label_kernel import warm_up_activities
+from ingest.messages.decode import Readings, decode
+from ingest.messages.decode import warm_up as warm_up_decoding
+from ingest.messages.label_kernel import warm_up_activities
 from ingest.record import Record
-from ingest.record_columns import Records
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Rejection
-from service.each_window import EachWindow, encode_labels, identify
+from service.configuration.settings import ActivitySettings, KeepSettings
 from service.kind import Keeper, Kind, OpenStream, check_input
-from service.log_time import LogTime
-from service.metrics import WindowMetrics, WorkerMetrics
-from service.settings import ActivitySettings, KeepSettings
+from service.monitoring.metrics import WindowMetrics, WorkerMetrics
+from service.pipeline.each_window import EachWindow, encode_labels, identify
+from service.pipeline.log_time import LogTime
 from windowing import SLOT_MS, WINDOW_SLOTS, Smoother, Windower, features
 from windowing import warm_up as warm_up_windowing
 from windowing.frame_features import warm_up as warm_up_features
@@ -85,7 +85,7 @@ def idle_timeout_warning(settings: ActivitySettings) -> str | None:
 
 
 def _open_keeper(settings: KeepSettings, metrics: WorkerMetrics) -> Keeper:
-    from service.window_keeper import WindowKeeper  # imports pyarrow, which nothing else needs
+    from service.pipeline.window_keeper import WindowKeeper  # imports pyarrow, which nothing else needs
 
     return WindowKeeper(settings, WindowMetrics(metrics).kept)
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.broker.ports import free_port
-from service.guarded import start_guarded, stop_guarded
-from service.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings
-from service.settings_environment import environment
+from service.configuration.settings import ENVIRONMENT_PREFIX, NESTED, KafkaSettings, Settings
+from service.configuration.settings_environment import environment
+from service.host.guarded import start_guarded, stop_guarded
 
 READY_WITHIN_S = 90.0
 GRACE_S = 25.0

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from service.settings import SOURCES, SettingsError
-from service.settings_reading import load, near_names
+from service.configuration.settings import SOURCES, SettingsError
+from service.configuration.settings_reading import load, near_names
 
 COMMANDS = {
     "demo": ("service.commands.demo", "broker, topics, worker and replay together, with a live table"),

@@ -6,9 +6,9 @@ Functions that aren't cached are compiled when a worker starts, which takes some
 import importlib
 
 import inference.devices.winograd
-import ingest.decode
-import ingest.label_kernel
-import ingest.record_places
+import ingest.messages.decode
+import ingest.messages.label_kernel
+import ingest.record_batches.record_places
 import windowing
 import windowing.frame_features
 import windowing.smoothing
@@ -21,10 +21,10 @@ def compile_hot_path() -> None:
     for engine, unit in cpu.BFLOAT16_ALONE.items():
         if not unit.missing():
             importlib.import_module(cpu.OURS[engine]).warm_up()
-    ingest.decode.warm_up()
-    ingest.label_kernel.warm_up()
-    ingest.label_kernel.warm_up_activities()
-    ingest.record_places.warm_up()
+    ingest.messages.decode.warm_up()
+    ingest.messages.label_kernel.warm_up()
+    ingest.messages.label_kernel.warm_up_activities()
+    ingest.record_batches.record_places.warm_up()
     windowing.warm_up()
     windowing.smoothing.warm_up()
     windowing.frame_features.warm_up()

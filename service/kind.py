@@ -1,4 +1,4 @@
-"""The interface of a kind of worker: what differs between kinds. ``service/worker.py`` has what all share.
+"""The interface of a kind of worker: what differs between kinds. ``service/pipeline/worker.py`` has what all share.
 
 A kind is one short file like ``service/activity_worker.py`` or ``service/text_worker.py``: how records become frames
 (a ``Stream``) and how predictions become labels (``encode_labels``).
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from inference.bundle import Bundle
 from inference.core import Result
-from ingest.bodies import Bodies
-from ingest.record_columns import Records
+from ingest.record_batches.bodies import Bodies
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Rejection
+from service.configuration.settings import KindSettings
 from service.delivery.published import Identity
-from service.metrics import WorkerMetrics
-from service.settings import KindSettings
+from service.monitoring.metrics import WorkerMetrics
 
 
 class WorkerError(Exception):
@@ -58,7 +58,7 @@ class Stream:
         raise NotImplementedError
 
     def fall_silent(self, caught_up_at: float) -> Iterator[Block]:
-        """Close what has waited too long for more by ``caught_up_at``: see ``ingest/fetch_progress.py``."""
+        """Close what has waited too long for more by ``caught_up_at``: see ``ingest/consumer/fetch_progress.py``."""
         return iter(())
 
     def rewind_to(self, position: int) -> int:
@@ -119,7 +119,7 @@ class EncodeLabels(Protocol):
     def __call__(self, result: Result, block: Block, source: int, /) -> Bodies:
         """Encode the rows of ``result`` with its probabilities; ``source`` is the number of the input partition.
 
-        ``ingest.bodies.pack`` makes the return value from keys, values and headers.
+        ``ingest.record_batches.bodies.pack`` makes the return value from keys, values and headers.
         """
 
 

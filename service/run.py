@@ -24,16 +24,17 @@ from inference.device_choice import choose_device
 from inference.devices import Device, gpu_memory, winograd
 from inference.lanes import Trouble
 from ingest.rejections import Reason
-from service import engines, http, logs
-from service.device_watch import watched
-from service.hot_swap import HotSwap
-from service.interruption import exit_on_sigterm, stop_on_signals
+from service.configuration.security import access_to
+from service.configuration.settings import HttpSettings, InferenceSettings, ServiceSettings, WorkerSettings
+from service.core import engines
+from service.core.device_watch import watched
+from service.core.hot_swap import HotSwap
+from service.host.interruption import exit_on_sigterm, stop_on_signals
+from service.host.processes import share_arenas
 from service.kind import Kind
-from service.metrics import Families, WorkerMetrics
-from service.processes import share_arenas
-from service.security import access_to
-from service.settings import HttpSettings, InferenceSettings, ServiceSettings, WorkerSettings
-from service.worker import Worker
+from service.monitoring import http, logs
+from service.monitoring.metrics import Families, WorkerMetrics
+from service.pipeline.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from inference.bundle import Bundle
-from ingest.record_columns import Records
+from ingest.messages.texts import Texts, decode_texts
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Rejection
-from ingest.texts import Texts, decode_texts
-from service.each_record import EachRecord, encode_labels
+from service.configuration.settings import TextSettings
 from service.kind import Kind, OpenStream, WorkerError, check_input
-from service.metrics import WorkerMetrics
-from service.settings import TextSettings
+from service.monitoring.metrics import WorkerMetrics
+from service.pipeline.each_record import EachRecord, encode_labels
 from windowing.text import Framer, FramingError, parse_rules
 
 # Texts framed at once. The longest ones, as HTML, take a fraction of a second.

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from inference.bundle import MANIFEST_NAME, Bundle, load_bundle
 from inference.manifest import BundleError, Description
-from training.evaluate import Evaluation
-from training.files import reason
-from training.fit_settings import FitError
-from training.networks import first_error
-from training.scores import Scores
+from training.data.files import reason
+from training.evaluation.evaluate import Evaluation
+from training.fitting.fit_settings import FitError
+from training.fitting.networks import first_error
+from training.fitting.scores import Scores
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
 METRIC_NAME_LENGTH = 55

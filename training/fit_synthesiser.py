@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.datasets import read_files
-from training.recordings import ACTIVITIES, Recording
+from training.data.datasets import read_files
+from training.data.recordings import ACTIVITIES, Recording
 
 HARMONICS = 8
 AXES = ("x", "y", "z")

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from inference.bundle import Bundle, load_bundle
-from training.datasets import read_files
-from training.evaluate import labels_of
-from training.fit_activity import ARCHITECTURE
-from training.fit_settings import FitError, FitPrecision, FitSettings
-from training.label_check import refuse_mostly_other_activities
-from training.recipes import FINE_TUNING_FACTOR, RECIPES, Recipe, RecipeName
-from training.recordings import DEFAULT_LABELS, DataFile, Labels
+from training.activity_model.fit_activity import ARCHITECTURE
+from training.activity_model.recipes import FINE_TUNING_FACTOR, RECIPES, Recipe, RecipeName
+from training.data.datasets import read_files
+from training.data.label_check import refuse_mostly_other_activities
+from training.data.recordings import DEFAULT_LABELS, DataFile, Labels
+from training.evaluation.evaluate import labels_of
+from training.fitting.fit_settings import FitError, FitPrecision, FitSettings
 from windowing import WINDOW_SLOTS
 
 

@@ -1,4 +1,4 @@
-"""PromQL for the series of `service.metrics`, of the workers and instances that the dashboard's variables choose."""
+"""PromQL for the series of `service.monitoring.metrics`, of the workers and instances that the variables choose."""
 
 CHOSEN = 'worker=~"$worker", instance=~"$instance"'
 # Series of the process itself have no worker, and other programs have them as well.

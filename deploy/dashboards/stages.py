@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.common import StackingMode
 from deploy.dashboards import overview
 from deploy.dashboards.panels import NO_LIMITS, NONE_IS_ILL, NONE_IS_WELL, Board, Limits, at_least, at_most
 from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, since, total
-from service.settings import InferenceSettings
+from service.configuration.settings import InferenceSettings
 
 QUEUE_FRAMES = InferenceSettings().queue_frames
 STAGE = "stage_duration_seconds"

@@ -8,7 +8,7 @@ from kafka.errors import GroupAuthorizationFailedError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
-from service.groups import commits_of, describe, held_by
+from service.kafka_admin.groups import commits_of, describe, held_by
 from service.kind import WorkerError
 
 

@@ -13,15 +13,19 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from inference.bundle import find_bundle, load_bundle
-from service import logs
 from service.backfill.other_workers import OtherWorkers
 from service.backfill.stretch import Stretch, begin, group_of
 from service.backfill.watch import Watch
-from service.interruption import exit_on_sigterm, stop_on_signals
+from service.configuration.security import access_to
+from service.configuration.settings import WorkerSettings
+from service.host.interruption import exit_on_sigterm, stop_on_signals
+from service.host.processes import share_arenas
+from service.host.progress import Reached, progress_shown
+from service.kafka_admin.topic_specs import specs
+from service.kafka_admin.topics import admin_client, count_partitions, ensure_topics
 from service.kind import Kind, WorkerError
-from service.metrics import Families
-from service.processes import share_arenas
-from service.progress import Reached, progress_shown
+from service.monitoring import logs
+from service.monitoring.metrics import Families
 from service.run import (
     SWITCH_INTERVAL_S,
     frozen_memory,
@@ -29,10 +33,6 @@ from service.run import (
     open_worker,
     run_together,
 )
-from service.security import access_to
-from service.settings import WorkerSettings
-from service.topic_specs import specs
-from service.topics import admin_client, count_partitions, ensure_topics
 
 log = logging.getLogger(__name__)
 

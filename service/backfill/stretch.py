@@ -17,10 +17,10 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest import snapshot
 from service.backfill.other_workers import OtherWorkers
+from service.configuration.settings import KindSettings
 from service.delivery.recovery_plan import committed_end
-from service.groups import Commits, ask_of_groups, commits_of
+from service.kafka_admin.groups import Commits, ask_of_groups, commits_of
 from service.kind import Kind, WorkerError
-from service.settings import KindSettings
 
 # A member that died stays in its group for the session timeout.
 SETTLE_WITHIN_S = 60.0

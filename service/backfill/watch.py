@@ -11,9 +11,9 @@ from kafka.structs import TopicPartition
 
 from service.backfill.other_workers import OtherWorkers
 from service.backfill.stretch import require_end, unfinished
-from service.groups import Commits, commits_of
+from service.host.progress import Reached
+from service.kafka_admin.groups import Commits, commits_of
 from service.kind import WorkerError
-from service.progress import Reached
 
 LOOK_S = 0.25
 LOOK_AROUND_S = 2.0

@@ -22,19 +22,19 @@ import kafka
 from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
-from ingest.bodies import pack
-from ingest.bulk import BulkProducer
-from ingest.producer import close_producer, open_producer
+from ingest.producer.bulk import BulkProducer
+from ingest.producer.producer import close_producer, open_producer
+from ingest.record_batches.bodies import pack
 from service.bench.figures import Drained, Whole
 from service.bench.parts import CHUNK_MS, DEVICES, SENT_AFTER_MS, Tell, outgoing_of
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, running_worker
-from service.processes import child_of, cpu_seconds, resident_bytes
+from service.configuration.settings import Settings
+from service.host.processes import child_of, cpu_seconds, resident_bytes
+from service.kafka_admin.topic_specs import PARTITIONS, specs
+from service.kafka_admin.topics import ensure_topics
 from service.replay.messages import Form, packer, partition_of
 from service.replay.synthesiser import SyntheticFleet
-from service.settings import Settings
-from service.topic_specs import PARTITIONS, specs
-from service.topics import ensure_topics
 
 MOST_SAMPLES = 1_000_000
 WARM_UP_DEVICES = 50

@@ -13,19 +13,19 @@ from inference.bundle import find_bundle, load_bundle
 from inference.core import Result
 from inference.devices import answer
 from inference.models import Model, load_model
-from ingest.bodies import Outgoing
-from ingest.decode import Readings
-from ingest.decode import warm_up as warm_up_decoding
-from ingest.record_columns import Records
-from ingest.record_places import COLUMNS, find_records
-from service import engines
+from ingest.messages.decode import Readings
+from ingest.messages.decode import warm_up as warm_up_decoding
+from ingest.record_batches.bodies import Outgoing
+from ingest.record_batches.record_columns import Records
+from ingest.record_batches.record_places import COLUMNS, find_records
 from service.activity_worker import decoder, windower
 from service.bench.figures import FormFigures, InferenceFigures, Parts
-from service.each_window import Windows, encode_labels
+from service.configuration.settings import ActivitySettings, InferenceSettings
+from service.core import engines
 from service.kind import Block, check_input
+from service.pipeline.each_window import Windows, encode_labels
 from service.replay.messages import Form, Messages, headers_of, packer
 from service.replay.synthesiser import SyntheticFleet
-from service.settings import ActivitySettings, InferenceSettings
 from windowing import WINDOW_SLOTS, Frames, Smoother, Windower
 from windowing import warm_up as warm_up_windowing
 

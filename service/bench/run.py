@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from inference.engine_choice import cpu_title
-from service import processes
 from service.bench.drain import MOST_SAMPLES, Size, measure_whole
 from service.bench.figures import (
     NAMES,
@@ -34,8 +33,9 @@ from service.broker.artifacts import ArtifactError
 from service.broker.errors import JavaMissing
 from service.broker.fetching import fetch_kafka
 from service.broker.java import find_java
+from service.configuration.settings import Settings
+from service.host import processes
 from service.replay.messages import Form
-from service.settings import Settings
 
 STEPS = 12
 PARTS_SHARE = 0.25

@@ -18,7 +18,7 @@ from pathlib import Path
 from service.broker.artifacts import KAFKA_VERSION
 from service.broker.errors import BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable
 from service.broker.java import java_environment
-from service.user_folders import data_folder
+from service.host.user_folders import data_folder
 
 FORMAT_TIMEOUT_S = 60.0
 

@@ -7,7 +7,7 @@ from service.broker.artifacts import KAFKA_VERSION
 from service.broker.data_folder import default_data_dir
 from service.broker.fetching import fetch_kafka, print_status
 from service.broker.node import Broker
-from service.interruption import interrupted_once
+from service.host.interruption import interrupted_once
 
 
 def run_broker(port: int, data_dir: Path | None, heap: str) -> None:

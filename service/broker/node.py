@@ -20,8 +20,8 @@ from service.broker.errors import BrokerDied, BrokerStopped, PortInUse
 from service.broker.java import find_java, java_environment
 from service.broker.ports import accepts_connections, free_port, refuse_taken_port
 from service.broker.properties import HOST, server_properties
-from service.guarded import start_guarded, stop_guarded
-from service.topics import TopicError, admin_client
+from service.host.guarded import start_guarded, stop_guarded
+from service.kafka_admin.topics import TopicError, admin_client
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0

@@ -5,7 +5,7 @@ import datetime
 from pydantic import Field, field_validator
 from rich.console import Console
 
-from service.settings import ActivitySettings, SettingsError, TextSettings, WorkerSettings
+from service.configuration.settings import ActivitySettings, SettingsError, TextSettings, WorkerSettings
 
 
 class Options(WorkerSettings):

@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from service.child_worker import OF_ITS_OWN
-from service.interruption import interrupted_once
-from service.settings import Settings
+from service.configuration.settings import Settings
+from service.host.interruption import interrupted_once
 
 
 class Options(Settings):

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from service.broker.foreground import run_broker
-from service.settings import Command
+from service.configuration.settings import Command
 
 
 class Options(Command):

@@ -11,10 +11,10 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
-from service.settings import ActivitySettings, Command, InferenceSettings, SettingsError, TextSettings
+from service.configuration.settings import ActivitySettings, Command, InferenceSettings, SettingsError, TextSettings
 
 if TYPE_CHECKING:
-    from service.classify import LabelledReadings
+    from service.without_kafka.classify import LabelledReadings
 
 
 class Options(Command):
@@ -67,8 +67,8 @@ def run(options: Options) -> None:
 def _run_texts(options: Options) -> None:
     if options.picture is not None:
         raise SettingsError("--picture draws accelerometer readings, not texts: give --file a .csv of readings with it")
-    from service.classify import classify_texts, text_table  # PyTorch comes with it
-    from service.offline import texts_of_file, texts_of_words
+    from service.without_kafka.classify import classify_texts, text_table  # PyTorch comes with it
+    from service.without_kafka.files import texts_of_file, texts_of_words
 
     source = texts_of_words(options.texts) if options.file is None else texts_of_file(options.file)
     _hint_at_file(options.texts)
@@ -87,8 +87,8 @@ def _hint_at_file(texts: list[str]) -> None:
 
 def _run_readings(options: Options, file: Path) -> None:
     save_picture = _picture_saver(options.picture)
-    from service.classify import activity_table, classify_readings
-    from service.offline import readings_of_file
+    from service.without_kafka.classify import activity_table, classify_readings
+    from service.without_kafka.files import readings_of_file
 
     settings = options.activity.model_copy(update={"bundle": options.bundle or options.activity.bundle})
     labelled = classify_readings(readings_of_file(file), settings, options.inference)
@@ -105,7 +105,7 @@ def _picture_saver(path: Path | None) -> "Callable[[LabelledReadings, int], None
         return lambda labelled, max_gap_ms: None
     if path.suffix.lower() != ".png":
         raise SettingsError(f"--picture = {str(path)!r}: a picture is a PNG, and its name ends in .png")
-    from service.signal_picture import refuse_unwritable, save_picture
+    from service.without_kafka.signal_picture import refuse_unwritable, save_picture
 
     refuse_unwritable(path)
     return partial(save_picture, path)

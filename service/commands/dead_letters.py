@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.access import remedy
+from ingest.client.access import remedy
+from ingest.consumer.labels_reader import source_of, topic_of
+from ingest.consumer.latest import Latest, latest_records
 from ingest.contract import ERROR_DETAIL_HEADER, ERROR_REASON_HEADER
-from ingest.labels_reader import source_of, topic_of
-from ingest.latest import Latest, latest_records
-from ingest.record_columns import FetchedRecord
+from ingest.record_batches.record_columns import FetchedRecord
 from ingest.rejections import Reason
+from service.configuration.security import access_to
+from service.configuration.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
 from service.doctor.findings import Verdict
 from service.doctor.records import examine_completeness
-from service.security import access_to
-from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
-from service.terminal import beginning, printable
-from service.topics import TopicError, count_partitions
+from service.host.terminal import beginning, printable
+from service.kafka_admin.topics import TopicError, count_partitions
 
 SHOWN_CHARACTERS = 300
 UNTOLD = "(no reason given)"

@@ -4,11 +4,11 @@ import logging
 
 from pydantic import Field
 
-from service import logs
 from service.child_worker import OF_ITS_OWN
+from service.configuration.settings import Settings
 from service.demo.run import run_demo
-from service.interruption import stop_on_signals
-from service.settings import Settings
+from service.host.interruption import stop_on_signals
+from service.monitoring import logs
 
 
 class Options(Settings):

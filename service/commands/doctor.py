@@ -4,10 +4,10 @@ from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
+from service.configuration.settings import TopicSettings
 from service.doctor.examination import examinations
 from service.doctor.findings import Verdict
-from service.settings import TopicSettings
-from service.terminal import printable
+from service.host.terminal import printable
 
 COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red"}
 

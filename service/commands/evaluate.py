@@ -6,9 +6,9 @@ from pydantic import Field
 from rich.console import Console
 
 from inference.bundle import find_bundle
-from service.settings import ActivitySettings, Command, TextSettings
-from training.files import DataError
-from training.text_datasets import Dataset, MessagePart
+from service.configuration.settings import ActivitySettings, Command, TextSettings
+from training.data.files import DataError
+from training.data.text_datasets import Dataset, MessagePart
 
 OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 
@@ -45,9 +45,9 @@ def run(options: Options) -> None:
     """Evaluate."""
     _refuse_ignored(options)
     # PyTorch takes seconds: a wrong flag is told without it.
-    from training.comparison import Comparison, check_comparable, compare_bundles, comparison_section
-    from training.datasets import read_files
-    from training.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
+    from training.data.datasets import read_files
+    from training.evaluation.comparison import Comparison, check_comparable, compare_bundles, comparison_section
+    from training.evaluation.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
 
     usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
     folder, console = find_bundle(options.bundle or usual), Console()
@@ -65,7 +65,7 @@ def run(options: Options) -> None:
     else:
         evaluations = [evaluate_text_bundle(folder, options.dataset, options.data, options.strip, console)]
     if options.report is not None:
-        from training.report import write_evaluations  # matplotlib is an extra: needed for reports alone
+        from training.reports.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 
         write_evaluations(options.report, evaluations, list(map(comparison_section, comparisons)))
 

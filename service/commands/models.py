@@ -10,8 +10,8 @@ from rich.table import Table
 from inference.bundle import BundleSummary, describe_bundles, load_bundle
 from inference.engine_choice import Memory, cpu_title, memories, other_versions
 from inference.models import load_model
-from service import engines
-from service.settings import Command, InferenceSettings
+from service.configuration.settings import Command, InferenceSettings
+from service.core import engines
 
 PHRASE = 60  # characters
 

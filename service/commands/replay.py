@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.interruption import stop_on_signals
+from service.configuration.security import access_to
+from service.configuration.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
+from service.host.interruption import stop_on_signals
 from service.replay.messages import Form
 from service.replay.run import SYNTHETIC, Replay, open_fleet, refuse_endless
 from service.replay.sending import replay
 from service.replay.texts import TextReplay
-from service.security import access_to
-from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, SettingsError, TopicSettings
 
 OF_DEVICES = ("source", "devices", "speed", "form", "chunk_seconds", "seed")
 

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from service.security import access_to
-from service.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, TopicSettings
-from service.topic_specs import PARTITIONS, specs
-from service.topics import TopicState, ensure_topics
+from service.configuration.security import access_to
+from service.configuration.settings import LABELLING_SETTINGS, MEMBER_SETTINGS, TopicSettings
+from service.kafka_admin.topic_specs import PARTITIONS, specs
+from service.kafka_admin.topics import TopicState, ensure_topics
 
 
 class Options(TopicSettings):

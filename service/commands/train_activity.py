@@ -6,11 +6,11 @@ from pydantic import Field
 from rich.console import Console
 
 from inference.bundle import find_bundle
-from service.settings import Command
-from training.fit_settings import FitError, FitPrecision
-from training.recipes import RecipeName
-from training.recordings import Labels
-from training.rounds import ProtocolName
+from service.configuration.settings import Command
+from training.activity_model.recipes import RecipeName
+from training.data.recordings import Labels
+from training.fitting.fit_settings import FitError, FitPrecision
+from training.protocols.rounds import ProtocolName
 
 
 class Options(Command):
@@ -75,9 +75,9 @@ class Options(Command):
 def run(options: Options) -> None:
     """Train, or run a protocol."""
     _refuse_ignored(options)
-    from training.activity import train_activity  # PyTorch takes seconds: a wrong flag is told without it
     from training.plan import TrainingRequest
-    from training.protocol import run_protocol
+    from training.protocols.protocol import run_protocol
+    from training.train_activity import train_activity  # PyTorch takes seconds: a wrong flag is told without it
 
     labels = Labels(tuple(options.labels)) if options.labels else None
     start = None if options.start is None else find_bundle(options.start)

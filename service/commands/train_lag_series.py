@@ -5,9 +5,9 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from service.settings import Command
-from training.lag_report import train_lag_series
-from training.lag_series import EPOCHS
+from service.configuration.settings import Command
+from training.lag_study.lag_report import train_lag_series
+from training.lag_study.lag_series import EPOCHS
 
 
 class Options(Command):

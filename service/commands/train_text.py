@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 from rich.console import Console
 
-from service.settings import Command
-from training.cross_validation import cross_validate
-from training.embeddings import Variant
-from training.fit_settings import FitError, FitPrecision
-from training.fit_text import read_training_data
-from training.recipes import RecipeName
-from training.text import KIM_VARIANTS, TextTrainingRequest, train_text
-from training.text_datasets import Dataset, MessagePart
-from training.text_recipes import ArchitectureName, TextRecipe, default_variant, recipe_for
+from service.configuration.settings import Command
+from training.activity_model.recipes import RecipeName
+from training.data.text_datasets import Dataset, MessagePart
+from training.fitting.fit_settings import FitError, FitPrecision
+from training.protocols.cross_validation import cross_validate
+from training.text_model.embeddings import Variant
+from training.text_model.fit_text import read_training_data
+from training.text_model.text_recipes import ArchitectureName, TextRecipe, default_variant, recipe_for
+from training.train_text import KIM_VARIANTS, TextTrainingRequest, train_text
 
 
 class Options(Command):

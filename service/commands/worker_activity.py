@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from service.activity_worker import activity_kind
+from service.configuration.settings import ActivitySettings, ServiceSettings
 from service.run import run_workers
-from service.settings import ActivitySettings, ServiceSettings
 
 
 class Options(ServiceSettings):

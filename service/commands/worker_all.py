@@ -1,8 +1,8 @@
 """``stridecast worker all``."""
 
 from service.activity_worker import activity_kind
+from service.configuration.settings import Settings, SettingsError
 from service.run import run_workers
-from service.settings import Settings, SettingsError
 from service.text_worker import text_kind
 
 

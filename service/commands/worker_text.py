@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from service.configuration.settings import ServiceSettings, TextSettings
 from service.run import run_workers
-from service.settings import ServiceSettings, TextSettings
 from service.text_worker import text_kind
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 import kafka
 from kafka.structs import TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS, fetch_position
-from ingest.fetch_progress import FetchProgress
+from ingest.consumer.consumer import PARTITION_RECORDS, fetch_position
+from ingest.consumer.fetch_progress import FetchProgress
 from service.delivery.ledger import Point
 from service.delivery.partition import Partition, names
 from service.delivery.published import Published
@@ -17,7 +17,7 @@ from service.delivery.read_back import Request
 from service.delivery.recovery_thread import Found
 from service.delivery.undeliverable import Undeliverable
 from service.kind import OpenStream
-from service.metrics import PartitionReading, WorkerMetrics
+from service.monitoring.metrics import PartitionReading, WorkerMetrics
 
 log = logging.getLogger(__name__)
 

@@ -15,16 +15,16 @@ from typing import Any
 from kafka.errors import InvalidTimestampError, KafkaError, TopicAuthorizationFailedError
 from kafka.structs import MemberState, TopicPartition
 
-from ingest.bulk import BulkProducer
-from ingest.connection import IngestError
-from ingest.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
+from ingest.client.connection import IngestError
+from ingest.producer.bulk import BulkProducer
+from ingest.producer.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
 from service.delivery.assignment import Assignment
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
 from service.delivery.partition import Partition, names
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.delivery.withheld import TELL_EVERY_S, Withheld
-from service.metrics import WorkerMetrics
+from service.monitoring.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ HEARTBEAT_POLL_S = 0.02
 
 
 class AtLeastOnce:
-    """Sends labels with an idempotent producer, and dead letters with another one (see ``ingest/producer.py``)."""
+    """Sends labels with an idempotent producer, and dead letters with another one (``ingest/producer/producer.py``)."""
 
     def __init__(
         self,

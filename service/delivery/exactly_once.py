@@ -14,8 +14,8 @@ from typing import Any
 
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
-from ingest.connection import IngestError
-from ingest.transactions import (
+from ingest.client.connection import IngestError
+from ingest.producer.transactions import (
     AbortableError,
     FencedError,
     RefusedError,
@@ -31,7 +31,7 @@ from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.delivery.protocol import Labels, Offsets, give_up, seal_all
 from service.delivery.withheld import Withheld
-from service.metrics import WorkerMetrics
+from service.monitoring.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 

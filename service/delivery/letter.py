@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.dead_letters import NULL
-from ingest.producer import record_bytes
+from ingest.messages.dead_letters import NULL
+from ingest.producer.producer import record_bytes
 
 OBJECTS = 500
 """Approximate bytes of a letter's Python objects, without their content."""

@@ -14,16 +14,16 @@ import numpy as np
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from inference.core import Result
-from ingest.bodies import Bodies
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
-from ingest.dead_letters import dead_letter
+from ingest.messages.dead_letters import dead_letter
 from ingest.record import ConsumedRecord
+from ingest.record_batches.bodies import Bodies
 from ingest.rejections import Rejection
 from service.delivery.ledger import Segment
 from service.delivery.letter import Letter
 from service.delivery.partition import Partition
 from service.kind import Block
-from service.metrics import WorkerMetrics, observe_all, observe_times
+from service.monitoring.metrics import WorkerMetrics, observe_all, observe_times
 
 log = logging.getLogger(__name__)
 

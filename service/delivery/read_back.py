@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.labels_reader import LabelsReader
+from ingest.consumer.labels_reader import LabelsReader
+from service.configuration.settings import KindSettings
 from service.delivery.partition import Output
 from service.delivery.published import Identity, Mark
 from service.delivery.recovery_plan import NO_END, LabelsToRead, PartitionState, Plan, plan
-from service.settings import KindSettings
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,14 @@ from typing import Any
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.connection import IngestError
-from ingest.labels_reader import LabelsReader, source_of, topic_of
+from ingest.client.connection import IngestError
+from ingest.consumer.labels_reader import LabelsReader, source_of, topic_of
 from service.delivery.partition import Output, names
 from service.delivery.published import ELSEWHERE, Identity, Mark
 from service.delivery.read_back import ReadBack, Request, plan_read_back
 from service.delivery.recovery_plan import Plan
 from service.kind import Kind
-from service.metrics import WorkerMetrics
+from service.monitoring.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 

@@ -23,15 +23,15 @@ from service.broker.errors import BrokerError
 from service.broker.fetching import fetch_kafka
 from service.broker.node import Broker
 from service.child_worker import ChildWorker, ChildWorkerError, running_worker
+from service.configuration.settings import Settings
 from service.demo.display import displayed, share
 from service.demo.label_scores import LabelScores
 from service.demo.rates import Rates
+from service.kafka_admin.topic_specs import specs
+from service.kafka_admin.topics import TopicError, ensure_topics
 from service.replay.run import Replay
 from service.replay.sending import ReplayError
 from service.replay.synthesiser import SyntheticFleet
-from service.settings import Settings
-from service.topic_specs import specs
-from service.topics import TopicError, ensure_topics
 
 PARTITIONS = 4
 SENDER_GRACE_S = 3.0

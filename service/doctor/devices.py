@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.activity_worker import STANDARD_GRAVITY, idle_timeout_warning
+from service.configuration.settings import ActivitySettings
 from service.doctor.clocks import judge, tell
 from service.doctor.findings import LISTED, Finding, counted, listed, note, ok, wrong
 from service.doctor.sent import Decoded, Sent, medians, sent, shown
 from service.doctor.windows import Cut, cut_windows
-from service.settings import ActivitySettings
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Windower
 
 # The median magnitude of readings, m/s². Over 15 s of the people in the training set: lying still 9.8, walking 10.7,

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from ingest.access import Servers, remedy
-from ingest.latest import Latest, latest_records
-from ingest.texts import decode_texts
+from ingest.client.access import Servers, remedy
+from ingest.consumer.latest import Latest, latest_records
+from ingest.messages.texts import decode_texts
 from service.activity_worker import activity_kind, decoder, windower
+from service.configuration.security import access_to
+from service.configuration.settings import ActivitySettings, TextSettings, TopicSettings
 from service.doctor.devices import examine_devices
 from service.doctor.findings import Finding, Verdict, counted, note, ok, wrong
 from service.doctor.group import examine_group, is_unused
 from service.doctor.records import examine_records
 from service.doctor.topics import KindsTopics, examine_topics, topics_of
+from service.kafka_admin.topics import admin_client, count_brokers
 from service.kind import Kind
-from service.security import access_to
-from service.settings import ActivitySettings, TextSettings, TopicSettings
 from service.text_worker import text_kind
-from service.topics import admin_client, count_brokers
 
 Look = Callable[[Latest], Iterator[Finding]]
 

@@ -13,7 +13,7 @@ from kafka.structs import TopicPartition
 
 from service.delivery.recovery_plan import PartitionState, plan
 from service.doctor.findings import Finding, counted, listed, listed_partitions, note, ok, wrong
-from service.groups import commits_of, describe, held_by
+from service.kafka_admin.groups import commits_of, describe, held_by
 from service.kind import Kind
 
 WORKERS = "stridecast-"

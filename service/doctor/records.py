@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from kafka.structs import TopicPartition
 
-from ingest.latest import Latest
-from ingest.record_columns import Records
+from ingest.consumer.latest import Latest
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Rejection
 from service.doctor.findings import Finding, counted, listed_partitions, note, ok, wrong
 from service.doctor.refused import tell_refused

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from kafka.structs import TopicPartition
 
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE, BINARY_HEADER, JSON_CONTENT_TYPE
-from ingest.record_columns import FetchedRecord, Records
-from ingest.records import content_kind, read_object
+from ingest.messages.json_objects import content_kind, read_object
+from ingest.record_batches.record_columns import FetchedRecord, Records
 from ingest.rejections import Reason, Refused, Rejection
 from service.doctor.clocks import A_DAY_MS
 from service.doctor.findings import Finding, wrong

@@ -9,10 +9,10 @@ import numpy as np
 from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
-from ingest.decode import Readings
-from ingest.record_columns import Records
+from ingest.messages.decode import Readings
+from ingest.record_batches.record_columns import Records
 from service.doctor.findings import LISTED, listed
-from service.terminal import printable
+from service.host.terminal import printable
 
 Decoded = Mapping[TopicPartition, tuple[Records, Readings]]
 

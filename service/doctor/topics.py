@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from kafka.admin import KafkaAdminClient
 
 from service.doctor.findings import Finding, ok, wrong
+from service.kafka_admin.topic_specs import specs
+from service.kafka_admin.topics import TopicRefused, TopicState, inspect_topic
 from service.kind import Kind
-from service.topic_specs import specs
-from service.topics import TopicRefused, TopicState, inspect_topic
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.decode import Readings
-from ingest.record_columns import Records
+from ingest.messages.decode import Readings
+from ingest.record_batches.record_columns import Records
+from service.configuration.settings import ActivitySettings
 from service.doctor.sent import extremes, number_devices
 from service.doctor.stamps import plausible
-from service.settings import ActivitySettings
 from windowing import SLOT_MS, STRIDE_SLOTS, WINDOW_SLOTS, Step, Windower
 from windowing.grid import phase
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ingest.contract import MAX_DEVICE_ID_BYTES
-from training.recordings import ACTIVITIES, Recording, is_label
+from training.data.recordings import ACTIVITIES, Recording, is_label
 
 GOLDEN_RATIO = 0.6180339887498949
 STAGGER_MS = 50.0

@@ -11,13 +11,13 @@ import numpy as np
 from kafka import KafkaProducer
 from rich.console import Console
 
-from ingest.access import Servers
+from ingest.client.access import Servers
 from service.replay.fleet import Fleet, RecordedFleet
 from service.replay.messages import Form, Messages, headers_of, packer, partition_of
 from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
 from service.replay.synthesiser import SyntheticFleet
-from training.datasets import read_file
-from training.files import DataError
+from training.data.datasets import read_file
+from training.data.files import DataError
 
 SYNTHETIC = "synthetic"
 """The name of the synthetic source."""

@@ -15,10 +15,10 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.console import Console
 
-from ingest.access import Servers
-from ingest.connection import IngestError, connect
-from service.progress import Reached, progress_shown
-from service.topics import TopicError, count_partitions
+from ingest.client.access import Servers
+from ingest.client.connection import IngestError, connect
+from service.host.progress import Reached, progress_shown
+from service.kafka_admin.topics import TopicError, count_partitions
 
 TICK_S = 0.01
 MAX_SENDS_AT_ONCE = 1000

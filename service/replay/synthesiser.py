@@ -19,7 +19,7 @@ import numpy as np
 
 from service.replay.fleet import FleetReadings
 from service.replay.keyed_random import Purpose, Random, normal
-from training.recordings import ACTIVITIES
+from training.data.recordings import ACTIVITIES
 
 RATE_HZ = 20
 PERIOD_MS = 1000 // RATE_HZ

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from kafka import KafkaProducer
 
-from ingest.access import Servers
+from ingest.client.access import Servers
 from ingest.contract import MAX_TEXT_BYTES
-from ingest.texts import decode_texts
-from service.offline import texts_of_file
+from ingest.messages.texts import decode_texts
 from service.replay.sending import MAX_SENDS_AT_ONCE, TICK_S, ReplayError, Sending
+from service.without_kafka.files import texts_of_file
 
 MS_PER_TEXT_UNPACED = 1.0  # a text's duration in the stream's own time without a rate
 

@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from service.broker.data_folder import cluster_id_of
 from service.broker.ports import free_port
 from service.broker.properties import HOST
-from service.topics import TopicError, admin_client, count_brokers
+from service.kafka_admin.topics import TopicError, admin_client, count_brokers
 from tests.chaos.broker import FragileBroker
 from tests.chaos.load import QUIET
 

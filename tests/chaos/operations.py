@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, say
 )
 from kafka.structs import OffsetAndMetadata
 
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.chaos.load import QUIET
 from tests.chaos.stage import Stage
 

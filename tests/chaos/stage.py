@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from inference.bundle import Bundle
-from service.settings import ServiceSettings
-from service.topics import TopicSpec, ensure_topics
+from service.configuration.settings import ServiceSettings
+from service.kafka_admin.topics import TopicSpec, ensure_topics
 from tests.chaos.broker import FragileBroker
 from tests.chaos.cluster import FragileCluster
 from tests.chaos.expected import Expected, expected_activities, expected_texts

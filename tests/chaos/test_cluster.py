@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kafka import TopicPartition
 
-from ingest.labels_reader import LabelsReader
+from ingest.consumer.labels_reader import LabelsReader
 from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, FragileCluster, FragileNode
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices

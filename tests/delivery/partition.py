@@ -118,7 +118,7 @@ class Partition:
             while self.segments.popleft().snapshot is not snapshot:
                 pass
 
-    # -- how far it has caught up: ingest/fetch_progress.py
+    # -- how far it has caught up: ingest/consumer/fetch_progress.py
 
     def note_response(self, now: int, high_watermark: int) -> None:
         """Record the response to a fetch, and send the next fetch."""

@@ -1,7 +1,7 @@
 """The worker, a step at a time: assignment, recovery, windows, publishing, commits in both modes.
 
-The service has this in ``service/delivery`` and in ``ingest/rebalance_listener.py``. Each rule can be taken out by its
-name.
+The service has this in ``service/delivery`` and in ``ingest/consumer/rebalance_listener.py``. Each rule can be taken out
+by its name.
 """
 
 from tests.delivery.broker import DEAD_LETTERS, Broker, Label, Letter, Snapshot, Transaction
@@ -38,7 +38,7 @@ class Worker:
         self.offsets: dict[int, Snapshot] | None = None  # what the transaction is about to commit
         self.offsets_sent = False
 
-    # -- the group: ingest/rebalance_listener.py
+    # -- the group: ingest/consumer/rebalance_listener.py
 
     def run_callbacks(self, now: int) -> None:
         """Run the callbacks for lost and for assigned partitions, if they are due."""

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from service.cli import COMMANDS
-from service.settings import ServiceSettings, TopicSettings
-from service.settings_reading import load
+from service.configuration.settings import ServiceSettings, TopicSettings
+from service.configuration.settings_reading import load
 from tests.deploy.tools import ROOT
 
 DEPLOY = ROOT / "deploy"

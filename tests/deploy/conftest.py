@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.deploy.tools import ROOT, tool
 from tests.deploy.watched import Prometheus, load, running_prometheus, settings_for
 from tests.kafka.conftest import broker

@@ -12,7 +12,7 @@ import yaml
 
 from service.broker.artifacts import KAFKA_VERSION
 from service.commands import worker_activity
-from service.settings import HttpSettings, ServiceSettings
+from service.configuration.settings import HttpSettings, ServiceSettings
 from tests.deploy.composed import (
     DEPLOY,
     DOCKERFILE,

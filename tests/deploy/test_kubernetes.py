@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from deploy import rules
 from service.commands import worker_activity
-from service.http import Health, serve
-from service.metrics import PartitionGauges
-from service.settings import HttpSettings, ServiceSettings
-from service.topic_specs import PARTITIONS
+from service.configuration.settings import HttpSettings, ServiceSettings
+from service.kafka_admin.topic_specs import PARTITIONS
+from service.monitoring.http import Health, serve
+from service.monitoring.metrics import PartitionGauges
 from tests.deploy.composed import DEPLOY, VERSION, accepted
 from tests.deploy.tools import tool
 from tests.kafka.secured import documented, lacking, needs

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import service.engines
+import service.core.engines
 import service.run
 from inference.bundle import Bundle
 from inference.device_choice import choose_device
@@ -80,6 +80,6 @@ def choose_faulty(name: str, *_: str, threads: int, **__: object) -> Device:
 
 if "hang" in FAULTS:
     atexit.register(never_return)
-for module in (service.engines, service.run):  # the device, and its fallback
+for module in (service.core.engines, service.run):  # the device, and its fallback
     vars(module)["choose_device"] = choose_faulty
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""Records of heart sounds in, ids and samples out. In the program itself it would be `ingest/heart.py`."""
+"""Records of heart sounds in, ids and samples out. In the program itself it would be `ingest/messages/heart.py`."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from ingest.record import Headers
+from service.configuration.settings import SettingsError
+from service.configuration.settings_reading import load
 from service.kind import WorkerError
-from service.metrics import Families, WorkerMetrics
-from service.settings import SettingsError
-from service.settings_reading import load
+from service.monitoring.metrics import Families, WorkerMetrics
 from tests.heart_sounds.framing import BINS, FLOOR, FRAME, HOP, WINDOW, spectrograms
 from tests.heart_sounds.messages import SOUND_BYTES, decode_sounds
 from tests.heart_sounds.plain import probabilities
@@ -169,7 +169,7 @@ def test_the_pieces_each_in_its_place_make_a_program_with_a_third_worker_which_l
 
 def test_three_more_edits_ship_it_with_the_others(tmp_path: Path) -> None:
     program = assembled(tmp_path / "program")
-    worker, settings = program / "service/heart_worker.py", program / "service/settings.py"
+    worker, settings = program / "service/heart_worker.py", program / "service/configuration/settings.py"
     before, moved, after = re.split(
         r"^(class HeartSettings.*?\n\n\n)", worker.read_text(), flags=re.MULTILINE | re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""Fits the network to synthetic heart sounds. In the program itself it would be `training/heart.py`."""
+"""Fits the network to synthetic heart sounds. In the program itself it would be `training/train_heart.py`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inference.manifest import ArchitectureChoice, Description, Input, Normalisa
 from inference.saving import save_bundle
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.synthetic import LABELS, synthetic_sounds
-from training.fit import fit
-from training.fit_settings import FitSettings
-from training.networks import new_network
-from training.task import Fixed, Task
+from training.fitting.fit import fit
+from training.fitting.fit_settings import FitSettings
+from training.fitting.networks import new_network
+from training.fitting.task import Fixed, Task
 
 SETTINGS = FitSettings(epochs=10, batch=32, learning_rate=5e-3)
 SOUNDS = 1_500

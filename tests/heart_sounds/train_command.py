@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from service.settings import Command
+from service.configuration.settings import Command
 from tests.heart_sounds.train import train_heart
 
 

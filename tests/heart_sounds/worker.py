@@ -3,11 +3,11 @@
 from pydantic import Field
 
 from inference.bundle import Bundle
-from service.each_record import EachRecord, encode_labels
+from service.configuration.settings import KindSettings, ServiceSettings, Topic
 from service.kind import Kind, OpenStream, WorkerError, check_input
-from service.metrics import WorkerMetrics
+from service.monitoring.metrics import WorkerMetrics
+from service.pipeline.each_record import EachRecord, encode_labels
 from service.run import run_workers
-from service.settings import KindSettings, ServiceSettings, Topic
 from tests.heart_sounds.framing import FRAME, RULES, spectrograms
 from tests.heart_sounds.messages import decode_sounds
 

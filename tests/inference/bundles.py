@@ -46,7 +46,7 @@ def har_description(**changes: Any) -> Description:
         "population": Population(
             tenths={"movement": tuple(0.5 * tenth for tenth in range(1, 10))}, shares=(1 / len(labels),) * len(labels)
         ),
-        # What `training.quantisation` finds for frames as `people` makes them, about the same whatever the seed.
+        # What `training.activity_model.quantisation` finds for frames as `people` makes them, whatever the seed.
         "activation_ranges": {"conv2": 3.85, "conv3": 3.5, "conv4": 2.8},
         "transitions": tuple(tuple(0.75 if a == b else others for b in labels) for a in labels),
         "training": TRAINING,

@@ -13,8 +13,8 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.structs import TopicPartition
 
-from ingest.decompression import Undecompressable, decompress
-from ingest.record_columns import Records, as_long
+from ingest.record_batches.decompression import Undecompressable, decompress
+from ingest.record_batches.record_columns import Records, as_long
 
 CONTROL, TRANSACTIONAL, APPEND_TIME = 0x20, 0x10, 0x08
 COMMITTED = 1

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ingest.decode import Readings, decode
-from ingest.record_columns import Records
-from ingest.record_places import COLUMNS, FURTHEST, find_records
+from ingest.messages.decode import Readings, decode
+from ingest.record_batches.record_columns import Records
+from ingest.record_batches.record_places import COLUMNS, FURTHEST, find_records
 from ingest.rejections import Rejection
 from tests.ingest.batches import record
 from tests.ingest.records import HandMade

@@ -9,7 +9,17 @@ import warnings
 
 import numpy as np
 
-from ingest.record_places import COLUMNS, END, FURTHEST, KEY, KEY_END, VALUE, VALUE_END, find_records, warm_up
+from ingest.record_batches.record_places import (
+    COLUMNS,
+    END,
+    FURTHEST,
+    KEY,
+    KEY_END,
+    VALUE,
+    VALUE_END,
+    find_records,
+    warm_up,
+)
 from tests.ingest.batches import record
 
 WILD = [b"\xff" * 9, b"\xff" * 8 + b"\x7f", b"\xfe" * 8 + b"\x7f", b"\x80" * 9 + b"\x01", b"\x01", b"\xff\x0f", b""]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ingest.contract import MAX_JSON_BYTES
-from ingest.decode import decode
+from ingest.messages.decode import decode
 from tests.ingest.both_ways import assert_same, columns_of
 from tests.ingest.records import KAFKA_MS, HandMade
 

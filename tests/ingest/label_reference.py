@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from ingest.bodies import Outgoing
 from ingest.contract import BUNDLE_DIGEST_HEADER, SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER
+from ingest.record_batches.bodies import Outgoing
 
 
 def activities(

@@ -11,10 +11,10 @@ import yaml
 
 from ingest.asyncapi import document, main
 from ingest.contract import ActivityLabel, Chunk, Sample, Text, TextLabel
-from ingest.decode import decode
+from ingest.messages.decode import decode
+from ingest.messages.texts import decode_texts
 from ingest.record import Record
 from ingest.rejections import Reason
-from ingest.texts import decode_texts
 from tests.ingest.records import KAFKA_MS, HandMade
 
 ROOT = Path(__file__).parents[2]

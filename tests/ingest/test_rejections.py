@@ -277,7 +277,7 @@ def test_a_bad_record_is_refused_whole_and_its_neighbours_are_not(bad: HandMade,
 
 
 def test_the_table_covers_every_reason_that_a_record_gives_by_itself() -> None:
-    """For too many devices it is refused by what came before it: `tests/service/test_device_limit.py`."""
+    """For too many devices it is refused by what came before it: `tests/service/pipeline/test_device_limit.py`."""
     assert set(BAD) == set(Reason) - {Reason.TOO_MANY_DEVICES}
 
 

@@ -10,8 +10,8 @@ import time
 
 from kafka.structs import TopicPartition
 
-from ingest.bodies import pack
-from ingest.producer import close_producer, open_producer
+from ingest.producer.producer import close_producer, open_producer
+from ingest.record_batches.bodies import pack
 
 
 def main(bootstrap_servers: str, topic: str) -> None:

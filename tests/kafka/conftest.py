@@ -11,7 +11,7 @@ import pytest
 from service.broker.artifacts import ArtifactError
 from service.broker.errors import JavaMissing
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.kafka.stage import Stage, nonsense_bundle
 
 

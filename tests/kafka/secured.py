@@ -15,9 +15,9 @@ from typing import Any
 
 import confluent_kafka.admin
 
-from service.clients import Clients
-from service.settings import KafkaSettings, KindSettings
-from service.topic_specs import specs
+from service.configuration.settings import KafkaSettings, KindSettings
+from service.kafka_admin.topic_specs import specs
+from service.pipeline.clients import Clients
 from tests.certificates import KEY_PASSWORD, Authority, Signed, encrypted
 from tests.kafka.secured_broker import PASSWORDS, SecuredBroker, TokenSigner
 

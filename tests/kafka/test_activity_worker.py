@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from inference.bundle import SHIPPED
-from ingest.decompression import LARGEST
+from ingest.record_batches.decompression import LARGEST
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.expected import (
     expected_windows,
@@ -29,9 +29,9 @@ from tests.kafka.stage import LABELS, START_MS, Message, Stage, check_labels, in
 from tests.kafka.worker_process import WorkerProcess, running_worker
 from tests.service.kept import arrow
 from tests.windowing.reference import Reading
-from training.datasets import read_file
-from training.frames import served_frames
-from training.recordings import Recording
+from training.data.datasets import read_file
+from training.data.frames import served_frames
+from training.data.recordings import Recording
 
 
 def excerpt(device: str, recording: Recording, readings: int = 6000) -> list[Reading]:

@@ -16,8 +16,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from service.broker.node import Broker
 from service.cli import main
-from service.groups import ask_of_groups
-from service.topics import admin_client
+from service.kafka_admin.groups import ask_of_groups
+from service.kafka_admin.topics import admin_client
 from tests.inference.bundles import text_bundle
 from tests.kafka.expected import expected_windows
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send

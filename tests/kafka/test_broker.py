@@ -19,7 +19,7 @@ from service.broker.artifacts import KAFKA_VERSION, SourceUnreachable, ensure_ja
 from service.broker.errors import BrokerDied, BrokerStopped, DataDirInUse, DataDirUnusable, PortInUse
 from service.broker.node import Broker
 from service.broker.ports import free_port
-from service.topics import TopicSpec, admin_client, ensure_topics, inspect_topic
+from service.kafka_admin.topics import TopicSpec, admin_client, ensure_topics, inspect_topic
 
 
 def test_kafka_python_reads_what_librdkafka_wrote(broker: Broker, topic: Callable[..., str]) -> None:

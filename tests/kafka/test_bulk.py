@@ -17,14 +17,14 @@ from kafka.errors import MessageSizeTooLargeError
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata, TopicPartition
 
-from ingest.bodies import Bodies, Outgoing, pack, unpack
-from ingest.bulk import BulkProducer
-from ingest.connection import IngestError
-from ingest.labels import encode_activities
-from ingest.producer import close_producer, open_producer
-from ingest.transactions import AbortableError, FencedError, Transactions
+from ingest.client.connection import IngestError
+from ingest.messages.labels import encode_activities
+from ingest.producer.bulk import BulkProducer
+from ingest.producer.producer import close_producer, open_producer
+from ingest.producer.transactions import AbortableError, FencedError, Transactions
+from ingest.record_batches.bodies import Bodies, Outgoing, pack, unpack
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.kafka.outside_client import read_topic
 from tests.test_rooms import ROOT
 

@@ -8,10 +8,10 @@ import confluent_kafka
 import kafka
 import pytest
 
-from ingest.dead_letters import NULL, NullableValues, dead_letter
-from ingest.decode import decode
+from ingest.messages.dead_letters import NULL, NullableValues, dead_letter
+from ingest.messages.decode import decode
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.outside_client import read_topic
 from tests.kafka.raw_client import produce_raw

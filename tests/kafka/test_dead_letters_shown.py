@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.latest import Latest
+from ingest.consumer.latest import Latest
 from ingest.rejections import Reason
 from service.broker.node import Broker
 from service.cli import main

@@ -13,7 +13,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.rejections import Reason
 from service.broker.node import Broker
 from service.cli import main
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.inference.bundles import har_bundle
 from tests.kafka.outside_client import producer, send
 from tests.kafka.stage import interleave, sample, walk

@@ -12,7 +12,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.structs import TopicPartition
 
-from ingest.fetched import PartitionRecords
+from ingest.record_batches.fetched import PartitionRecords
 from service.broker.node import Broker
 from tests.ingest.batches import Batch, plain, record
 from tests.kafka.outside_client import producer, send

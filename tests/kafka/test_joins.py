@@ -12,11 +12,11 @@ import pytest
 from kafka.errors import InconsistentGroupProtocolError
 from kafka.structs import MemberState, TopicPartition
 
-from ingest.access import remedy
-from ingest.consumer import open_consumer
-from ingest.fetch_progress import FetchProgress
-from ingest.lease import Lease
-from ingest.rebalance_listener import RebalanceListener
+from ingest.client.access import remedy
+from ingest.consumer.consumer import open_consumer
+from ingest.consumer.fetch_progress import FetchProgress
+from ingest.consumer.lease import Lease
+from ingest.consumer.rebalance_listener import RebalanceListener
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send

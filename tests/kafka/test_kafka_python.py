@@ -8,8 +8,8 @@ from pathlib import Path
 import kafka
 import pytest
 
-from ingest.connection import IngestError
-from ingest.kafka_python import TESTED, refuse_other_versions
+from ingest.client.connection import IngestError
+from ingest.client.kafka_python import TESTED, refuse_other_versions
 from service.broker.node import Broker
 
 

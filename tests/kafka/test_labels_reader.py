@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.labels_reader import LabelsReader
+from ingest.consumer.labels_reader import LabelsReader
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.ingest.batches import Batch, record
 from tests.kafka.raw_client import produce_raw
 

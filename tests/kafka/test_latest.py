@@ -8,8 +8,9 @@ import confluent_kafka
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest import decompression, latest
-from ingest.latest import Latest, latest_records, shared_out
+from ingest.consumer import latest
+from ingest.consumer.latest import Latest, latest_records, shared_out
+from ingest.record_batches import decompression
 from service.broker.node import Broker
 from tests.kafka.outside_client import producer, send
 

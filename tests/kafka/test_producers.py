@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from kafka.producer.producer_batch import ProducerBatch
 
-from ingest.producer import close_producer, open_producer
-from ingest.transactions import FencedError, Transactions
+from ingest.producer.producer import close_producer, open_producer
+from ingest.producer.transactions import FencedError, Transactions
 from service.broker.node import Broker
 
 

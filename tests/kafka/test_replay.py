@@ -12,8 +12,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 
-from ingest.decode import decode
-from ingest.texts import decode_texts
+from ingest.messages.decode import decode
+from ingest.messages.texts import decode_texts
 from service.broker.node import Broker
 from service.replay.fleet import RecordedFleet
 from service.replay.messages import Form
@@ -21,7 +21,7 @@ from service.replay.run import Replay
 from service.replay.sending import ReplayError, replay
 from service.replay.synthesiser import SyntheticFleet
 from service.replay.texts import TextReplay
-from training.recordings import Recording
+from training.data.recordings import Recording
 
 MakeTopic = Callable[..., str]
 

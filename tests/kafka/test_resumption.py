@@ -9,9 +9,9 @@ import kafka
 import pytest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS, open_consumer
-from ingest.fetch_progress import FetchProgress
-from ingest.rebalance_listener import RebalanceListener
+from ingest.consumer.consumer import PARTITION_RECORDS, open_consumer
+from ingest.consumer.fetch_progress import FetchProgress
+from ingest.consumer.rebalance_listener import RebalanceListener
 from service.broker.node import Broker
 from tests.ingest.batches import one_by_one
 from tests.kafka.outside_client import producer, send

@@ -19,14 +19,14 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
-from ingest.connection import IngestError, connect
+from ingest.client.connection import IngestError, connect
 from service.broker.artifacts import ArtifactError
 from service.broker.errors import JavaMissing
-from service.clients import Clients
+from service.configuration.security import access_to
+from service.configuration.settings import ActivitySettings, KafkaSettings, KindSettings, TextSettings
+from service.kafka_admin.topics import TopicError, TopicSpec, ensure_topics
 from service.kind import WorkerError
-from service.security import access_to
-from service.settings import ActivitySettings, KafkaSettings, KindSettings, TextSettings
-from service.topics import TopicError, TopicSpec, ensure_topics
+from service.pipeline.clients import Clients
 from tests.deploy.composed import services
 from tests.kafka.expected import expected_windows
 from tests.kafka.outside_client import producer, read_topic, send
@@ -332,7 +332,7 @@ def test_there_is_nothing_else_that_a_user_may_do(secured: Secured) -> None:
 
 
 def test_labels_of_both_kinds_are_read_with_the_documented_rights(secured: Secured) -> None:
-    """By another client library: a join that kafka-python itself forgets (`ingest.rejoining`) has it read nothing."""
+    """By another client library: kafka-python forgets a join (`ingest.consumer.rejoining`), and reads nothing."""
     outside, key = producer(secured.broker.bootstrap_servers), b"to be read"
     topics = [kind.output_topic for kind in KINDS.values()]
     for topic in topics:

@@ -18,7 +18,7 @@ from kafka.errors import TopicAlreadyExistsError
 from inference.bundle import Bundle
 from ingest.contract import TextLabel
 from service.broker.node import Broker
-from service.topics import admin_client
+from service.kafka_admin.topics import admin_client
 from tests.inference.bundles import WORDS, har_bundle, text_bundle
 from tests.kafka.expected import PlainTextCnn, expected_windows
 from tests.kafka.outside_client import Label, producer, read_labels, read_topic, send

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from service import topics
 from service.broker.node import Broker
-from service.topics import (
+from service.kafka_admin import topics
+from service.kafka_admin.topics import (
     BrokerUnreachable,
     TopicRefused,
     TopicSpec,

@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry
 
 from inference.bundle import Bundle, find_bundle, load_bundle
 from inference.core import Result
-from ingest.bodies import unpack
-from ingest.record_columns import Records
+from ingest.record_batches.bodies import unpack
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind
+from service.configuration.settings import ActivitySettings
 from service.delivery import silent_devices
-from service.each_window import encode_labels, identify
 from service.kind import OpenStream, Stream, WorkerError
-from service.metrics import Families, WorkerMetrics
-from service.settings import ActivitySettings
+from service.monitoring.metrics import Families, WorkerMetrics
+from service.pipeline.each_window import encode_labels, identify
 from tests.inference.bundles import constant_bundle, har_bundle
 from tests.ingest.records import HandMade, chunk
 from windowing import features

@@ -12,7 +12,7 @@ from inference.lanes import CoreFailedError
 from ingest.rejections import Reason
 from service.cli import COMMANDS, EXPECTED, main
 from service.commands import demo
-from service.settings_reading import POSITIONAL, leaves, load
+from service.configuration.settings_reading import POSITIONAL, leaves, load
 from tests.inference.bundles import text_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.test_rooms import ROOT
@@ -161,7 +161,7 @@ def test_inference_that_fails_is_one_sentence(
     def fail(*_: object) -> NoReturn:
         raise CoreFailedError("inference failed: the device is gone")
 
-    monkeypatch.setattr("service.classify.classify_texts", fail)
+    monkeypatch.setattr("service.without_kafka.classify.classify_texts", fail)
     assert main(["classify", "a film"]) == 1
     assert capsys.readouterr().err == "stridecast classify: inference failed: the device is gone\n"
 
@@ -216,7 +216,7 @@ def test_the_report_of_a_training_goes_beside_its_bundle(
 ) -> None:
     folders = []
     monkeypatch.setattr(
-        "training.activity.train_activity",
+        "training.train_activity.train_activity",
         lambda request, output, report, **_: folders.append(report),
     )
     assert main(["train", "activity", "--data", "recordings.txt", *words]) == 0

@@ -12,13 +12,13 @@ from inference.core import Core
 from inference.devices import Device, DeviceMemoryError
 from inference.lanes import Trouble
 from inference.models import Model
-from ingest.bodies import pack
-from service import engines
+from ingest.record_batches.bodies import pack
 from service import run as running
+from service.configuration.settings import InferenceSettings, TextSettings
+from service.core import engines
 from service.kind import Kind
-from service.metrics import Families, WorkerMetrics
+from service.monitoring.metrics import Families, WorkerMetrics
 from service.run import open_core, report_trouble, run_together
-from service.settings import InferenceSettings, TextSettings
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import FakeDevice
 

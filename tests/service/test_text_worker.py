@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry
 
 from inference.bundle import Bundle
 from inference.core import Result
-from ingest.bodies import unpack
-from ingest.record_columns import Records
+from ingest.record_batches.bodies import unpack
+from ingest.record_batches.record_columns import Records
 from ingest.rejections import Reason
+from service.configuration.settings import TextSettings
 from service.kind import OpenStream, WorkerError
-from service.metrics import Families, WorkerMetrics
-from service.settings import TextSettings
+from service.monitoring.metrics import Families, WorkerMetrics
 from service.text_worker import TEXTS_A_BLOCK, text_kind
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.ingest.records import HandMade, text

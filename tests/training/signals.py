@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.recordings import ACTIVITIES, Recording
+from training.data.recordings import ACTIVITIES, Recording
 
 
 def swinging(

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from training.data.recordings import ACTIVITIES, Recording
 from training.fit_synthesiser import _Gait, _may_be_used, _pieces, as_json, fit
-from training.recordings import ACTIVITIES, Recording
 
 WALKING = ACTIVITIES.index("Walking")
 

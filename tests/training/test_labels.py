@@ -16,18 +16,18 @@ from inference.bundle import Bundle, load_bundle
 from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
-from training.activity import train_activity
-from training.comparison import compare_bundles
-from training.datasets import read_file, read_files
-from training.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
-from training.files import DataError
-from training.fit_activity import _transferred_weights, identity_of
-from training.fit_settings import FitError
-from training.networks import new_network
+from training.activity_model.fit_activity import _transferred_weights, identity_of
+from training.activity_model.recipes import RECIPES
+from training.data.datasets import read_file, read_files
+from training.data.files import DataError
+from training.data.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
+from training.evaluation.comparison import compare_bundles
+from training.evaluation.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
+from training.fitting.fit_settings import FitError
+from training.fitting.networks import new_network
 from training.plan import TrainingRequest
-from training.protocol import run_protocol
-from training.recipes import RECIPES
-from training.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
+from training.protocols.protocol import run_protocol
+from training.train_activity import train_activity
 
 OWN = ("Walking", "Cycling", "Lying down")
 

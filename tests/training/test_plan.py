@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.inference.bundles import har_bundle
-from training.fit_settings import FitError
+from training.activity_model.recipes import FINE_TUNING_FACTOR, RECIPES
+from training.data.recordings import DEFAULT_LABELS, Labels
+from training.fitting.fit_settings import FitError
 from training.plan import TrainingRequest
-from training.recipes import FINE_TUNING_FACTOR, RECIPES
-from training.recordings import DEFAULT_LABELS, Labels
 
 OWN = Labels(("Walking", "Cycling"))
 

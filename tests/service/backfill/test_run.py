@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from service.backfill.run import _display
-from service.progress import Reached
+from service.host.progress import Reached
 
 
 class Errors(io.StringIO):

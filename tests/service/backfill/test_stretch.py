@@ -13,8 +13,8 @@ from ingest.snapshot import Snapshot, encode
 from service.backfill import stretch
 from service.backfill.other_workers import OtherWorkers
 from service.backfill.stretch import Stretch, begin, group_of, is_done, require_end
+from service.configuration.settings import ActivitySettings, KeepSettings, KindSettings, TextSettings
 from service.kind import Kind, WorkerError
-from service.settings import ActivitySettings, KeepSettings, KindSettings, TextSettings
 
 DAY = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 ALL = Stretch(None, None)

@@ -14,8 +14,8 @@ from ingest.snapshot import Snapshot, encode
 from service.backfill import watch
 from service.backfill.other_workers import OtherWorkers
 from service.backfill.watch import Watch
+from service.host.progress import Reached
 from service.kind import WorkerError
-from service.progress import Reached
 
 FIRST, SECOND = TopicPartition("accelerometer", 0), TopicPartition("accelerometer", 1)
 ENDS = {FIRST: 50, SECOND: 30}

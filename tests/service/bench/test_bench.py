@@ -26,7 +26,7 @@ from service.bench.figures import (
 )
 from service.bench.run import _progress, _size, assumptions, show, this_machine
 from service.cli import main
-from service.processes import child_of, cpu_seconds, resident_bytes, usable_cores
+from service.host.processes import child_of, cpu_seconds, resident_bytes, usable_cores
 from service.replay.messages import Form
 from tests.inference.bundles import constant_bundle
 
@@ -174,7 +174,7 @@ def test_processes_are_seen_with_their_time_memory_and_children() -> None:
 
 def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quota = tmp_path / "cpu.max"
-    monkeypatch.setattr("service.processes._QUOTA", quota)
+    monkeypatch.setattr("service.host.processes._QUOTA", quota)
     without = usable_cores()
     quota.write_text("50000 100000\n")
     assert usable_cores() == 0.5

@@ -9,7 +9,7 @@ import numpy as np
 from kafka.structs import ConsumerGroupMetadata, MemberState, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from ingest.bodies import Bodies, pack, unpack
+from ingest.record_batches.bodies import Bodies, pack, unpack
 from ingest.rejections import Reason
 from service.delivery.ledger import Point, Segment
 from service.delivery.letter import Letter
@@ -17,7 +17,7 @@ from service.delivery.partition import Output, Partition
 from service.delivery.protocol import Labels, Ticket
 from service.delivery.undeliverable import Undeliverable
 from service.kind import Block, Stream
-from service.metrics import Families, WorkerMetrics
+from service.monitoring.metrics import Families, WorkerMetrics
 
 MEMBER = ConsumerGroupMetadata("group", 3, "member", None, MemberState.STABLE)
 NOBODY = ConsumerGroupMetadata("group", -1, "", None, MemberState.UNJOINED)

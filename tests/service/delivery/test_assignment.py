@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from ingest.consumer import PARTITION_RECORDS
-from ingest.fetch_progress import FetchProgress
+from ingest.consumer.consumer import PARTITION_RECORDS
+from ingest.consumer.fetch_progress import FetchProgress
 from service.delivery import assignment as module
 from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point

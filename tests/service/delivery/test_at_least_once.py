@@ -18,9 +18,9 @@ from kafka.errors import (
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
-from ingest.bodies import Bodies
-from ingest.connection import IngestError
-from ingest.producer import UnharmedError
+from ingest.client.connection import IngestError
+from ingest.producer.producer import UnharmedError
+from ingest.record_batches.bodies import Bodies
 from service.delivery import at_least_once, withheld
 from service.delivery.at_least_once import REOPEN_S, AtLeastOnce
 from tests.clock import Clock

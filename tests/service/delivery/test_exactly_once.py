@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
-from ingest.bodies import Bodies
-from ingest.connection import IngestError
-from ingest.transactions import (
+from ingest.client.connection import IngestError
+from ingest.producer.transactions import (
     AbortableError,
     FencedError,
     RefusedError,
@@ -18,6 +17,7 @@ from ingest.transactions import (
     TooLargeError,
     UnwritableError,
 )
+from ingest.record_batches.bodies import Bodies
 from service.delivery import exactly_once, withheld
 from service.delivery.exactly_once import ABORTED_S, GATHER_S, MOST_LABELS, REOPEN_S, ExactlyOnce
 from service.delivery.partition import Partition

@@ -11,14 +11,14 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.connection import IngestError
+from ingest.client.connection import IngestError
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
+from service.configuration.settings import TextSettings
 from service.delivery import recovery_thread
 from service.delivery.read_back import LABEL_SKEW_MS, LETTER_SKEW_MS, Request
 from service.delivery.recovery_thread import Found, RecoveryThread
 from service.kind import Kind
-from service.settings import TextSettings
 from tests.ingest.records import HandMade
 from tests.service.delivery.doors import make_metrics
 

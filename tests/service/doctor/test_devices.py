@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
+from ingest.consumer.latest import Latest
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
-from ingest.latest import Latest
-from ingest.record_columns import FetchedRecord, Records
+from ingest.record_batches.record_columns import FetchedRecord, Records
 from ingest.rejections import Reason
 from service.activity_worker import decoder, windower
+from service.configuration.settings import ActivitySettings
 from service.doctor.devices import examine_devices
 from service.doctor.findings import Finding, Verdict
 from service.doctor.records import examine_records
 from service.replay.messages import binary_chunk
-from service.settings import ActivitySettings
 
 NOW_MS = 1_700_000_000_000
 SETTINGS = ActivitySettings()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.replay.fleet import RecordedFleet
-from training.recordings import FIRST_MIXED, OTHER_ACTIVITY, Recording
+from training.data.recordings import FIRST_MIXED, OTHER_ACTIVITY, Recording
 
 
 def recording(

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from ingest.contract import BINARY_CHUNK_CONTENT_TYPE
-from ingest.decode import Readings as Decoded
-from ingest.decode import decode
+from ingest.messages.decode import Readings as Decoded
+from ingest.messages.decode import decode
 from service.cli import main
 from service.replay.fleet import Fleet, FleetReadings, RecordedFleet
 from service.replay.messages import Form, Messages, binary_chunk, json_chunk, packer, sample_template
 from service.replay.run import Replay, open_fleet
 from service.replay.sending import ReplayError, Summary
 from service.replay.synthesiser import SyntheticFleet
-from training.recordings import Recording
+from training.data.recordings import Recording
 
 ORIGIN_MS = 1_700_000_000_000
 

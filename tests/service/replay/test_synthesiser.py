@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from benchmarks.recognition import recognise
 from inference.bundle import find_bundle, load_bundle
-from service.recognition import recognise
 from service.replay.fleet import FleetReadings
 from service.replay.synthesiser import SyntheticFleet, figures
-from training.recordings import ACTIVITIES
+from training.data.recordings import ACTIVITIES
 
 
 def same(a: FleetReadings, b: FleetReadings) -> bool:

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
-from service.offline import ClassifyError
 from service.replay.sending import ReplayError
 from service.replay.texts import TextReplay
+from service.without_kafka.files import ClassifyError
 
 
 def replayed(path: Path, rate: float = 10.0, *, repeat: bool = False, seconds: float | None = None) -> TextReplay:

@@ -1,0 +1,1 @@
+"""What consumers and producers share: how to reach Kafka, TLS, and which kafka-python fits."""

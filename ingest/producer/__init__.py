@@ -1,0 +1,1 @@
+"""kafka-python's producers: records by the hundred, and transactions."""

@@ -1,0 +1,1 @@
+"""The machine around us: processes, signals, folders and the terminal."""

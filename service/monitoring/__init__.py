@@ -1,0 +1,1 @@
+"""What operators see: metrics, log lines, health checks and the live view."""

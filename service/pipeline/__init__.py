@@ -1,0 +1,1 @@
+"""A worker: from records to labels, whatever its kind."""

@@ -1,0 +1,1 @@
+"""Labels from files and from the command line, without Kafka."""

@@ -1,0 +1,1 @@
+"""How the activity model is fitted: its recipes, frames, augmentation and calibration."""

@@ -1,0 +1,1 @@
+"""What a bundle is worth: its scores, and whether another one is better."""

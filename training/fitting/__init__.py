@@ -1,0 +1,1 @@
+"""One training loop for any network, with what it starts from, keeps and ends in."""

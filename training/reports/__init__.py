@@ -1,0 +1,1 @@
+"""Report folders: JSON, Markdown and pictures."""

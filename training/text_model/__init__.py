@@ -1,0 +1,1 @@
+"""How text models are fitted: words, their vectors, recipes, and baselines to beat."""

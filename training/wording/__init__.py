@@ -1,0 +1,1 @@
+"""How reports and messages say things."""
