@@ -11,6 +11,8 @@ from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from ingest.client.access import Access, Servers, access, is_final, reason, unreachable
+from ingest.client.errors import IngestError, NoAnswerError, NotLetInError
+from ingest.client.kafka_python import MANAGER, refuse_lacking, refuse_unfit
 from ingest.client.receiving import receive_in_place
 from ingest.client.tls import shake_hands_in_time
 
@@ -19,24 +21,6 @@ log = logging.getLogger(__name__)
 BOOTSTRAP_TIMEOUT_MS = 10_000
 # What each of several bootstrap servers gets of it is at least so much.
 LEAST_SHARE_MS = 2_000
-
-
-class IngestError(Exception):
-    """Kafka can't be reached, or not by this client; the text says why and what to do."""
-
-
-class NotLetInError(KafkaError):  # type: ignore[misc]
-    """Brokers were reached, but refused the client; the text says why and what to do."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class NoAnswerError(KafkaTimeoutError):  # type: ignore[misc]
-    """No broker was reached; the text says why."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class _Attempts:
@@ -157,7 +141,8 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
     """Make one of kafka-python's clients, with `ingest.client.receiving`; if that fails, close what is half made.
 
     kafka-python (3.0.12) leaves sockets, selector and IO thread of a half-made client behind: a thousand descriptors in
-    an hour of retries. Raises what kafka-python raises, and NotLetInError if it is known why brokers refuse the client.
+    an hour of retries. Raises what kafka-python raises, NotLetInError if it is known why brokers refuse the client, and
+    IngestError for a kafka-python that lacks parts.
     """
     halves: list[KafkaNetClient] = []
     to = access(bootstrap_servers)
@@ -165,9 +150,11 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
 
     def remembered(**half_settings: Any) -> KafkaNetClient:
         halves.append(KafkaNetClient(**half_settings))
-        shake_hands_in_time(halves[-1]._manager)
-        receive_in_place(halves[-1]._manager)
-        attempts.watch(halves[-1]._manager)
+        manager = halves[-1]._manager
+        refuse_lacking((manager, part) for part in MANAGER)
+        shake_hands_in_time(manager)
+        receive_in_place(manager)
+        attempts.watch(manager)
         return halves[-1]
 
     try:
@@ -183,6 +170,11 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         raise
     for half in halves:
         attempts.made(half._manager)
+    try:
+        refuse_unfit(made)
+    except IngestError:
+        made.close()
+        raise
     return made
 
 

@@ -21,7 +21,6 @@ from typing import Any
 from kafka.errors import KafkaConnectionError
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.frame import KafkaBytes
-from kafka.protocol.parser import KafkaProtocol
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +32,7 @@ _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWant
 
 
 def receive_in_place(manager: Any) -> None:
-    """Make connections of a client's manager fill their frames in place from now on.
-
-    A kafka-python without the needed parts is left as it is: slower, with the same result.
-    """
-    leant_on = [(manager, "_build_transport"), (KafkaTCPTransport, "_sock_recv"), (KafkaProtocol(), "_rbuffer")]
-    if not all(hasattr(owner, name) for owner, name in leant_on):
-        return
+    """Make connections of a client's manager fill their frames in place from now on."""
     build_transport = manager._build_transport
 
     async def build_and_adapt(*arguments: Any, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
 It relies on parts of kafka-python that are not public. ``fetch_progress`` and ``rebalance_listener`` add features;
 ``fetched``, ``assignor``, ``pacing``, ``rejoining``, ``resumption`` and ``lease`` fix or work around bugs.
-``kafka_python`` names the versions that have these parts.
+``ingest/client/kafka_python.py`` names them, and the versions that have them.
 """
 
 import functools
@@ -14,7 +14,7 @@ from kafka.structs import TopicPartition
 
 from ingest.client.access import Servers
 from ingest.client.connection import connect
-from ingest.client.kafka_python import refuse_other_versions
+from ingest.client.kafka_python import tell_version
 from ingest.consumer.assignor import HonestAssignor
 from ingest.consumer.fetch_progress import FetchProgress, track
 from ingest.consumer.pacing import wait_at_least
@@ -75,7 +75,7 @@ def open_consumer(
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         max_poll_records=MAX_POLL_RECORDS,
     )
-    refuse_other_versions(consumer)
+    tell_version()
     warm_up()  # a second where nothing is cached, which the first poll would wait for
     listener.consumer = consumer
     assignor.held = consumer._subscription.assigned_partitions

@@ -22,7 +22,7 @@ from kafka.errors import (
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from ingest.client.access import Servers
-from ingest.client.connection import IngestError, connect
+from ingest.client.connection import connect
 from ingest.messages.dead_letters import NullableValues
 from ingest.messages.label_kernel import warm_up
 from ingest.producer.bulk import BulkProducer, refuse_without_parts
@@ -70,6 +70,7 @@ def open_producer(
 
     Raises IngestError if no broker answers, and for a kafka-python without the parts that it needs.
     """
+    refuse_without_parts()
     warm_up()  # a second without a cache, which the first labels would wait for
     producer: BulkProducer = connect(
         BulkProducer,
@@ -85,11 +86,6 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
-    try:
-        refuse_without_parts(producer)
-    except IngestError:
-        close_producer(producer, 0.0)
-        raise
     producer._sender._record_exceptions_fn = error_of_each
     _tell_of_missing_replicas(producer._sender)
     keep_requests(producer._sender._client)

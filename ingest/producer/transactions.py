@@ -33,7 +33,7 @@ from kafka.errors import (
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from ingest.client.access import Servers, remedy
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.producer.bulk import Sending
 from ingest.producer.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, open_producer, was_refused
 from ingest.record_batches.bodies import Bodies

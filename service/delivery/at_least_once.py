@@ -15,7 +15,7 @@ from typing import Any
 from kafka.errors import InvalidTimestampError, KafkaError, TopicAuthorizationFailedError
 from kafka.structs import MemberState, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.producer.bulk import BulkProducer
 from ingest.producer.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
 from service.delivery.assignment import Assignment

@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka.structs import ConsumerGroupMetadata, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.producer.transactions import (
     AbortableError,
     FencedError,

@@ -12,7 +12,7 @@ from typing import Any
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.consumer.labels_reader import LabelsReader, source_of, topic_of
 from service.delivery.partition import Output, names
 from service.delivery.published import ELSEWHERE, Identity, Mark

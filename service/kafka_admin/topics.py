@@ -25,7 +25,8 @@ from kafka.errors import (
 )
 
 from ingest.client.access import Servers, access
-from ingest.client.connection import NotLetInError, make_client
+from ingest.client.connection import make_client
+from ingest.client.errors import NotLetInError
 
 FOREVER = -1
 """The value of `retention.ms` and `retention.bytes` for no deletion by age or size."""

@@ -16,7 +16,8 @@ from kafka.errors import KafkaError
 from rich.console import Console
 
 from ingest.client.access import Servers
-from ingest.client.connection import IngestError, connect
+from ingest.client.connection import connect
+from ingest.client.errors import IngestError
 from service.host.progress import Reached, progress_shown
 from service.kafka_admin.topics import TopicError, count_partitions
 

@@ -1,7 +1,7 @@
 """The worker, a step at a time: assignment, recovery, windows, publishing, commits in both modes.
 
-The service has this in ``service/delivery`` and in ``ingest/consumer/rebalance_listener.py``. Each rule can be taken out
-by its name.
+The service has this in ``service/delivery`` and ``ingest/consumer/rebalance_listener.py``. A rule is taken out by its
+name.
 """
 
 from tests.delivery.broker import DEAD_LETTERS, Broker, Label, Letter, Snapshot, Transaction

@@ -1,50 +1,36 @@
-"""What is said of the kafka-python that is installed."""
+"""A kafka-python that lacks a part is refused before it is used."""
 
-import logging
-from collections.abc import Iterator
-from importlib.metadata import version
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 import kafka
 import pytest
+from kafka.consumer.fetcher import Fetcher
+from kafka.producer.sender import Sender
 
-from ingest.client.connection import IngestError
-from ingest.client.kafka_python import TESTED, refuse_other_versions
+from ingest.client.connection import connect
+from ingest.client.errors import IngestError
+from ingest.producer.bulk import BulkProducer
 from service.broker.node import Broker
 
 
-@pytest.fixture
-def consumer(broker: Broker) -> Iterator[kafka.KafkaConsumer]:
-    made = kafka.KafkaConsumer(bootstrap_servers=broker.bootstrap_servers, group_id="nobody")
-    yield made
-    made.close()
-
-
-def test_the_version_that_is_pinned_is_the_newest_that_was_tested() -> None:
-    constraints = Path(__file__).parents[2] / "constraints.txt"
-    assert version("kafka-python") == TESTED[-1]
-    assert f"kafka-python=={TESTED[-1]} " in constraints.read_text()
-
-
-def test_the_version_is_told_at_the_start(consumer: kafka.KafkaConsumer, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "ingest"):
-        refuse_other_versions(consumer)
-    assert caplog.messages == [f"reading by kafka-python {kafka.__version__}"]
-
-
-def test_a_version_that_was_not_tested_is_warned_of(
-    consumer: kafka.KafkaConsumer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("client", "owner", "part", "named"),
+    [
+        (kafka.KafkaConsumer, Fetcher, "fetched_records", r"KafkaConsumer\._fetcher\.fetched_records"),
+        (BulkProducer, Sender, "_dispatch_error", r"BulkProducer\._sender\._dispatch_error"),
+    ],
+)
+def test_a_client_that_lacks_a_part_is_refused_and_closed(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, client: Callable[..., Any], owner: type, part: str, named: str
 ) -> None:
-    monkeypatch.setattr(kafka, "__version__", "3.9.9")
-    refuse_other_versions(consumer)
-    [(_, level, told)] = caplog.record_tuples
-    assert level == logging.WARNING
-    assert "3.9.9" in told
-
-
-def test_a_version_that_lacks_a_part_is_refused(consumer: kafka.KafkaConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(type(consumer._fetcher), "fetched_records")
-    with pytest.raises(
-        IngestError, match=r"don't fit together \(fetched_records\): install the version in constraints\.txt"
-    ):
-        refuse_other_versions(consumer)
+    monkeypatch.delattr(owner, part)
+    before = set(threading.enumerate())
+    with pytest.raises(IngestError, match=rf"don't fit together \({named}\): install the version in constraints\.txt"):
+        connect(client, broker.bootstrap_servers)
+    deadline = time.monotonic() + 20
+    while any(thread.is_alive() for thread in set(threading.enumerate()) - before):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -19,7 +19,8 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
-from ingest.client.connection import IngestError, connect
+from ingest.client.connection import connect
+from ingest.client.errors import IngestError
 from service.broker.artifacts import ArtifactError
 from service.broker.errors import JavaMissing
 from service.configuration.security import access_to

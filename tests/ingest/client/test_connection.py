@@ -17,7 +17,8 @@ from kafka.protocol.metadata import MetadataRequest
 
 from ingest.client import connection
 from ingest.client.access import Access, CredentialError, unreachable
-from ingest.client.connection import IngestError, NotLetInError, _Attempts, make_client
+from ingest.client.connection import _Attempts, make_client
+from ingest.client.errors import IngestError, NotLetInError
 from ingest.client.tls import Tls
 from ingest.consumer.labels_reader import LabelsReader
 from tests.certificates import Authority

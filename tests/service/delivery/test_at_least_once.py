@@ -18,7 +18,7 @@ from kafka.errors import (
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.producer.producer import UnharmedError
 from ingest.record_batches.bodies import Bodies
 from service.delivery import at_least_once, withheld

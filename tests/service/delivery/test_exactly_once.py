@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.producer.transactions import (
     AbortableError,
     FencedError,

@@ -11,7 +11,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ingest.client.connection import IngestError
+from ingest.client.errors import IngestError
 from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURCE_TOPIC_HEADER
 from ingest.snapshot import Snapshot, encode
 from service.configuration.settings import TextSettings
