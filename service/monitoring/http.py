@@ -100,7 +100,7 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
 
     Raises HttpError if the address can't be bound.
     """
-    page = resources.files("service").joinpath("live.html").read_bytes()
+    page = resources.files("service.monitoring").joinpath("live.html").read_bytes()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 10
