@@ -259,8 +259,8 @@ def _kafka(board: Board) -> None:
     )
     board.numbers(
         "Oldest unfinished recovery",
-        "How long the worker has been trying to recover a partition that it was assigned; until it has, the partition "
-        "has no lag. The alert 'Recovery stuck' asks for 180 s.",
+        "How long the worker has been trying to recover a partition that it was assigned, or whose output fails; "
+        "until it has, the partition may have no lag. The alert 'Recovery stuck' asks for 180 s.",
         "s",
         [(greatest("recovery_age_seconds", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(60, 180),
