@@ -182,3 +182,11 @@ def test_the_operators_page_tells_what_each_metric_means_and_whose_it_is(pages: 
     assert len(families) > 30
     assert [name for name in families if not re.search(rf"`{name}(_total)?[`{{]", TOLD)] == []
     assert set(families) & STARRED == (STARRED if kind == "activity" else set())
+
+
+def test_the_operators_page_tells_of_no_metric_that_is_gone(pages: dict[str, bytes]) -> None:
+    (table,) = re.findall(r"^\| metric \| meaning \|\n(.*?)\n\n", TOLD, flags=re.MULTILINE | re.DOTALL)
+    families = {name for page in pages.values() for name in re.findall(r"# TYPE (\w+) ", page.decode())}
+    told = re.findall(r"`(stridecast_\w+)[`{]", re.sub(r"\|[^|\n]*\|\n", "|\n", table + "\n"))
+    assert len(told) > 30
+    assert [name for name in told if name not in families] == []
