@@ -3,8 +3,8 @@
 import collections
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import kafka
 from kafka.structs import TopicPartition
@@ -150,18 +150,21 @@ class Assignment:
             self._failures.pop(source, None)
 
     def start_over(self, partition: Partition, why: str) -> None:
-        """Recover a partition whose log was cut off, or made anew: its positions may never come again."""
-        self.start_all_over([partition], why)
-        self._failures[partition.source] = replace(self._failures[partition.source], until=0)
+        """Recover a partition whose log was cut off, or made anew: its position may never come again."""
+        self._recover({partition: 0}, why)
 
     def start_all_over(self, partitions: Iterable[Partition], why: str) -> None:
-        """Recover partitions from the log, as if they had just been assigned; at growing intervals if they fail again.
+        """Recover partitions whose output failed from the log, at growing intervals if it fails again."""
+        self._recover({partition: partition.position for partition in partitions}, why)
 
-        Those that wait for as long are logged in one line.
-        """
+    def _recover(self, until: Mapping[Partition, int], why: str) -> None:
+        """Recover partitions as if they had just been assigned; those that wait for as long are logged in one line."""
         waiting = dict[float, list[Partition]]()
-        for partition in partitions:
-            failure = self._failed(partition)
+        for partition, position in until.items():
+            before = self._failures.get(partition.source)
+            since = before.since if before else partition.recovering_since or time.monotonic()
+            failure = Failure(before.times + 1 if before else 1, since, position)
+            self._failures[partition.source] = failure
             waiting.setdefault(min(RETRY_S * 2 ** min(failure.times - 1, 10), LONGEST_RETRY_S), []).append(partition)
         for wait_s, alike in waiting.items():
             where = names(partition.source for partition in alike)
@@ -172,13 +175,6 @@ class Assignment:
                     self.consumer.pause(partition.source)
                 self._drop({partition.source})
                 self._find(partition.source, wait_s)
-
-    def _failed(self, partition: Partition) -> Failure:
-        before = self._failures.get(partition.source)
-        if before is None:
-            before = Failure(0, partition.recovering_since or time.monotonic(), 0)
-        failure = self._failures[partition.source] = Failure(before.times + 1, before.since, partition.position)
-        return failure
 
     def _drop(self, sources: set[TopicPartition]) -> None:
         for source in sources & self.held.keys():
@@ -193,7 +189,7 @@ class Assignment:
         self.undeliverable.committed(partition.source, point.position)
         failure = self._failures.get(partition.source)
         if failure is not None and point.position >= failure.until:
-            del self._failures[partition.source]
+            self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
         """Return whether the consumer still has the partition; it may be about to be revoked."""
