@@ -146,10 +146,9 @@ def _link(uid: str, title: str) -> dashboards.DashboardLink:
 
 def _variables() -> list[dashboards.DatasourceVariable | dashboards.QueryVariable]:
     source = dashboards.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
-    # A series without a namespace is of none that could be chosen, but of all.
-    namespace = _choice("namespace", "Namespace", "label_values(stridecast_ready, namespace)").all_value(".*")
+    namespace = _choice("namespace", "Namespace", "label_values(stridecast_ready, namespace)")
     of = 'namespace=~"$namespace"'
-    job = _choice("job", "Job", f"label_values(stridecast_ready{{{of}}}, job)")
+    job = _choice("job", "Job", f"label_values(stridecast_ready{{{of}}}, job)", everything="stridecast-.+")
     of += ', job=~"$job"'
     worker = _choice("worker", "Worker", f"label_values(stridecast_ready{{{of}}}, worker)")
     of += ', worker=~"$worker"'
@@ -157,8 +156,9 @@ def _variables() -> list[dashboards.DatasourceVariable | dashboards.QueryVariabl
     return [source, namespace, job, worker, instance]
 
 
-def _choice(name: str, label: str, query: str) -> dashboards.QueryVariable:
-    everything = models.VariableOption(selected=True, text="All", value="$__all")
+def _choice(name: str, label: str, query: str, everything: str = ".*") -> dashboards.QueryVariable:
+    """Return a variable of which all may be chosen: also what has come since, and what has no such label."""
+    chosen = models.VariableOption(selected=True, text="All", value="$__all")
     return (
         dashboards.QueryVariable(name)
         .label(label)
@@ -166,7 +166,8 @@ def _choice(name: str, label: str, query: str) -> dashboards.QueryVariable:
         .datasource(SOURCE)
         .multi(True)
         .include_all(True)
-        .current(everything)
+        .all_value(everything)
+        .current(chosen)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )

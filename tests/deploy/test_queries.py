@@ -44,8 +44,8 @@ def chosen(prometheus: Prometheus) -> dict[str, str]:
         prometheus.numbers(series, partial(is_of, KINDS))
         values = prometheus.get(f"/api/v1/label/{label}/values", **{"match[]": series})
         assert values
-        each = f"({'|'.join(re.escape(value) for value in values)})".replace("\\", "\\\\")
-        found[variable["name"]] = variable.get("allValue") or each
+        found[variable["name"]] = variable["allValue"]
+        assert all(re.fullmatch(variable["allValue"], value) for value in values)
     return found
 
 
