@@ -9,6 +9,7 @@ from deploy.dashboards.queries import (
     OBJECTIVE_S,
     PER_SCRAPE,
     PROCESS,
+    greatest,
     mean,
     quantile,
     rate,
@@ -21,6 +22,10 @@ from deploy.dashboards.queries import (
 UID, TITLE = "stridecast-overview", "Stridecast: overview"
 STAGES = ("stridecast-stages", "Stridecast: stages")
 E2E = "end_to_end_latency_seconds"
+FIRING = 'ALERTS{alertname=~"Stridecast.+", alertstate="firing", namespace=~"$namespace"}'
+SCRAPED = 'up{job=~"stridecast-.+", namespace=~"$namespace"}'
+LEAST_RATE = 0.001
+"""Records a second: to be divided by, a rate must not be 0."""
 
 
 def dashboard() -> Dashboard:
@@ -39,34 +44,41 @@ def _at_a_glance(board: Board) -> None:
     board.row("At a glance")
     board.numbers(
         "Workers ready",
-        "Workers whose model serves and that have joined their group. None: see 'Worker not ready' in the runbook.",
+        "Workers whose model serves and that have joined their group, of each job. None: see 'No worker ready' in the "
+        "runbook.",
         "short",
-        [(f"sum({series('ready')})", "")],
+        [(_ready(), "{{job}}")],
         NONE_IS_ILL,
     )
     board.numbers(
         "Alerts",
-        "Stridecast's alerts that fire now, of all workers; docs/operations.md says what to do about each.",
+        "Stridecast's alerts that fire now, of all workers in what namespaces are chosen; docs/operations.md says what "
+        "to do about each.",
         "short",
-        [('count(ALERTS{alertname=~"Stridecast.+", alertstate="firing"}) or vector(0)', "")],
+        [(f"count by (namespace) ({FIRING}) or 0 * count by (namespace) ({SCRAPED})", "")],
         NONE_IS_WELL,
     )
     board.numbers(
         "Records read",
         "Records taken from Kafka.",
         "count:records/s",
-        [(f"sum({rate('records_total')})", "")],
+        [(f"sum by (namespace) ({rate('records_total')})", "")],
         NONE_IS_ILL,
     )
     board.numbers(
-        "Labels", "Labels published.", "count:labels/s", [(f"sum({rate('predictions_total')})", "")], NONE_IS_ILL
+        "Labels",
+        "Labels published.",
+        "count:labels/s",
+        [(f"sum by (namespace) ({rate('predictions_total')})", "")],
+        NONE_IS_ILL,
     )
     board.numbers(
-        "Lag",
-        "Records that wait in Kafka, of all partitions. What it means in seconds is in the panel 'Behind by'.",
-        "count:records",
-        [(f"sum({series('consumer_lag_records')})", "")],
-        at_most(10_000, 100_000),
+        "Behind by",
+        "How long reading what waits in Kafka would take at the present rate, for the topic that is furthest behind. "
+        "The alert 'Lag growing' asks for 30 s.",
+        "s",
+        [(f"max by (namespace) ({_behind_s()})", "")],
+        at_most(10, 30),
     )
     board.numbers(
         "Slowest hundredth",
@@ -103,21 +115,15 @@ def _flow(board: Board) -> None:
     )
     board.lines(
         "Lag",
-        "Records between the end of the log and the worker's position. What matters is whether it grows.",
+        "Records between the end of the log and the worker's position. How much that is, 'Behind by' says.",
         "count:records",
         [(total("consumer_lag_records", "worker, topic"), "{{worker}} {{topic}}")],
-        at_most(10_000, 100_000),
     )
     board.lines(
         "Behind by",
         "How long reading what waits would take at the present rate. The alert 'Lag growing' asks for 30 s.",
         "s",
-        [
-            (
-                f"{total('consumer_lag_records', 'worker, topic')} / {rate('records_total', 'worker, topic')}",
-                "{{worker}} {{topic}}",
-            )
-        ],
+        [(_behind_s(), "{{worker}} {{topic}}")],
         at_most(10, 30),
     )
     board.lines(
@@ -227,7 +233,7 @@ def _trouble(board: Board) -> None:
         "For how long a fetch or a heartbeat has had no answer; a heartbeat is sent each second. The alert asks for "
         "30 s. Lag stands still meanwhile.",
         "s",
-        [(f"max by (worker, instance) ({series('kafka_silence_seconds')})", "{{worker}} {{instance}}")],
+        [(greatest("kafka_silence_seconds", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(10, 30),
         columns=4,
     )
@@ -240,10 +246,10 @@ def _trouble(board: Board) -> None:
             (rate("commits_total", "outcome", outcome="failure"), "commits: {{outcome}}"),
             (rate("transactions_total", "outcome", outcome="aborted"), "transactions {{outcome}}"),
             (rate("transactions_total", "outcome", outcome="fenced"), "transactions {{outcome}}"),
-            (f"sum({rate('dead_letter_failures_total')})", "dead letters refused"),
-            (f"sum({rate('partition_restarts_total')})", "partitions restarted"),
-            (f"sum({rate('expired_records_total')})", "records expired unread"),
-            (f"sum({rate('unreadable_records_total')})", "records unreadable"),
+            (f"sum by (namespace) ({rate('dead_letter_failures_total')})", "dead letters refused"),
+            (f"sum by (namespace) ({rate('partition_restarts_total')})", "partitions restarted"),
+            (f"sum by (namespace) ({rate('expired_records_total')})", "records expired unread"),
+            (f"sum by (namespace) ({rate('unreadable_records_total')})", "records unreadable"),
             (rate("model_loads_total", "outcome", outcome="failure"), "model loads: {{outcome}}"),
         ],
         NONE_IS_WELL,
@@ -263,7 +269,7 @@ def _trouble(board: Board) -> None:
         "Devices split over partitions",
         "Devices that a worker saw on two partitions in the last hour: producers that hash keys differently.",
         "short",
-        [(f"sum by (worker) (increase({series('split_devices_total')}[1h]))", "{{worker}}")],
+        [(f"sum by (namespace, worker) (increase({series('split_devices_total')}[1h]))", "{{worker}}")],
         NONE_IS_WELL,
         columns=4,
     )
@@ -304,16 +310,32 @@ def _device(board: Board) -> None:
         "Cores that each process keeps busy. A worker is one busy thread and inference.threads: near 1, "
         "another worker helps.",
         "short",
-        [(f"sum by (instance) (rate(process_cpu_seconds_total{{{PROCESS}}}[{PER_SCRAPE}]))", "{{instance}}")],
+        [
+            (
+                f"sum by (namespace, instance) (rate(process_cpu_seconds_total{{{PROCESS}}}[{PER_SCRAPE}]))",
+                "{{instance}}",
+            )
+        ],
         at_most(0.7, 0.9),
         columns=4,
     )
 
 
+def _ready() -> str:
+    scraped = f"up{{{PROCESS}}}"  # also those that have no other series, for they don't answer
+    return f"sum by (namespace, job) ({series('ready')} or on (namespace, job, instance) 0 * {scraped})"
+
+
+def _behind_s() -> str:
+    # Where nothing waits, it is 0 even if nothing is read.
+    read = f"clamp_min({rate('records_total', 'worker, topic')}, {LEAST_RATE})"
+    return f"{total('consumer_lag_records', 'worker, topic')} / {read}"
+
+
 def _learned_shares() -> str:
-    return f"clamp_min(max by (worker, label) ({series('training_label_ratio')}), {LEAST_SHARE})"
+    return f"clamp_min({greatest('training_label_ratio', 'worker, label')}, {LEAST_SHARE})"
 
 
 def _gpu_share() -> str:
-    reserved, has = (f"max by (instance) ({series(f'gpu_memory_{name}_bytes')})" for name in ("reserved", "total"))
+    reserved, has = (greatest(f"gpu_memory_{name}_bytes", "instance") for name in ("reserved", "total"))
     return f"{reserved} / clamp_min({has}, 1)"  # where there is no GPU, 0 of 0 bytes are no number

@@ -14,7 +14,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 WIDTH = 24
 GRAPHS_A_ROW = 3
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
-SAME_VIEW = "${__url_time_range}&${datasource:queryparam}&${worker:queryparam}&${instance:queryparam}"
+CHOICES = ("datasource", "namespace", "job", "worker", "instance")
+SAME_VIEW = "&".join(["${__url_time_range}", *(f"${{{name}:queryparam}}" for name in CHOICES)])
 
 Limits = Sequence[tuple[float | None, str]]
 """Colours, each from a value on; the first from the least."""
@@ -23,7 +24,7 @@ NONE_IS_WELL: Limits = [(None, "green"), (1e-9, "red")]
 NONE_IS_ILL: Limits = [(None, "red"), (1e-9, "green")]
 
 Queries = Sequence[tuple[str, str]]
-"""Expressions, each with the legend of its series."""
+"""Expressions, each with the legend of its series, before which the namespace is put."""
 
 Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, heatmap.Panel)
 
@@ -91,7 +92,7 @@ class Board:
             .min(0)
         )
         for number, (expression, legend) in enumerate(queries):
-            panel.with_target(_query(number, expression, legend).range())
+            panel.with_target(_query(number, expression, _named(legend)).range())
         self._add(panel, title, description, unit, limits, columns, 8)
 
     def numbers(
@@ -111,7 +112,7 @@ class Board:
         if names:
             panel.text_mode(common.BigValueTextMode.NAME)
         for number, (expression, legend) in enumerate(queries):
-            panel.with_target(_query(number, expression, legend).instant())
+            panel.with_target(_query(number, expression, _named(legend)).instant())
         self._add(panel, title, description, unit, limits, columns, 4)
 
     def heat(self, title: str, description: str, unit: str, expression: str) -> None:
@@ -130,6 +131,10 @@ class Board:
         self.builder.with_panel(panel.id(next(self._ids)))
 
 
+def _named(legend: str) -> str:
+    return f"{{{{namespace}}}} {legend}".rstrip()
+
+
 def _query(number: int, expression: str, legend: str) -> prometheus.Dataquery:
     letter = chr(ord("A") + number)
     return prometheus.Dataquery().datasource(SOURCE).ref_id(letter).expr(expression).legend_format(legend)
@@ -141,13 +146,19 @@ def _link(uid: str, title: str) -> dashboards.DashboardLink:
 
 def _variables() -> list[dashboards.DatasourceVariable | dashboards.QueryVariable]:
     source = dashboards.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
-    worker = _choice("worker", "Worker", "label_values(stridecast_ready, worker)")
-    instance = _choice("instance", "Instance", 'label_values(stridecast_ready{worker=~"$worker"}, instance)')
-    return [source, worker, instance]
+    namespace = _choice("namespace", "Namespace", "label_values(stridecast_ready, namespace)")
+    of = 'namespace=~"$namespace"'
+    job = _choice("job", "Job", f"label_values(stridecast_ready{{{of}}}, job)", everything="stridecast-.+")
+    of += ', job=~"$job"'
+    worker = _choice("worker", "Worker", f"label_values(stridecast_ready{{{of}}}, worker)")
+    of += ', worker=~"$worker"'
+    instance = _choice("instance", "Instance", f"label_values(stridecast_ready{{{of}}}, instance)")
+    return [source, namespace, job, worker, instance]
 
 
-def _choice(name: str, label: str, query: str) -> dashboards.QueryVariable:
-    everything = models.VariableOption(selected=True, text="All", value="$__all")
+def _choice(name: str, label: str, query: str, everything: str = ".*") -> dashboards.QueryVariable:
+    """Return a variable of which all may be chosen: also what has come since, and what has no such label."""
+    chosen = models.VariableOption(selected=True, text="All", value="$__all")
     return (
         dashboards.QueryVariable(name)
         .label(label)
@@ -155,7 +166,8 @@ def _choice(name: str, label: str, query: str) -> dashboards.QueryVariable:
         .datasource(SOURCE)
         .multi(True)
         .include_all(True)
-        .current(everything)
+        .all_value(everything)
+        .current(chosen)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )

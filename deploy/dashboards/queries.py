@@ -1,8 +1,12 @@
-"""PromQL for the series of `service.monitoring.metrics`, of the workers and instances that the variables choose."""
+"""PromQL for the series of `service.monitoring.metrics`, of the workers and instances that the variables choose.
 
-CHOSEN = 'worker=~"$worker", instance=~"$instance"'
+What is summed is summed by namespace, too, so that installations don't mix. Where no series has one, that changes
+nothing.
+"""
+
 # Series of the process itself have no worker, and other programs have them as well.
-PROCESS = 'job=~"stridecast-.+", instance=~"$instance"'
+PROCESS = 'namespace=~"$namespace", job=~"$job", instance=~"$instance"'
+CHOSEN = f'{PROCESS}, worker=~"$worker"'
 PER_SCRAPE = "$__rate_interval"
 # What of the labels within the objective's second alerts.yaml asks for.
 OBJECTIVE_S = 1.0
@@ -16,19 +20,29 @@ def series(name: str, **labels: str) -> str:
 
 def total(name: str, by: str = "worker") -> str:
     """Return the sum of a gauge, by some labels."""
-    return f"sum by ({by}) ({series(name)})"
+    return f"sum by (namespace, {by}) ({series(name)})"
 
 
 def since(name: str, by: str) -> str:
     """Return how many seconds before its scrape a gauge's moment was, of several the longest, by some labels."""
     # Not before now: that would have the scrape's age in it. A scrape is dated when it was due: what was answered later
     # may lie after that.
-    return f"clamp_min(max by ({by}) (timestamp({series(name)}) - {series(name)}), 0)"
+    return f"clamp_min(max by (namespace, {by}) (timestamp({series(name)}) - {series(name)}), 0)"
 
 
 def rate(name: str, by: str = "worker", **labels: str) -> str:
     """Return how much a counter grows a second, by some labels."""
-    return f"sum by ({by}) (rate({series(name, **labels)}[{PER_SCRAPE}]))"
+    return f"sum by (namespace, {by}) (rate({series(name, **labels)}[{PER_SCRAPE}]))"
+
+
+def greatest(name: str, by: str) -> str:
+    """Return the greatest value of a gauge, by some labels."""
+    return f"max by (namespace, {by}) ({series(name)})"
+
+
+def buckets(histogram: str, **labels: str) -> str:
+    """Return how much each bucket of a histogram grows a second, of all that is chosen."""
+    return f"sum by (le) (rate({series(f'{histogram}_bucket', **labels)}[{PER_SCRAPE}]))"
 
 
 def mean(histogram: str, by: str = "worker", **labels: str) -> str:
@@ -56,10 +70,12 @@ def stability(found: str, expected: str, by: str) -> str:
     That is the sum of (p - q) ln(p / q): 0 where nothing differs; above 0.25, by the usual rule, much does.
     """
     p = f"clamp_min({found}, {LEAST_SHARE})"
-    return f"sum by ({by}) (({p} - {expected}) * ln({p} / {expected}))"
+    return f"sum by (namespace, {by}) (({p} - {expected}) * ln({p} / {expected}))"
 
 
 def shares(counter: str, of: str, by: str) -> str:
     """Return the share that each value of the label `of` has in a counter's growth of the last hour."""
     grown = f"increase({series(counter)}[1h])"
-    return f"sum by ({by}, {of}) ({grown}) / ignoring ({of}) group_left () sum by ({by}) ({grown})"
+    return (
+        f"sum by (namespace, {by}, {of}) ({grown}) / ignoring ({of}) group_left () sum by (namespace, {by}) ({grown})"
+    )

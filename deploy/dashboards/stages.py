@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.common import StackingMode
 
 from deploy.dashboards import overview
 from deploy.dashboards.panels import NO_LIMITS, NONE_IS_ILL, NONE_IS_WELL, Board, Limits, at_least, at_most
-from deploy.dashboards.queries import PROCESS, quantile, quantile_ever, rate, series, since, total
+from deploy.dashboards.queries import PROCESS, buckets, greatest, quantile, quantile_ever, rate, series, since, total
 from service.configuration.settings import InferenceSettings
 
 QUEUE_FRAMES = InferenceSettings().queue_frames
@@ -42,7 +42,7 @@ def _durations(board: Board, stage: str, of_what: str, limits: Limits) -> None:
         f"{stage.capitalize()}: spread",
         f"How often {of_what} took how long: two bands are two kinds of load.",
         "s",
-        rate(f"{STAGE}_bucket", "le", stage=stage),
+        buckets(STAGE, stage=stage),
     )
     board.lines(
         f"{stage.capitalize()}: share of time",
@@ -79,14 +79,15 @@ def _decode(board: Board) -> None:
 
 
 def _window(board: Board) -> None:
+    of_all = f"ignoring (reason) group_left () {rate('samples_total')}"
+    dropped = f"{rate('samples_dropped_total', 'worker, reason')} / {of_all}"
     _durations(board, "window", "cutting a poll's readings (or texts) into frames", at_most(0.1, 0.5))
     board.lines(
         "Readings that no window holds",
-        "A second, by reason: late (all their windows have closed) or superseded (another lies nearer to the "
-        "slot's centre).",
-        "count:readings/s",
-        [(rate("samples_dropped_total", "worker, reason"), "{{worker}} {{reason}}")],
-        NONE_IS_WELL,
+        "As a share of all, by reason: late (all their windows have closed), or superseded (another lies nearer to the "
+        "slot's centre), as half of them are of a device that measures at 40 Hz.",
+        "percentunit",
+        [(dropped, "{{worker}} {{reason}}")],
     )
     board.lines(
         "Lateness",
@@ -126,7 +127,7 @@ def _queue(board: Board) -> None:
         "Batch sizes",
         "How many batches had at most so many frames.",
         "short",
-        rate("inference_batch_frames_bucket", "le"),
+        buckets("inference_batch_frames"),
     )
 
 
@@ -192,7 +193,6 @@ def _kafka(board: Board) -> None:
         "Records that wait. One partition alone: its devices send more, or their key is always the same.",
         "count:records",
         [(total("consumer_lag_records", BY_PARTITION), PARTITION)],
-        at_most(10_000, 100_000),
     )
     board.lines(
         "Rewind by partition",
@@ -229,10 +229,10 @@ def _kafka(board: Board) -> None:
     )
     board.lines(
         "Memory",
-        "What each process holds.",
+        "What each process holds. It should be steady, and below what its container or machine has: 'Sizing' in "
+        "docs/operations.md says what takes how much.",
         "bytes",
-        [(f"sum by (instance) (process_resident_memory_bytes{{{PROCESS}}})", "{{instance}}")],
-        at_most(2 * 2**30, 4 * 2**30),
+        [(f"sum by (namespace, instance) (process_resident_memory_bytes{{{PROCESS}}})", "{{instance}}")],
     )
     recovered = "Records replayed to rebuild open windows, and labels read back, since each worker's start."
     board.numbers(
@@ -259,10 +259,10 @@ def _kafka(board: Board) -> None:
     )
     board.numbers(
         "Oldest unfinished recovery",
-        "How long the worker has been trying to recover a partition that it was assigned; until it has, the partition "
-        "has no lag. The alert 'Recovery stuck' asks for 180 s.",
+        "How long the worker has been trying to recover a partition that it was assigned, or whose output fails; "
+        "until it has, the partition may have no lag. The alert 'Recovery stuck' asks for 180 s.",
         "s",
-        [(f"max by (worker, instance) ({series('recovery_age_seconds')})", "{{worker}} {{instance}}")],
+        [(greatest("recovery_age_seconds", "worker, instance"), "{{worker}} {{instance}}")],
         at_most(60, 180),
         columns=4,
     )

@@ -15,6 +15,7 @@ from kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
@@ -86,10 +87,22 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
+    if idempotent:
+        _fail_with_what_expires(producer._transaction_manager)
     producer._sender._record_exceptions_fn = error_of_each
     _tell_of_missing_replicas(producer._sender)
     keep_requests(producer._sender._client)
     return producer
+
+
+def _fail_with_what_expires(manager: Any) -> None:
+    """Have a producer fail for good when a batch expires that the broker may have, so that it is replaced.
+
+    kafka-python (3.0.12) gives up the producer's id instead, and asks for no other: nothing is sent any more, and
+    nothing expires. For a transactional producer it raises: batches are left behind unsent, with a traceback.
+    """
+    expired = KafkaTimeoutError("a batch expired that may have been written")
+    manager.reset_producer_id = lambda: manager.transition_to_fatal_error(expired)
 
 
 def _tell_of_missing_replicas(sender: Any) -> None:

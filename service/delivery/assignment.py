@@ -3,7 +3,8 @@
 import collections
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import kafka
 from kafka.structs import TopicPartition
@@ -23,6 +24,18 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A partition whose output failed: how often in a row, and since when it is lost.
+
+    Until the position ``until`` is committed, the same output may fail again.
+    """
+
+    times: int
+    since: float
+    until: int
 
 
 class Assignment:
@@ -49,9 +62,7 @@ class Assignment:
         self._ask = ask
         self._metrics = metrics
         self._newcomers: dict[TopicPartition, Request] = {}
-        # How often the output of a partition failed in a row, and its position at the last failure. Until that
-        # position is committed, the same output may fail again.
-        self._failures: dict[TopicPartition, tuple[int, int]] = {}
+        self._failures: dict[TopicPartition, Failure] = {}
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self.held.values()))
@@ -139,16 +150,22 @@ class Assignment:
             self._failures.pop(source, None)
 
     def start_over(self, partition: Partition, why: str) -> None:
-        """Recover a partition from the log, as if it had just been assigned, at growing intervals if it fails again."""
-        self.start_all_over([partition], why)
+        """Recover a partition whose log was cut off, or made anew: its position may never come again."""
+        self._recover({partition: 0}, why)
 
     def start_all_over(self, partitions: Iterable[Partition], why: str) -> None:
-        """Recover several partitions for one reason, and say so in one line for all that wait for as long."""
+        """Recover partitions whose output failed from the log, at growing intervals if it fails again."""
+        self._recover({partition: partition.position for partition in partitions}, why)
+
+    def _recover(self, until: Mapping[Partition, int], why: str) -> None:
+        """Recover partitions as if they had just been assigned; those that wait for as long are logged in one line."""
         waiting = dict[float, list[Partition]]()
-        for partition in partitions:
-            failures = self._failures.get(partition.source, (0, 0))[0] + 1
-            self._failures[partition.source] = failures, partition.position
-            waiting.setdefault(min(RETRY_S * 2 ** min(failures - 1, 10), LONGEST_RETRY_S), []).append(partition)
+        for partition, position in until.items():
+            before = self._failures.get(partition.source)
+            since = before.since if before else partition.recovering_since or time.monotonic()
+            failure = Failure(before.times + 1 if before else 1, since, position)
+            self._failures[partition.source] = failure
+            waiting.setdefault(min(RETRY_S * 2 ** min(failure.times - 1, 10), LONGEST_RETRY_S), []).append(partition)
         for wait_s, alike in waiting.items():
             where = names(partition.source for partition in alike)
             log.error("%s: %s; recovering from what was committed in %.0f s", where, why, wait_s)
@@ -170,7 +187,8 @@ class Assignment:
         """Record a successful commit; called on any thread."""
         partition.ledger.commit(point)
         self.undeliverable.committed(partition.source, point.position)
-        if point.position >= self._failures.get(partition.source, (0, 0))[1]:
+        failure = self._failures.get(partition.source)
+        if failure is not None and point.position >= failure.until:
             self._failures.pop(partition.source, None)
 
     def is_assigned(self, partition: Partition) -> bool:
@@ -193,7 +211,7 @@ class Assignment:
             if position is not None:
                 self.report_expired(partition, position)
                 partition.move_to(position)
-            partition.behind = self._lag(partition) > PARTITION_RECORDS
+            partition.behind = (self._lag(partition) or 0) > PARTITION_RECORDS
             if partition.recovering_since is not None and partition.position >= partition.live_from:
                 self._metrics.recovery.observe(time.monotonic() - partition.recovering_since)
                 partition.recovering_since = None
@@ -213,14 +231,18 @@ class Assignment:
             if self.is_assigned(partition):
                 self.consumer.seek(partition.source, partition.position)
 
-    def _lag(self, partition: Partition) -> int:
-        """Return how many records the log has from the position on, as of the last fetch response."""
+    def _lag(self, partition: Partition) -> int | None:
+        """Return how many records the log has from the position on, as of the last fetch response, if there was one."""
         end = self._fetch_progress.high_watermark(partition.source)
-        return 0 if end is None else max(0, end - partition.position)
+        return None if end is None else max(0, end - partition.position)
 
     def recovery_age_s(self) -> float:
-        """Return for how long the oldest unfinished recovery has lasted, 0 if there is none; for any thread."""
+        """Return for how long the partition that is lost the longest has been lost, 0 if none is; for any thread.
+
+        One whose output failed is lost until that is written: each of its recoveries may be quick, and help nothing.
+        """
         begun = [request.asked_at for request in list(self._newcomers.values())]
+        begun += [failure.since for failure in list(self._failures.values())]
         begun += [partition.recovering_since for partition in self if partition.recovering_since is not None]
         return time.monotonic() - min(begun) if begun else 0.0
 

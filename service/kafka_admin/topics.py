@@ -195,7 +195,7 @@ def inspect_topic(admin: KafkaAdminClient, spec: TopicSpec, *, created: bool = F
     if not settings:
         warnings.append("its settings can't be looked at: the ACL DESCRIBE_CONFIGS is missing")
         return TopicState(spec.name, partitions, created, tuple(warnings))
-    warnings += replica_warnings(described, int(settings["min.insync.replicas"]))
+    warnings += replica_warnings(described, int(settings["min.insync.replicas"]), count_brokers(admin)[0])
     warnings += [
         f"{name} is {settings.get(name)}, and {value} was asked for"
         for name, value in spec.config.items()
@@ -264,16 +264,17 @@ def _describe(admin: KafkaAdminClient, name: str) -> list[dict[str, Any]] | None
     return partitions
 
 
-def replica_warnings(partitions: Sequence[Mapping[str, Any]], least: int) -> list[str]:
-    """Return why some partitions can't be read or written for now; ``least`` is `min.insync.replicas`.
+def replica_warnings(partitions: Sequence[Mapping[str, Any]], least: int, brokers: int) -> list[str]:
+    """Return why some partitions can't be read or written for now, or will be lost with one of several brokers.
 
-    Kafka asks for no more in-sync replicas than a partition has at all.
+    ``least`` is `min.insync.replicas`. Kafka asks for no more in-sync replicas than a partition has at all.
     """
     leaderless = sum(partition["leader_id"] < 0 for partition in partitions)
     short = sum(
         partition["leader_id"] >= 0 and len(partition["isr_nodes"]) < min(least, len(partition["replica_nodes"]))
         for partition in partitions
     )
+    single = sum(len(partition["replica_nodes"]) == 1 for partition in partitions) if brokers > 1 else 0
     warnings = []
     if leaderless:
         warnings.append(f"{_counted(leaderless)} no leader, and can't be read or written: brokers are away")
@@ -281,6 +282,11 @@ def replica_warnings(partitions: Sequence[Mapping[str, Any]], least: int) -> lis
         warnings.append(
             f"{_counted(short)} fewer replicas in sync than min.insync.replicas ({least}), and can't be written: "
             "brokers are away"
+        )
+    if single:
+        warnings.append(
+            f"{_counted(single)} a single replica, though there are {brokers} brokers: what it holds is away while its "
+            "broker is, and lost with its disk"
         )
     return warnings
 

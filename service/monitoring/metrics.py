@@ -255,11 +255,11 @@ class WindowMetrics:
 
 @dataclass(frozen=True, slots=True)
 class PartitionReading:
-    """The values of one partition's gauges."""
+    """The values of one partition's gauges; None if not known yet."""
 
     topic: str
     partition: int
-    lag: int
+    lag: int | None
     rewind: int
     progress_s: float | None
 
@@ -286,7 +286,8 @@ class PartitionGauges(Collector):
         for worker, read in list(self.readers.items()):
             for reading in read():
                 values = (worker, reading.topic, str(reading.partition))
-                lag.add_metric(values, reading.lag)
+                if reading.lag is not None:
+                    lag.add_metric(values, reading.lag)
                 rewind.add_metric(values, reading.rewind)
                 if reading.progress_s is not None:
                     progress.add_metric(values, reading.progress_s)

@@ -333,7 +333,11 @@ class Worker:
             add(f"active_{counts}", f"{counts.capitalize()} with an open window.", self._count_active)
         add("ready", "1 once the model serves and the group has been joined.", lambda: self.live and self.joined)
         add("kafka_silence_seconds", "For how long a fetch or a heartbeat has been unanswered.", self._silence_s)
-        add("recovery_age_seconds", "Age of the oldest unfinished recovery.", self._assignment.recovery_age_s)
+        add(
+            "recovery_age_seconds",
+            "For how long the partition lost the longest has been lost.",
+            self._assignment.recovery_age_s,
+        )
         add("queue_frames", "Frames waiting for the device.", lambda: lane.queued)
         add("queue_capacity_frames", "Frames that may wait.", lambda: lane.capacity)
         self._metrics.read_partitions_at_scrape(self._assignment.read)

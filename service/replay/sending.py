@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from rich.console import Console
 
-from ingest.client.access import Servers
+from ingest.client.access import Servers, remedy
 from ingest.client.connection import connect
 from ingest.client.errors import IngestError
+from ingest.producer.producer import close_producer
 from service.host.progress import Reached, progress_shown
 from service.kafka_admin.topics import TopicError, count_partitions
 
@@ -26,6 +27,7 @@ MAX_SENDS_AT_ONCE = 1000
 REPORT_S = 0.25
 MAX_UNACKNOWLEDGED = 20_000  # sends; kafka-python's own buffer has no bound
 FLUSH_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 class ReplayError(Exception):
@@ -125,11 +127,23 @@ class Sending:
             producer.flush(timeout=FLUSH_TIMEOUT_S)
             self._await_acknowledged(0)
         except KafkaError as error:
-            raise ReplayError(f"the Kafka broker at {servers} did not take a message for {topic}: {error}") from error
+            raise ReplayError(self._told(error)) from error
         finally:
-            producer.close(timeout=1)
+            close_producer(producer, CLOSE_TIMEOUT_S)
         report()
         return self.summary(finished=finished)
+
+    def _told(self, error: KafkaError) -> str:
+        """Say how many messages Kafka has taken, and how many of those that were sent it has not."""
+        servers, topic, _ = self._connection
+        late = sum(future.succeeded() for future in self._waiting)
+        why, remark = remedy(error), ""
+        if isinstance(error, KafkaTimeoutError):  # nobody can tell whether what was sent has arrived
+            why, remark = "no answer in time: is it running", "; some of them may have arrived all the same"
+        return (
+            f"the Kafka broker at {servers} took {self._acknowledged + late:,} messages for {topic}, and not the "
+            f"{len(self._waiting) - late:,} others that were sent ({why}){remark}"
+        )
 
     def _send_all(
         self,

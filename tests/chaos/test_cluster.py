@@ -10,6 +10,7 @@ import pytest
 from kafka import TopicPartition
 
 from ingest.consumer.labels_reader import LabelsReader
+from service.kafka_admin.topics import admin_client
 from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, FragileCluster, FragileNode
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load, messy_devices
@@ -180,6 +181,34 @@ def test_the_doctor_sees_which_brokers_are_away_and_what_cannot_be_written(
     assert "1 of 3 brokers in the cluster are there" in said
     assert f"{stage.output}: exists with {PARTITIONS} partitions; but" in said
     assert f"{PARTITIONS} partitions have fewer replicas in sync than min.insync.replicas (2)" in said
+
+
+def test_topics_get_as_many_replicas_as_the_brokers_say_and_single_ones_are_warned_of(cluster: FragileCluster) -> None:
+    names = {
+        f"--{kind}.{what}-topic": f"replicas.{kind}.{what}"
+        for kind in ("activity", "text")
+        for what in ("input", "output", "dead-letter")
+    }
+    with admin_client(cluster.bootstrap_servers) as admin:
+        admin.create_topics({"replicas.activity.input": {"num_partitions": 2, "replication_factor": 1}})
+    flags = [word for flag in names.items() for word in flag]
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "topics",
+        "--kafka.bootstrap-servers",
+        cluster.bootstrap_servers,
+        *flags,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120, check=True)
+    first, *others = done.stdout.splitlines()
+    assert "replicas.activity.input: exists with 2 partitions; but" in first
+    assert "2 partitions have a single replica, though there are 3 brokers" in first
+    assert not [line for line in others if "replica, " in line]
+    with admin_client(cluster.bootstrap_servers) as admin:
+        (made,) = admin.describe_topics(["replicas.activity.output"])
+    assert {len(partition["replica_nodes"]) for partition in made["partitions"]} == {3}
 
 
 def _doctor(stage: Stage) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.deploy.boards import boards, panels
 from tests.deploy.tools import ROOT, tool
 
 FOLDER = ROOT / "deploy/prometheus"
+OPERATIONS = ROOT / "docs/operations.md"
+OTHER_EMPHASIS = {"The Site Reliability Workbook"}
 ALERTS = [
     rule
     for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
@@ -41,6 +44,16 @@ def test_each_alert_has_a_test_of_firing_and_one_of_not_firing() -> None:
     tests = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text(encoding="utf-8"))["tests"]
     tested = {(case["alertname"], bool(case.get("exp_alerts"))) for test in tests for case in test["alert_rule_test"]}
     assert tested == {(alert["alert"], fires) for alert in ALERTS for fires in (True, False)}
+
+
+def test_the_operators_page_has_no_alert_that_is_gone_and_names_no_panel_that_is() -> None:
+    (chapter,) = re.findall(r"^## Alerts\n(.*?)^## ", OPERATIONS.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^### (.+)$", chapter, flags=re.MULTILINE)
+    led_to = {alert["annotations"]["runbook_url"].partition("#")[2] for alert in ALERTS}
+    assert {title.lower().replace(" ", "-") for title in titles} == led_to
+    emphasised = re.findall(r"(?<!\*)\*([A-Z][^*]*)\*(?!\*)", chapter)
+    shown = {panel["title"] for board in boards() for panel in panels(board)}
+    assert {" ".join(name.split()) for name in emphasised} <= shown.union(titles, OTHER_EMPHASIS)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

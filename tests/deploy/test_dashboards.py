@@ -26,6 +26,10 @@ NAMED = (
 OVERVIEW, STAGES = "stridecast-overview", "stridecast-stages"
 WITHOUT_LIMITS = {
     f"{OVERVIEW}: Activities over time": "no activity is worse than another",
+    f"{OVERVIEW}: Lag": "what many are depends on how fast they are read; how long that takes has limits",
+    f"{STAGES}: Lag by partition": "what many are depends on how fast they are read; how long that takes has limits",
+    f"{STAGES}: Memory": "what much is depends on the machine",
+    f"{STAGES}: Readings that no window holds": "superseded are as many as devices measure fast; lateness has limits",
     f"{OVERVIEW}: Batch sizes": "they grow with the load, as they should; how full the queue is has limits",
     f"{STAGES}: Readings a record": "as the producers choose: each form is well",
     f"{STAGES}: Queue: share of time": "waits overlap, so their sum grows with the load; one wait has limits",
@@ -63,7 +67,7 @@ def test_grafanas_schema_knows_all_that_is_in_them() -> None:
     [
         ('"graphTooltip": 1', '"graphTooltip": "crosshair"', "graphTooltip: json: cannot unmarshal string"),
         ('"colorMode": "value"', '"colourMode": "value"', "options.Options: unexpected field 'colourMode'"),
-        ('"legendFormat": ""', '"legend": ""', "targets[0].Dataquery: unexpected field 'legend'"),
+        ('"legendFormat": "{{namespace}}"', '"legend": ""', "targets[0].Dataquery: unexpected field 'legend'"),
     ],
 )
 def test_grafanas_schema_finds_what_is_wrong(tmp_path: Path, good: str, broken: str, message: str) -> None:
@@ -111,15 +115,23 @@ def test_a_panel_leads_to_another_dashboard_with_the_same_view(panel: dict[str, 
     match = re.match(r"/d/([a-z-]+)\?", link["url"])
     assert match
     assert match[1] in {board["uid"] for board in boards()}
-    assert all(
-        f"${{{name}}}" in link["url"] for name in ("__url_time_range", "worker:queryparam", "instance:queryparam")
-    )
+    names = {variable["name"] for variable in boards()[0]["templating"]["list"]}
+    assert names == {"datasource", "namespace", "job", "worker", "instance"}
+    assert all(f"${{{name}:queryparam}}" in link["url"] for name in names)
+    assert "${__url_time_range}" in link["url"]
 
 
-def test_every_query_is_of_the_chosen_instances() -> None:
+def test_every_query_is_of_the_chosen_installations_and_instances() -> None:
     """But for the number of alerts, which says itself that it is of all workers."""
+    assert all('namespace=~"$namespace"' in query.expression for query in queries())
     others = [query for query in queries() if 'instance=~"$instance"' not in query.expression]
     assert [query.panel for query in others] == ["Alerts"]
+
+
+def test_no_panel_mixes_installations_but_heat_maps() -> None:
+    """They have room for one histogram alone."""
+    mixed = {query.panel for query in queries() if "{{namespace}}" not in query.legend}
+    assert mixed == {*(f"{stage}: spread" for stage in STAGE_ROWS), "Batch sizes"}
 
 
 @pytest.mark.parametrize("board", [pytest.param(board, id=board["uid"]) for board in boards()])

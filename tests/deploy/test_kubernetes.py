@@ -145,7 +145,8 @@ def test_a_worker_is_scaled_by_its_own_lag(name: str) -> None:
     (trigger,) = of_kind("cpu", "ScaledObject")[name]["spec"]["triggers"]
     kind = pods("cpu")[name]["spec"]["containers"][0]["args"][1]
     lag = next(iter(PartitionGauges().collect())).name
-    assert trigger["metadata"]["query"] == f'sum(max by (topic, partition) ({lag}{{worker="{kind}"}}))'
+    lately = f'last_over_time({lag}{{worker="{kind}"}}[5m])'
+    assert trigger["metadata"]["query"] == f"sum(max by (topic, partition) ({lately}))"
     # KEDA takes an empty answer for 0 by itself, and scales down while nothing is scraped.
     assert trigger["metadata"]["ignoreNullValues"] == "false"
 
@@ -203,15 +204,79 @@ def test_the_overlays_differ_in_the_image_the_device_and_the_gpu() -> None:
             assert device == (None if overlay == "cpu" else "cuda")
 
 
+README = (DEPLOY / "README.md").read_text()
+
+
+def built_of(title: str, folder: Path, *, with_patches_of: str = "") -> Manifests:
+    """What is built of an example of the README, by the comment that begins it, and of a document's patches."""
+    (example,) = re.findall(rf"```yaml\n(# {title}\n.*?)```", README, re.DOTALL)
+    patches = re.findall(r"```yaml\n(patches:\n.*?)```", with_patches_of, re.DOTALL)
+    here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, folder) + "/").replace("<yours>", "mine")
+    (folder / "kustomization.yaml").write_text(here + "".join(patches))
+    return built(folder)
+
+
 @pytest.fixture
 def read_me(tmp_path: Path) -> Manifests:
     """What is built of the README's example, and of the patch that it gives for names that come from elsewhere."""
-    text = (DEPLOY / "README.md").read_text()
-    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", text, re.DOTALL)
-    (patches,) = re.findall(r"```yaml\n(patches:\n.*?)```", text, re.DOTALL)
-    here = example.replace("stridecast/deploy/", os.path.relpath(DEPLOY, tmp_path) + "/").replace("<yours>", "mine")
-    (tmp_path / "kustomization.yaml").write_text(here + patches)
-    return built(tmp_path)
+    return built_of("kustomization.yaml", tmp_path, with_patches_of=README)
+
+
+def test_the_patch_of_the_documents_has_all_workers_end_before_the_first_new_one_starts(tmp_path: Path) -> None:
+    operations = (DEPLOY.parent / "docs/operations.md").read_text()
+    found = built_of("kustomization.yaml", tmp_path, with_patches_of=operations)
+    for name in WORKERS:
+        kubernetes_validate.validate(found["Deployment", name], VERSIONS[-1], strict=True)
+        assert found["Deployment", name]["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_log_of_a_job_that_failed_can_be_read_for_a_day() -> None:
+    """It was deleted a minute after it had ended, with its pods and what they had said."""
+    assert of_kind("cpu", "Job")["topics"]["spec"]["ttlSecondsAfterFinished"] == 24 * 60 * 60
+
+
+def test_the_example_of_a_second_installation_has_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = built_of("kustomization.yaml of staging", tmp_path)
+    assert ("PrometheusRule", "stridecast") not in found  # each would be evaluated twice
+    assert {manifest["metadata"].get("namespace", "staging") for manifest in found.values()} == {"staging"}
+    assert ("Namespace", "staging") in found
+    (variables,) = [manifest["data"] for (of, _), manifest in found.items() if of == "ConfigMap"]
+    for name in WORKERS:
+        (container,) = found["Deployment", name]["spec"]["template"]["spec"]["containers"]
+        own = {each["name"]: each["value"] for each in container["env"]}
+        settings = accepted(container["args"], {**variables, **own}, monkeypatch)
+        first = pods("cpu")[name]["spec"]["containers"][0]
+        before = accepted(first["args"], environment("cpu", pods("cpu")[name]), monkeypatch)
+        assert isinstance(settings, ServiceSettings)
+        assert isinstance(before, ServiceSettings)
+        assert settings.kafka.group_id != before.kafka.group_id
+        kind = container["args"][1]
+        names, names_before = (
+            {getattr(getattr(each, kind), topic) for topic in ("input_topic", "output_topic", "dead_letter_topic")}
+            for each in (settings, before)
+        )
+        assert len(names) == 3
+        assert not names & names_before
+        query = found["ScaledObject", name]["spec"]["triggers"][0]["metadata"]["query"]
+        assert f'worker="{kind}", namespace="staging"' in query
+
+
+def test_the_example_of_an_own_model_serves_what_its_image_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = built_of("kustomization.yaml with a model of its own", tmp_path)
+    ((base, place),) = re.findall(r"```dockerfile\nFROM (\S+)\nCOPY runs/mine (\S+)\n```", README)
+    container = found["Deployment", "activity-worker"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] not in (base, pods("cpu")["activity-worker"]["spec"]["containers"][0]["image"])
+    assert base == pods("cpu")["activity-worker"]["spec"]["containers"][0]["image"]
+    (variables,) = [manifest["data"] for (of, _), manifest in found.items() if of == "ConfigMap"]
+    for name in WORKERS:  # the other kind is told of it as well, and takes it
+        args = found["Deployment", name]["spec"]["template"]["spec"]["containers"][0]["args"]
+        settings = accepted(args, variables, monkeypatch)
+        if isinstance(settings, worker_activity.Options):
+            assert str(settings.activity.bundle) == place
 
 
 def test_the_example_of_the_readme_says_where_kafka_and_the_image_are(read_me: Manifests) -> None:
@@ -276,7 +341,9 @@ def test_under_the_operator_a_worker_is_scaled_by_the_lag_of_its_own_namespace(n
 
     namespace = operated["Deployment", name]["metadata"]["namespace"]
     everywhere = query(of_kind("cpu", "ScaledObject")[name])
-    assert query(operated["ScaledObject", name]) == everywhere.replace("}", f', namespace="{namespace}"}}')
+    assert query(operated["ScaledObject", name]).replace(") (", ")(") == everywhere.replace(
+        "}", f', namespace="{namespace}"}}'
+    ).replace(") (", ")(")
 
 
 def test_the_operators_rules_are_those_of_prometheus(operated: Manifests) -> None:

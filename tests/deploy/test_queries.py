@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.deploy.boards import Query, boards, queries
-from tests.deploy.conftest import FLAGS
+from tests.deploy.conftest import FLAGS, NAMESPACE
 from tests.deploy.tools import ROOT, tool
 from tests.deploy.watched import Prometheus, Series
 
@@ -44,7 +44,8 @@ def chosen(prometheus: Prometheus) -> dict[str, str]:
         prometheus.numbers(series, partial(is_of, KINDS))
         values = prometheus.get(f"/api/v1/label/{label}/values", **{"match[]": series})
         assert values
-        found[variable["name"]] = f"({'|'.join(re.escape(value) for value in values)})".replace("\\", "\\\\")
+        found[variable["name"]] = variable["allValue"]
+        assert all(re.fullmatch(variable["allValue"], value) for value in values)
     return found
 
 
@@ -80,7 +81,7 @@ def is_of(kinds: set[str], found: Series, *, above_zero: bool = False) -> bool:
 
 def test_the_operators_page_stars_what_is_of_activities_alone() -> None:
     assert {"stridecast_windows_total", "stridecast_active_devices"} < STARRED
-    assert metrics_in("worker:stridecast_windows_labelled:rate10m") == {"stridecast_windows_total"}
+    assert metrics_in("namespace_job_worker:stridecast_windows_labelled:rate10m") == {"stridecast_windows_total"}
 
 
 @pytest.mark.parametrize("query", queries(), ids=str)
@@ -92,9 +93,11 @@ def test_a_panel_shows_numbers_of_each_worker_under_load(
         expression, partial(is_of, kinds, above_zero=query.ill_when_none), over_time=query.over_time
     )
     for labels, values in answered:
-        assert query.legend_labels <= labels.keys()
+        assert query.legend_labels <= labels.keys() | {"namespace"}
         assert min(values) >= 0
         assert max(values) <= 1 or query.unit != "percentunit"
+    if "namespace" in query.legend_labels:
+        assert {labels.get("namespace") for labels, _ in answered} == {NAMESPACE, None}
     if "instance" in query.legend_labels:
         assert len({labels["instance"] for labels, _ in answered}) == len(kinds)
     # What nobody can tell apart by the legend would be drawn as several lines of one name.
@@ -117,7 +120,7 @@ def test_what_an_alert_compares_is_a_number_of_each_worker_under_load(
 ) -> None:
     """A healthy worker's alerts answer nothing, so each signal is asked for without its threshold."""
     for line in rule["expr"].splitlines():
-        match = re.fullmatch(r"(?:and |or (?:on \(\w+\) )?)?(.+) (?:>|==) [\d.]+(?: \* [\d.]+)?", line)
+        match = re.fullmatch(r"(?:(?:and|or) (?:on \([\w, ]+\) )?)?(.+) (?:>|==) [\d.]+(?: \* [\d.]+)?", line)
         assert match, f"not a signal beside a threshold: {line}"
         assert prometheus.numbers(match[1], partial(is_of, kinds_of(match[1])))
 
@@ -179,3 +182,11 @@ def test_the_operators_page_tells_what_each_metric_means_and_whose_it_is(pages: 
     assert len(families) > 30
     assert [name for name in families if not re.search(rf"`{name}(_total)?[`{{]", TOLD)] == []
     assert set(families) & STARRED == (STARRED if kind == "activity" else set())
+
+
+def test_the_operators_page_tells_of_no_metric_that_is_gone(pages: dict[str, bytes]) -> None:
+    (table,) = re.findall(r"^\| metric \| meaning \|\n(.*?)\n\n", TOLD, flags=re.MULTILINE | re.DOTALL)
+    families = {name for page in pages.values() for name in re.findall(r"# TYPE (\w+) ", page.decode())}
+    told = re.findall(r"`(stridecast_\w+)[`{]", re.sub(r"\|[^|\n]*\|\n", "|\n", table + "\n"))
+    assert len(told) > 30
+    assert [name for name in told if name not in families] == []

@@ -91,7 +91,8 @@ class Prometheus:
 def settings_for(ports: Mapping[str, int], labels: Mapping[str, str]) -> dict[str, Any]:
     """The deployment's settings, but each second, and with each kind's worker at a port of this machine.
 
-    ``labels`` are what a cluster's Prometheus adds to all that it scrapes.
+    ``labels`` are what a cluster's Prometheus adds to all that it scrapes. Each worker is scraped without them, too, as
+    if it were of a second installation, outside a cluster.
     """
     settings: dict[str, Any] = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     settings["global"] = dict.fromkeys(settings["global"], "1s")
@@ -101,7 +102,8 @@ def settings_for(ports: Mapping[str, int], labels: Mapping[str, str]) -> dict[st
     for kind, port in ports.items():
         job = jobs[f"stridecast-{kind}"]
         del job["dns_sd_configs"]
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"], "labels": dict(labels)}]
+        targets = [f"127.0.0.1:{port}"]
+        job["static_configs"] = [{"targets": targets, "labels": dict(labels)}, {"targets": targets}]
     return settings
 
 

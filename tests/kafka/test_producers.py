@@ -4,13 +4,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from kafka.errors import KafkaError
 from kafka.producer.producer_batch import ProducerBatch
 
-from ingest.producer.producer import close_producer, open_producer
+from ingest.producer.producer import close_producer, has_failed, open_producer
 from ingest.producer.transactions import FencedError, Transactions
 from service.broker.node import Broker
+from service.kafka_admin.topics import admin_client
 
 
 def wait_until_gone(threads: set[threading.Thread]) -> None:
@@ -52,6 +55,30 @@ def test_a_producer_that_is_replaced_ends_and_its_sends_fail(
     close_producer(producer, 0.0)
     wait_until_gone(set(threading.enumerate()) - before)
     assert future.failed()
+
+
+def test_a_batch_that_expires_though_the_broker_may_have_it_has_its_producer_replaced(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """The producer gave up its id, asked for no other, and sent nothing any more, though the topic was made anew."""
+    name = topic()
+    producer = open_producer(
+        bootstrap_servers=broker.bootstrap_servers, client_id="test", delivery_timeout_ms=2000, request_timeout_ms=2000
+    )
+    try:
+        producer.send(name, value=b"written").get(20)
+        with admin_client(broker.bootstrap_servers) as admin:
+            admin.delete_topics([name])
+        sent, deadline = [], time.monotonic() + 60
+        while not has_failed(producer):  # the first may be written yet
+            assert time.monotonic() < deadline
+            with suppress(KafkaError):
+                sent.append(producer.send(name, value=b"refused again and again"))
+            time.sleep(0.1)
+        with pytest.raises(KafkaError):
+            sent[-1].get(10)
+    finally:
+        close_producer(producer, 0.0)
 
 
 def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction_and_leaves_no_traceback(

@@ -1,6 +1,10 @@
 """Replays against a real Kafka: what is on the topic afterwards."""
 
 import io
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +19,14 @@ from rich.console import Console
 from ingest.messages.decode import decode
 from ingest.messages.texts import decode_texts
 from service.broker.node import Broker
+from service.kafka_admin.topics import admin_client
 from service.replay.fleet import RecordedFleet
 from service.replay.messages import Form
 from service.replay.run import Replay
 from service.replay.sending import ReplayError, replay
 from service.replay.synthesiser import SyntheticFleet
 from service.replay.texts import TextReplay
+from tests.kafka.worker_process import clean_environment
 from training.data.recordings import Recording
 
 MakeTopic = Callable[..., str]
@@ -135,6 +141,43 @@ def test_a_topic_that_is_not_there_is_refused_and_not_made(broker: Broker) -> No
     for _ in range(2):
         with pytest.raises(ReplayError, match=r"there is no topic 'nobody-made-this' at .*: create it with"):
             sending.run(threading.Event())
+
+
+def test_a_broker_that_goes_away_is_told_of_in_one_line_with_how_many_messages_it_took(tmp_path: Path) -> None:
+    """There were tracebacks: of a client that could not be closed, and of its garbage collection; and no number."""
+    impatient = "from service import cli; from service.replay import sending; sending.FLUSH_TIMEOUT_S = 2.0; "
+    own, log = Broker(tmp_path / "kafka", heap="256m"), tmp_path / "log"
+    with own:
+        with admin_client(own.bootstrap_servers) as admin:
+            admin.create_topics({"in": {"num_partitions": 2, "replication_factor": 1}}, wait_for_metadata=True)
+        flags = ["--kafka.bootstrap-servers", own.bootstrap_servers, "--activity.input-topic", "in", "--devices", "20"]
+        command = [sys.executable, "-c", f"{impatient}raise SystemExit(cli.main({['replay', *flags]!r}))"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment())
+        try:
+            deadline = time.monotonic() + 60
+            while not on_topic(own, "in"):
+                assert time.monotonic() < deadline, log.read_text()
+            own.stop()
+            time.sleep(1)  # in which twenty devices send four hundred readings
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+            process.wait()
+        *_, last = log.read_text().splitlines()
+        found = re.fullmatch(
+            rf"stridecast replay: the Kafka broker at {own.bootstrap_servers} took ([\d,]+) messages for in, "
+            r"and not the ([\d,]+) others that were sent \(no answer in time: is it running\); "
+            "some of them may have arrived all the same",
+            last,
+        )
+        assert found, last
+        assert "Traceback" not in log.read_text()
+        taken, others = (int(number.replace(",", "")) for number in found.groups())
+        own.start()
+        assert others > 0
+        assert taken <= len(on_topic(own, "in")) <= taken + others
 
 
 def test_without_a_terminal_a_replay_says_in_one_line_what_it_sent(broker: Broker, topic: MakeTopic) -> None:

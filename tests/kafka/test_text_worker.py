@@ -472,11 +472,16 @@ def test_labels_that_their_topic_refuses_are_tried_again_until_it_takes_them_whi
         check_activities(both.activity.labels(len(wanted)), wanted)
         assert worker.get("/livez") == (200, "ok\n")
         assert "MessageSizeTooLargeError" in worker.said()
+        # The second and the third recovery wait for a second and two: the age is of all tries, not of the last.
+        worker.wait_for("stridecast_partition_restarts_total", 3, worker="text")
+        assert worker.metric("stridecast_recovery_age_seconds", worker="text") >= 3
+        assert worker.metric("stridecast_recovery_age_seconds", worker="activity") == 0
         topic = ConfigResource(ConfigResourceType.TOPIC, both.text.output, {"max.message.bytes": "100000"})
         with admin_client(both.text.broker.bootstrap_servers) as admin:
             admin.alter_configs([topic])
         (label,) = both.text.labels(1)
         assert label.value["id"] == "text"
+        worker.wait_for("stridecast_recovery_age_seconds", at_most=0, worker="text")
         assert worker.terminate() == 0
         assert worker.metric("stridecast_partition_restarts_total", worker="activity") == 0
     assert "Traceback" not in worker.said()

@@ -98,6 +98,57 @@ def test_an_unfinished_recovery_has_an_age_until_its_replay_is_over(
     assert assignment.recovery_age_s() == 0
 
 
+def test_a_partition_is_lost_from_its_first_failure_until_what_failed_is_committed(clock: Clock) -> None:
+    """Each try began the age anew, and was over within seconds: an output topic that was gone was seen in no gauge."""
+    requests: list[Request] = []
+    assignment = make(requests)
+    assignment.assigned({SOURCE})
+    for _ in range(3):
+        assignment.begin(found(requests[-1]))
+        partition = assignment.held[SOURCE]
+        partition.position, partition.recovering_since = 60, None
+        assignment.start_all_over([partition], "its topic is gone")
+        clock.now += 100
+    assignment.begin(found(requests[-1]))
+    partition = assignment.held[SOURCE]
+    partition.recovering_since = None  # it is read on
+    assert assignment.recovery_age_s() == 300
+    assignment.committed(partition, Point(59, 50, 100))
+    assert assignment.recovery_age_s() == 300
+    assignment.committed(partition, Point(60, 50, 100))
+    assert assignment.recovery_age_s() == 0
+
+
+def test_a_partition_whose_log_was_cut_off_is_lost_until_anything_is_committed(clock: Clock) -> None:
+    """The position that it had may never come again."""
+    requests: list[Request] = []
+    assignment = make(requests)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(requests[-1]))
+    assignment.held[SOURCE].position = 1_000_000
+    assignment.start_over(assignment.held[SOURCE], "its log goes back to 0")
+    clock.now += 100
+    assignment.begin(found(requests[-1], position=0, rewind_to=0))
+    partition = assignment.held[SOURCE]
+    partition.recovering_since = None
+    assert assignment.recovery_age_s() == 100
+    assignment.committed(partition, Point(7, 7, 0))
+    assert assignment.recovery_age_s() == 0
+
+
+def test_a_partition_has_no_lag_before_its_end_is_known(clock: Clock) -> None:
+    """It was 0 until the first answer to a fetch, as if nothing waited."""
+    requests: list[Request] = []
+    fetch_progress = FetchProgress()
+    assignment = Assignment(lambda _: Stream(), "", fetch_progress, requests.append, make_metrics())
+    assignment.consumer = FakeConsumer()
+    assignment.assigned({SOURCE})
+    assignment.begin(found(requests[0]))
+    assert [reading.lag for reading in assignment.read()] == [None]
+    fetch_progress.note_response([SOURCE], 1.0, {SOURCE: 90})
+    assert [reading.lag for reading in assignment.read()] == [50]  # with what is replayed
+
+
 def test_partitions_that_begin_together_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """A start on a topic of eight partitions said the same eight times."""
     caplog.set_level("INFO")
@@ -146,7 +197,7 @@ def test_a_partition_whose_output_fails_again_and_again_is_recovered_later_and_l
     waits = []
     for _ in range(8):
         assignment.begin(found(requests[-1]))
-        assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+        assignment.start_all_over([assignment.held[SOURCE]], "its topic is gone")
         waits.append(requests[-1].not_before - clock.now)
     assert waits == [1, 2, 4, 8, 16, LONGEST_RETRY_S, LONGEST_RETRY_S, LONGEST_RETRY_S]
 
@@ -162,7 +213,7 @@ def test_a_commit_of_less_than_what_had_been_read_does_not_have_the_next_recover
         partition = assignment.held[SOURCE]
         assignment.committed(partition, Point(50, 50, 100))
         partition.position = 60
-        assignment.start_over(partition, "its topic is gone")
+        assignment.start_all_over([partition], "its topic is gone")
         waits.append(requests[-1].not_before - clock.now)
     assert waits == [1, 2, 4]
 
@@ -174,7 +225,7 @@ def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -
     assignment.assigned({SOURCE})
     for _ in range(3):
         assignment.begin(found(requests[-1]))
-        assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+        assignment.start_all_over([assignment.held[SOURCE]], "its topic is gone")
     assignment.begin(found(requests[-1]))
     if helped == "commit":
         assignment.committed(assignment.held[SOURCE], Point(50, 50, 100))
@@ -182,7 +233,7 @@ def test_what_helps_has_the_next_recovery_come_soon(helped: str, clock: Clock) -
         assignment.released({SOURCE})
         assignment.assigned({SOURCE})
         assignment.begin(found(requests[-1]))
-    assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+    assignment.start_all_over([assignment.held[SOURCE]], "its topic is gone")
     assert requests[-1].not_before - clock.now == 1
 
 
@@ -211,7 +262,7 @@ def test_records_whose_dead_letters_were_given_up_get_none_after_a_recovery_unti
     assignment.assigned({SOURCE})
     assignment.begin(found(requests[-1]))
     assignment.undeliverable.note(SOURCE, [52, 55])
-    assignment.start_over(assignment.held[SOURCE], "its output failed")
+    assignment.start_all_over([assignment.held[SOURCE]], "its output failed")
     assignment.begin(found(requests[-1]))
     assert {52, 55} <= set(assignment.held[SOURCE].reported)
     assignment.committed(assignment.held[SOURCE], Point(53, 50, 100))
@@ -226,7 +277,7 @@ def test_a_partition_that_starts_over_is_another_assignment_and_paused_until_its
     assignment.assigned({SOURCE})
     assignment.begin(found(requests[0]))
     before = assignment.held[SOURCE]
-    assignment.start_over(before, "its topic is gone")
+    assignment.start_all_over([before], "its topic is gone")
     assert assignment.consumer.done[-1] == ("pause", SOURCE)
     assignment.begin(found(requests[1]))
     assert not before.alive
@@ -243,7 +294,7 @@ def test_a_partition_on_its_way_out_of_the_consumer_is_not_touched_there() -> No
     assignment.consumer.assigned = set()
     assignment.pause(assignment.held[SOURCE], True)
     assignment.seek_back()
-    assignment.start_over(assignment.held[SOURCE], "its topic is gone")
+    assignment.start_all_over([assignment.held[SOURCE]], "its topic is gone")
     assert assignment.consumer.done == done
 
 

@@ -44,21 +44,26 @@ def test_labels_deleted_by_size_are_warned_of() -> None:
     ]
 
 
+def partition(leader: int, in_sync: list[int], replicas: list[int]) -> dict[str, object]:
+    return {"leader_id": leader, "isr_nodes": in_sync, "replica_nodes": replicas}
+
+
 def test_partitions_that_nobody_can_write_are_warned_of_and_one_broker_less_is_no_reason_to() -> None:
-    well, one_away, two_away, gone, single = (
-        {"leader_id": leader, "isr_nodes": in_sync, "replica_nodes": replicas}
-        for leader, in_sync, replicas in (
-            (1, [1, 2, 3], [1, 2, 3]),
-            (1, [1, 3], [1, 2, 3]),
-            (1, [1], [1, 2, 3]),
-            (-1, [2], [1, 2, 3]),
-            (1, [1], [1]),
-        )
-    )
-    assert replica_warnings([well, one_away, single], 2) == []
-    assert replica_warnings([well, two_away, gone], 2) == [
+    well, one_away = partition(1, [1, 2, 3], [1, 2, 3]), partition(1, [1, 3], [1, 2, 3])
+    two_away, gone = partition(1, [1], [1, 2, 3]), partition(-1, [2], [1, 2, 3])
+    assert replica_warnings([well, one_away], 2, 3) == []
+    assert replica_warnings([well, two_away, gone], 2, 3) == [
         "1 partition has no leader, and can't be read or written: brokers are away",
         "1 partition has fewer replicas in sync than min.insync.replicas (2), and can't be written: brokers are away",
+    ]
+
+
+def test_partitions_that_one_of_several_brokers_has_alone_are_warned_of() -> None:
+    well, single = partition(1, [1, 2, 3], [1, 2, 3]), partition(1, [1], [1])
+    assert replica_warnings([single, single], 2, 1) == []
+    assert replica_warnings([single, well, single], 2, 3) == [
+        "2 partitions have a single replica, though there are 3 brokers: what it holds is away while its broker is, "
+        "and lost with its disk"
     ]
 
 
