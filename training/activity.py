@@ -24,6 +24,7 @@ from training.bundles import (
     with_metrics,
 )
 from training.comparison import Comparison, compare, comparison_section, comparison_table, why_incomparable
+from training.datasets import warnings_of_files
 from training.evaluate import Evaluation, evaluate, table
 from training.fit_activity import (
     ARCHITECTURE,
@@ -51,6 +52,7 @@ from training.report_json import article_json
 from training.report_tables import article_section
 from training.splits import RecordingSplit, split_recordings
 from training.transitions import transitions
+from training.warnings import show_warnings
 from windowing import WINDOW_SLOTS
 
 
@@ -64,13 +66,17 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The plan, the files read, the split of their people, and the training data; `settings` include the run's seed."""
+    """The plan, the files read, the split of their people, and the training data; `settings` include the run's seed.
+
+    `warnings` are those of the files, and of what of them can't be learned or tested.
+    """
 
     plan: Plan
     settings: FitSettings
     files: list[DataFile]
     split: RecordingSplit
     data: ActivityTrainingData
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +128,19 @@ def _prepare(plan: Plan, console: Console | None) -> _Job:
     files = plan.read(console)
     split = split_recordings(files, plan.recipe)
     refuse_fewer_than_two(split.labels, split.train, files)
-    split = _with_windows(split, console)
-    if console is not None:
-        for line in _unlearned(split, plan):
-            console.print(line, soft_wrap=True, markup=False)
+    tested = [(file, some) for file, some in split.test if len(served_frames(some))]
+    warnings = [_why_no_test(file, some) for file, some in split.test if not len(served_frames(some))]
+    warnings += _unlearned(split, plan)
+    show_warnings(warnings, console)
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
-    return _Job(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, split, data)
+    return _Job(
+        plan,
+        dataclasses.replace(plan.settings, seed=plan.seed),
+        files,
+        dataclasses.replace(split, test=tested),
+        data,
+        warnings_of_files(files) + warnings,
+    )
 
 
 def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
@@ -138,21 +151,12 @@ def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
         ("No training data for {}", [name for name in split.labels.names if name not in shown]),
         (f"No complete window of {{}} by anybody who trains, which takes {ONE_WINDOW}", short),
     ):
-        if names:
-            it, will = "it" if len(names) == 1 else "them", "will not know" if plan.start is None else "may forget"
-            said = why.format(", ".join(names))
-            yield f"{said}: the new model {will} {it}; --labels can leave {it} out."
-
-
-def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSplit:
-    """Drop data sets without a test window, and say so before the fit."""
-    tested = []
-    for file, some in split.test:
-        if len(served_frames(some)):
-            tested.append((file, some))
-        elif console is not None:
-            console.print(_why_no_test(file, some), soft_wrap=True, markup=False)
-    return dataclasses.replace(split, test=tested)
+        known = [] if plan.start is None else [name.casefold() for name in plan.start.manifest.labels]
+        old, new = ([name for name in names if (name.casefold() in known) is is_old] for is_old in (True, False))
+        for some, will in ((old, "may forget"), (new, "will not know")):
+            if some:
+                it = "it" if len(some) == 1 else "them"
+                yield f"{why.format(', '.join(some))}: the new model {will} {it}; --labels can leave {it} out."
 
 
 def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
@@ -224,6 +228,7 @@ def _report(
     article = plan.recipe.name == "article" and plan.labels == DEFAULT_LABELS
     return TrainingReport(
         title=f"recipe `{plan.recipe.name}`",
+        warnings=job.warnings,
         command=trained.bundle.manifest.training.command,
         seed=plan.seed,
         seconds=seconds,

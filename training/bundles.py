@@ -35,12 +35,12 @@ def create_folders(*folders: Path) -> None:
 @contextmanager
 def new_folders(*folders: Path) -> Iterator[None]:
     """Create the output folders as `create_folders` does; remove those that are new and empty where the body fails."""
-    new = [folder for folder in folders if not folder.exists()]
+    new = {one for folder in folders for one in (folder, *folder.parents) if not one.exists()}
     create_folders(*folders)
     try:
         yield
     except BaseException:
-        for folder in reversed(new):
+        for folder in sorted(new, key=lambda folder: len(folder.parts), reverse=True):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
         raise

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,13 +15,12 @@ from inference.served_module import reference_answers, served_module
 from training.familiarity import OodSamples, Separation, ood_kinds
 from training.files import DataError
 from training.frames import LabelledFrames, served_frames
-from training.learned_people import learned_people
 from training.phrases import in_people
 from training.recordings import DataFile, Labels, Recording, natural_order
 from training.scores import Scores, score
 from training.smoothing_scores import SmoothingScores, score_smoothing
 from training.spanning import SpanningScores, make_spanning_windows, score_spanning
-from training.text_datasets import Corpus, Dataset, MessagePart, read_corpus
+from training.text_datasets import Corpus
 from windowing import WINDOW_SLOTS
 from windowing.text import Framer, parse_rules
 
@@ -75,24 +73,11 @@ def evaluate_bundle(
     files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
-    against: Bundle | None = None,
-    console: Console | None = None,
 ) -> list[Evaluation]:
-    """Score an activity bundle on each data file, in order.
-
-    `people` limits each data set to the named people; without it, `console` is told of whom the bundle has learned, and
-    the one that it is to be compared `against`. Raises `DataError`.
-    """
-    evaluations = [
+    """Score an activity bundle on each data file, in order, limited to `people` if given. Raises `DataError`."""
+    return [
         evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
-    if console is not None:
-        if people is None:
-            for line in learned_people([bundle] if against is None else [bundle, against], files):
-                console.print(line, soft_wrap=True, markup=False)
-        for evaluation in evaluations:
-            console.print(table(evaluation))
-    return evaluations
 
 
 def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Evaluation:
@@ -141,30 +126,28 @@ def _score_familiarity(bundle: Bundle, known: np.ndarray, familiarity: np.ndarra
     )
 
 
-def evaluate_text_bundle(
-    bundle: Path,
-    dataset: Dataset,
-    files: Sequence[Path],
-    strip: Collection[MessagePart] = (),
-    console: Console | None = None,
-) -> Evaluation:
-    """Score the bundle in the folder `bundle` on a data set's test part, or on all texts if it has none.
+def evaluate_corpus(bundle: Bundle, corpus: Corpus) -> Evaluation:
+    """Score the bundle on a data set's test part, or on all texts if it has none.
 
-    Raises `BundleError`, `FramingError` or `DataError`.
+    Raises `FramingError` or `DataError`.
     """
-    loaded = load_bundle(bundle)
-    corpus = read_corpus(dataset, files, strip=strip, console=console)
-    scored = np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
-    evaluation = evaluate_texts(loaded, corpus, scored)
-    if console is not None:
-        # Where a data set has its own test part, training has left that out.
-        learned = {data.sha256 for data in loaded.manifest.training.data} if corpus.test is None else set()
-        for file in corpus.files:
-            if file.sha256 in learned:
-                told = f"{loaded.title} has learned from {file.name}: this says little of how it does on other texts"
-                console.print(told, markup=False, soft_wrap=True)
-        console.print(table(evaluation))
-    return evaluation
+    return evaluate_texts(
+        bundle, corpus, np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
+    )
+
+
+def warnings_of_corpus(bundle: Bundle, corpus: Corpus) -> list[str]:
+    """Return what to say before the bundle's scores on a corpus are believed."""
+    # Where a data set has its own test part, training has left that out.
+    learned = {data.sha256 for data in bundle.manifest.training.data} if corpus.test is None else set()
+    return [
+        *corpus.left_out,
+        *(
+            f"{bundle.title} has learned from {file.name}: this says little of how it does on other texts"
+            for file in corpus.files
+            if file.sha256 in learned
+        ),
+    ]
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from inference.saving import save_bundle
 from training.bundles import (
     checked_description,
     closing_line,
-    create_folders,
+    new_folders,
     next_version,
     replaced_bundle,
     with_metrics,
@@ -31,17 +32,17 @@ from training.fit_text import (
     Split,
     TextTrainingData,
     describe,
-    first_alike,
     fit_text,
     identity_of,
     split_off,
-    told_of_texts,
 )
 from training.markdown import plain
 from training.report import TrainingReport, write_training_report
 from training.text_comparison import BaselineComparison, comparison_section, measure
 from training.text_datasets import Corpus
 from training.text_recipes import TextRecipe
+from training.text_warnings import warnings_of_test, warnings_of_texts
+from training.warnings import show_warnings
 from training.words import FIRST_WORD
 from windowing.text import Framer
 
@@ -93,22 +94,22 @@ def train_text(
     also holds the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
-    create_folders(output.parent, report)
-    replaced = replaced_bundle(output)
-    request = dataclasses.replace(request, version=request.version or next_version(replaced))
-    alike = first_alike(request.data)
-    split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed, alike)
-    if console is not None:
-        for line in (*told_of_texts(request.data), *_told_of_test(split)):
-            console.print(line, markup=False, soft_wrap=True)
-    training = _training(request)
-    # A description that no bundle can have must fail before the fit, not after it.
-    _describe(output.name, request, training, *_largest_table(request.data, request.recipe))
+    data, recipe = request.data, request.recipe
+    with new_folders(output.parent, report):
+        replaced = replaced_bundle(output)
+        request = dataclasses.replace(request, version=request.version or next_version(replaced))
+        split = single_split(data.corpus, recipe.validation_share, request.test_share, request.seed, data.alike)
+        warnings = [*warnings_of_texts(data), *warnings_of_test(split)]
+        show_warnings(warnings, console)
+        training = _training(request)
+        # A description that no bundle can have must fail before the fit, not after it.
+        _describe(output.name, request, training, *_largest_table(data, recipe))
     fitted = _fit(request, split, report / "checkpoint.safetensors", resume, console)
     description = _describe(output.name, request, training, *fitted.table_shape)
     trained = _save_and_test(output, fitted, description, request, split.test)
-    comparison = measure(request.data.corpus, split, trained.bundle, baselines)
-    write_training_report(report, _report(request, split, fitted, trained, comparison, time.monotonic() - began))
+    comparison = measure(data.corpus, split, trained.bundle, baselines)
+    seconds = time.monotonic() - began
+    write_training_report(report, _report(request, split, fitted, trained, comparison, warnings, seconds))
     if console is not None:
         for test in trained.tests:
             console.print(table(test))
@@ -140,11 +141,13 @@ def _report(
     fitted: FittedTextModel,
     trained: Trained,
     comparison: BaselineComparison,
+    warnings: Sequence[str],
     seconds: float,
 ) -> TrainingReport:
     recipe, data = request.recipe, request.data
     return TrainingReport(
         title=f"{plain(data.corpus.name)}, {recipe.network.name}, {recipe.variant}",
+        warnings=warnings,
         command=request.command,
         seed=request.seed,
         seconds=seconds,
@@ -173,17 +176,6 @@ def _report(
         },
         sections=[comparison_section(recipe, fitted, trained.tests, comparison)],
     )
-
-
-FEW_TO_TEST = 20
-
-
-def _told_of_test(split: Split) -> list[str]:
-    tested = len(split.test)
-    if not 0 < tested < FEW_TO_TEST:
-        return []
-    texts = "1 text" if tested == 1 else f"{tested} texts"
-    return [f"The test is of {texts}: too few for its scores to say much; --folds tests on all texts in turn"]
 
 
 def single_split(

@@ -126,6 +126,9 @@ def test_the_report_folder_holds_figures_tables_and_pictures(trained: tuple[Trai
     assert len(metrics["history"]) == 2
     assert metrics["article"] is None
     assert "| Walking |" in (report / "report.md").read_text()
+    lacks = "No training data for Downstairs, Upstairs: the new model will not know them; --labels can leave them out."
+    assert metrics["warnings"] == [lacks]
+    assert f"\n## Warnings\n\n- {lacks}\n" in (report / "report.md").read_text()
     assert " s on 1 thread; temperature " in (report / "report.md").read_text()
     of = "wisdm-v1-1-reconstructed"
     for picture in (
