@@ -41,6 +41,8 @@ from training.recordings import (
     Recording,
     natural_order,
 )
+from training.repeats import without_repeats
+from training.sampling import warnings_of_sampling
 from training.warnings import show_warnings
 
 MANY = 10
@@ -60,6 +62,8 @@ def read_files(
     """Read each file with `labels`; print on `console` the `warnings_of_files`.
 
     Names of people that differ in capitals alone are one person's, who has one spelling in all files then.
+
+    Readings that are there twice count once (`without_repeats`).
 
     Raises `DataError` for a file that is missing, given twice, in no known form, or without any of the activities.
     """
@@ -84,13 +88,14 @@ def read_files(
             raise DataError(
                 f"{times} files are called {dataset}: a file's name is its data set's, so rename the others"
             )
+    files = without_repeats(_with_one_spelling(files))
     show_warnings(warnings_of_files(files), console)
-    return _with_one_spelling(files)
+    return files
 
 
 def warnings_of_files(files: Sequence[DataFile]) -> list[str]:
     """Return what to say of the files before anybody believes what was learned from them, or scored on them."""
-    return [line for file in files for line in _warnings_of(file)]
+    return [line for file in files for line in (*_warnings_of(file), *warnings_of_sampling(file))]
 
 
 def _with_one_spelling(files: Sequence[DataFile]) -> list[DataFile]:

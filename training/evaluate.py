@@ -17,6 +17,7 @@ from training.files import DataError
 from training.frames import LabelledFrames, served_frames
 from training.phrases import in_people
 from training.recordings import DataFile, Labels, Recording, natural_order
+from training.sampling import and_why_incomplete
 from training.scores import Scores, score
 from training.smoothing_scores import SmoothingScores, score_smoothing
 from training.spanning import SpanningScores, make_spanning_windows, score_spanning
@@ -88,7 +89,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
     if not len(frames):
         raise DataError(
             f"{file.name} holds no complete window of the people asked for (it has "
-            f"{', '.join(sorted({r.person for r in file.recordings}))})"
+            f"{', '.join(sorted({r.person for r in file.recordings}))}){and_why_incomplete(recordings)}"
         )
     probabilities, familiarity = answers_and_familiarity(bundle, frames.values)
     follow = bundle.manifest.transitions

@@ -30,6 +30,7 @@ from training.logits import logits_of
 from training.ood_samples import ood_samples
 from training.recipes import Recipe
 from training.recordings import DEFAULT_LABELS, DataFile, Labels, Recording
+from training.sampling import and_why_incomplete
 from training.scores import Scores, score
 from training.soft_targets import OOD
 from training.splits import RecordingSplit, split_files
@@ -104,7 +105,7 @@ def prepare_training_data(
     if not len(segment) or not len(validation):
         raise DataError(
             "the data hold no complete window of the training people, or none of the validation people: a window is "
-            "4 s of one activity, without a gap"
+            f"4 s of one activity, without a gap{and_why_incomplete([*split.train, *split.validation])}"
         )
     if start is None:
         rng = np.random.default_rng(seed)

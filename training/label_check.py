@@ -9,6 +9,7 @@ from training.augment import signals
 from training.files import DataError
 from training.phrases import some_of
 from training.recordings import MAX_LABELS, OTHER_ACTIVITY, DataFile, Labels, Recording, is_valid_label
+from training.sampling import and_why_incomplete
 
 ONE_WINDOW = "4 s of one activity without a gap"
 
@@ -48,7 +49,7 @@ def refuse_fewer_than_two(labels: Labels, train: Sequence[Recording], files: Seq
     if short := [name for name in labels_shown(labels, train) if name not in learned]:
         raise DataError(
             f"{', '.join(short)}: no complete window of anybody who trains, which takes {ONE_WINDOW}; a model tells at "
-            "least two labels apart: add longer recordings by people who train"
+            f"least two labels apart: add longer recordings by people who train{and_why_incomplete(train)}"
         )
     only = f"only {learned[0]} of the labels has" if learned else "none of the labels has"
     remedy = (

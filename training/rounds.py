@@ -17,6 +17,7 @@ from training.frames import served_frames
 from training.held_out import has_numbered_people, name_hash
 from training.recipes import Recipe
 from training.recordings import DataFile, Recording, natural_order
+from training.sampling import and_why_incomplete
 from training.splits import FileSplit, RecordingSplit, recordings_of_people, split_files, split_recordings
 
 ProtocolName = Literal["data-sets", "people", "seeds", "minutes"]
@@ -84,6 +85,7 @@ def _check(each: Round, recipe: Recipe, *, fitted: bool) -> None:
             raise DataError(
                 f"{each.name}: nobody who {does_what} shows a complete window, which is 4 s of one activity without a "
                 f"gap ({_people_of(recordings)}): leave them out of the data, or give more of them"
+                f"{and_why_incomplete(recordings)}"
             )
 
 

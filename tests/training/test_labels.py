@@ -59,6 +59,7 @@ def test_a_label_is_what_it_says_first_of_all() -> None:
     ("names", "says"),
     [
         (("Walking",), "2 to 64 labels apart, not 1"),
+        (("Walking,Cycling",), "not 1: part Walking,Cycling by spaces, not commas"),
         (tuple(map(str, range(65))), "2 to 64 labels apart, not 65"),
         (("Walking", "Cycling", "walking"), "the label 'Walking' is there twice"),
         (("Walking", ""), "'' can't be a label"),
