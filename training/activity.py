@@ -21,6 +21,7 @@ from training.bundles import (
     new_folders,
     next_version,
     replaced_bundle,
+    warnings_of_replaced,
     with_metrics,
 )
 from training.comparison import Comparison, compare, comparison_section, comparison_table, why_incomparable
@@ -36,12 +37,14 @@ from training.fit_activity import (
     prepare_training_data,
 )
 from training.fit_settings import FitSettings
-from training.frames import served_frames
+from training.frames import LabelledFrames, served_frames
 from training.golden import golden_frames, half_familiar
 from training.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
 from training.label_check import ONE_WINDOW, labels_learned, labels_shown, refuse_fewer_than_two
 from training.learned_people import STARTED_FROM
 from training.markdown import plain
+from training.markdown import table as markdown_table
+from training.minutes import minutes_of
 from training.phrases import in_people, some_of
 from training.plan import Plan, TrainingRequest, default_labels
 from training.population import population
@@ -54,6 +57,8 @@ from training.splits import RecordingSplit, split_recordings
 from training.transitions import transitions
 from training.warnings import show_warnings
 from windowing import WINDOW_SLOTS
+
+FEW_TO_TEST = 3  # people
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def train_activity(
     plan = request.plan()
     with new_folders(output.parent, report):
         replaced = replaced_bundle(output)
-        job = _prepare(plan, console)
+        job = _prepare(plan, warnings_of_replaced(output, replaced, plan.labels.names), console)
         # A description that no bundle can have must fail before the fit, not after it.
         description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
@@ -123,14 +128,15 @@ def train_activity(
 # --- before the fit ------------------------------------------------------------------------------
 
 
-def _prepare(plan: Plan, console: Console | None) -> _Job:
+def _prepare(plan: Plan, warnings: list[str], console: Console | None) -> _Job:
     """Read the files, split them and prepare the training data."""
     files = plan.read(console)
     split = split_recordings(files, plan.recipe)
     refuse_fewer_than_two(split.labels, split.train, files)
-    tested = [(file, some) for file, some in split.test if len(served_frames(some))]
-    warnings = [_why_no_test(file, some) for file, some in split.test if not len(served_frames(some))]
-    warnings += _unlearned(split, plan)
+    windows = [served_frames(some) for _, some in split.test]
+    tested = [part for part, found in zip(split.test, windows, strict=True) if len(found)]
+    warnings += [_why_no_test(*part) for part, found in zip(split.test, windows, strict=True) if not len(found)]
+    warnings += [*_unlearned(split, plan), *_untested(split, windows)]
     show_warnings(warnings, console)
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
     return _Job(
@@ -157,6 +163,22 @@ def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
             if some:
                 it = "it" if len(some) == 1 else "them"
                 yield f"{why.format(', '.join(some))}: the new model {will} {it}; --labels can leave {it} out."
+
+
+def _untested(split: RecordingSplit, windows: Sequence[LabelledFrames]) -> Iterator[str]:
+    """Yield what to say of labels that are learned and that no test window shows, and of a test of few people."""
+    shown = {split.labels.names[code] for found in windows for code in np.unique(found.activity)}
+    people = {person for found in windows for person in found.person}
+    if not people:
+        return
+    if names := [name for name in labels_learned(split.labels, split.train) if name not in shown]:
+        it = "it" if len(names) == 1 else "them"
+        yield f"Nobody who tests shows {', '.join(names)}: how well the model tells {it} is not known"
+    if len(people) < FEW_TO_TEST:
+        yield (
+            f"The test is of {in_people(len(people))}: its scores say little about others; --protocol people tests on "
+            "everybody in turn"
+        )
 
 
 def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
@@ -228,6 +250,7 @@ def _report(
     article = plan.recipe.name == "article" and plan.labels == DEFAULT_LABELS
     return TrainingReport(
         title=f"recipe `{plan.recipe.name}`",
+        parts=_parts_section(job.split),
         warnings=job.warnings,
         command=trained.bundle.manifest.training.command,
         seed=plan.seed,
@@ -261,6 +284,19 @@ def _report(
             *(article_section(test) for test in trained.tests if article),
         ],
     )
+
+
+def _parts_section(split: RecordingSplit) -> str:
+    """Return as Markdown who trains, validates and tests, with the minutes of each label."""
+    tested = [recording for _, some in split.test for recording in some]
+    parts = {"training": split.train, "validation": split.validation, "test": tested}
+    rows = []
+    for part, recordings in parts.items():
+        people = sorted({recording.person for recording in recordings}, key=natural_order)
+        _, minutes = minutes_of(recordings, split.labels)
+        rows.append((part, some_of(people), *(f"{minutes[name]:.1f}" for name in split.labels.names)))
+    lines = markdown_table(("part", "people", *(f"{name}, min" for name in split.labels.names)), rows, left=(0, 1))
+    return "\n".join(["## People\n", *lines]) + "\n"
 
 
 def _show(console: Console, trained: Trained, against_start: _StartComparison) -> None:

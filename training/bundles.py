@@ -17,6 +17,7 @@ from inference.manifest import BundleError, Description
 from training.evaluate import Evaluation
 from training.files import reason
 from training.fit_settings import FitError
+from training.phrases import some_of
 from training.scores import Scores
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
@@ -48,10 +49,14 @@ def new_folders(*folders: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The bundle that saving to a folder will replace, by its title and digest prefix; `version` if it can be read."""
+    """The bundle that saving to a folder will replace, by its title and digest prefix.
+
+    `version` and `labels` are known if it can be read.
+    """
 
     name: str
     version: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 def replaced_bundle(folder: Path) -> Replaced | None:
@@ -70,7 +75,17 @@ def replaced_bundle(folder: Path) -> Replaced | None:
         bundle = load_bundle(folder)
     except BundleError:
         return Replaced("one that cannot be read")
-    return Replaced(f"{bundle.title} {bundle.digest[:12]}", bundle.manifest.version)
+    return Replaced(f"{bundle.title} {bundle.digest[:12]}", bundle.manifest.version, bundle.manifest.labels)
+
+
+def warnings_of_replaced(folder: Path, replaced: Replaced | None, labels: Sequence[str]) -> list[str]:
+    """Return what to say of a bundle that another one, with other labels, is about to replace."""
+    if replaced is None or replaced.labels in ((), tuple(labels)):
+        return []
+    return [
+        f"{folder} holds {replaced.name}, which tells {some_of(replaced.labels)}. The new bundle takes its place and "
+        f"tells {some_of(labels)}: a worker that serves this folder will say other labels"
+    ]
 
 
 def next_version(replaced: Replaced | None, start: Bundle | None = None) -> str:

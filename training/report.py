@@ -41,6 +41,7 @@ class TrainingReport:
 
     title: str  # Markdown, in a line
     warnings: Sequence[str]  # what to know before the scores are believed
+    parts: str  # Markdown: what trained, validated and tested
     command: str
     seed: int
     seconds: float
@@ -83,6 +84,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
         f"# Training report: {report.title}\n\n{code(report.command)}, {report.seconds:.0f} s on "
         f"{report.threads} {'thread' if report.threads == 1 else 'threads'}; temperature {report.temperature:.3f}.\n",
         *warnings_section(report.warnings),
+        report.parts,
         f"## Validation\n\n{markdown(report.validation, report.unit)}",
         *map(evaluation_section, report.tests),
         *report.sections,

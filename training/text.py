@@ -21,6 +21,7 @@ from training.bundles import (
     new_folders,
     next_version,
     replaced_bundle,
+    warnings_of_replaced,
     with_metrics,
 )
 from training.embeddings import Variant
@@ -37,6 +38,7 @@ from training.fit_text import (
     split_off,
 )
 from training.markdown import plain
+from training.markdown import table as markdown_table
 from training.report import TrainingReport, write_training_report
 from training.text_comparison import BaselineComparison, comparison_section, measure
 from training.text_datasets import Corpus
@@ -99,7 +101,11 @@ def train_text(
         replaced = replaced_bundle(output)
         request = dataclasses.replace(request, version=request.version or next_version(replaced))
         split = single_split(data.corpus, recipe.validation_share, request.test_share, request.seed, data.alike)
-        warnings = [*warnings_of_texts(data), *warnings_of_test(split)]
+        warnings = [
+            *warnings_of_replaced(output, replaced, data.corpus.labels),
+            *warnings_of_texts(data),
+            *warnings_of_test(split),
+        ]
         show_warnings(warnings, console)
         training = _training(request)
         # A description that no bundle can have must fail before the fit, not after it.
@@ -147,6 +153,7 @@ def _report(
     recipe, data = request.recipe, request.data
     return TrainingReport(
         title=f"{plain(data.corpus.name)}, {recipe.network.name}, {recipe.variant}",
+        parts=_parts_section(split, data.corpus),
         warnings=warnings,
         command=request.command,
         seed=request.seed,
@@ -176,6 +183,14 @@ def _report(
         },
         sections=[comparison_section(recipe, fitted, trained.tests, comparison)],
     )
+
+
+def _parts_section(split: Split, corpus: Corpus) -> str:
+    """Return as Markdown how many texts of each label train, validate and test."""
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
+    counts = [np.bincount(corpus.targets[texts], minlength=len(corpus.labels)) for texts in parts.values()]
+    rows = [(label, *(f"{count:,}" for count in each)) for label, *each in zip(corpus.labels, *counts, strict=True)]
+    return "\n".join(["## Texts\n", *markdown_table(("label", *parts), rows)]) + "\n"
 
 
 def single_split(

@@ -208,6 +208,22 @@ def test_only_a_label_that_the_old_bundle_knows_may_be_forgotten(
         assert f"No training data for {lacks}; --labels can leave it out.\n" in shown
 
 
+def test_labels_that_nobody_tests_and_a_bundle_of_others_that_is_replaced_are_told_of(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(line for line in lines if not line.startswith("1,Cycling")) + "\n")
+    before = har_bundle(tmp_path / "own")
+    request = TrainingRequest([data], labels=Labels(("Walking", "Cycling")), epochs=1)
+    train_activity(request, tmp_path / "own", tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["warnings"] == [
+        f"{tmp_path}/own holds tiny-har@1.0 {before.digest[:12]}, which tells Downstairs, Jogging, Sitting, Standing, "
+        "Upstairs, Walking. The new bundle takes its place and tells Walking, Cycling: a worker that serves this "
+        "folder will say other labels",
+        "Nobody who tests shows Cycling: how well the model tells it is not known",
+        "The test is of 1 person: its scores say little about others; --protocol people tests on everybody in turn",
+    ]
+
+
 def cut_short(path: Path, activity: str, seconds: float) -> Path:
     """Leave so many seconds of an activity in a CSV, of each person."""
     lines = [line.split(",") for line in path.read_text().splitlines()]

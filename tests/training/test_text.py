@@ -253,7 +253,9 @@ def test_the_report_holds_figures_tables_and_pictures(trained: Trained, folder: 
     assert metrics["test"][0]["accuracy"] == trained.tests[0].scores.accuracy
     assert metrics["examples"] == {"training, an epoch": 162, "validation": 18, "test": 20}
     assert set(metrics["texts_a_second"]) == {"1", "256"}
-    assert "| good |" in (folder / "report" / "report.md").read_text()
+    text = (folder / "report" / "report.md").read_text()
+    assert "| good |" in text
+    assert "## Texts\n\n| label | training | validation | test |\n|---|---:|---:|---:|\n| bad | 8" in text
     for picture in ("learning-curves", "confusion-validation", "confusion-reviews-csv"):
         assert (folder / "report" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
