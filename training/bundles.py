@@ -15,6 +15,7 @@ from training.evaluation.evaluate import Evaluation
 from training.fitting.fit_settings import FitError
 from training.fitting.networks import first_error
 from training.fitting.scores import Scores
+from training.wording.phrases import some_of
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
 METRIC_NAME_LENGTH = 55
@@ -32,12 +33,12 @@ def create_folders(*folders: Path) -> None:
 @contextmanager
 def new_folders(*folders: Path) -> Iterator[None]:
     """Create the output folders as `create_folders` does; remove those that are new and empty where the body fails."""
-    new = [folder for folder in folders if not folder.exists()]
+    new = {one for folder in folders for one in (folder, *folder.parents) if not one.exists()}
     create_folders(*folders)
     try:
         yield
     except BaseException:
-        for folder in reversed(new):
+        for folder in sorted(new, key=lambda folder: len(folder.parts), reverse=True):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
         raise
@@ -45,10 +46,14 @@ def new_folders(*folders: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The bundle that saving to a folder will replace, by its title and digest prefix; `version` if it can be read."""
+    """The bundle that saving to a folder will replace, by its title and digest prefix.
+
+    `version` and `labels` are known if it can be read.
+    """
 
     name: str
     version: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 def replaced_bundle(folder: Path) -> Replaced | None:
@@ -67,7 +72,17 @@ def replaced_bundle(folder: Path) -> Replaced | None:
         bundle = load_bundle(folder)
     except BundleError:
         return Replaced("one that cannot be read")
-    return Replaced(f"{bundle.title} {bundle.digest[:12]}", bundle.manifest.version)
+    return Replaced(f"{bundle.title} {bundle.digest[:12]}", bundle.manifest.version, bundle.manifest.labels)
+
+
+def warnings_of_replaced(folder: Path, replaced: Replaced | None, labels: Sequence[str]) -> list[str]:
+    """Return what to say of a bundle that another one, with other labels, is about to replace."""
+    if replaced is None or replaced.labels in ((), tuple(labels)):
+        return []
+    return [
+        f"{folder} holds {replaced.name}, which tells {some_of(replaced.labels)}. The new bundle takes its place and "
+        f"tells {some_of(labels)}: a worker that serves this folder will say other labels"
+    ]
 
 
 def next_version(replaced: Replaced | None, start: Bundle | None = None) -> str:

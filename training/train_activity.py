@@ -35,11 +35,14 @@ from training.bundles import (
     new_folders,
     next_version,
     replaced_bundle,
+    warnings_of_replaced,
     with_metrics,
 )
-from training.data.frames import served_frames
+from training.data.datasets import warnings_of_files
+from training.data.frames import LabelledFrames, served_frames
 from training.data.held_out import FEWEST_PEOPLE, has_numbered_people, held_out_people
 from training.data.label_check import ONE_WINDOW, labels_learned, labels_shown, refuse_fewer_than_two
+from training.data.minutes import minutes_of
 from training.data.recordings import DEFAULT_LABELS, DataFile, Recording, natural_order
 from training.evaluation.comparison import Comparison, compare, comparison_section, comparison_table, why_incomparable
 from training.evaluation.evaluate import Evaluation, evaluate, table
@@ -50,8 +53,12 @@ from training.reports.report import TrainingReport, write_training_report
 from training.reports.report_json import article_json
 from training.reports.report_tables import article_section
 from training.wording.markdown import plain
+from training.wording.markdown import table as markdown_table
 from training.wording.phrases import in_people, some_of
+from training.wording.warnings import show_warnings
 from windowing import WINDOW_SLOTS
+
+FEW_TO_TEST = 3  # people
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,17 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The plan, the files read, the split of their people, and the training data; `settings` include the run's seed."""
+    """The plan, the files read, the split of their people, and the training data; `settings` include the run's seed.
+
+    `warnings` are those of the files, and of what of them can't be learned or tested.
+    """
 
     plan: Plan
     settings: FitSettings
     files: list[DataFile]
     split: RecordingSplit
     data: ActivityTrainingData
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,7 @@ def train_activity(
     plan = request.plan()
     with new_folders(output.parent, report):
         replaced = replaced_bundle(output)
-        job = _prepare(plan, console)
+        job = _prepare(plan, warnings_of_replaced(output, replaced, plan.labels.names), console)
         # A description that no bundle can have must fail before the fit, not after it.
         description = _describe(output.name, version or next_version(replaced, plan.start), job)
     fitted = _fit(job, report / "checkpoint.safetensors", resume, console)
@@ -117,17 +128,25 @@ def train_activity(
 # --- before the fit ------------------------------------------------------------------------------
 
 
-def _prepare(plan: Plan, console: Console | None) -> _Job:
+def _prepare(plan: Plan, warnings: list[str], console: Console | None) -> _Job:
     """Read the files, split them and prepare the training data."""
     files = plan.read(console)
     split = split_recordings(files, plan.recipe)
     refuse_fewer_than_two(split.labels, split.train, files)
-    split = _with_windows(split, console)
-    if console is not None:
-        for line in _unlearned(split, plan):
-            console.print(line, soft_wrap=True, markup=False)
+    windows = [served_frames(some) for _, some in split.test]
+    tested = [part for part, found in zip(split.test, windows, strict=True) if len(found)]
+    warnings += [_why_no_test(*part) for part, found in zip(split.test, windows, strict=True) if not len(found)]
+    warnings += [*_unlearned(split, plan), *_untested(split, windows)]
+    show_warnings(warnings, console)
     data = prepare_training_data(split, plan.recipe, plan.seed, plan.start)
-    return _Job(plan, dataclasses.replace(plan.settings, seed=plan.seed), files, split, data)
+    return _Job(
+        plan,
+        dataclasses.replace(plan.settings, seed=plan.seed),
+        files,
+        dataclasses.replace(split, test=tested),
+        data,
+        warnings_of_files(files) + warnings,
+    )
 
 
 def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
@@ -138,21 +157,28 @@ def _unlearned(split: RecordingSplit, plan: Plan) -> Iterator[str]:
         ("No training data for {}", [name for name in split.labels.names if name not in shown]),
         (f"No complete window of {{}} by anybody who trains, which takes {ONE_WINDOW}", short),
     ):
-        if names:
-            it, will = "it" if len(names) == 1 else "them", "will not know" if plan.start is None else "may forget"
-            said = why.format(", ".join(names))
-            yield f"{said}: the new model {will} {it}; --labels can leave {it} out."
+        known = [] if plan.start is None else [name.casefold() for name in plan.start.manifest.labels]
+        old, new = ([name for name in names if (name.casefold() in known) is is_old] for is_old in (True, False))
+        for some, will in ((old, "may forget"), (new, "will not know")):
+            if some:
+                it = "it" if len(some) == 1 else "them"
+                yield f"{why.format(', '.join(some))}: the new model {will} {it}; --labels can leave {it} out."
 
 
-def _with_windows(split: RecordingSplit, console: Console | None) -> RecordingSplit:
-    """Drop data sets without a test window, and say so before the fit."""
-    tested = []
-    for file, some in split.test:
-        if len(served_frames(some)):
-            tested.append((file, some))
-        elif console is not None:
-            console.print(_why_no_test(file, some), soft_wrap=True, markup=False)
-    return dataclasses.replace(split, test=tested)
+def _untested(split: RecordingSplit, windows: Sequence[LabelledFrames]) -> Iterator[str]:
+    """Yield what to say of labels that are learned and that no test window shows, and of a test of few people."""
+    shown = {split.labels.names[code] for found in windows for code in np.unique(found.activity)}
+    people = {person for found in windows for person in found.person}
+    if not people:
+        return
+    if names := [name for name in labels_learned(split.labels, split.train) if name not in shown]:
+        it = "it" if len(names) == 1 else "them"
+        yield f"Nobody who tests shows {', '.join(names)}: how well the model tells {it} is not known"
+    if len(people) < FEW_TO_TEST:
+        yield (
+            f"The test is of {in_people(len(people))}: its scores say little about others; --protocol people tests on "
+            "everybody in turn"
+        )
 
 
 def _why_no_test(file: DataFile, test: Sequence[Recording]) -> str:
@@ -224,6 +250,8 @@ def _report(
     article = plan.recipe.name == "article" and plan.labels == DEFAULT_LABELS
     return TrainingReport(
         title=f"recipe `{plan.recipe.name}`",
+        parts=_parts_section(job.split),
+        warnings=job.warnings,
         command=trained.bundle.manifest.training.command,
         seed=plan.seed,
         seconds=seconds,
@@ -256,6 +284,19 @@ def _report(
             *(article_section(test) for test in trained.tests if article),
         ],
     )
+
+
+def _parts_section(split: RecordingSplit) -> str:
+    """Return as Markdown who trains, validates and tests, with the minutes of each label."""
+    tested = [recording for _, some in split.test for recording in some]
+    parts = {"training": split.train, "validation": split.validation, "test": tested}
+    rows = []
+    for part, recordings in parts.items():
+        people = sorted({recording.person for recording in recordings}, key=natural_order)
+        _, minutes = minutes_of(recordings, split.labels)
+        rows.append((part, some_of(people), *(f"{minutes[name]:.1f}" for name in split.labels.names)))
+    lines = markdown_table(("part", "people", *(f"{name}, min" for name in split.labels.names)), rows, left=(0, 1))
+    return "\n".join(["## People\n", *lines]) + "\n"
 
 
 def _show(console: Console, trained: Trained, against_start: _StartComparison) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from inference.saving import save_bundle
 from training.bundles import (
     checked_description,
     closing_line,
-    create_folders,
+    new_folders,
     next_version,
     replaced_bundle,
+    warnings_of_replaced,
     with_metrics,
 )
 from training.data.text_datasets import Corpus
@@ -34,15 +36,16 @@ from training.text_model.fit_text import (
     Split,
     TextTrainingData,
     describe,
-    first_alike,
     fit_text,
     identity_of,
     split_off,
-    told_of_texts,
 )
 from training.text_model.text_recipes import TextRecipe
+from training.text_model.text_warnings import warnings_of_test, warnings_of_texts
 from training.text_model.words import FIRST_WORD
 from training.wording.markdown import plain
+from training.wording.markdown import table as markdown_table
+from training.wording.warnings import show_warnings
 from windowing.text import Framer
 
 KIM_VARIANTS: tuple[Variant, ...] = ("rand", "static", "non-static", "multichannel")
@@ -93,22 +96,26 @@ def train_text(
     also holds the checkpoint from which `resume` continues. Raises `DataError`, `FitError` or `BundleError`.
     """
     began = time.monotonic()
-    create_folders(output.parent, report)
-    replaced = replaced_bundle(output)
-    request = dataclasses.replace(request, version=request.version or next_version(replaced))
-    alike = first_alike(request.data)
-    split = single_split(request.data.corpus, request.recipe.validation_share, request.test_share, request.seed, alike)
-    if console is not None:
-        for line in (*told_of_texts(request.data), *_told_of_test(split)):
-            console.print(line, markup=False, soft_wrap=True)
-    training = _training(request)
-    # A description that no bundle can have must fail before the fit, not after it.
-    _describe(output.name, request, training, *_largest_table(request.data, request.recipe))
+    data, recipe = request.data, request.recipe
+    with new_folders(output.parent, report):
+        replaced = replaced_bundle(output)
+        request = dataclasses.replace(request, version=request.version or next_version(replaced))
+        split = single_split(data.corpus, recipe.validation_share, request.test_share, request.seed, data.alike)
+        warnings = [
+            *warnings_of_replaced(output, replaced, data.corpus.labels),
+            *warnings_of_texts(data),
+            *warnings_of_test(split),
+        ]
+        show_warnings(warnings, console)
+        training = _training(request)
+        # A description that no bundle can have must fail before the fit, not after it.
+        _describe(output.name, request, training, *_largest_table(data, recipe))
     fitted = _fit(request, split, report / "checkpoint.safetensors", resume, console)
     description = _describe(output.name, request, training, *fitted.table_shape)
     trained = _save_and_test(output, fitted, description, request, split.test)
-    comparison = measure(request.data.corpus, split, trained.bundle, baselines)
-    write_training_report(report, _report(request, split, fitted, trained, comparison, time.monotonic() - began))
+    comparison = measure(data.corpus, split, trained.bundle, baselines)
+    seconds = time.monotonic() - began
+    write_training_report(report, _report(request, split, fitted, trained, comparison, warnings, seconds))
     if console is not None:
         for test in trained.tests:
             console.print(table(test))
@@ -140,11 +147,14 @@ def _report(
     fitted: FittedTextModel,
     trained: Trained,
     comparison: BaselineComparison,
+    warnings: Sequence[str],
     seconds: float,
 ) -> TrainingReport:
     recipe, data = request.recipe, request.data
     return TrainingReport(
         title=f"{plain(data.corpus.name)}, {recipe.network.name}, {recipe.variant}",
+        parts=_parts_section(split, data.corpus),
+        warnings=warnings,
         command=request.command,
         seed=request.seed,
         seconds=seconds,
@@ -175,15 +185,12 @@ def _report(
     )
 
 
-FEW_TO_TEST = 20
-
-
-def _told_of_test(split: Split) -> list[str]:
-    tested = len(split.test)
-    if not 0 < tested < FEW_TO_TEST:
-        return []
-    texts = "1 text" if tested == 1 else f"{tested} texts"
-    return [f"The test is of {texts}: too few for its scores to say much; --folds tests on all texts in turn"]
+def _parts_section(split: Split, corpus: Corpus) -> str:
+    """Return as Markdown how many texts of each label train, validate and test."""
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
+    counts = [np.bincount(corpus.targets[texts], minlength=len(corpus.labels)) for texts in parts.values()]
+    rows = [(label, *(f"{count:,}" for count in each)) for label, *each in zip(corpus.labels, *counts, strict=True)]
+    return "\n".join(["## Texts\n", *markdown_table(("label", *parts), rows)]) + "\n"
 
 
 def single_split(

@@ -26,8 +26,8 @@ class Options(Command):
       stridecast classify --file walk.csv --picture walk.png        header: timestamp,x,y,z and perhaps device_id
 
     Answers are those that the workers would publish, by the same code. timestamp is epoch milliseconds or an ISO 8601
-    time with an offset; x, y, z are m/s² with gravity, or in g with --activity.unit g. Without device_id, a column
-    person tells devices apart. A text that begins with a dash goes behind --, the last of the flags.
+    time, UTC without an offset; x, y, z are m/s² with gravity, or in g with --activity.unit g. Without device_id, a
+    column person tells devices apart. A text that begins with a dash goes behind --, the last of the flags.
     """
 
     unused = (

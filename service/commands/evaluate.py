@@ -1,6 +1,8 @@
 """``stridecast evaluate``."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from rich.console import Console
@@ -9,6 +11,10 @@ from inference.bundle import find_bundle
 from service.configuration.settings import ActivitySettings, Command, TextSettings
 from training.data.files import DataError
 from training.data.text_datasets import Dataset, MessagePart
+
+if TYPE_CHECKING:
+    from training.evaluation.comparison import Comparison
+    from training.evaluation.evaluate import Evaluation
 
 OF_RECORDINGS, OF_TEXTS = ActivitySettings().bundle, TextSettings().bundle
 
@@ -45,29 +51,65 @@ def run(options: Options) -> None:
     """Evaluate."""
     _refuse_ignored(options)
     # PyTorch takes seconds: a wrong flag is told without it.
-    from training.data.datasets import read_files
-    from training.evaluation.comparison import Comparison, check_comparable, compare_bundles, comparison_section
-    from training.evaluation.evaluate import evaluate_bundle, evaluate_text_bundle, labels_of, load_activity_bundle
+    from training.evaluation.comparison import comparison_section, comparison_table
+    from training.evaluation.evaluate import table
 
-    usual = OF_RECORDINGS if options.dataset is None else OF_TEXTS
-    folder, console = find_bundle(options.bundle or usual), Console()
-    comparisons: list[Comparison] = []
-    if options.dataset is None:
-        people = options.people or None
-        bundle = load_activity_bundle(folder)
-        against = load_activity_bundle(find_bundle(options.against)) if options.against is not None else None
-        if against is not None:
-            check_comparable(against, bundle)
-        files = read_files(options.data, console, labels_of(bundle))
-        evaluations = evaluate_bundle(bundle, files, people=people, against=against, console=console)
-        if against is not None:
-            comparisons = compare_bundles(against, bundle, files, people=people, console=console)
-    else:
-        evaluations = [evaluate_text_bundle(folder, options.dataset, options.data, options.strip, console)]
+    console = Console()
+    scored = (
+        _of_recordings(options, console) if options.dataset is None else _of_texts(options, options.dataset, console)
+    )
+    for evaluation in scored.evaluations:
+        console.print(table(evaluation))
+    for comparison in scored.comparisons:
+        console.print(comparison_table(comparison))
     if options.report is not None:
         from training.reports.report import write_evaluations  # matplotlib is an extra: needed for reports alone
 
-        write_evaluations(options.report, evaluations, list(map(comparison_section, comparisons)))
+        sections = list(map(comparison_section, scored.comparisons))
+        write_evaluations(options.report, scored.evaluations, scored.warnings, sections)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    evaluations: "list[Evaluation]"
+    warnings: list[str]
+    comparisons: "list[Comparison]" = field(default_factory=list)
+
+
+def _of_recordings(options: Options, console: Console) -> _Scored:
+    from training.data.datasets import read_files, warnings_of_files
+    from training.evaluation.comparison import check_comparable, compare_bundles
+    from training.evaluation.evaluate import evaluate_bundle, labels_of, load_activity_bundle
+    from training.evaluation.learned_people import learned_people
+    from training.wording.warnings import show_warnings
+
+    people = options.people or None
+    bundle = load_activity_bundle(find_bundle(options.bundle or OF_RECORDINGS))
+    against = load_activity_bundle(find_bundle(options.against)) if options.against is not None else None
+    if against is not None:
+        check_comparable(against, bundle)
+    files = read_files(options.data, console, labels_of(bundle))
+    bundles = [bundle] if against is None else [bundle, against]
+    learned = list(learned_people(bundles, files)) if people is None else []
+    show_warnings(learned, console)
+    return _Scored(
+        evaluate_bundle(bundle, files, people=people),
+        warnings_of_files(files) + learned,
+        [] if against is None else compare_bundles(against, bundle, files, people=people),
+    )
+
+
+def _of_texts(options: Options, dataset: Dataset, console: Console) -> _Scored:
+    from inference.bundle import load_bundle
+    from training.data.text_datasets import read_corpus
+    from training.evaluation.evaluate import evaluate_corpus, warnings_of_corpus
+    from training.wording.warnings import show_warnings
+
+    bundle = load_bundle(find_bundle(options.bundle or OF_TEXTS))
+    corpus = read_corpus(dataset, options.data, strip=options.strip, console=console)
+    warnings = warnings_of_corpus(bundle, corpus)
+    show_warnings(warnings, console)
+    return _Scored([evaluate_corpus(bundle, corpus)], warnings)
 
 
 def _refuse_ignored(options: Options) -> None:

@@ -16,10 +16,10 @@ from training.protocols.rounds import ProtocolName
 class Options(Command):
     """Fit the activity model to recordings; write a bundle, and a report with its figures and pictures.
 
-    Recordings are CSV with the columns person, activity, timestamp (milliseconds, or ISO 8601), and x, y, z
-    (m/s², gravity included), and optionally placement and recording; WISDM's v1.1 raw file; or MotionSense's
-    DeviceMotion archive; all plain or compressed. Parquet files of windows that a worker kept are read too, once
-    their column activity has been filled in; they only train.
+    Recordings are CSV with the columns person, activity, timestamp (milliseconds, or ISO 8601, which is UTC without an
+    offset), and x, y, z (m/s², gravity included), and optionally placement and recording; WISDM's v1.1 raw file; or
+    MotionSense's DeviceMotion archive; all plain or compressed. Parquet files of windows that a worker kept are read
+    too, once their column activity has been filled in; they only train.
 
     Test people are held out, and scored once, at the end. WISDM, MotionSense and five more public sets have fixed lists
     of them. Of other files about a fifth of the people test, by a hash of the name: with enough people nobody's part

@@ -107,7 +107,7 @@ def _other_unit(timestamp: float | str) -> str:
         return ""
     return (
         f". Are the timestamps in {found[0]}? They are to be whole milliseconds since 1970, such as {found[1]}, or "
-        f"ISO 8601 times with an offset"
+        f"ISO 8601 times"
     )
 
 

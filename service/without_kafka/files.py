@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.contract import MAX_TIMESTAMP_MS
+from ingest.contract import ISO_8601, MAX_TIMESTAMP_MS
 from ingest.rejections import Rejection
 
 MAX_FILE_BYTES = 64 << 20
@@ -173,8 +173,13 @@ def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
 
 
 def _sample(number: int, fields: dict[str, str]) -> Line:
-    """Return a row as the contract's sample; invalid numbers stay texts, which the decoder rejects by name."""
+    """Return a row as the contract's sample; invalid numbers stay texts, which the decoder rejects by name.
+
+    A time without an offset is UTC, as in training: messages need one, but spreadsheets and pandas write none.
+    """
     timestamp = fields["timestamp"]
+    if ISO_8601.fullmatch(f"{timestamp}Z"):
+        timestamp += "Z"
     sample: dict[str, Any] = {
         "device_id": fields.get("device_id", ONE_DEVICE),
         "timestamp": int(timestamp) if INTEGER.fullmatch(timestamp) else timestamp,

@@ -10,7 +10,7 @@ PEOPLE = ("1", "7", "29")
 
 # Activities of other names, each with the one of the six whose swing it has.
 WRITTEN = {"walking": "Walking", "Cycling": "Jogging", "LYING DOWN": "Sitting", "Sweeping": "Upstairs"}
-SWINGS = {**WRITTEN, "up|down": "Upstairs", "a [bus](x)": "Jogging", "Stairs": "Upstairs", "Lying still": "Sitting"}
+SWINGS = {**WRITTEN, "up|down": "Upstairs", "a [bus](x)": "Standing", "Stairs": "Upstairs", "Lying still": "Sitting"}
 
 
 def write_wisdm(path: Path, people: Sequence[str] = PEOPLE, seconds: float = 16.0) -> Path:

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.control import strip_control_codes
 
-from inference.bundle import Bundle, load_bundle
+from inference.bundle import Bundle, find_bundle, load_bundle
 from service.cli import main
 from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
@@ -22,7 +22,7 @@ from training.data.datasets import read_file, read_files
 from training.data.files import DataError
 from training.data.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
 from training.evaluation.comparison import compare_bundles
-from training.evaluation.evaluate import evaluate, evaluate_bundle, labels_of, load_activity_bundle
+from training.evaluation.evaluate import evaluate, labels_of, load_activity_bundle
 from training.fitting.fit_settings import FitError
 from training.fitting.networks import new_network
 from training.plan import TrainingRequest
@@ -59,6 +59,7 @@ def test_a_label_is_what_it_says_first_of_all() -> None:
     ("names", "says"),
     [
         (("Walking",), "2 to 64 labels apart, not 1"),
+        (("Walking,Cycling",), "not 1: part Walking,Cycling by spaces, not commas"),
         (tuple(map(str, range(65))), "2 to 64 labels apart, not 65"),
         (("Walking", "Cycling", "walking"), "the label 'Walking' is there twice"),
         (("Walking", ""), "'' can't be a label"),
@@ -195,6 +196,34 @@ def test_what_nobody_shows_is_reported(tmp_path: Path, capsys: pytest.CaptureFix
     assert re.search(r"Laying \[down\], \$_\$ +│ +-", shown)  # no markup, and none that stops the pictures
 
 
+def test_only_a_label_that_the_old_bundle_knows_may_be_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
+    labels = Labels(("Walking", "Cycling", "jogging", "Skipping"))
+    request = TrainingRequest([data], labels=labels, start=find_bundle("har-cnn"), epochs=1)
+    train_activity(request, tmp_path / "own", tmp_path / "report", console=Console(width=200))
+    shown = capsys.readouterr().out
+    for lacks in ("jogging: the new model may forget it", "Skipping: the new model will not know it"):
+        assert f"No training data for {lacks}; --labels can leave it out.\n" in shown
+
+
+def test_labels_that_nobody_tests_and_a_bundle_of_others_that_is_replaced_are_told_of(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "mine.csv", ["walking", "Cycling"])
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(line for line in lines if not line.startswith("1,Cycling")) + "\n")
+    before = har_bundle(tmp_path / "own")
+    request = TrainingRequest([data], labels=Labels(("Walking", "Cycling")), epochs=1)
+    train_activity(request, tmp_path / "own", tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["warnings"] == [
+        f"{tmp_path}/own holds tiny-har@1.0 {before.digest[:12]}, which tells Downstairs, Jogging, Sitting, Standing, "
+        "Upstairs, Walking. The new bundle takes its place and tells Walking, Cycling: a worker that serves this "
+        "folder will say other labels",
+        "Nobody who tests shows Cycling: how well the model tells it is not known",
+        "The test is of 1 person: its scores say little about others; --protocol people tests on everybody in turn",
+    ]
+
+
 def cut_short(path: Path, activity: str, seconds: float) -> Path:
     """Leave so many seconds of an activity in a CSV, of each person."""
     lines = [line.split(",") for line in path.read_text().splitlines()]
@@ -288,9 +317,12 @@ def test_names_that_markdown_takes_for_its_own_break_no_table_and_stop_no_pictur
             assert line.startswith("| Up\\|down | ")
     assert "| seeds | our\\|own \\$\\_\\$ |" in (tmp_path / "judged" / "judged.md").read_text()
     assert (tmp_path / "judged" / "judged.png").exists()
+    unused = "our|own $_$.csv: readings of no activity that is learned: 960 of 'a [bus](x)'"
+    assert json.loads((tmp_path / "judged" / "judged.json").read_text())["warnings"] == [unused]
+    assert "## Warnings\n\n- our\\|own " in (tmp_path / "judged" / "judged.md").read_text()
 
 
-def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
+def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What stood in brackets was taken for a colour, and left out."""
     console = Console(file=io.StringIO(), width=400)
     written, output, report = ["walking", "Cycling"], tmp_path / "[bold]" / "own", tmp_path / "[red]report"
@@ -310,8 +342,8 @@ def test_names_in_brackets_are_shown_on_the_console(tmp_path: Path) -> None:
         assert line in shown
     shown = train(TrainingRequest(data, start=output, epochs=1), tmp_path / "next")
     assert "next@2, beside own@1, on my [bold] days" in shown
-    evaluate_bundle(load_bundle(output), [read_file(data[0], labels=Labels(("Walking", "Cycling")))], console=console)
-    assert "own@1 has learned from people of my [bold] days.csv: 3 trained;" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert main(["evaluate", "--bundle", str(output), "--data", str(data[0])]) == 0
+    assert "own@1 has learned from people of my [bold] days.csv: 3 trained;" in capsys.readouterr().out
 
 
 def test_a_protocols_rounds_are_of_these_labels(folder: Path, tmp_path: Path) -> None:

@@ -126,6 +126,12 @@ def test_the_report_folder_holds_figures_tables_and_pictures(trained: tuple[Trai
     assert len(metrics["history"]) == 2
     assert metrics["article"] is None
     assert "| Walking |" in (report / "report.md").read_text()
+    lacks = "No training data for Downstairs, Upstairs: the new model will not know them; --labels can leave them out."
+    one = "The test is of 1 person: its scores say little about others; --protocol people tests on everybody in turn"
+    assert metrics["warnings"] == [lacks, one]
+    text = (report / "report.md").read_text()
+    assert f"\n## Warnings\n\n- {lacks}\n- {one}\n" in text
+    assert "\n| training | 1 | 0.0 | 0.3 | 0.3 | 0.3 | 0.0 | 0.3 |\n| validation | 7 |" in text
     assert " s on 1 thread; temperature " in (report / "report.md").read_text()
     of = "wisdm-v1-1-reconstructed"
     for picture in (

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from inference.bundle import check_golden, load_bundle
 from inference.devices.pytorch import PyTorchEngine
@@ -17,7 +16,8 @@ from inference.served_module import reference_probabilities, served_module
 from service.cli import main
 from tests.training.corpora import write_reviews, write_vectors
 from training.data.files import DataError
-from training.evaluation.evaluate import evaluate_text_bundle, evaluate_texts
+from training.data.text_datasets import read_corpus
+from training.evaluation.evaluate import evaluate_texts
 from training.evaluation.text_comparison import texts_a_second
 from training.fitting.fit_settings import FitError
 from training.fitting.scores import Scores
@@ -34,9 +34,9 @@ from training.text_model.fit_text import (
     fit_text,
     read_training_data,
     score_on,
-    told_of_texts,
 )
 from training.text_model.text_recipes import NETWORKS, ArchitectureName, TextRecipe, recipe_for
+from training.text_model.text_warnings import warnings_of_texts
 from training.text_model.words import UNKNOWN
 from training.train_text import TextTrainingRequest, Trained, single_split, train_text
 
@@ -88,7 +88,7 @@ def test_texts_that_are_the_same_are_never_both_learned_and_tested(
     rows = [f"{text}{mark},{rng.choice(['x', 'y'])}" for text in texts for mark in ("", "!", " .", "?!")]
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows, "only one,z"]) + "\n")
     data = read_training_data("csv", [tmp_path / "own.csv"], recipe_for("csv", "lstm", "rand", "default"), None)
-    alike = first_alike(data)
+    alike = data.alike
     assert alike[:8].tolist() == [0] * 4 + [4] * 4
     split = single_split(data.corpus, 0.1, 0.1, 0, alike)
     parts = [set(alike[part]) for part in (split.train, split.validation, split.test)]
@@ -97,8 +97,9 @@ def test_texts_that_are_the_same_are_never_both_learned_and_tested(
     assert sorted(np.concatenate([split.train, split.validation, split.test])) == list(range(401))
     fold = stratified_folds(data.corpus.targets[:400], 5, seed=0, alike=alike[:400])
     assert (fold == fold[alike[:400]]).all()
-    assert told_of_texts(data) == [
+    assert warnings_of_texts(data) == [
         "400 of 401 texts occur more than once: they stay together, in training or in a test",
+        "340 of 401 texts occur with more than one label: a model can't get all right",
         "One text alone has the label 'z': it can't be both learned and tested",
     ]
     told = ["--data", str(tmp_path / "own.csv"), "--output", str(tmp_path / "own"), "--report", str(tmp_path / "r")]
@@ -114,8 +115,86 @@ def test_a_score_on_the_file_that_a_bundle_learned_from_says_so(
     bundle = train(data, tmp_path).bundle
     write_reviews(tmp_path / "others.csv", seed=2)
     for file, told in ((folder / "reviews.csv", True), (tmp_path / "others.csv", False)):
-        evaluate_text_bundle(tmp_path / "reviews", "csv", [file], console=Console())
-        assert (f"{bundle.title} has learned from {file.name}: " in capsys.readouterr().out) is told
+        words = ["--dataset", "csv", "--data", str(file), "--bundle", str(tmp_path / "reviews")]
+        assert main(["evaluate", *words, "--report", str(tmp_path / "scored")]) == 0
+        warning = f"{bundle.title} has learned from {file.name}: this says little of how it does on other texts"
+        assert (warning in capsys.readouterr().out) is told
+        assert (f"## Warnings\n\n- {warning}\n" in (tmp_path / "scored" / "report.md").read_text()) is told
+        assert json.loads((tmp_path / "scored" / "metrics.json").read_text())["warnings"] == [warning] * told
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_what_is_told_before_training_stands_in_the_report(
+    folds: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Empty texts were learned from without a word, and what was told scrolled away with the output."""
+    rows = write_reviews(tmp_path / "own.csv", rows=60).read_text().splitlines()
+    (tmp_path / "own.csv").write_text("\n".join([*rows[:41], ",good", *rows[1:4], '"  \t",bad', "😀,bad"]) + "\n")
+    words = ["--dataset", "csv", "--data", str(tmp_path / "own.csv"), "--report", str(tmp_path / "report")]
+    how = ["--folds", "2"] if folds else ["--output", str(tmp_path / "own"), "--test-share", "0.5"]
+    assert main(["train", "text", *words, *how, "--epochs", "1", "--maps", "4"]) == 0
+    warnings = [
+        "own.csv: 2 rows (lines 42, 46) have no text: left out",
+        "own.csv: 3 rows (lines 43, 44, 45) have the text and label of another: left out",
+        "1 text holds no word, but marks or emoji, of which a model sees nothing",
+    ]
+    shown = capsys.readouterr().out
+    assert all(line in shown.splitlines() for line in warnings)
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "\n## Warnings\n\n" + "".join(f"- {line}\n" for line in warnings) in report
+    assert report.index("## Warnings") < report.index("accuracy")
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["warnings"] == warnings
+
+
+def test_a_file_of_empty_texts_is_refused_with_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,label\n,good\n ,bad\nfine,good\n")
+    with pytest.raises(DataError, match=r"found only 'good': .* own.csv: 2 rows \(lines 2, 3\) have no text: left out"):
+        read_corpus("csv", [tmp_path / "own.csv"])
+
+
+def test_texts_that_a_file_or_two_files_repeat_count_once(tmp_path: Path) -> None:
+    rows = ["good one,yes", "bad one,no", "unclear,yes", "unclear,no"]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows, *rows]) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(["label,text", "yes,good one", "yes,another"]) + "\n")
+    data = read_training_data("csv", [tmp_path / "a.csv", tmp_path / "b.csv"], small_recipe(variant="rand"), None)
+    assert data.corpus.texts == ("good one", "bad one", "unclear", "unclear", "another")
+    assert (
+        warnings_of_texts(data)
+        == [
+            "a.csv: 4 rows (lines 6, 7, 8, 9) have the text and label of another: left out",
+            "b.csv: 1 row (line 2) has the text and label of another: left out",
+            "2 of 5 texts occur more than once: they stay together, in training or in a test",
+            "2 of 5 texts occur with more than one label: a model can't get all right",
+            "One text alone has the label 'no': it can't be both learned and tested",
+        ][:4]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("我{}喜欢这个产品的质量和价格", True),
+        ("この映画は{}とても面白かった", True),
+        ("我 {} 喜 欢 这 个 产 品", False),
+        ("저는 {} 이 영화를 정말 좋아합니다", False),
+        ("the {} was late and the box was broken", False),
+    ],
+)
+def test_texts_without_spaces_between_words_are_told_of(text: str, told: bool, tmp_path: Path) -> None:
+    """Each sentence passed for a word: accuracy at chance, without a word about it."""
+    rows = [f"{text.format(chr(0x4E00 + number))},{'good' if number % 2 else 'bad'}" for number in range(40)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    data = read_training_data("csv", [tmp_path / "own.csv"], small_recipe(variant="rand"), None)
+    warned = any("no spaces between words, as in Chinese, Japanese or Thai" in line for line in warnings_of_texts(data))
+    assert warned is told
+
+
+@pytest.mark.parametrize("how", [["--folds", "50"], ["--version", "no version"]])
+def test_a_refused_run_leaves_no_empty_folders(how: list[str], tmp_path: Path) -> None:
+    reviews = write_reviews(tmp_path / "reviews.csv", rows=40)
+    words = ["--dataset", "csv", "--data", str(reviews), "--output", str(tmp_path / "runs" / "own")]
+    assert main(["train", "text", *words, *how]) != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
 
 
 def test_what_stays_together_changes_no_split_of_different_texts(data: TextTrainingData) -> None:
@@ -126,8 +205,8 @@ def test_what_stays_together_changes_no_split_of_different_texts(data: TextTrain
             np.concatenate([*dataclasses.astuple(usual)]), np.concatenate([*dataclasses.astuple(kept)])
         )
         assert len(usual.test) == len(kept.test)
-    public = dataclasses.replace(data, corpus=dataclasses.replace(data.corpus, own=False))
-    assert first_alike(public).tolist() == different.tolist()
+    public = dataclasses.replace(data.corpus, own=False)
+    assert first_alike(public, data.tokens).tolist() == different.tolist()
 
 
 def train(data: TextTrainingData, folder: Path, *, resume: bool = False) -> Trained:
@@ -175,7 +254,9 @@ def test_the_report_holds_figures_tables_and_pictures(trained: Trained, folder: 
     assert metrics["test"][0]["accuracy"] == trained.tests[0].scores.accuracy
     assert metrics["examples"] == {"training, an epoch": 162, "validation": 18, "test": 20}
     assert set(metrics["texts_a_second"]) == {"1", "256"}
-    assert "| good |" in (folder / "report" / "report.md").read_text()
+    text = (folder / "report" / "report.md").read_text()
+    assert "| good |" in text
+    assert "## Texts\n\n| label | training | validation | test |\n|---|---:|---:|---:|\n| bad | 8" in text
     for picture in ("learning-curves", "confusion-validation", "confusion-reviews-csv"):
         assert (folder / "report" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -25,6 +25,7 @@ from training.activity_model.splits import RecordingSplit, split_files
 from training.data.files import DataError
 from training.data.frames import served_frames, windows_by_row
 from training.data.recordings import DEFAULT_LABELS, DataFile, Labels, Recording
+from training.data.sampling import and_why_incomplete
 from training.data.signals import Signals, signals
 from training.fitting.calibration import energy_threshold, fit_temperature, probabilities_at
 from training.fitting.fit import fit
@@ -105,7 +106,7 @@ def prepare_training_data(
     if not len(segment) or not len(validation):
         raise DataError(
             "the data hold no complete window of the training people, or none of the validation people: a window is "
-            "4 s of one activity, without a gap"
+            f"4 s of one activity, without a gap{and_why_incomplete([*split.train, *split.validation])}"
         )
     if start is None:
         rng = np.random.default_rng(seed)

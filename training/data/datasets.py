@@ -40,7 +40,10 @@ from training.data.recordings import (
     Recording,
     natural_order,
 )
+from training.data.repeats import without_repeats
+from training.data.sampling import warnings_of_sampling
 from training.wording.phrases import some_of
+from training.wording.warnings import show_warnings
 
 MANY = 10
 MAX_HEADER = 300  # characters of it in a message
@@ -56,9 +59,11 @@ class NoReadings(DataError):
 def read_files(
     paths: Sequence[Path], console: Console | None = None, labels: Labels = DEFAULT_LABELS
 ) -> list[DataFile]:
-    """Read each file with `labels`; print on `console` what is left out.
+    """Read each file with `labels`; print on `console` the `warnings_of_files`.
 
     Names of people that differ in capitals alone are one person's, who has one spelling in all files then.
+
+    Readings that are there twice count once (`without_repeats`).
 
     Raises `DataError` for a file that is missing, given twice, in no known form, or without any of the activities.
     """
@@ -83,11 +88,14 @@ def read_files(
             raise DataError(
                 f"{times} files are called {dataset}: a file's name is its data set's, so rename the others"
             )
-    if console is not None:
-        for file in files:
-            for line in _unused(file):
-                console.print(line, soft_wrap=True, markup=False)
-    return _with_one_spelling(files)
+    files = without_repeats(_with_one_spelling(files))
+    show_warnings(warnings_of_files(files), console)
+    return files
+
+
+def warnings_of_files(files: Sequence[DataFile]) -> list[str]:
+    """Return what to say of the files before anybody believes what was learned from them, or scored on them."""
+    return [line for file in files for line in (*_warnings_of(file), *warnings_of_sampling(file))]
 
 
 def _with_one_spelling(files: Sequence[DataFile]) -> list[DataFile]:
@@ -160,7 +168,7 @@ def _described(counts: Mapping[Defect, int], first_refused: str = "") -> str:
     return (", ".join(f"{count:,} {what}" for what, count in counts.items()) or "none") + first
 
 
-def _unused(file: DataFile) -> list[str]:
+def _warnings_of(file: DataFile) -> list[str]:
     lines = []
     if file.dropped:
         lines.append(f"{file.name}: rows left out: {_described(file.dropped, file.first_refused)}")

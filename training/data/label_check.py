@@ -7,6 +7,7 @@ import numpy as np
 
 from training.data.files import DataError
 from training.data.recordings import MAX_LABELS, OTHER_ACTIVITY, DataFile, Labels, Recording, is_valid_label
+from training.data.sampling import and_why_incomplete
 from training.data.signals import signals
 from training.wording.phrases import some_of
 
@@ -48,7 +49,7 @@ def refuse_fewer_than_two(labels: Labels, train: Sequence[Recording], files: Seq
     if short := [name for name in labels_shown(labels, train) if name not in learned]:
         raise DataError(
             f"{', '.join(short)}: no complete window of anybody who trains, which takes {ONE_WINDOW}; a model tells at "
-            "least two labels apart: add longer recordings by people who train"
+            f"least two labels apart: add longer recordings by people who train{and_why_incomplete(train)}"
         )
     only = f"only {learned[0]} of the labels has" if learned else "none of the labels has"
     remedy = (

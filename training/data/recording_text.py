@@ -27,6 +27,7 @@ MAX_LINE_BYTES = 64 << 10
 STEP_BACK_MS = 200
 # From this many readings on: if most share the previous one's millisecond, the timestamps are not milliseconds.
 MIN_READINGS_TO_CHECK = 50
+MOST_STEPS_BACK = 0.1  # of all steps, in rows that are in the order of time
 
 BOM = b"\xef\xbb\xbf"
 
@@ -62,17 +63,24 @@ def _blocks(content: io.BufferedReader) -> Iterator[bytes]:
 _BARE_NUMBER = rb"([-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,2})?)"
 _NUMBER = rb"[ \t]*" + _BARE_NUMBER + rb"[ \t]*"
 _XYZ = b",".join([_NUMBER] * 3)
-_TIME = rb"(\d{1,15}(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)"
+_TIME = rb"(\d{1,15}(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d(?::?\d\d)?)?)"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CSV_COLUMNS = ("person", "activity", "timestamp", "x", "y", "z")
 _TIME_COLUMNS = ("timestamp", "t_ms")
+
+
+def _words(least: int, most: int) -> bytes:
+    """Return the pattern of a text of so many bytes; in quotes it may hold commas, and quotes that are doubled."""
+    return rb'("(?:[^"\r\n]|""){%d,%d}"|[^,"\r\n]{%d,%d})' % (least, most, least, most)
+
+
 # Of the fields that a CSV's header may name; any of them may be quoted.
 _CSV_FIELDS = {
-    "person": rb'([^,"\r\n]{1,128})',
-    "activity": rb'([^,"\r\n]{1,%d})' % (4 * MAX_LABEL_CHARACTERS),  # bytes of UTF-8
-    **dict.fromkeys(("placement", "recording"), rb'([^,"\r\n]{0,128})'),
-    **dict.fromkeys(_TIME_COLUMNS, _TIME),
-    **dict.fromkeys("xyz", _BARE_NUMBER),
+    "person": _words(1, 128),
+    "activity": _words(1, 4 * MAX_LABEL_CHARACTERS),  # bytes of UTF-8
+    **dict.fromkeys(("placement", "recording"), _words(0, 128)),
+    **dict.fromkeys(_TIME_COLUMNS, rb'"?' + _TIME + rb'"?'),
+    **dict.fromkeys("xyz", rb'"?' + _BARE_NUMBER + rb'"?'),
 }
 
 
@@ -145,10 +153,10 @@ def _missing(columns: Sequence[str]) -> str:
 
 
 def _field_pattern(name: str) -> bytes:
-    return rb'[ \t]*"?' + _CSV_FIELDS[name] + rb'"?[ \t]*' if name in _CSV_FIELDS else _ANY
+    return rb"[ \t]*" + _CSV_FIELDS[name] + rb"[ \t]*" if name in _CSV_FIELDS else _ANY
 
 
-_ANY = rb'(?:"[^"\r\n]*"|[^",\r\n]*)'
+_ANY = rb'(?:"(?:[^"\r\n]|"")*"|[^",\r\n]*)'
 
 
 def _names(header: bytes, delimiter: bytes) -> list[str]:
@@ -167,7 +175,7 @@ def read_text(
     content: io.BufferedReader, form: _Form, path: Path, dataset: str, labels: Labels, tally: Tally
 ) -> Iterator[Recording]:
     """Yield the recordings of a text in this form; raises `DataError` if it has another one."""
-    parts: dict[_Key, list[_Columns]] = {}
+    parts: dict[tuple[str, ...], list[_Columns]] = {}
     number = 1
     for block in _blocks(content):
         _check_utf8(block, form, path, number)
@@ -182,19 +190,33 @@ def read_text(
                 tally.first_refused.append(_first_refused(block, form, number))
         number += block.count(b"\n")
         for key, group in itertools.groupby(rows, _key_of(form)):
-            parts.setdefault(key, []).append(_columns(list(group), form, labels, tally))
-    for key, tables in parts.items():
-        named = dict(zip(_key_fields(form), key, strict=True))
-        person, placement = named["person"], named.get("placement") or b"pocket"
+            parts.setdefault(tuple(map(_text, key)), []).append(_columns(list(group), form, labels, tally))
+    for names, tables in parts.items():
+        named = dict(zip(_key_fields(form), names, strict=True))
+        person, placement = named["person"], named.get("placement") or "pocket"
         activity, time, xyz = (np.concatenate(column) for column in zip(*tables, strict=True))
         once = time[~_is_duplicate(activity, time, xyz)]  # a file may have every row twice
-        if form is not WISDM and len(once) >= MIN_READINGS_TO_CHECK and np.median(np.abs(np.diff(once))) < 1:
-            raise DataError(
-                f"{dataset}: most readings of {_text(person)!r} have the millisecond of the one before: are the "
-                f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
-            )
+        if form is not WISDM and len(once) >= MIN_READINGS_TO_CHECK:
+            _check_clock(once, dataset, person)
         for columns in _continuous(activity, time, xyz, form.time_units_per_ms, tally.dropped):
-            yield Recording(dataset, _text(person), _text(placement), *columns)
+            yield Recording(dataset, person, placement, *columns)
+
+
+def _check_clock(time: np.ndarray, dataset: str, person: str) -> None:
+    """Raise `DataError` where a person's times are not in milliseconds, or their rows not in the order of time."""
+    passed = np.diff(time)
+    if (passed == 0).mean() > 0.5 and np.median(np.diff(np.unique(time))) <= 1:
+        raise DataError(
+            f"{dataset}: most readings of {person!r} have the millisecond of the one before: are the "
+            f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
+        )
+    back = int((passed < -STEP_BACK_MS).sum())
+    if back > MOST_STEPS_BACK * len(passed):
+        raise DataError(
+            f"{dataset}: the rows of {person!r} are not in the order of time, which steps back {back:,} times in "
+            f"{len(time):,} rows: sort them by person, recording and timestamp, and tell devices that ran at the same "
+            "time apart by a column recording"
+        )
 
 
 def _check_utf8(block: bytes, form: _Form, path: Path, first_number: int) -> None:
@@ -221,7 +243,10 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _text(field: bytes) -> str:
-    return field.strip().decode()
+    text = field.strip()
+    if text.startswith(b'"'):
+        text = text[1:-1].replace(b'""', b'"').strip()
+    return text.decode()
 
 
 def _key_fields(form: _Form) -> tuple[str, ...]:

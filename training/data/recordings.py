@@ -45,7 +45,9 @@ class Labels:
                 "characters that can be seen, without a space before or behind them"
             )
         if not 2 <= len(self.names) <= MAX_LABELS:
-            raise DataError(f"a model tells 2 to {MAX_LABELS} labels apart, not {len(self.names)}")
+            parted = len(self.names) == 1 and "," in self.names[0]
+            hint = f": part {self.names[0]} by spaces, not commas" if parted else ""
+            raise DataError(f"a model tells 2 to {MAX_LABELS} labels apart, not {len(self.names)}{hint}")
         written = [name.casefold() for name in self.names]
         twice = [name for name in self.names if written.count(name.casefold()) > 1]
         if twice:
@@ -57,6 +59,12 @@ class Labels:
     def code(self, name: str) -> int:
         """Return the code of an activity name in a data file, ignoring case."""
         return _codes(self.names).get(name.casefold(), OTHER_ACTIVITY)
+
+    def name(self, code: int) -> str:
+        """Return what an activity's code stands for, in a sentence."""
+        if code == OTHER_ACTIVITY:
+            return "another activity"
+        return self.names[code] if code < FIRST_MIXED else list(MIXED_ACTIVITIES)[code - FIRST_MIXED]
 
     def candidates(self) -> np.ndarray:
         """Return the candidate labels of each code: bool[codes, k]; unused codes have none."""

@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 
 from training.data.files import READ_ERRORS, DataError, opened, reason, sha256
+from training.wording.phrases import some_of
 
 Dataset = Literal["subj", "mr", "trec", "20news", "imdb", "csv"]
 MessagePart = Literal["headers", "footers", "quotes"]
@@ -50,7 +51,7 @@ class Corpus:
     """Labelled texts: `targets` int64[n], index into `labels`.
 
     `test` bool[n] marks the test texts of the data set's own split; None if it has none. `own` is true of your own
-    texts, and false of a public data set.
+    texts, and false of a public data set. `left_out` says which rows of your own are not among the texts.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Corpus:
     test: np.ndarray | None
     files: tuple[TextFile, ...]
     own: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -70,12 +72,16 @@ class _Row:
     text: str
     label: str
     test: bool | None = None
+    line: int = 0  # of your own CSV
+    file: str = ""
 
 
 def read_corpus(
     dataset: Dataset, paths: Sequence[Path], *, strip: Collection[MessagePart] = (), console: Console | None = None
 ) -> Corpus:
     """Read the files of one data set; `strip` removes parts of the messages of 20 Newsgroups.
+
+    Of your own texts, empty ones are left out, and one that is there again with the same label counts once.
 
     Raises `DataError` if a file is missing, damaged, over the bounds or not of this data set.
     """
@@ -96,7 +102,10 @@ def read_corpus(
     _refuse_repeated(files)
     if strip:
         rows = [_Row(strip_message(row.text, strip), row.label, row.test) for row in rows]
-    return _corpus(_NAMES[dataset] or Path(paths[0]).name, rows, files, own=dataset == "csv")
+    if dataset != "csv":
+        return _corpus(_NAMES[dataset], rows, files)
+    rows, left_out = _own_texts(rows)
+    return _corpus(Path(paths[0]).name, rows, files, left_out, own=True)
 
 
 def _refuse_repeated(files: Sequence[TextFile]) -> None:
@@ -106,14 +115,16 @@ def _refuse_repeated(files: Sequence[TextFile]) -> None:
         raise DataError(f"the same data is given twice ({names}): name each file once")
 
 
-def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile], *, own: bool) -> Corpus:
+def _corpus(
+    name: str, rows: Sequence[_Row], files: Sequence[TextFile], left_out: Sequence[str] = (), *, own: bool = False
+) -> Corpus:
     labels = tuple(sorted({row.label for row in rows}))
     if not 2 <= len(labels) <= MAX_LABELS:
         found = f"only {labels[0]!r}" if labels else "none"
         found = f"{len(labels):,}" if len(labels) > MAX_LABELS else found
         raise DataError(
             f"{', '.join(file.name for file in files)}: 2 to {MAX_LABELS:,} labels are needed to tell apart, "
-            f"found {found}: give all files of the data set"
+            f"found {found}: give all files of the data set{''.join(f'. {told}' for told in left_out)}"
         )
     spelt: dict[str, str] = {}
     for label in labels if own else ():
@@ -133,6 +144,7 @@ def _corpus(name: str, rows: Sequence[_Row], files: Sequence[TextFile], *, own: 
         test=None if None in split else np.array(split, bool),
         files=tuple(files),
         own=own,
+        left_out=tuple(left_out),
     )
 
 
@@ -243,7 +255,7 @@ def _read_csv(content: io.BufferedReader, path: Path) -> Iterator[_Row]:
         columns = names.index("text"), names.index("label")
         for row in rows:
             if row:
-                yield _csv_row(row, header, columns, f"{path.name}: line {rows.line_num}")
+                yield _csv_row(row, header, columns, path.name, rows.line_num)
     except csv.Error as error:
         raise DataError(f"{path.name}: line {rows.line_num}: {error}; a CSV in UTF-8 is needed") from error
     finally:
@@ -269,7 +281,8 @@ def _utf8_lines(content: io.BufferedReader, path: Path) -> Iterator[str]:
         yield from filter(None, _AFTER_CR.split(text))
 
 
-def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where: str) -> _Row:
+def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], file: str, line: int) -> _Row:
+    where = f"{file}: line {line}"
     if len(row) != len(header):
         raise DataError(
             f"{where} has {len(row)} columns instead of {len(header)}: put a text that holds commas in double quotes"
@@ -277,7 +290,33 @@ def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], where:
     text, label = (row[column].strip() for column in columns)
     if not label or len(label) > MAX_LABEL_LENGTH:
         raise DataError(f"{where}: a label is 1 to {MAX_LABEL_LENGTH} characters, this one is {label[:120]!r}")
-    return _Row(text, label)
+    return _Row(text, label, line=line, file=file)
+
+
+def _own_texts(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """Return the rows with a text, without those that repeat an earlier one's text and label; and what is left out."""
+    seen: set[tuple[str, str]] = set()
+    kept: list[_Row] = []
+    empty: dict[str, list[int]] = {}
+    repeated: dict[str, list[int]] = {}
+    for row in rows:
+        if not row.text:
+            empty.setdefault(row.file, []).append(row.line)
+        elif (row.text, row.label) in seen:
+            repeated.setdefault(row.file, []).append(row.line)
+        else:
+            seen.add((row.text, row.label))
+            kept.append(row)
+    return kept, [
+        *(f"{file}: {_rows_of(lines)} no text: left out" for file, lines in empty.items()),
+        *(f"{file}: {_rows_of(lines)} the text and label of another: left out" for file, lines in repeated.items()),
+    ]
+
+
+def _rows_of(lines: Sequence[int]) -> str:
+    if len(lines) == 1:
+        return f"1 row (line {lines[0]}) has"
+    return f"{len(lines):,} rows (lines {some_of([str(line) for line in lines])}) have"
 
 
 # --- 20 Newsgroups: what is not the message ------------------------------------------------------

@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -109,16 +108,11 @@ def compare_bundles(
     files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
-    console: Console | None = None,
 ) -> list[Comparison]:
     """Compare two bundles on each data file, limited to `people` if given. Raises `DataError`."""
-    comparisons = [
+    return [
         compare(old, new, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
-    if console is not None:
-        for comparison in comparisons:
-            console.print(comparison_table(comparison))
-    return comparisons
 
 
 def _clusters(frames: LabelledFrames, minutes: float, *, separate_recordings: bool) -> tuple[np.ndarray, str]:

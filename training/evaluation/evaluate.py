@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,9 +15,9 @@ from inference.served_module import reference_answers, served_module
 from training.data.files import DataError
 from training.data.frames import LabelledFrames, served_frames
 from training.data.recordings import DataFile, Labels, Recording, natural_order
-from training.data.text_datasets import Corpus, Dataset, MessagePart, read_corpus
+from training.data.sampling import and_why_incomplete
+from training.data.text_datasets import Corpus
 from training.evaluation.familiarity import OodSamples, Separation, ood_kinds
-from training.evaluation.learned_people import learned_people
 from training.evaluation.smoothing_scores import SmoothingScores, score_smoothing
 from training.evaluation.spanning import SpanningScores, make_spanning_windows, score_spanning
 from training.fitting.scores import Scores, score
@@ -75,24 +74,11 @@ def evaluate_bundle(
     files: Sequence[DataFile],
     *,
     people: Collection[str] | None = None,
-    against: Bundle | None = None,
-    console: Console | None = None,
 ) -> list[Evaluation]:
-    """Score an activity bundle on each data file, in order.
-
-    `people` limits each data set to the named people; without it, `console` is told of whom the bundle has learned, and
-    the one that it is to be compared `against`. Raises `DataError`.
-    """
-    evaluations = [
+    """Score an activity bundle on each data file, in order, limited to `people` if given. Raises `DataError`."""
+    return [
         evaluate(bundle, file, [r for r in file.recordings if people is None or r.person in people]) for file in files
     ]
-    if console is not None:
-        if people is None:
-            for line in learned_people([bundle] if against is None else [bundle, against], files):
-                console.print(line, soft_wrap=True, markup=False)
-        for evaluation in evaluations:
-            console.print(table(evaluation))
-    return evaluations
 
 
 def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) -> Evaluation:
@@ -103,7 +89,7 @@ def evaluate(bundle: Bundle, file: DataFile, recordings: Sequence[Recording]) ->
     if not len(frames):
         raise DataError(
             f"{file.name} holds no complete window of the people asked for (it has "
-            f"{', '.join(sorted({r.person for r in file.recordings}))})"
+            f"{', '.join(sorted({r.person for r in file.recordings}))}){and_why_incomplete(recordings)}"
         )
     probabilities, familiarity = answers_and_familiarity(bundle, frames.values)
     follow = bundle.manifest.transitions
@@ -141,30 +127,28 @@ def _score_familiarity(bundle: Bundle, known: np.ndarray, familiarity: np.ndarra
     )
 
 
-def evaluate_text_bundle(
-    bundle: Path,
-    dataset: Dataset,
-    files: Sequence[Path],
-    strip: Collection[MessagePart] = (),
-    console: Console | None = None,
-) -> Evaluation:
-    """Score the bundle in the folder `bundle` on a data set's test part, or on all texts if it has none.
+def evaluate_corpus(bundle: Bundle, corpus: Corpus) -> Evaluation:
+    """Score the bundle on a data set's test part, or on all texts if it has none.
 
-    Raises `BundleError`, `FramingError` or `DataError`.
+    Raises `FramingError` or `DataError`.
     """
-    loaded = load_bundle(bundle)
-    corpus = read_corpus(dataset, files, strip=strip, console=console)
-    scored = np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
-    evaluation = evaluate_texts(loaded, corpus, scored)
-    if console is not None:
-        # Where a data set has its own test part, training has left that out.
-        learned = {data.sha256 for data in loaded.manifest.training.data} if corpus.test is None else set()
-        for file in corpus.files:
-            if file.sha256 in learned:
-                told = f"{loaded.title} has learned from {file.name}: this says little of how it does on other texts"
-                console.print(told, markup=False, soft_wrap=True)
-        console.print(table(evaluation))
-    return evaluation
+    return evaluate_texts(
+        bundle, corpus, np.arange(len(corpus)) if corpus.test is None else np.flatnonzero(corpus.test)
+    )
+
+
+def warnings_of_corpus(bundle: Bundle, corpus: Corpus) -> list[str]:
+    """Return what to say before the bundle's scores on a corpus are believed."""
+    # Where a data set has its own test part, training has left that out.
+    learned = {data.sha256 for data in bundle.manifest.training.data} if corpus.test is None else set()
+    return [
+        *corpus.left_out,
+        *(
+            f"{bundle.title} has learned from {file.name}: this says little of how it does on other texts"
+            for file in corpus.files
+            if file.sha256 in learned
+        ),
+    ]
 
 
 def evaluate_texts(bundle: Bundle, corpus: Corpus, texts: np.ndarray) -> Evaluation:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from training.bundles import create_folders
+from training.bundles import new_folders
 from training.fitting.fit_settings import FitError
 from training.fitting.history import best_epoch
 from training.fitting.scores import score
@@ -29,15 +29,15 @@ from training.text_model.fit_text import (
     Split,
     TextTrainingData,
     describe,
-    first_alike,
     fit_text,
     identity_of,
     score_on,
     split_off,
-    told_of_texts,
 )
 from training.text_model.text_recipes import TextRecipe
+from training.text_model.text_warnings import warnings_of_texts
 from training.wording.markdown import code, plain
+from training.wording.warnings import show_warnings, warnings_section
 
 Results = dict[str, list[FoldResult]]
 
@@ -60,21 +60,18 @@ def cross_validate(
     All recipes, and the `baselines`, use the same folds. `only` names the folds to run, from 0; the table shows all
     that are in the folder. `resume` keeps those. Raises `DataError` or `FitError`.
     """
-    create_folders(report)
     corpus = data.corpus
-    if corpus.test is not None:
-        raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
-    if wrong := [number for number in only if not 0 <= number < folds]:
-        raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
-    if console is not None:
-        for line in told_of_texts(data):
-            console.print(line, markup=False, soft_wrap=True)
-    alike = first_alike(data)
-    fold = stratified_folds(corpus.targets, folds, seed, alike)
+    with new_folders(report):
+        if corpus.test is not None:
+            raise FitError(f"{corpus.name} comes with its own test part: leave out --folds")
+        if wrong := [number for number in only if not 0 <= number < folds]:
+            raise FitError(f"there is no fold {wrong[0]}: the {folds} folds are 0 to {folds - 1}")
+        show_warnings(warnings_of_texts(data), console)
+        fold = stratified_folds(corpus.targets, folds, seed, data.alike)
     runs: dict[str, tuple[Callable[[int], FoldResult], dict[str, Any]]] = {}
     for recipe in recipes:
         identity = {**identity_of(data, recipe), "folds": folds, "seed": seed}
-        runs[recipe.title] = (partial(_network_fold, data, recipe, fold, alike, seed, console), identity)
+        runs[recipe.title] = (partial(_network_fold, data, recipe, fold, seed, console), identity)
     for baseline in BASELINES if baselines else ():
         identity = {"data": [file.sha256 for file in corpus.files], "settings": SETTINGS, "folds": folds, "seed": seed}
         identity |= {name: value for name, value in identity_of(data, recipes[0]).items() if name == "kept together"}
@@ -103,14 +100,13 @@ def _network_fold(
     data: TextTrainingData,
     recipe: TextRecipe,
     fold: np.ndarray,
-    alike: np.ndarray,
     seed: int,
     console: Console | None,
     number: int,
 ) -> FoldResult:
     began = time.monotonic()
     others = np.flatnonzero(fold != number)
-    validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)), alike)
+    validation, train = split_off(others, recipe.validation_share, np.random.default_rng((seed, number)), data.alike)
     test = np.flatnonzero(fold == number)
     # Variants share a fold's seed, so they differ in the variant only.
     settings = dataclasses.replace(recipe.fit, seed=fold_seed(seed, number))
@@ -155,12 +151,13 @@ def _write(
     folds: int,
     command: str,
 ) -> None:
-    corpus, vectors = data.corpus, data.vectors
+    corpus, vectors, warnings = data.corpus, data.vectors, warnings_of_texts(data)
     papers = corpus.name.startswith("SUBJ") and any(r.network.name == "text-cnn" for r in recipes)
     write_json(
         report / "metrics.json",
         {
             "command": command,
+            "warnings": warnings,
             "threads": torch.get_num_threads(),
             "data": [dataclasses.asdict(file) for file in data.files],
             "texts": len(corpus),
@@ -168,7 +165,11 @@ def _write(
             **summary(results),
         },
     )
-    lines = [f"# {plain(corpus.name)}: {folds}-fold cross-validation\n", f"{code(command)}\n"]
+    lines = [
+        f"# {plain(corpus.name)}: {folds}-fold cross-validation\n",
+        f"{code(command)}\n",
+        *warnings_section(warnings),
+    ]
     if papers:
         differ = f"{plain(vectors.name)}, {vectors.dimensions} dimensions" if vectors else "none"
         lines.append(

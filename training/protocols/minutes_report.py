@@ -18,6 +18,7 @@ from training.protocols.folds import FoldResult, spread
 from training.protocols.rounds import Round
 from training.reports.report_json import write_json
 from training.wording.markdown import plain, table
+from training.wording.warnings import warnings_section
 
 MEANING = (
     "Each data set by itself: its test people are always the same, and {start} went on learning from some of the "
@@ -76,6 +77,7 @@ def write_minutes(
     planned: Sequence[Round],
     results: Mapping[str, Sequence[FoldResult]],
     identity: Mapping[str, Any],
+    warnings: Sequence[str],
 ) -> None:
     """Write the metrics, tables and plot of all rounds that have a result; `start` is the bundle's title."""
     curves = {
@@ -87,6 +89,7 @@ def write_minutes(
         report / "minutes.json",
         {
             **identity,
+            "warnings": warnings,
             "results": {
                 name: {
                     "windows": windows[name],
@@ -106,7 +109,7 @@ def write_minutes(
             },
         },
     )
-    lines = [f"# What labelling buys {start}\n", f"{MEANING.format(start=start)}\n"]
+    lines = [f"# What labelling buys {start}\n", f"{MEANING.format(start=start)}\n", *warnings_section(warnings)]
     for name, curve in curves.items():
         lines += _section(name, windows[name], curve)
     (report / "minutes.md").write_text("\n".join(lines), encoding="utf-8")

@@ -24,6 +24,7 @@ from rich.markup import escape
 from inference.bundle import Bundle
 from training.activity_model.fit_activity import MIN_TEMPERATURE, fit_activity, identity_of, prepare_training_data
 from training.bundles import new_folders
+from training.data.datasets import warnings_of_files
 from training.data.files import DataError
 from training.data.recordings import DataFile
 from training.evaluation.evaluate import evaluate
@@ -36,6 +37,7 @@ from training.protocols.folds import FoldResult, kept_fold, save_fold
 from training.protocols.minutes_report import write_minutes
 from training.protocols.protocol_report import log_scoring, rounds_folder, write_protocol_report
 from training.protocols.rounds import ProtocolName, Round, rounds
+from training.wording.warnings import show_warnings
 
 
 def run_protocol(
@@ -61,8 +63,9 @@ def run_protocol(
         files = plan.read(console)
         _check_names(only, files)
         identity = _identity(plan, files, protocol)
-        if console is not None and plan.start is not None:
-            _warn_of_known_data(console, plan.start, files)
+        known = [] if plan.start is None else _warnings_of_known_data(plan.start, files)
+        show_warnings(known, console)
+        warnings = warnings_of_files(files) + known
         planned = _planned(plan, files, protocol, only)
     kept = rounds_folder(report, protocol, plan.recipe.name)
     for each in planned:
@@ -71,9 +74,9 @@ def run_protocol(
             _run_and_keep(each, plan, report, identity, console)
     found = _found(kept, planned, identity)
     if plan.start is not None:
-        write_minutes(report, plan.start.title, planned, found, identity)
+        write_minutes(report, plan.start.title, planned, found, identity, warnings)
     else:
-        write_protocol_report(report, identity, [file.dataset for file in files])
+        write_protocol_report(report, identity, [file.dataset for file in files], warnings)
     if console is not None:
         console.print(f"Report in {report}", markup=False, soft_wrap=True)
     return found
@@ -97,12 +100,10 @@ def _identity(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName) -> 
     }
 
 
-def _warn_of_known_data(console: Console, start: Bundle, files: Sequence[DataFile]) -> None:
+def _warnings_of_known_data(start: Bundle, files: Sequence[DataFile]) -> list[str]:
     known = {data.sha256 for data in start.manifest.training.data}
-    if taught := ", ".join(file.name for file in files if file.sha256 in known):
-        console.print(
-            f"{start.title} has learned from people of {taught}: more of them buy it less", markup=False, soft_wrap=True
-        )
+    taught = ", ".join(file.name for file in files if file.sha256 in known)
+    return [f"{start.title} has learned from people of {taught}: more of them buy it less"] if taught else []
 
 
 def _planned(plan: Plan, files: Sequence[DataFile], protocol: ProtocolName, only: Sequence[str]) -> list[Round]:

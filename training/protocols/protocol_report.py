@@ -21,6 +21,7 @@ from training.protocols.rounds import ProtocolName
 from training.reports.pictures import draw_ranges
 from training.reports.report_json import write_json
 from training.wording.markdown import code, table
+from training.wording.warnings import warnings_section
 
 Identity = Mapping[str, Any]
 
@@ -66,12 +67,12 @@ def log_scoring(report: Path, run_identity: Identity, result: FoldResult) -> Non
         lines.write("\n" * cut_short + json.dumps(line) + "\n")
 
 
-def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[str]) -> None:
+def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[str], warnings: Sequence[str]) -> None:
     """Write the metrics, table and plot of all results in `report`; `names` orders the data sets."""
     judged = [
         found for protocol in MEANING for recipe in RECIPES if (found := _kept(report, protocol, recipe, run_identity))
     ]
-    lines = ["# Judged by people, and by data sets, that no network saw\n"]
+    lines = ["# Judged by people, and by data sets, that no network saw\n", *warnings_section(warnings)]
     lines += [f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(each.protocol for each in judged)]
     lines += ["", *_table(judged, names), ""]
     lines += [f"- `{each.protocol}`, recipe `{each.recipe}`: {code(each.settings)}" for each in judged]
@@ -89,7 +90,10 @@ def write_protocol_report(report: Path, run_identity: Identity, names: Sequence[
     }
     (report / "judged.md").write_text("\n".join(lines), encoding="utf-8")
     draw_ranges(report / "judged.png", accuracy, "accuracy")
-    write_json(report / "judged.json", {**_shared(run_identity), "judged": [_figures(each, names) for each in judged]})
+    write_json(
+        report / "judged.json",
+        {**_shared(run_identity), "warnings": warnings, "judged": [_figures(each, names) for each in judged]},
+    )
 
 
 def _kept(report: Path, protocol: ProtocolName, recipe: RecipeName, run_identity: Identity) -> ProtocolResults | None:

@@ -24,6 +24,7 @@ from training.data.files import DataError
 from training.data.frames import served_frames
 from training.data.held_out import has_numbered_people, name_hash
 from training.data.recordings import DataFile, Recording, natural_order
+from training.data.sampling import and_why_incomplete
 
 ProtocolName = Literal["data-sets", "people", "seeds", "minutes"]
 
@@ -90,6 +91,7 @@ def _check(each: Round, recipe: Recipe, *, fitted: bool) -> None:
             raise DataError(
                 f"{each.name}: nobody who {does_what} shows a complete window, which is 4 s of one activity without a "
                 f"gap ({_people_of(recordings)}): leave them out of the data, or give more of them"
+                f"{and_why_incomplete(recordings)}"
             )
 
 

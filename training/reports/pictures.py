@@ -12,6 +12,7 @@ from training.fitting.scores import Scores
 
 try:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise FitError(
         "reports are drawn with matplotlib, which is not installed: pip install '.[train]' in the checkout"
@@ -111,9 +112,11 @@ def draw_curves(path: Path, history: Sequence[Epoch]) -> None:
     loss.set(title="loss", xlabel="epoch")
     accuracy.plot(epochs, [epoch.train_accuracy for epoch in history], marker=marker, label="training accuracy")
     accuracy.plot(epochs, [epoch.validation_accuracy for epoch in history], marker=marker, label="validation accuracy")
-    accuracy.plot(epochs, [epoch.validation_macro_f1 for epoch in history], marker=marker, label="validation macro F1")
+    macro_f1 = [epoch.validation_macro_f1 for epoch in history]
+    accuracy.plot(epochs, macro_f1, "--", marker=marker, label="validation macro F1")  # it may cover the accuracy
     accuracy.set(title="accuracy and macro F1", xlabel="epoch")
     for axes in (loss, accuracy):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

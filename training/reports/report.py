@@ -28,6 +28,7 @@ from training.reports.pictures import draw_confusion, draw_curves, draw_reliabil
 from training.reports.report_json import evaluation_json, scores_json, write_json
 from training.reports.report_tables import evaluation_section, markdown
 from training.wording.markdown import code
+from training.wording.warnings import warnings_section
 
 LOG = "scorings.jsonl"
 KINDS = ("confusion", "reliability", "familiarity")
@@ -39,6 +40,8 @@ class TrainingReport:
     """The content of a training run's report."""
 
     title: str  # Markdown, in a line
+    warnings: Sequence[str]  # what to know before the scores are believed
+    parts: str  # Markdown: what trained, validated and tested
     command: str
     seed: int
     seconds: float
@@ -63,6 +66,7 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
         {
             **report.details,
             "command": report.command,
+            "warnings": report.warnings,
             "seed": report.seed,
             "seconds": round(report.seconds, 1),
             "fitting_seconds": round(sum(epoch.seconds for epoch in report.history), 1),
@@ -79,6 +83,8 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
     sections = [
         f"# Training report: {report.title}\n\n{code(report.command)}, {report.seconds:.0f} s on "
         f"{report.threads} {'thread' if report.threads == 1 else 'threads'}; temperature {report.temperature:.3f}.\n",
+        *warnings_section(report.warnings),
+        report.parts,
         f"## Validation\n\n{markdown(report.validation, report.unit)}",
         *map(evaluation_section, report.tests),
         *report.sections,
@@ -90,13 +96,14 @@ def write_training_report(folder: Path, report: TrainingReport) -> None:
     _evaluations(folder, report.tests)
 
 
-def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], sections: Sequence[str] = ()) -> None:
+def write_evaluations(
+    folder: Path, evaluations: Sequence[Evaluation], warnings: Sequence[str] = (), sections: Sequence[str] = ()
+) -> None:
     """Write the report of an evaluation outside of training into `folder`; `sections` are further Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", {"test": [evaluation_json(one) for one in evaluations]})
-    (folder / "report.md").write_text(
-        "\n".join(["# Evaluation\n", *map(evaluation_section, evaluations), *sections]), encoding="utf-8"
-    )
+    write_json(folder / "metrics.json", {"warnings": warnings, "test": [evaluation_json(one) for one in evaluations]})
+    lines = ["# Evaluation\n", *warnings_section(warnings), *map(evaluation_section, evaluations), *sections]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
     _remove_pictures(folder)
     _evaluations(folder, evaluations)
 

@@ -47,10 +47,14 @@ RANDOM_DIMENSIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class TextTrainingData:
-    """A corpus, its tokens by the recipe's rules, and the published vectors, where the recipe starts from them."""
+    """A corpus, its tokens by the recipe's rules, and the published vectors, where the recipe starts from them.
+
+    `alike` int64[n] is for each text the first one of the same tokens (`first_alike`).
+    """
 
     corpus: Corpus
     tokens: Tokens
+    alike: np.ndarray
     vectors: Vectors | None
 
     @property
@@ -99,21 +103,21 @@ def read_training_data(
     """Read and tokenise a corpus, and read the vectors, if any; raises `DataError`."""
     corpus = read_corpus(dataset, paths, strip=strip, console=console)
     tokens = tokenise_all(corpus.texts, recipe.rules, console)
-    return TextTrainingData(corpus, tokens, read_vectors(vectors, console) if vectors else None)
+    alike = first_alike(corpus, tokens)
+    return TextTrainingData(corpus, tokens, alike, read_vectors(vectors, console) if vectors else None)
 
 
-def first_alike(data: TextTrainingData) -> np.ndarray:
+def first_alike(corpus: Corpus, tokens: Tokens) -> np.ndarray:
     """Return for each text the first one of the same tokens, int64[n]; in public data sets each is its own.
 
     Texts that a network can't tell apart must not be learned from and tested on. Public data sets hold some, too, but
     are split as everybody splits them: published figures, and the shipped bundles' own, would be no longer comparable.
     """
-    if not data.corpus.own:
-        return np.arange(len(data.corpus))
-    ids, starts = data.tokens.ids, data.tokens.starts
+    if not corpus.own:
+        return np.arange(len(corpus))
     first: dict[bytes, int] = {}
-    bounds = enumerate(itertools.pairwise(starts))
-    alike = [first.setdefault(ids[start:stop].tobytes(), number) for number, (start, stop) in bounds]
+    bounds = enumerate(itertools.pairwise(tokens.starts))
+    alike = [first.setdefault(tokens.ids[start:stop].tobytes(), number) for number, (start, stop) in bounds]
     return np.array(alike, np.int64)
 
 
@@ -137,20 +141,6 @@ def split_off(
     return order[:cut], order[cut:]
 
 
-def told_of_texts(data: TextTrainingData) -> list[str]:
-    """Return what to say of texts that occur more than once, and of labels that one text alone has."""
-    told, corpus = [], data.corpus
-    repeated = int((times_alike(first_alike(data)) > 1).sum())
-    if repeated:
-        told.append(
-            f"{repeated:,} of {len(corpus):,} texts occur more than once: they stay together, in training or in a test"
-        )
-    alone = np.flatnonzero(np.bincount(corpus.targets, minlength=len(corpus.labels)) == 1)
-    return told + [
-        f"One text alone has the label {corpus.labels[label]!r}: it can't be both learned and tested" for label in alone
-    ]
-
-
 def describe(recipe: TextRecipe) -> dict[str, Any]:
     """Return a recipe as values for JSON."""
     return dataclasses.asdict(recipe) | {"rules": recipe.rules.model_dump()}
@@ -163,7 +153,7 @@ def identity_of(data: TextTrainingData, recipe: TextRecipe) -> dict[str, Any]:
         "texts": f"{len(data.corpus)} of {int(np.diff(data.tokens.starts).sum())} tokens",
         "recipe": describe(recipe),
     }
-    repeated = int((times_alike(first_alike(data)) > 1).sum())
+    repeated = int((times_alike(data.alike) > 1).sum())
     return identity | {"kept together": repeated} if repeated else identity
 
 

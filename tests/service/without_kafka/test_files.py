@@ -118,6 +118,15 @@ def test_rows_of_a_csv_become_samples_of_the_contract(tmp_path: Path) -> None:
     assert readings.timestamp_ms.tolist() == [1700000000050, 1700000000050]
 
 
+def test_a_time_without_an_offset_is_utc_as_in_training(tmp_path: Path) -> None:
+    """It was refused here and taken for UTC there."""
+    row = ",0.1,9.8,0.3\n"
+    times = ("2023-11-14 22:13:20.050", "2023-11-14T22:13:20.1", "2023-11-14 23:13:20.15+01:00")
+    readings, rejections = decode(readings_of_file(written(tmp_path, "w.csv", HEADER + row.join([*times, ""]))).lines)
+    assert rejections == []
+    assert readings.timestamp_ms.tolist() == [1700000000050, 1700000000100, 1700000000150]
+
+
 def test_without_device_ids_there_is_one_device(tmp_path: Path) -> None:
     readings, _ = decode(readings_of_file(written(tmp_path, "walk.csv", HEADER + ROW + ROW)).lines)
     assert readings.device_ids() == [b"device", b"device"]

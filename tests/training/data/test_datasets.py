@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import tarfile
 import zipfile
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from inference.bundle import find_bundle, load_bundle
 from training.data import files, recording_text, recordings
 from training.data.datasets import read_file, read_files
 from training.data.files import DataError
-from training.data.recordings import Defect
+from training.data.recordings import Defect, Labels
+from training.evaluation.evaluate import evaluate
 
 GOOD = "33,Jogging,49105962326000,-0.6946377,12.680544,0.50395286;"
 
@@ -279,7 +282,15 @@ def test_the_common_form_is_split_by_recording_and_keeps_time_from_zero(tmp_path
 
 
 @pytest.mark.parametrize(
-    "time", ["1700000000050", "1700000000050.7", "2023-11-14T22:13:20.0507Z", "2023-11-14 23:13:20.050+01:00"]
+    "time",
+    [
+        "1700000000050",
+        "1700000000050.7",
+        "2023-11-14T22:13:20.0507Z",
+        "2023-11-14 23:13:20.050+01:00",
+        "2023-11-14 23:13:20.05+01",  # as PostgreSQL writes it
+        "2023-11-14 22:13:20.050",  # as pandas does
+    ],
 )
 def test_a_csvs_header_says_where_its_columns_are(tmp_path: Path, time: str) -> None:
     path = tmp_path / "theirs.csv"
@@ -325,6 +336,104 @@ def test_what_spreadsheets_and_statisticians_write_is_read(tmp_path: Path) -> No
     assert (recording.person, recording.placement, recording.t_ms.tolist()) == ("anna", "pocket", [10, 60])
     assert recordings.ACTIVITIES[recording.activity[0]] == "Walking"
     assert (file.dropped, file.others) == ({}, {})
+
+
+def test_a_name_in_quotes_may_hold_commas_and_is_the_same_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    rows = ['"Doe, Jane","Stairs, up"', '"Doe, ""J"" ",walking', "anna,walking", '"anna","walking"']
+    lines = [f"{row},{50 * at},1,2,3" for at, row in enumerate(rows)]
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *lines, ""]))
+    file = read_file(path, labels=Labels(("Stairs, up", "Walking")))
+    found = [(one.person, one.activity.tolist(), one.t_ms.tolist()) for one in file.recordings]
+    assert found == [("Doe, Jane", [0], [0]), ('Doe, "J"', [1], [50]), ("anna", [1, 1], [100, 150])]
+    assert file.dropped == {}
+
+
+def test_rows_in_no_order_of_time_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    """Each row became a recording of its own, and no window was complete, without a word why."""
+    path = tmp_path / "theirs.csv"
+    rows = [f"anna,Walking,{50 * at},1,2,3" for at in np.random.default_rng(0).permutation(400)]
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *rows, ""]))
+    with pytest.raises(DataError, match=r"the rows of 'anna' are not in the order of time, .* sort them by person, "):
+        read_file(path)
+
+
+def test_a_column_of_seconds_is_not_taken_for_two_devices_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two devices at the same milliseconds were asked whether they are in seconds."""
+    path = tmp_path / "theirs.csv"
+    rows = [f"anna,Walking,{50 * (at // 2)},1,2,{at}" for at in range(401)]
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *rows, ""]))
+    read_files([path], Console(width=300))
+    assert (
+        "theirs.csv: many readings have the time of another, with other values: anna; if they are of two devices, a "
+        "column recording has to tell these apart\n"
+    ) in capsys.readouterr().out
+
+
+def rows_of(person: str, count: int, step_ms: float, start_ms: int = 0, activity: str = "Walking") -> list[str]:
+    return [f"{person},{activity},{start_ms + round(at * step_ms)},{at % 7},9.8,{at % 11}" for at in range(count)]
+
+
+def write_rows(path: Path, *rows: list[str]) -> Path:
+    path.write_text("\n".join(["person,activity,timestamp,x,y,z", *itertools.chain(*rows), ""]))
+    return path
+
+
+def test_people_whose_devices_measured_too_seldom_or_too_often_are_told_of_with_their_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rows(
+        tmp_path / "theirs.csv",
+        *(rows_of(name, 30 * hz, 1000 / hz) for name, hz in {"a": 20, "b": 9, "c": 100, "d": 2, "e": 900}.items()),
+        [row for row in rows_of("f", 1200, 50) if int(row.split(",")[2]) % 3000 > 300],
+        rows_of("g", 20, 3000),
+    )
+    read_files([path], Console(width=400))
+    assert capsys.readouterr().out.splitlines() == [
+        "theirs.csv: few windows are complete, which takes a reading every 250 ms: d 2 readings a second, 0 of 13 "
+        "windows; f 17.8 readings a second, 0 of 28 windows; g 0.333 readings a second, 0 of 0 windows",
+        "theirs.csv: few readings a second, where a window has 20 and what lies between is interpolated: "
+        "b 9 (45% of a window)",
+        "theirs.csv: more readings a second than phones take: e 900; timestamps have to be milliseconds, not numbers "
+        "of rows",
+    ]
+
+
+def test_no_complete_window_for_the_rate_says_the_rate(tmp_path: Path) -> None:
+    file = read_file(write_rows(tmp_path / "theirs.csv", rows_of("anna", 60, 500)))
+    with pytest.raises(DataError, match=r"no complete window .* few windows are complete, .* anna 2 readings a second"):
+        evaluate(load_bundle(find_bundle("har-cnn")), file, file.recordings)
+
+
+def test_a_file_appended_to_itself_and_files_that_overlap_count_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock stepped back where the file began again: the same readings were a second recording."""
+    first, second = rows_of("anna", 200, 50), rows_of("anna", 200, 50, start_ms=100_000, activity="Jogging")
+    other = rows_of("ben", 200, 50)
+    one = write_rows(tmp_path / "one.csv", first, second, other, first, second, other)
+    two = write_rows(tmp_path / "two.csv", second, rows_of("anna", 100, 50, start_ms=110_000, activity="Jogging"))
+    files = read_files([one, two], Console(width=300))
+    assert [file.readings for file in files] == [600, 100]
+    assert [file.dropped for file in files] == [{Defect.DUPLICATE: 600}, {Defect.DUPLICATE: 200}]
+    assert "two.csv: rows left out: 200 duplicated row\n" in capsys.readouterr().out
+    again = write_rows(tmp_path / "again.csv", other, second, rows_of("ben", 1, 50))
+    with pytest.raises(DataError, match=r"all readings of again.csv are in other files: leave it out"):
+        read_files([one, again])
+
+
+def test_the_same_readings_with_two_activities_are_refused(tmp_path: Path) -> None:
+    rows, others = rows_of("anna", 200, 50), rows_of("anna", 200, 50, activity="Jogging")
+    with pytest.raises(DataError, match="reading of 'anna' at 0 twice, as Walking and as Jogging: which is it"):
+        read_files([write_rows(tmp_path / "one.csv", rows, others)])
+
+
+def test_recordings_at_rest_whose_clocks_begin_at_zero_are_not_taken_for_one(tmp_path: Path) -> None:
+    rows = [f"anna,Sitting,{50 * at},0,{9.8 + at % 5 / 10 * (part + 1)},0" for part in range(3) for at in range(200)]
+    (file,) = read_files([write_rows(tmp_path / "one.csv", rows)])
+    assert (file.readings, file.dropped) == (600, {})
 
 
 def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
@@ -383,7 +492,7 @@ def test_people_whose_names_differ_in_capitals_alone_are_one(tmp_path: Path) -> 
         ("theirs", ("Emil", "anna", "sa05")),
         ("sisfall", ["SA05"]),
     ):
-        rows = [f"{who},{rest.format(50 * number)}" for number, who in enumerate(people)]
+        rows = [f"{who},{rest.format(50 * number + len(name))}" for number, who in enumerate(people)]
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows, ""]))
     read = read_files([tmp_path / "ours.csv", tmp_path / "theirs.csv", tmp_path / "sisfall.csv"])
 

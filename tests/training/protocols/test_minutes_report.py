@@ -246,6 +246,8 @@ def test_that_the_bundle_has_learned_from_them_already_is_reported(
         console=Console(width=200),
     )
     assert "tiny-har@1.0 has learned from people of mi|ne.csv" in capsys.readouterr().out
+    text = (tmp_path / "report" / "minutes.md").read_text()
+    assert "## Warnings\n\n- tiny-har@1.0 has learned from people of mi\\|ne.csv" in text
 
 
 @pytest.mark.parametrize(
