@@ -15,6 +15,7 @@ from kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
@@ -91,9 +92,22 @@ def open_producer(
         close_producer(producer, 0.0)
         raise
     producer._sender._record_exceptions_fn = error_of_each
+    if idempotent:
+        _fail_rather_than_reset(producer._transaction_manager)
     _tell_of_missing_replicas(producer._sender)
     keep_requests(producer._sender._client)
     return producer
+
+
+def _fail_rather_than_reset(manager: Any) -> None:
+    """Have a producer fail for good when a batch expires that the broker may have.
+
+    kafka-python (3.0.12) gives up the producer's id then. An idempotent producer never asks for another: it sends
+    nothing any more, fails nothing, and takes more and more. For a transactional one it raises, and the sender leaves
+    batches behind unsent.
+    """
+    expired = KafkaTimeoutError("a batch expired that may have been written")
+    manager.reset_producer_id = lambda: manager.transition_to_fatal_error(expired)
 
 
 def _tell_of_missing_replicas(sender: Any) -> None:

@@ -106,11 +106,6 @@ class Transactions:
             request_timeout_ms=int(1000 * timeout_s),
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
-        manager = self._producer._transaction_manager
-        # kafka-python (3.0.12) calls this when a batch expires that the broker may have, and it always raises for a
-        # transactional producer: the sender then leaves batches behind unsent, and logs a traceback.
-        expired = KafkaTimeoutError("a batch expired that may have been written")
-        manager.reset_producer_id = lambda: manager.transition_to_fatal_error(expired)
         try:
             self._producer.init_transactions()
         except KafkaError as error:

@@ -6,11 +6,15 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from kafka.errors import KafkaTimeoutError
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.structs import TopicPartition
 
-from ingest.producer import close_producer, open_producer
+from ingest.bodies import pack
+from ingest.producer import close_producer, has_failed, open_producer
 from ingest.transactions import FencedError, Transactions
 from service.broker.node import Broker
+from service.topics import admin_client
 
 
 def wait_until_gone(threads: set[threading.Thread]) -> None:
@@ -78,3 +82,29 @@ def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction
         transactions.begin()
     transactions.close(0.0)
     assert "Uncaught error" not in caplog.text
+
+
+def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_producer_and_nothing_waits_for_ever(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """kafka-python gave up the producer's id, and never asked for another one.
+
+    So where the output topic was gone for a minute, or a broker stood still, or too few replicas were in sync for so
+    long, a worker published nothing any more, at least once, and nothing failed.
+    """
+    label = pack([(b"key", b"value", [])])
+    gone, well = TopicPartition(topic(), 0), TopicPartition(topic(), 0)
+    producer = open_producer(
+        bootstrap_servers=broker.bootstrap_servers, client_id="test", request_timeout_ms=1000, delivery_timeout_ms=1500
+    )
+    try:
+        producer.send_bodies(gone, label, 1000).get(20)
+        with admin_client(broker.bootstrap_servers) as admin:
+            admin.delete_topics([gone.topic])
+        with pytest.raises(KafkaTimeoutError, match="Expiring 1 record"):
+            producer.send_bodies(gone, label, 1000).get(20)
+        with pytest.raises(KafkaTimeoutError, match="a batch expired that may have been written"):
+            producer.send_bodies(well, label, 1000).get(20)
+        assert has_failed(producer)
+    finally:
+        close_producer(producer, 0.0)
