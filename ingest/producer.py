@@ -132,8 +132,10 @@ def error_of_each(
     It replaces kafka-python's (3.0.12), which reports several records with refused timestamps as invalid, as if new
     timestamps didn't help, and gives the rest of the batch an error that can't be told apart. Records that were
     refused themselves are marked (see ``was_refused``), because kafka-python gives the same error to records that it
-    hasn't sent since.
+    hasn't sent since. Batches that expire have one text, so that one line can tell of them all.
     """
+    if isinstance(error, KafkaTimeoutError):
+        error = KafkaTimeoutError("no broker took it in time")
     if not isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError)):
         return lambda _: error
     why = dict(refused or ())
