@@ -14,6 +14,7 @@ import kafka
 from kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -42,6 +43,10 @@ class UnharmedError(KafkaError):  # type: ignore[misc]
 DELIVERY_TIMEOUT_MS = 60_000
 # The topic decides what is too large. A dead letter is its record, which may have been compressed, and some headers.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
+# A record larger than this is alone in its batch, and no label.
+LARGE_BYTES = 1024 * 1024
+# So many connections that are cut while one large record is on its way are not cut by chance.
+CUT_OFF_TIMES = 5
 # How long a send may wait for the metadata of a topic that isn't known, or is gone.
 MAX_BLOCK_MS = 10_000
 
@@ -95,6 +100,7 @@ def open_producer(
     if idempotent:
         _fail_rather_than_reset(producer._transaction_manager)
     _tell_of_missing_replicas(producer._sender)
+    _give_up_what_is_cut_off(producer._sender)
     keep_requests(producer._sender._client)
     return producer
 
@@ -122,6 +128,25 @@ def _tell_of_missing_replicas(sender: Any) -> None:
         dispatch(batch, error, partition_response)
 
     sender._dispatch_error = tell_and_dispatch
+
+
+def _give_up_what_is_cut_off(sender: Any) -> None:
+    """Have a large record fail as too large if its connection is cut again and again.
+
+    That is how brokers answer a request beyond their ``socket.request.max.bytes``. kafka-python would send it until it
+    expires, and so would whoever recovers its partition, for ever.
+    """
+    dispatch = sender._dispatch_error
+
+    def count_and_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
+        if isinstance(error, KafkaConnectionError) and batch.records.size_in_bytes() > LARGE_BYTES:
+            batch.cut_off = getattr(batch, "cut_off", 0) + 1
+            if batch.cut_off == CUT_OFF_TIMES:
+                why = "the broker cuts the connection when it comes; is it beyond socket.request.max.bytes?"
+                error = MessageSizeTooLargeError(why)
+        dispatch(batch, error, partition_response)
+
+    sender._dispatch_error = count_and_dispatch
 
 
 def error_of_each(
