@@ -11,6 +11,7 @@ from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from ingest.access import Access, Servers, access, is_final, reason, unreachable
+from ingest.answers import expect_answers
 from ingest.receiving import receive_in_place
 from ingest.tls import shake_hands_in_time
 
@@ -167,6 +168,7 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         halves.append(KafkaNetClient(**half_settings))
         shake_hands_in_time(halves[-1]._manager)
         receive_in_place(halves[-1]._manager)
+        expect_answers(halves[-1]._manager)
         attempts.watch(halves[-1]._manager)
         return halves[-1]
 

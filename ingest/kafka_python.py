@@ -41,6 +41,7 @@ def _parts_of(consumer: kafka.KafkaConsumer) -> list[tuple[object, str]]:
         (consumer, "_net"),
         (consumer, "_subscription"),
         (consumer._subscription, "assigned_partitions"),
+        (consumer._coordinator, "coordinator_id"),
         (consumer._coordinator, "_commit_offsets_sync_async"),
         (consumer._coordinator, "poll"),
         (consumer._coordinator, "time_to_next_poll"),
