@@ -10,8 +10,8 @@ from typing import Any
 from kafka.protocol.consumer import HeartbeatRequest, OffsetFetchRequest
 from kafka.protocol.metadata import FindCoordinatorRequest
 
-# Another coordinates after 10 s (broker.session.timeout.ms: 9 s by default). Any broker is asked which, so it may be the
-# one that stands still.
+# Another coordinates after 10 s (broker.session.timeout.ms: 9 s by default). Any broker is asked which, so it may be
+# the one that stands still.
 WITHIN_MS = {HeartbeatRequest: 10_000, OffsetFetchRequest: 10_000, FindCoordinatorRequest: 5_000}
 
 
