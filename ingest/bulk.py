@@ -328,6 +328,7 @@ def refuse_without_parts(producer: kafka.KafkaProducer) -> None:
         (producer._sender, "_record_exceptions_fn"),
         (producer._sender, "_client"),
         (producer._sender, "_dispatch_error"),
+        (producer._sender, "_can_split"),
         (producer._sender._client, "await_ready"),
         (producer._sender._client, "poll"),
         (producer._accumulator, "_appends_in_progress"),

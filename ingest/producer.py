@@ -101,6 +101,7 @@ def open_producer(
         _fail_rather_than_reset(producer._transaction_manager)
     _tell_of_missing_replicas(producer._sender)
     _give_up_what_is_cut_off(producer._sender)
+    _refuse_only_what_is_alone(producer._sender)
     keep_requests(producer._sender._client)
     return producer
 
@@ -147,6 +148,22 @@ def _give_up_what_is_cut_off(sender: Any) -> None:
         dispatch(batch, error, partition_response)
 
     sender._dispatch_error = count_and_dispatch
+
+
+def _refuse_only_what_is_alone(sender: Any) -> None:
+    """Have a batch that is too large, and that there is no time left to split, expire.
+
+    kafka-python (3.0.12) fails all its records as too large, though most of them may be small.
+    """
+    dispatch = sender._dispatch_error
+
+    def expire_or_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
+        too_large = isinstance(error, MessageSizeTooLargeError) and batch.record_count > 1
+        if too_large and not sender._can_split(batch, type(error)):
+            error, partition_response = KafkaTimeoutError("it could not be split in time"), None
+        dispatch(batch, error, partition_response)
+
+    sender._dispatch_error = expire_or_dispatch
 
 
 def error_of_each(
