@@ -160,7 +160,7 @@ def _refuse_only_what_is_alone(sender: Any) -> None:
     def expire_or_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
         too_large = isinstance(error, MessageSizeTooLargeError) and batch.record_count > 1
         if too_large and not sender._can_split(batch, type(error)):
-            error, partition_response = KafkaTimeoutError("it could not be split in time"), None
+            error, partition_response = KafkaTimeoutError(), None
         dispatch(batch, error, partition_response)
 
     sender._dispatch_error = expire_or_dispatch

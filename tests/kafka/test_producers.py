@@ -108,3 +108,23 @@ def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_producer_an
         assert has_failed(producer)
     finally:
         close_producer(producer, 0.0)
+
+
+def test_of_a_batch_that_is_too_large_and_out_of_time_to_be_split_no_record_is_refused(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """Small dead letters were given up with the large one that they shared a batch with, or without any."""
+    name = topic(max_message_bytes="2000")
+    transactions = Transactions(
+        bootstrap_servers=broker.bootstrap_servers,
+        client_id="test",
+        transactional_id=uuid.uuid4().hex,
+        timeout_s=10.0,
+        deadline_s=10.0,
+    )
+    transactions._producer._sender._can_split = lambda *_: False
+    transactions.begin()
+    sent = [transactions.send(name, value=b"small" * 100, partition=0) for _ in range(50)]
+    with pytest.raises(FencedError, match="no broker took it in time"):
+        transactions.await_sends(sent)
+    transactions.close(0.0)
