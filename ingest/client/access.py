@@ -16,6 +16,7 @@ from kafka.errors import (
     InvalidTransactionTimeoutError,
     KafkaConnectionError,
     KafkaTimeoutError,
+    NodeNotReadyError,
     RetriableError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
@@ -127,6 +128,8 @@ def unreachable(error: BaseException, host: str, port: int) -> str | None:
 def remedy(error: BaseException) -> str:
     """Return an error's text, with what to do if that is known, such as which ACL is missing."""
     text = str(error)
+    if isinstance(error, NodeNotReadyError):
+        return "the broker in charge does not answer"
     if isinstance(error, GroupAuthorizationFailedError):
         return f"{text}: the user lacks the ACL READ on this consumer group"
     if isinstance(error, TopicAuthorizationFailedError):

@@ -11,6 +11,7 @@ from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from ingest.client.access import Access, Servers, access, is_final, reason, unreachable
+from ingest.client.answers import expect_answers
 from ingest.client.errors import IngestError, NoAnswerError, NotLetInError
 from ingest.client.kafka_python import MANAGER, refuse_lacking, refuse_unfit
 from ingest.client.receiving import receive_in_place
@@ -154,6 +155,7 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         refuse_lacking((manager, part) for part in MANAGER)
         shake_hands_in_time(manager)
         receive_in_place(manager)
+        expect_answers(manager)
         attempts.watch(manager)
         return halves[-1]
 

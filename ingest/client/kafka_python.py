@@ -40,6 +40,7 @@ MANAGER: Final[tuple[str, ...]] = (
     "connection_delay",
     "get_connection",
     "reset_backoff",
+    "send",
     "update_backoff",
 )
 """Of what manages the connections of any client."""
@@ -52,6 +53,7 @@ CONSUMER: Final[tuple[str, ...]] = (
     "_coordinator._lock",
     "_coordinator._on_join_complete_async",
     "_coordinator._process_join_group_response",
+    "_coordinator.coordinator_id",
     "_coordinator.heartbeat.last_send",
     "_coordinator.heartbeat.received_heartbeat",
     "_coordinator.join_group_async",
@@ -89,6 +91,7 @@ PRODUCER: Final[tuple[str, ...]] = (
     "_metadata.request_update",
     "_partition",
     "_sender._client.await_ready",
+    "_sender._can_split",
     "_sender._client.poll",
     "_sender._dispatch_error",
     "_sender._record_exceptions_fn",

@@ -65,6 +65,7 @@ class LabelsReader:
         try:
             return self._committed.committed(source, metadata=True, timeout_ms=COMMIT_TIMEOUT_MS)
         except KafkaTimeoutError as error:
+            self._committed._coordinator.coordinator_id = None  # looked for anew: it may stand still
             raise KafkaTimeoutError("a transaction is open that may change it, or no coordinator answers") from error
 
     def look_at_topics(self) -> None:

@@ -17,8 +17,6 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
-    NotEnoughReplicasAfterAppendError,
-    NotEnoughReplicasError,
 )
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -27,6 +25,7 @@ from ingest.client.connection import connect
 from ingest.messages.dead_letters import NullableValues
 from ingest.messages.label_kernel import warm_up
 from ingest.producer.bulk import BulkProducer, refuse_without_parts
+from ingest.producer.failing_batches import judge_failing_batches
 from ingest.producer.unready import keep_requests
 
 log = logging.getLogger(__name__)
@@ -87,36 +86,23 @@ def open_producer(
         max_block_ms=MAX_BLOCK_MS,
         **{"delivery_timeout_ms": DELIVERY_TIMEOUT_MS, **settings},
     )
-    if idempotent:
-        _fail_with_what_expires(producer._transaction_manager)
     producer._sender._record_exceptions_fn = error_of_each
-    _tell_of_missing_replicas(producer._sender)
+    if idempotent:
+        _fail_rather_than_reset(producer._transaction_manager)
+    judge_failing_batches(producer._sender)
     keep_requests(producer._sender._client)
     return producer
 
 
-def _fail_with_what_expires(manager: Any) -> None:
-    """Have a producer fail for good when a batch expires that the broker may have, so that it is replaced.
+def _fail_rather_than_reset(manager: Any) -> None:
+    """Have a producer fail for good when a batch expires that the broker may have.
 
-    kafka-python (3.0.12) gives up the producer's id instead, and asks for no other: nothing is sent any more, and
-    nothing expires. For a transactional producer it raises: batches are left behind unsent, with a traceback.
+    kafka-python (3.0.12) gives up the producer's id then. An idempotent producer never asks for another: it sends
+    nothing any more, fails nothing, and takes more and more. For a transactional one it raises, and the sender leaves
+    batches behind unsent.
     """
     expired = KafkaTimeoutError("a batch expired that may have been written")
     manager.reset_producer_id = lambda: manager.transition_to_fatal_error(expired)
-
-
-def _tell_of_missing_replicas(sender: Any) -> None:
-    """Log that a topic takes nothing because too few of its replicas are in sync; kafka-python just tries on."""
-    dispatch = sender._dispatch_error
-
-    def tell_and_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
-        lacking = isinstance(error, (NotEnoughReplicasError, NotEnoughReplicasAfterAppendError))
-        # Brokers say the same while the coordinator of a transaction moves.
-        if lacking and "transaction" not in str(error):
-            log.warning("too few replicas of %s are in sync (min.insync.replicas); trying on", batch.topic_partition[0])
-        dispatch(batch, error, partition_response)
-
-    sender._dispatch_error = tell_and_dispatch
 
 
 def error_of_each(
@@ -127,8 +113,10 @@ def error_of_each(
     It replaces kafka-python's (3.0.12), which reports several records with refused timestamps as invalid, as if new
     timestamps didn't help, and gives the rest of the batch an error that can't be told apart. Records that were
     refused themselves are marked (see ``was_refused``), because kafka-python gives the same error to records that it
-    hasn't sent since.
+    hasn't sent since. Batches that expire have one text, so that one line can tell of them all.
     """
+    if isinstance(error, KafkaTimeoutError):
+        error = KafkaTimeoutError("no broker took it in time")
     if not isinstance(error, (*REFUSED_FOR_GOOD, InvalidTimestampError)):
         return lambda _: error
     why = dict(refused or ())

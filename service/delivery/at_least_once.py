@@ -15,6 +15,7 @@ from typing import Any
 from kafka.errors import InvalidTimestampError, KafkaError, TopicAuthorizationFailedError
 from kafka.structs import MemberState, TopicPartition
 
+from ingest.client.access import remedy
 from ingest.client.errors import IngestError
 from ingest.producer.bulk import BulkProducer
 from ingest.producer.producer import REFUSED_FOR_GOOD, UnharmedError, close_producer, has_failed
@@ -252,7 +253,7 @@ class AtLeastOnce:
         now = time.monotonic()
         if now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S
-            log.warning("commit of %s failed: %s; trying on", names(offsets), error)
+            log.warning("commit of %s failed: %s; trying on", names(offsets), remedy(error))
 
     def settled(self, partitions: Sequence[Partition]) -> bool:
         """Return whether all output of these partitions is acknowledged."""

@@ -275,9 +275,10 @@ class ExactlyOnce:
         if not own:
             raise FencedError(f"a dead letter was refused, and none knows which: {next(iter(refusals.values()))}")
         self._stamp_letters |= any(isinstance(error, StaleError) for error in own.values())
-        lasting = [(letter, error) for letter, error in own.items() if not isinstance(error, StaleError)]
+        lasting = {letter: error for letter, error in own.items() if not isinstance(error, StaleError)}
+        telling = _telling(lasting)
         for partition, letters in due.items():
-            whys = [(letter, _why(letter, lasting)) for letter in letters]
+            whys = [(letter, lasting.get(letter) or _why(letter, telling)) for letter in letters]
             self._give_up(partition, [(letter, error) for letter, error in whys if error is not None])
         raise next(iter(own.values()))
 
@@ -401,17 +402,27 @@ class ExactlyOnce:
             self._transactions.close(timeout_s)
 
 
-def _why(letter: Letter, refusals: Sequence[tuple[Letter, RefusedError]]) -> RefusedError | None:
-    """Return the error for which a letter is refused, or would be when it is sent; None if there is none."""
-    return next((error for refused, error in refusals if _likewise(letter, refused, error)), None)
+def _telling(refusals: Mapping[Letter, RefusedError]) -> list[tuple[Letter, RefusedError]]:
+    """Return the refusals that tell which other letters will be refused, at most two of each topic."""
+    too_large, keyless = dict[str, tuple[Letter, RefusedError]](), dict[str, tuple[Letter, RefusedError]]()
+    for letter, error in refusals.items():
+        if not isinstance(error, TooLargeError):
+            if letter.key is None:
+                keyless[letter.topic] = letter, error
+        elif letter.topic not in too_large or letter.record_bytes < too_large[letter.topic][0].record_bytes:
+            too_large[letter.topic] = letter, error
+    return [*too_large.values(), *keyless.values()]
+
+
+def _why(letter: Letter, telling: Sequence[tuple[Letter, RefusedError]]) -> RefusedError | None:
+    """Return the error for which a letter will be refused; None if there is none."""
+    return next((error for refused, error in telling if _likewise(letter, refused, error)), None)
 
 
 def _likewise(letter: Letter, refused: Letter, error: RefusedError) -> bool:
     """Return whether a letter will be refused like another one: it is as large, or has no key either."""
-    if letter is refused:
-        return True
     if letter.topic != refused.topic:
         return False
     if isinstance(error, TooLargeError):
         return letter.record_bytes >= refused.record_bytes
-    return letter.key is None and refused.key is None
+    return letter.key is None

@@ -12,12 +12,14 @@ from typing import Any
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from ingest.client.access import remedy
 from ingest.client.errors import IngestError
 from ingest.consumer.labels_reader import LabelsReader, source_of, topic_of
 from service.delivery.partition import Output, names
 from service.delivery.published import ELSEWHERE, Identity, Mark
 from service.delivery.read_back import ReadBack, Request, plan_read_back
 from service.delivery.recovery_plan import Plan
+from service.delivery.withheld import TELL_EVERY_S
 from service.kind import Kind
 from service.monitoring.metrics import WorkerMetrics
 
@@ -74,7 +76,7 @@ class RecoveryThread(threading.Thread):
         self._read_backs: list[ReadBack] = []
         self._reading_now: set[TopicPartition] = set()
         self._moved_at = 0.0
-        self._tell_at = 0.0  # when to log the next failure to find where to begin
+        self._tell_at: dict[str, float] = {}  # when to log each failure again
         self._reader: LabelsReader | None = None
         self._closing = False
 
@@ -114,10 +116,10 @@ class RecoveryThread(threading.Thread):
             self._begin(self._reader)
             self._read(self._reader)
         except IngestError as error:
-            log.warning("can't read back published labels, will try again: %s", error)
+            self._tell("can't read back published labels, will try again", error)
             time.sleep(RETRY_S)
         except KafkaError as error:
-            log.warning("reading back published labels failed, and will be tried again: %s", error)
+            self._tell("reading back published labels failed, and will be tried again", error)
             self._begin_again()
 
     def _take_requests(self) -> None:
@@ -176,12 +178,18 @@ class RecoveryThread(threading.Thread):
         return commits
 
     def _put_off(self, request: Request, error: KafkaError) -> None:
-        now = time.monotonic()
-        request.not_before = now + RETRY_S
-        if now >= self._tell_at:
-            waiting = names(request.source for request in self._waiting)
-            log.warning("%s: can't find where to begin yet: %s", waiting, error)
-            self._tell_at = now + WAITING_LONG_S
+        request.not_before = time.monotonic() + RETRY_S
+        self._tell("can't find where to begin yet", error)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        """Log why partitions wait, once a minute for each reason."""
+        now, told = time.monotonic(), f"{what}: {remedy(error)}"
+        self._tell_at = {text: at for text, at in self._tell_at.items() if at > now}
+        if told not in self._tell_at:
+            self._tell_at[told] = now + TELL_EVERY_S
+            waiting = [*self._waiting, *(read_back.request for read_back in self._read_backs)]
+            where = f"{names(request.source for request in waiting)}: " if waiting else ""
+            log.warning("%s%s", where, told)
 
     def _read(self, reader: LabelsReader) -> None:
         """Read on, and hand over the read-backs that are complete."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 CLIENT_REPEATS_S = 60.0
 # They say at each attempt which broker can't be reached, and why, or which topic can't be written.
-REPEATERS = ("ingest.client.connection", "ingest.producer.producer")
+REPEATERS = ("ingest.client.connection", "ingest.producer.failing_batches")
 
 
 class JsonFormatter(logging.Formatter):

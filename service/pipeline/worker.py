@@ -247,7 +247,7 @@ class Worker:
             self._raise_thread_error()  # a rebalance callback may have failed because of theirs
             if not error.retriable:
                 raise WorkerError(f"can't read {self.kind.settings.input_topic}: {remedy(error)}") from error
-            log.warning("reading failed, and will be tried again: %s", error)
+            log.warning("reading failed, and will be tried again: %s", remedy(error))
             self._assignment.seek_back()
             return {}
         return self._if_still_ours(polled)

@@ -13,14 +13,21 @@ class FragileBroker(Broker):
     """A broker of a test's own.
 
     ``proxied`` is (port, advertised port) of a second listener, whose clients are told to come through another port:
-    the proxy's.
+    the proxy's. ``settings`` are further ones, by Kafka's names.
     """
 
     def __init__(
-        self, data_dir: Path, *, port: int = 0, heap: str = "512m", proxied: tuple[int, int] | None = None
+        self,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        heap: str = "512m",
+        proxied: tuple[int, int] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data_dir, port=port, heap=heap)
         self._proxied = proxied
+        self._settings = settings or {}
 
     def _write_properties(self, port: int) -> Path:
         path = super()._write_properties(port)
@@ -35,6 +42,7 @@ class FragileBroker(Broker):
         changes = {
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "true",
+            **self._settings,
         }
         if self._proxied is not None:
             behind, advertised = self._proxied

@@ -129,8 +129,19 @@ class FragileCluster:
         for node in running:
             node.thaw()
         self.start_nodes([node for node in self.nodes if not node.runs])
+        deadline = time.monotonic() + WHOLE_WITHIN_S
         self.wait_until_whole()
-        self.elect_preferred()
+        while why := self._cannot_spread():
+            assert time.monotonic() < deadline, f"after {WHOLE_WITHIN_S} s leaders can't be spread: {why}"
+            self.wait_until_whole()
+
+    def _cannot_spread(self) -> str:
+        """Spread the leaders; say why that can't be done, as where a node that was frozen goes out once more."""
+        try:
+            self.elect_preferred()
+        except TopicError as error:
+            return str(error)
+        return ""
 
     def wait_until_whole(self) -> None:
         """Wait until all nodes are there and each has all that the others have."""

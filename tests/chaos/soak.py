@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from service.broker.ports import free_port
+from service.host.interruption import interrupted_once
 from tests.chaos.broker import FragileBroker
 from tests.chaos.cluster import FROZEN_S, INTERNAL_TOPICS, NODES, FragileCluster
 from tests.chaos.fleet import Fleet
@@ -281,7 +282,11 @@ def main() -> int:
     again += " CLUSTER=1" if options.cluster else ""
     console.print(f"{again}; logs in {folder}", highlight=False)
     try:
-        run(folder, options.seconds, options.seed, options.delivery, console, cluster=options.cluster)
+        with interrupted_once():
+            run(folder, options.seconds, options.seed, options.delivery, console, cluster=options.cluster)
+    except KeyboardInterrupt:
+        console.print(f"ended before it was done; logs in {folder}", highlight=False)
+        return 1
     except AssertionError as error:
         console.print(f"{error}\nThe same again: {again}; logs in {folder}", markup=False, highlight=False)
         return 1

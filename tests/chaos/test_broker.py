@@ -16,6 +16,7 @@ from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import PARTITIONS, Stage
 
 AWAY_S = 20.0
+STILL_S = 70.0  # longer than a producer tries a batch
 DISK_MB = 96
 
 
@@ -72,6 +73,23 @@ def test_a_broker_that_is_away_for_a_while_under_load_costs_no_window(
         own_broker.start()
         fleet.wait_until_said("Kafka answers again, after ")
         reckon(stage, fleet, load.wait(), report)
+
+
+def test_a_broker_that_stands_still_for_longer_than_a_batch_is_tried_costs_no_window(
+    own_broker: FragileBroker, make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """At least once, workers published nothing any more afterwards, and nothing failed."""
+    stage = make_stage(own_broker, delivery=delivery)
+    records = messy_devices(seed, partitions=PARTITIONS, devices=3, seconds=12, speed=4)
+    with stage.fleet() as fleet:
+        fleet.start(0, 1)
+        load = stage.load(records)
+        time.sleep(6)
+        own_broker.freeze()
+        time.sleep(STILL_S)
+        own_broker.thaw()
+        reckon(stage, fleet, load.wait(), report)
+    assert "Traceback" not in fleet.said()
 
 
 def test_workers_started_before_their_broker_begin_when_it_comes(

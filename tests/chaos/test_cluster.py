@@ -20,6 +20,7 @@ from tests.kafka.worker_process import clean_environment
 
 AWAY_S = 5.0  # others lead by then: it is longer than broker.session.timeout.ms
 TOO_FEW_S = 12.0
+STILL_S = 40.0  # a session, and as long as kafka-python waits for an answer, and more
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,27 @@ def test_a_leader_that_stands_still_until_others_lead_and_then_goes_on_costs_no_
         time.sleep(4)
         _freeze_for(cluster.controller(), FROZEN_S)
         _settle(stage, fleet, load, report)
+
+
+def test_a_coordinator_that_stands_still_for_long_does_not_take_the_group_s_partitions_from_it(
+    cluster: FragileCluster, make_stage: Callable[..., Stage], delivery: str, seed: int, report: Report
+) -> None:
+    """Its members waited for 30 s before they looked for the new one, which had put them out by then.
+
+    Nor could they recover their partitions before the old one went on: it was asked for the commits, again and again.
+    """
+    stage = make_stage(cluster, delivery=delivery).told(kafka__session_timeout_s="20")
+    with stage.fleet() as fleet:
+        fleet.start(0, 1, 2)
+        load = _load(stage, seed, seconds=30)
+        time.sleep(4)
+        node = cluster.coordinator(_group(stage))
+        node.freeze()
+        time.sleep(STILL_S)
+        said = fleet.said()
+        node.thaw()
+        _settle(stage, fleet, load, report)
+    assert "another worker has them" not in said
 
 
 def test_one_replica_left_of_two_that_must_have_a_record_costs_no_window(

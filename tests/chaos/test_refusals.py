@@ -1,11 +1,13 @@
 """Dead letters, and labels, that their topics refuse."""
 
+import gzip
 import itertools
 import time
 from collections.abc import Callable
 
 import pytest
 
+from tests.chaos.broker import FragileBroker
 from tests.chaos.faults import KILLS, Kill, kill_schedule, play
 from tests.chaos.load import Record, Sent, messy_devices, texts
 from tests.chaos.operations import (
@@ -15,7 +17,7 @@ from tests.chaos.operations import (
     make_topic,
     set_up_topic,
 )
-from tests.chaos.poison import ANY_TIME, STRICT, gathered, refused, scattered
+from tests.chaos.poison import ANY_TIME, GZIP, STRICT, gathered, refused, scattered
 from tests.chaos.reckoning import Report, reckon
 from tests.chaos.stage import Stage
 from tests.chaos.tally import Reader, letter_identity
@@ -87,6 +89,29 @@ def test_dead_letters_that_their_topic_refuses_cost_no_other_however_workers_die
         wanted = stage.expected(sent)
         reckon(stage, fleet, sent, report, expected=wanted, refused=refused(wanted), duplicates_at_most=0)
         assert fleet.ended == []
+
+
+def test_a_dead_letter_larger_than_the_broker_takes_of_any_request_is_given_up_and_all_others_come(
+    make_broker: Callable[..., FragileBroker],
+    make_stage: Callable[..., Stage],
+    delivery: str,
+    seed: int,
+    report: Report,
+) -> None:
+    """The broker cuts the connection. The letter was sent again and again for ever, and stopped what came with it."""
+    broker = make_broker(settings={"socket.request.max.bytes": str(2 << 20)})
+    large = {"max.message.bytes": str(32 << 20)}
+    stage = make_stage(broker, delivery=delivery, partitions=PARTITIONS, topics={"in": large, "dead": large})
+    with stage.fleet() as fleet:
+        fleet.start(0)
+        load = stage.load(messy_devices(seed, partitions=PARTITIONS, devices=2, seconds=8, speed=5))
+        time.sleep(2)
+        bomb = [Record(0.0, 1, b"key", b"0" * size) for size in (5 << 20, 1000, (1 << 20) + 1000)]
+        bombs = stage.send_at_once(bomb, codec=GZIP, compress=gzip.compress)
+        sent = bombs + load.wait()
+        reckon(stage, fleet, sent, report, refused={(1, bombs[0].offset)}, duplicates_at_most=0)
+        assert fleet.ended == []
+    broker.stop()
 
 
 @pytest.mark.parametrize("which", ["dead_letters", "output"])

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.structs import TopicPartition
 
 from ingest.producer.producer import close_producer, has_failed, open_producer
 from ingest.producer.transactions import FencedError, Transactions
+from ingest.record_batches.bodies import pack
 from service.broker.node import Broker
 from service.kafka_admin.topics import admin_client
 
@@ -99,9 +101,55 @@ def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction
     transactions.begin()
     transactions._producer._accumulator.drain = lambda *_, **__: {}
     future = transactions.send(topic(), value=b"refused again and again")
-    with pytest.raises(FencedError, match="Expiring 1 record"):
+    with pytest.raises(FencedError, match="no broker took it in time"):
         transactions.await_sends([future])
     with pytest.raises(FencedError):
         transactions.begin()
     transactions.close(0.0)
     assert "Uncaught error" not in caplog.text
+
+
+def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_producer_and_nothing_waits_for_ever(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """kafka-python gave up the producer's id, and never asked for another one.
+
+    So where the output topic was gone for a minute, or a broker stood still, or too few replicas were in sync for so
+    long, a worker published nothing any more, at least once, and nothing failed.
+    """
+    label = pack([(b"key", b"value", [])])
+    gone, well = TopicPartition(topic(), 0), TopicPartition(topic(), 0)
+    producer = open_producer(
+        bootstrap_servers=broker.bootstrap_servers, client_id="test", request_timeout_ms=1000, delivery_timeout_ms=1500
+    )
+    try:
+        producer.send_bodies(gone, label, 1000).get(20)
+        with admin_client(broker.bootstrap_servers) as admin:
+            admin.delete_topics([gone.topic])
+        with pytest.raises(KafkaTimeoutError, match="no broker took it in time"):
+            producer.send_bodies(gone, label, 1000).get(20)
+        with pytest.raises(KafkaTimeoutError, match="a batch expired that may have been written"):
+            producer.send_bodies(well, label, 1000).get(20)
+        assert has_failed(producer)
+    finally:
+        close_producer(producer, 0.0)
+
+
+def test_of_a_batch_that_is_too_large_and_out_of_time_to_be_split_no_record_is_refused(
+    broker: Broker, topic: Callable[..., str]
+) -> None:
+    """Small dead letters were given up with the large one that they shared a batch with, or without any."""
+    name = topic(max_message_bytes="2000")
+    transactions = Transactions(
+        bootstrap_servers=broker.bootstrap_servers,
+        client_id="test",
+        transactional_id=uuid.uuid4().hex,
+        timeout_s=10.0,
+        deadline_s=10.0,
+    )
+    transactions._producer._sender._can_split = lambda *_: False
+    transactions.begin()
+    sent = [transactions.send(name, value=b"small" * 100, partition=0) for _ in range(50)]
+    with pytest.raises(FencedError, match="no broker took it in time"):
+        transactions.await_sends(sent)
+    transactions.close(0.0)

@@ -1,6 +1,12 @@
 """The error of each record of a batch that Kafka refused."""
 
-from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import (
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+)
 
 from ingest.producer.producer import UnharmedError, error_of_each, record_bytes, was_refused
 
@@ -24,8 +30,13 @@ def test_what_was_refused_itself_is_told_apart_from_what_was_not_sent_for_it() -
 
 
 def test_an_error_that_is_not_of_the_records_is_told_to_all_of_them() -> None:
-    error = KafkaTimeoutError("it has waited too long")
+    error = NotEnoughReplicasError("it has waited too long")
     assert error_of_each(error, None, None)(3) is error
+
+
+def test_batches_that_expire_do_so_in_the_same_words() -> None:
+    expired = KafkaTimeoutError("Expiring 2 record(s) for texts-0: 60024 ms has passed since batch creation")
+    assert str(error_of_each(expired, None, None)(1)) == "KafkaTimeoutError: no broker took it in time"
 
 
 def test_a_record_is_as_large_as_its_key_value_and_headers_and_what_tells_their_lengths() -> None:

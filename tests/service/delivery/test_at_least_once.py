@@ -10,9 +10,9 @@ import pytest
 from kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
-    KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    NodeNotReadyError,
     TopicAuthorizationFailedError,
 )
 from kafka.future import Future
@@ -156,10 +156,10 @@ def test_commits_that_fail_are_told_of_once_a_minute_and_when_they_are_taken_aga
     offsets = {partition.source: OffsetAndMetadata(10, "", -1)}
     for passed_s in (0, 1, 58, 2, 1):
         clock.now += passed_s
-        delivery.committed(offsets, KafkaError("no coordinator"))
+        delivery.committed(offsets, NodeNotReadyError("Node paused: {'max_in_flight'}"))
     delivery.committed(offsets, None)
     delivery.committed(offsets, None)
-    failed = "commit of texts[0] failed: KafkaError: no coordinator; trying on"
+    failed = "commit of texts[0] failed: the broker in charge does not answer; trying on"
     assert [record.getMessage() for record in caplog.records] == [
         failed,
         failed,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError, NodeNotReadyError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ingest.client.errors import IngestError
@@ -269,6 +269,26 @@ def test_a_commit_that_may_yet_change_is_waited_for_and_holds_nobody_else() -> N
         assert [found.request.source for found in answers(thread)] == [source(1)]
         reader.commit(0, position=90, labels_from=0)
         assert answers(thread, 2)[1].plan.position == 90
+
+
+def test_each_reason_for_which_partitions_wait_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Another reason within the same ten seconds was told of by nobody, and one reason six times a minute."""
+    reader = FakeReader()
+    reader.commits = {
+        source(0): KafkaTimeoutError("a transaction is open"),
+        source(1): NodeNotReadyError("Node paused: {'max_in_flight'}"),
+    }
+    with running(reader) as thread:
+        ask(thread, 0)
+        wait_for(lambda: reader.calls.count("commit of 0") > 3)
+        reader.commit(0, position=90, labels_from=0)
+        answers(thread)
+        ask(thread, 1)
+        wait_for(lambda: reader.calls.count("commit of 1") > 3)
+    assert caplog.messages == [
+        "texts[0]: can't find where to begin yet: KafkaTimeoutError: a transaction is open",
+        "texts[1]: can't find where to begin yet: the broker in charge does not answer",
+    ]
 
 
 def test_an_operators_reset_is_not_committed_again_beside_labels() -> None:

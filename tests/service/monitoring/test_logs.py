@@ -196,7 +196,7 @@ def test_that_replicas_are_missing_is_told_by_the_worker_once_a_minute() -> None
     text = "<Sender>: Got error produce response on topic-partition out-1, retrying (inf attempts left): %s"
     assert not chosen.filter(remark(text, "NotEnoughReplicasError", logger="kafka.producer.sender"))
     ours = [
-        remark("too few replicas of %s are in sync", topic, logger="ingest.producer.producer")
+        remark("too few replicas of %s are in sync", topic, logger="ingest.producer.failing_batches")
         for topic in ("a", "b", "a")
     ]
     assert [chosen.filter(each) for each in ours] == [True, True, False]
