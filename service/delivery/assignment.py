@@ -14,8 +14,7 @@ from ingest.consumer.fetch_progress import FetchProgress
 from service.delivery.ledger import Point
 from service.delivery.partition import Partition, names
 from service.delivery.published import Published
-from service.delivery.read_back import Request
-from service.delivery.recovery_thread import Found
+from service.delivery.read_back import ReadBack, Request
 from service.delivery.undeliverable import Undeliverable
 from service.kind import OpenStream
 from service.monitoring.metrics import PartitionReading, WorkerMetrics
@@ -88,7 +87,7 @@ class Assignment:
         """Return whether a newcomer still waits for the answer to this request; called on any thread."""
         return self._newcomers.get(request.source) is request
 
-    def begin_all(self, found: collections.deque[Found]) -> None:
+    def begin_all(self, found: collections.deque[ReadBack]) -> None:
         """Start reading the partitions whose places were found, and say so in one line; on the worker's thread."""
         begun = []
         while found:
@@ -108,7 +107,7 @@ class Assignment:
             for each in begun:
                 log.debug("took %s", _told(each))
 
-    def begin(self, found: Found) -> bool:
+    def begin(self, found: ReadBack) -> bool:
         """Start reading a partition from the place that was found; return False if it isn't waited for any more."""
         if not self.awaits(found.request):
             return False
@@ -258,6 +257,6 @@ class Assignment:
             )
 
 
-def _told(found: Found) -> str:
+def _told(found: ReadBack) -> str:
     plan, known = found.plan, f"{len(found.published)} labels and {len(found.reported)} dead letters known"
     return f"{names({found.request.source})}: position {plan.position}, reading from {plan.rewind_to}, {known}"

@@ -39,7 +39,8 @@ class ReadBack:
     """The read-back for one newly assigned partition, of its labels and dead letters.
 
     ``positions`` and ``ends`` say how far each partition has been read, and up to where it will be. ``log_end`` is the
-    next offset of the input partition. ``published`` and ``reported`` are what was found.
+    next offset of the input partition. ``published`` and ``reported`` are what was found: labels, and the offsets of
+    records that have a dead letter already. ``committed`` is None without a commit that may be committed again.
     """
 
     request: Request

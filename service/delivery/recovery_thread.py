@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kafka.errors import KafkaError
@@ -15,10 +14,9 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from ingest.client.access import remedy
 from ingest.client.errors import IngestError
 from ingest.consumer.labels_reader import LabelsReader, source_of, topic_of
-from service.delivery.partition import Output, names
-from service.delivery.published import ELSEWHERE, Identity, Mark
+from service.delivery.partition import names
+from service.delivery.published import ELSEWHERE, Mark
 from service.delivery.read_back import ReadBack, Request, plan_read_back
-from service.delivery.recovery_plan import Plan
 from service.delivery.withheld import TELL_EVERY_S
 from service.kind import Kind
 from service.monitoring.metrics import WorkerMetrics
@@ -29,18 +27,6 @@ POLL_MS = 50
 IDLE_S = 1.0
 RETRY_S = 0.5
 WAITING_LONG_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What is needed to start a partition; ``reported`` holds offsets of records that have a dead letter already."""
-
-    request: Request
-    plan: Plan
-    output: Output
-    published: dict[Identity, Mark]
-    reported: set[int]
-    committed: OffsetAndMetadata | None  # None without a commit that may be committed again
 
 
 class RecoveryThread(threading.Thread):
@@ -63,7 +49,7 @@ class RecoveryThread(threading.Thread):
         bounded: bool = False,
     ) -> None:
         super().__init__(name=f"{metrics.worker}-rereading", daemon=True)
-        self.found: collections.deque[Found] = collections.deque()
+        self.found: collections.deque[ReadBack] = collections.deque()
         self.error: BaseException | None = None
         self._kind = kind
         self._bounded = bounded
@@ -195,16 +181,7 @@ class RecoveryThread(threading.Thread):
         """Read on, and hand over the read-backs that are complete."""
         for read_back in [read_back for read_back in self._read_backs if read_back.done]:
             self._read_backs.remove(read_back)
-            self.found.append(
-                Found(
-                    read_back.request,
-                    read_back.plan,
-                    read_back.output,
-                    read_back.published,
-                    read_back.reported,
-                    read_back.committed,
-                )
-            )
+            self.found.append(read_back)
         # Read-backs that share an output or dead-letter partition read it together, from the lowest position.
         wanted: dict[TopicPartition, int] = {}
         for read_back in self._read_backs:

@@ -14,9 +14,8 @@ from service.delivery.assignment import LONGEST_RETRY_S, Assignment
 from service.delivery.ledger import Point
 from service.delivery.partition import Output
 from service.delivery.published import Mark
-from service.delivery.read_back import Request
+from service.delivery.read_back import ReadBack, Request
 from service.delivery.recovery_plan import Plan
-from service.delivery.recovery_thread import Found
 from service.kind import Stream
 from tests.clock import Clock
 from tests.service.delivery.doors import make_metrics
@@ -57,10 +56,10 @@ def make(requests: list[Request]) -> Assignment:
     return assignment
 
 
-def found(request: Request, **plan: Any) -> Found:
+def found(request: Request, **plan: Any) -> ReadBack:
     planned = Plan(**{"position": 50, "rewind_to": 40, "labels": None, **plan})
     output = Output(TopicPartition("labels", 0), 1, end=100)
-    return Found(request, planned, output, {b"published": Mark(70, 45)}, {60}, None)
+    return ReadBack(request, planned, output, None, 100, {}, {}, {b"published": Mark(70, 45)}, {60})
 
 
 def test_a_newcomer_is_read_from_the_place_that_was_found_for_it() -> None:

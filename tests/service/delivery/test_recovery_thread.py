@@ -16,8 +16,8 @@ from ingest.contract import SOURCE_OFFSET_HEADER, SOURCE_PARTITION_HEADER, SOURC
 from ingest.snapshot import Snapshot, encode
 from service.configuration.settings import TextSettings
 from service.delivery import recovery_thread
-from service.delivery.read_back import LABEL_SKEW_MS, LETTER_SKEW_MS, Request
-from service.delivery.recovery_thread import Found, RecoveryThread
+from service.delivery.read_back import LABEL_SKEW_MS, LETTER_SKEW_MS, ReadBack, Request
+from service.delivery.recovery_thread import RecoveryThread
 from service.kind import Kind
 from tests.ingest.records import HandMade
 from tests.service.delivery.doors import make_metrics
@@ -148,7 +148,7 @@ def wait_for(happened: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def answers(thread: RecoveryThread, count: int = 1) -> list[Found]:
+def answers(thread: RecoveryThread, count: int = 1) -> list[ReadBack]:
     wait_for(lambda: len(thread.found) >= count)
     return list(thread.found)
 
@@ -158,7 +158,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_thread, "RETRY_S", 0.02)
 
 
-def records_of(found: Found) -> list[Any]:
+def records_of(found: ReadBack) -> list[Any]:
     return sorted(mark.record for mark in found.published.values())
 
 
