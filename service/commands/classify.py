@@ -67,8 +67,9 @@ def run(options: Options) -> None:
 def _run_texts(options: Options) -> None:
     if options.picture is not None:
         raise SettingsError("--picture draws accelerometer readings, not texts: give --file a .csv of readings with it")
-    from service.without_kafka.classify import classify_texts, text_table  # PyTorch comes with it
+    from service.without_kafka.classify import classify_texts  # PyTorch comes with it
     from service.without_kafka.files import texts_of_file, texts_of_words
+    from service.without_kafka.tables import text_table
 
     source = texts_of_words(options.texts) if options.file is None else texts_of_file(options.file)
     _hint_at_file(options.texts)
@@ -87,8 +88,9 @@ def _hint_at_file(texts: list[str]) -> None:
 
 def _run_readings(options: Options, file: Path) -> None:
     save_picture = _picture_saver(options.picture)
-    from service.without_kafka.classify import activity_table, classify_readings
+    from service.without_kafka.classify import classify_readings
     from service.without_kafka.files import readings_of_file
+    from service.without_kafka.tables import activity_table
 
     settings = options.activity.model_copy(update={"bundle": options.bundle or options.activity.bundle})
     labelled = classify_readings(readings_of_file(file), settings, options.inference)

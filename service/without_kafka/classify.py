@@ -8,15 +8,13 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
-from rich.table import Table
-from rich.text import Text
 
 from inference.bundle import find_bundle, load_bundle
 from inference.core import Result
@@ -28,7 +26,6 @@ from ingest.record_batches.record_columns import Records
 from ingest.rejections import Reason
 from service.activity_worker import activity_kind, decoder
 from service.configuration.settings import ActivitySettings, InferenceSettings, TextSettings
-from service.host.terminal import printable
 from service.kind import Block, Kind
 from service.monitoring.metrics import Families, WorkerMetrics
 from service.run import open_core
@@ -38,7 +35,6 @@ from service.without_kafka.files import ClassifyError, Line, Source
 from windowing import WINDOW_MS
 
 ANSWER_TIMEOUT_S = 600.0  # for a block of frames; only a device that hangs takes so long
-SHOWN_CHARACTERS = 60  # of a text, in a table
 CENTURY_MS = 946_684_800_000, 4_102_444_800_000
 
 
@@ -116,6 +112,15 @@ def devices(readings: Readings) -> list[bytes]:
     return list(dict.fromkeys(readings.device_ids()))
 
 
+def beginnings(readings: Readings) -> dict[str, int]:
+    """Return the time of each device's first reading, epoch ms, in the order of `devices`."""
+    begins: dict[str, int] = {}
+    for device, timestamp_ms in zip(readings.device_ids(), readings.timestamp_ms.tolist(), strict=True):
+        name = device.decode()
+        begins[name] = min(timestamp_ms, begins.get(name, timestamp_ms))
+    return begins
+
+
 def _classify(kind: Kind, records: Sequence[Line], inference: InferenceSettings) -> tuple[list[Label], tuple[str, ...]]:
     """Return the labels of all records, in the order of their frames, and all labels of the model."""
     bundle = load_bundle(find_bundle(kind.settings.bundle))
@@ -145,84 +150,3 @@ class _Answers(list[Result]):
 
     def publish(self, result: Result) -> None:
         self.append(result)
-
-
-# --- tables --------------------------------------------------------------------------------------
-
-_COLUMNS: Mapping[str, Callable[[dict[str, Any], int], str]] = {
-    "device": lambda fields, _: fields["device_id"],
-    "from s": lambda fields, begin: f"{(fields['window_start'] - begin) / 1000:.2f}",
-    "to s": lambda fields, begin: f"{(fields['window_end'] - begin) / 1000:.2f}",
-    "activity": lambda fields, _: fields["activity"],
-    "smoothed": lambda fields, _: fields["smoothed_activity"] or "–",
-    "confidence": lambda fields, _: f"{fields['confidence']:.3f}",
-    "familiarity": lambda fields, _: f"{fields['familiarity']:.3f}",
-    "measured": lambda fields, _: f"{fields['coverage']:.0%}",
-}
-"""Columns from a window's label and the time of its device's first reading."""
-_WORDS = ("device", "activity", "smoothed")
-_FIELDS = {"smoothed": "smoothed_activity", "familiarity": "familiarity"}
-
-
-def text_table(labelled: LabelledTexts) -> Table:
-    """Return a table with a row a text: its id, beginning and label; with many labels, also the runner-up."""
-    table = Table()
-    table.add_column("id", overflow="fold", min_width=2)
-    table.add_column("text", min_width=16)
-    table.add_column("label", no_wrap=True)
-    table.add_column("confidence", justify="right", no_wrap=True)
-    several = len(labelled.labels[0].fields["probabilities"]) > 2
-    if several:
-        table.add_column("next", overflow="fold", min_width=10)
-    for text, label in zip(labelled.texts, labelled.labels, strict=True):
-        fields = label.fields
-        row = [fields["id"], _shortened(text), fields["label"], f"{fields['confidence']:.3f}"]
-        table.add_row(*map(_plain, row + [_runner_up(fields)] * several))
-    return table
-
-
-def activity_table(labelled: LabelledReadings) -> Table:
-    """Return a table with a row a window: its times, in seconds since the device's first reading, and its label.
-
-    A column without values is omitted.
-    """
-    begins = beginnings(labelled.readings)
-    table = Table()
-    shown = dict(_COLUMNS)
-    if len(begins) == 1:
-        del shown["device"]
-    for name in ("smoothed", "familiarity"):
-        if all(label.fields[_FIELDS[name]] is None for label in labelled.labels):
-            del shown[name]
-    for title in shown:
-        table.add_column(title, justify="left" if title in _WORDS else "right", no_wrap=True)
-    for label in labelled.labels:
-        begin = begins[label.fields["device_id"]]
-        table.add_row(*(_plain(show(label.fields, begin)) for show in shown.values()))
-    return table
-
-
-def beginnings(readings: Readings) -> dict[str, int]:
-    """Return the time of each device's first reading, epoch ms, in the order of `devices`."""
-    begins: dict[str, int] = {}
-    for device, timestamp_ms in zip(readings.device_ids(), readings.timestamp_ms.tolist(), strict=True):
-        name = device.decode()
-        begins[name] = min(timestamp_ms, begins.get(name, timestamp_ms))
-    return begins
-
-
-def _runner_up(fields: dict[str, Any]) -> str:
-    others = {name: share for name, share in fields["probabilities"].items() if name != fields["label"]}
-    name = max(others, key=others.__getitem__)
-    return f"{name} {others[name]:.3f}"
-
-
-def _shortened(text: str) -> str:
-    """Return the beginning of a text, on one line; the rest of it is not processed."""
-    begins = " ".join(text[: 4 * SHOWN_CHARACTERS].split())
-    return begins if len(begins) <= SHOWN_CHARACTERS else begins[: SHOWN_CHARACTERS - 1] + "…"
-
-
-def _plain(cell: str) -> Text:
-    """Return a text without markup and control characters, for a terminal."""
-    return Text(printable(cell))

@@ -18,12 +18,11 @@ from service.cli import main
 from service.configuration.settings import ActivitySettings, InferenceSettings, TextSettings
 from service.without_kafka.classify import (
     LabelledReadings,
-    activity_table,
     classify_readings,
     classify_texts,
-    text_table,
 )
 from service.without_kafka.files import ClassifyError, readings_of_file, texts_of_file, texts_of_words
+from service.without_kafka.tables import activity_table, text_table
 from tests.inference.bundles import decided_network, har_bundle, har_description, people, text_bundle
 from tests.kafka.worker_process import clean_environment
 from tests.service.walks import START_MS, walk, write_csv
@@ -360,7 +359,7 @@ def test_a_reader_that_has_enough_ends_the_command_in_silence(words_bundle: Bund
 
 
 def test_times_in_the_table_count_from_the_first_reading(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    from service.without_kafka.classify import activity_table, beginnings
+    from service.without_kafka.classify import beginnings
 
     labelled = readings(write_csv(tmp_path / "w.csv", {"b": walk(10), "a": walk(10, seed=4)}), folder)
     begins = beginnings(labelled.readings)
