@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -26,9 +27,14 @@ _WORDS = ("device", "activity", "smoothed")
 _FIELDS = {"smoothed": "smoothed_activity", "familiarity": "familiarity"}
 
 
+def _narrow_table() -> Table:
+    """Return a table without lines between columns: all of a window's would not fit into 80 characters."""
+    return Table(box=box.SIMPLE_HEAD, padding=0)
+
+
 def text_table(labelled: LabelledTexts) -> Table:
     """Return a table with a row a text: its id, beginning and label; with many labels, also the runner-up."""
-    table = Table()
+    table = _narrow_table()
     table.add_column("id", overflow="fold", min_width=2)
     table.add_column("text", min_width=16)
     table.add_column("label", no_wrap=True)
@@ -49,7 +55,7 @@ def activity_table(labelled: LabelledReadings) -> Table:
     A column without values is omitted.
     """
     begins = beginnings(labelled.readings)
-    table = Table()
+    table = _narrow_table()
     shown = dict(_COLUMNS)
     if len(begins) == 1:
         del shown["device"]

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from inference.bundle import Bundle
 from inference.manifest import ArchitectureChoice
@@ -142,6 +144,18 @@ def test_the_table_shows_what_the_model_tells(activity_bundle: Bundle, folder: P
     assert set(smoothed[3:]) <= set(activity_bundle.manifest.labels)
     without = activity_table(readings(path, folder, smoothing=False))
     assert [str(column.header) for column in without.columns] == [*titles[:3], *titles[4:]]
+
+
+def test_all_columns_of_one_device_fit_into_80_characters(
+    activity_bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    labelled = readings(write_csv(tmp_path / "w.csv", {"phone": walk(20)}), folder)
+    for label in labelled.labels:
+        label.fields.update(familiarity=0.987, activity="Downstairs", smoothed_activity="Downstairs")
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(activity_table(labelled))
+    assert "…" not in screen.getvalue()
+    assert {"confidence", "familiarity", "measured"} <= set(screen.getvalue().split())
 
 
 def test_readings_in_g_are_converted(activity_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
