@@ -4,10 +4,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.structs import TopicPartition
 
@@ -25,18 +24,22 @@ def wait_until_gone(threads: set[threading.Thread]) -> None:
         time.sleep(0.01)
 
 
+def open_transactions(broker: Broker, timeout_s: float = 10.0) -> Transactions:
+    return Transactions(
+        bootstrap_servers=broker.bootstrap_servers,
+        client_id="test",
+        transactional_id=uuid.uuid4().hex,
+        timeout_s=timeout_s,
+        deadline_s=10.0,
+    )
+
+
 def test_a_transactional_producer_that_is_given_up_ends_though_it_has_not_sent_everything(
     broker: Broker, topic: Callable[..., str]
 ) -> None:
     """It went on for ever, with its threads and its connections, one more each time that a broker stood still."""
     before = set(threading.enumerate())
-    transactions = Transactions(
-        bootstrap_servers=broker.bootstrap_servers,
-        client_id="test",
-        transactional_id=uuid.uuid4().hex,
-        timeout_s=10.0,
-        deadline_s=10.0,
-    )
+    transactions = open_transactions(broker)
     transactions.begin()
     transactions._producer._accumulator.drain = lambda *_, **__: {}  # nothing leaves it any more
     future = transactions.send(topic(), value=b"never sent")
@@ -59,30 +62,6 @@ def test_a_producer_that_is_replaced_ends_and_its_sends_fail(
     assert future.failed()
 
 
-def test_a_batch_that_expires_though_the_broker_may_have_it_has_its_producer_replaced(
-    broker: Broker, topic: Callable[..., str]
-) -> None:
-    """The producer gave up its id, asked for no other, and sent nothing any more, though the topic was made anew."""
-    name = topic()
-    producer = open_producer(
-        bootstrap_servers=broker.bootstrap_servers, client_id="test", delivery_timeout_ms=2000, request_timeout_ms=2000
-    )
-    try:
-        producer.send(name, value=b"written").get(20)
-        with admin_client(broker.bootstrap_servers) as admin:
-            admin.delete_topics([name])
-        sent, deadline = [], time.monotonic() + 60
-        while not has_failed(producer):  # the first may be written yet
-            assert time.monotonic() < deadline
-            with suppress(KafkaError):
-                sent.append(producer.send(name, value=b"refused again and again"))
-            time.sleep(0.1)
-        with pytest.raises(KafkaError):
-            sent[-1].get(10)
-    finally:
-        close_producer(producer, 0.0)
-
-
 def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction_and_leaves_no_traceback(
     broker: Broker, topic: Callable[..., str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,13 +70,7 @@ def test_a_batch_that_expires_though_the_broker_may_have_it_ends_its_transaction
     It happened where a broker refused a batch again and again for want of replicas, which takes a cluster.
     """
     monkeypatch.setattr(ProducerBatch, "in_retry", lambda _: True)
-    transactions = Transactions(
-        bootstrap_servers=broker.bootstrap_servers,
-        client_id="test",
-        transactional_id=uuid.uuid4().hex,
-        timeout_s=1.0,
-        deadline_s=10.0,
-    )
+    transactions = open_transactions(broker, timeout_s=1.0)
     transactions.begin()
     transactions._producer._accumulator.drain = lambda *_, **__: {}
     future = transactions.send(topic(), value=b"refused again and again")
@@ -140,13 +113,7 @@ def test_of_a_batch_that_is_too_large_and_out_of_time_to_be_split_no_record_is_r
 ) -> None:
     """Small dead letters were given up with the large one that they shared a batch with, or without any."""
     name = topic(max_message_bytes="2000")
-    transactions = Transactions(
-        bootstrap_servers=broker.bootstrap_servers,
-        client_id="test",
-        transactional_id=uuid.uuid4().hex,
-        timeout_s=10.0,
-        deadline_s=10.0,
-    )
+    transactions = open_transactions(broker)
     transactions._producer._sender._can_split = lambda *_: False
     transactions.begin()
     sent = [transactions.send(name, value=b"small" * 100, partition=0) for _ in range(50)]
