@@ -1,8 +1,9 @@
 """Gives up on a coordinator that stands still sooner than kafka-python (3.0.12) does, which waits 30 s for any answer.
 
 By then the group's new coordinator, which has had no heartbeat, has put the members out: one broker of three that stood
-still kept all partitions from all workers for as long. Requests that go with fetches over one connection are waited for
-as before: there an answer may be large, and those behind it late.
+still kept all partitions from all workers for as long. All other requests are waited for as before: over a connection
+with fetches an answer may be large, and those behind it late. Only the question who coordinates may go over one of
+those, and is asked where the coordinator is lost.
 """
 
 from typing import Any

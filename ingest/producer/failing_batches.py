@@ -30,7 +30,7 @@ def judge_failing_batches(sender: Any) -> None:
 
     def judge_and_dispatch(batch: Any, error: KafkaError, partition_response: Any) -> None:
         _tell_of_missing_replicas(batch, error)
-        if _is_cut_off_again_and_again(batch, error):
+        if _is_cut_off_again_and_again(sender, batch, error):
             why = "the broker cuts the connection when it comes; is it beyond socket.request.max.bytes?"
             error = MessageSizeTooLargeError(why)
         if _has_no_time_to_be_split(sender, batch, error):
@@ -47,13 +47,17 @@ def _tell_of_missing_replicas(batch: Any, error: KafkaError) -> None:
         log.warning("too few replicas of %s are in sync (min.insync.replicas); trying on", batch.topic_partition[0])
 
 
-def _is_cut_off_again_and_again(batch: Any, error: KafkaError) -> bool:
+def _is_cut_off_again_and_again(sender: Any, batch: Any, error: KafkaError) -> bool:
     """Count the connections that were cut while a large record was on its way; return whether they are too many.
 
     Brokers answer so to a request beyond their ``socket.request.max.bytes``. The record would be sent until it expires,
-    and again by whoever recovers its partition, for ever.
+    and again by whoever recovers its partition, for ever. Since the first cut a large record goes in a request of its
+    own, so that none is given up for others.
     """
     if not isinstance(error, KafkaConnectionError) or batch.records.size_in_bytes() <= LARGE_BYTES:
+        return False
+    if sender.config["max_request_size"] > LARGE_BYTES:
+        sender.config["max_request_size"] = LARGE_BYTES  # of several batches; a larger one goes alone
         return False
     batch.cut_off = getattr(batch, "cut_off", 0) + 1
     return bool(batch.cut_off == CUT_OFF_TIMES)

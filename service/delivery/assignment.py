@@ -1,6 +1,7 @@
 """The partitions assigned to a worker: which it holds, and where it starts to read each."""
 
 import collections
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -132,6 +133,8 @@ class Assignment:
             publishes_replay=plan.publishes_replay,
             recovering_since=found.request.asked_at,
         )
+        if (failure := self._failures.get(source)) is not None and failure.until > found.log_end:  # it was made anew
+            self._failures[source] = dataclasses.replace(failure, until=found.log_end)
         self.consumer.seek(source, plan.rewind_to)
         self.consumer.resume(source)
         return True

@@ -62,14 +62,36 @@ def test_a_batch_that_is_too_large_and_out_of_time_is_not_taken_for_records_that
     assert dispatched == [ends_as]
 
 
-@pytest.mark.parametrize(("size", "ends_as"), [(2 << 20, MessageSizeTooLargeError), (1000, KafkaConnectionError)])
-def test_a_large_record_whose_connection_is_cut_five_times_is_too_large_and_a_small_one_is_not(
-    size: int, ends_as: type[KafkaError]
-) -> None:
-    dispatched = list[Any]()
-    sender: Any = SimpleNamespace(_dispatch_error=lambda batch, error, response: dispatched.append(type(error)))
-    judge_failing_batches(sender)
-    batch = SimpleNamespace(records=SimpleNamespace(size_in_bytes=lambda: size), record_count=1)
-    for _ in range(5):
-        sender._dispatch_error(batch, KafkaConnectionError("cut"), None)
-    assert dispatched == [*[KafkaConnectionError] * 4, ends_as]
+class Cut:
+    """A sender whose connections are cut, and the errors that it deals with."""
+
+    def __init__(self) -> None:
+        self.config = {"max_request_size": 64 << 20}
+        self.dealt_with = list[type[KafkaError]]()
+        judge_failing_batches(self)
+
+    def _dispatch_error(self, batch: Any, error: KafkaError, response: Any) -> None:
+        self.dealt_with.append(type(error))
+
+    def cut(self, batch: Any) -> type[KafkaError]:
+        self._dispatch_error(batch, KafkaConnectionError("cut"), None)
+        return self.dealt_with[-1]
+
+
+def batch_of(size: int) -> Any:
+    return SimpleNamespace(records=SimpleNamespace(size_in_bytes=lambda: size), record_count=1)
+
+
+def test_a_large_record_whose_connection_is_cut_five_times_more_is_too_large_and_a_small_one_is_not() -> None:
+    sender, large, small = Cut(), batch_of(2 << 20), batch_of(1000)
+    assert {sender.cut(small) for _ in range(10)} == {KafkaConnectionError}
+    assert sender.config["max_request_size"] == 64 << 20
+    assert [sender.cut(large) for _ in range(6)] == [*[KafkaConnectionError] * 5, MessageSizeTooLargeError]
+
+
+def test_a_large_record_goes_alone_once_a_connection_is_cut() -> None:
+    """Two that fit were in one request that did not, again and again, and both were given up."""
+    sender, one, other = Cut(), batch_of(2 << 20), batch_of(2 << 20)
+    assert {sender.cut(batch) for batch in (one, other)} == {KafkaConnectionError}
+    assert sender.config["max_request_size"] < 2 << 20
+    assert getattr(one, "cut_off", 0) == 0

@@ -118,6 +118,24 @@ def test_a_partition_is_lost_from_its_first_failure_until_what_failed_is_committ
     assert assignment.recovery_age_s() == 0
 
 
+def test_a_partition_whose_topic_was_made_anew_after_its_output_failed_is_lost_until_the_new_log_is_committed(
+    clock: Clock,
+) -> None:
+    """Its recovery was told of as stuck until the new log had as many records as the old one."""
+    requests: list[Request] = []
+    assignment = make(requests)
+    assignment.assigned({SOURCE})
+    assignment.begin(found(requests[-1]))
+    partition = assignment.held[SOURCE]
+    partition.position = 1_000_000
+    assignment.start_all_over([partition], "its topic is gone")
+    assignment.begin(found(requests[-1], position=0, rewind_to=0))
+    partition = assignment.held[SOURCE]
+    partition.recovering_since = None
+    assignment.committed(partition, Point(100, 50, 100))
+    assert assignment.recovery_age_s() == 0
+
+
 def test_a_partition_whose_log_was_cut_off_is_lost_until_anything_is_committed(clock: Clock) -> None:
     """The position that it had may never come again."""
     requests: list[Request] = []
