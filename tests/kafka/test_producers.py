@@ -113,7 +113,7 @@ def test_of_a_batch_that_is_too_large_and_out_of_time_to_be_split_no_record_is_r
 ) -> None:
     """Small dead letters were given up with the large one that they shared a batch with, or without any."""
     name = topic(max_message_bytes="2000")
-    transactions = open_transactions(broker)
+    transactions = open_transactions(broker, timeout_s=2.0)
     transactions._producer._sender._can_split = lambda *_: False
     transactions.begin()
     sent = [transactions.send(name, value=b"small" * 100, partition=0) for _ in range(50)]

@@ -447,11 +447,11 @@ def test_a_second_process_of_both_takes_its_share_of_both_and_whoever_leaves_giv
 
 
 def wait_for_partitions(worker: WorkerProcess, both: Both, each: int) -> None:
-    """Wait until a process holds so many partitions of either kind's topic."""
+    """Wait until a process has read of so many partitions of either kind's topic."""
     names = {"activity": both.activity.input, "text": both.text.input}
     deadline, lines = time.monotonic() + 40, [""]
     while time.monotonic() < deadline:
-        lines = [line for line in worker.get("/metrics")[1].splitlines() if "stridecast_rewind_records{" in line]
+        lines = [line for line in worker.get("/metrics")[1].splitlines() if "stridecast_consumer_lag_records{" in line]
         held = {kind: sum(f'topic="{name}"' in line for line in lines) for kind, name in names.items()}
         if set(held.values()) == {each}:
             return
