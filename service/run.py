@@ -26,15 +26,15 @@ from inference.lanes import Trouble
 from ingest.rejections import Reason
 from service.configuration.security import access_to
 from service.configuration.settings import HttpSettings, InferenceSettings, ServiceSettings, WorkerSettings
-from service.core import engines
-from service.core.device_watch import watched
-from service.core.hot_swap import HotSwap
 from service.host.interruption import exit_on_sigterm, stop_on_signals
 from service.host.processes import share_arenas
 from service.kind import Kind
 from service.monitoring import http, logs
 from service.monitoring.metrics import Families, WorkerMetrics
 from service.pipeline.worker import Worker
+from service.serving import engines
+from service.serving.device_watch import watched
+from service.serving.hot_swap import HotSwap
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from ingest.record_batches.record_places import COLUMNS, find_records
 from service.activity_worker import decoder, windower
 from service.bench.figures import FormFigures, InferenceFigures, Parts
 from service.configuration.settings import ActivitySettings, InferenceSettings
-from service.core import engines
 from service.kind import Block, check_input
 from service.pipeline.each_window import Windows, encode_labels
 from service.replay.messages import Form, Messages, headers_of, packer
 from service.replay.synthesiser import SyntheticFleet
+from service.serving import engines
 from windowing import WINDOW_SLOTS, Frames, Smoother, Windower
 from windowing import warm_up as warm_up_windowing
 

@@ -11,7 +11,7 @@ from inference.bundle import BundleSummary, describe_bundles, load_bundle
 from inference.engine_choice import Memory, cpu_title, memories, other_versions
 from inference.models import load_model
 from service.configuration.settings import Command, InferenceSettings
-from service.core import engines
+from service.serving import engines
 
 PHRASE = 60  # characters
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import service.core.engines
 import service.run
+import service.serving.engines
 from inference.bundle import Bundle
 from inference.device_choice import choose_device
 from inference.devices import Device, DeviceLostError, DeviceMemoryError, Engine
@@ -80,6 +80,6 @@ def choose_faulty(name: str, *_: str, threads: int, **__: object) -> Device:
 
 if "hang" in FAULTS:
     atexit.register(never_return)
-for module in (service.core.engines, service.run):  # the device, and its fallback
+for module in (service.serving.engines, service.run):  # the device, and its fallback
     vars(module)["choose_device"] = choose_faulty
 sys.exit(main())

@@ -136,7 +136,7 @@ PROGRAM = """
     from inference.served_module import reference_probabilities, served_module
     from inference.core import Core
     from inference.device_choice import choose_device
-    from service.core.device_watch import watched
+    from service.serving.device_watch import watched
     from tests.inference.bundles import people
 
     bundle, results, troubles = load_bundle(Path(sys.argv[1])), [], []

@@ -15,10 +15,10 @@ from inference.models import Model
 from ingest.record_batches.bodies import pack
 from service import run as running
 from service.configuration.settings import InferenceSettings, TextSettings
-from service.core import engines
 from service.kind import Kind
 from service.monitoring.metrics import Families, WorkerMetrics
 from service.run import open_core, report_trouble, run_together
+from service.serving import engines
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import FakeDevice
 

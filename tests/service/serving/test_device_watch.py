@@ -10,8 +10,8 @@ import pytest
 from inference.bundle import Bundle
 from inference.core import Core
 from inference.lanes import CoreFailedError
-from service.core import device_watch
-from service.core.device_watch import HangDetector, Watchdog, watched
+from service.serving import device_watch
+from service.serving.device_watch import HangDetector, Watchdog, watched
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import PATIENCE_S, Clock, FakeDevice, Receiver, end, numbered
 from tests.test_rooms import ROOT
@@ -119,7 +119,7 @@ HANGS_AT_ITS_END = """
     from pathlib import Path
     from inference.bundle import load_bundle
     from inference.core import Core
-    from service.core.device_watch import watched
+    from service.serving.device_watch import watched
     from tests.inference.fakes import FakeDevice, numbered
 
     device = FakeDevice()

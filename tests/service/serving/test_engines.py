@@ -18,7 +18,7 @@ from inference.models import Model, load_model
 from service.cli import main
 from service.configuration.settings import ServiceSettings, SettingsError
 from service.configuration.settings_reading import load
-from service.core import engines
+from service.serving import engines
 from tests.inference.bundles import constant_bundle, har_bundle
 
 
@@ -54,7 +54,7 @@ def test_the_log_says_what_serves_and_why_nothing_else_does(
     remembered: bool, level: str, when: str, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What had been measured before stood in the log of each start, in 300 characters."""
-    caplog.set_level(logging.DEBUG, logger="service.core.engines")
+    caplog.set_level(logging.DEBUG, logger="service.serving.engines")
     measured = [
         Measured(engine="fast", precision="float32", frames_per_s=12345.6, single_ms=0.25),
         Measured(engine="odd", precision="bfloat16", refusal="it misses its golden answers"),

@@ -8,8 +8,8 @@ from inference.bundle import MANIFEST_NAME, VOCABULARY_NAME, WEIGHTS_NAME, load_
 from inference.devices import DeviceError
 from inference.lanes import CoreError, Lane
 from inference.manifest import BundleError
-from service.core import engines
 from service.monitoring.metrics import WorkerMetrics
+from service.serving import engines
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from inference.bundle import load_bundle
 from inference.core import Core
 from inference.lanes import Lane
 from ingest.record_batches.bodies import unpack
-from service.core.hot_swap import HotSwap
 from service.kind import Block
 from service.monitoring.metrics import Families, WorkerMetrics
 from service.pipeline.each_record import Rows, encode_labels
+from service.serving.hot_swap import HotSwap
 from tests.inference.bundles import constant_bundle
 from tests.inference.fakes import Clock, FakeDevice, Receiver, end, numbered
 

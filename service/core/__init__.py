@@ -1,1 +1,0 @@
-"""The inference core of a worker process: its engine, its watchdog, and the swap of its bundle."""
