@@ -13,9 +13,8 @@ from inference.manifest import BundleError, Description
 from training.data.files import reason
 from training.evaluation.evaluate import Evaluation
 from training.fitting.fit_settings import FitError
-from training.fitting.networks import first_error
 from training.fitting.scores import Scores
-from training.wording.phrases import some_of
+from training.wording.phrases import first_error, some_of
 
 # A manifest's names have 64 characters, of which `.accuracy` and `.macro_f1` take nine.
 METRIC_NAME_LENGTH = 55
@@ -77,7 +76,7 @@ def replaced_bundle(folder: Path) -> Replaced | None:
 
 def warnings_of_replaced(folder: Path, replaced: Replaced | None, labels: Sequence[str]) -> list[str]:
     """Return what to say of a bundle that another one, with other labels, is about to replace."""
-    if replaced is None or replaced.labels in ((), tuple(labels)):
+    if replaced is None or set(replaced.labels) in (set(), set(labels)):
         return []
     return [
         f"{folder} holds {replaced.name}, which tells {some_of(replaced.labels)}. The new bundle takes its place and "

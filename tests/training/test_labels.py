@@ -18,9 +18,10 @@ from tests.inference.bundles import har_bundle, text_bundle
 from tests.training.files import write_csv
 from training.activity_model.fit_activity import _transferred_weights, identity_of
 from training.activity_model.recipes import RECIPES
+from training.bundles import replaced_bundle, warnings_of_replaced
 from training.data.datasets import read_file, read_files
 from training.data.files import DataError
-from training.data.recordings import DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
+from training.data.recordings import ACTIVITIES, DEFAULT_LABELS, FIRST_MIXED, OTHER_ACTIVITY, Labels, is_label
 from training.evaluation.comparison import compare_bundles
 from training.evaluation.evaluate import evaluate, labels_of, load_activity_bundle
 from training.fitting.fit_settings import FitError
@@ -222,6 +223,13 @@ def test_labels_that_nobody_tests_and_a_bundle_of_others_that_is_replaced_are_to
         "Nobody who tests shows Cycling: how well the model tells it is not known",
         "The test is of 1 person: its scores say little about others; --protocol people tests on everybody in turn",
     ]
+
+
+def test_a_bundle_with_the_same_labels_in_another_order_is_replaced_without_a_warning(tmp_path: Path) -> None:
+    har_bundle(tmp_path / "own")
+    replaced = replaced_bundle(tmp_path / "own")
+    assert warnings_of_replaced(tmp_path / "own", replaced, ACTIVITIES[::-1]) == []
+    assert len(warnings_of_replaced(tmp_path / "own", replaced, ACTIVITIES[1:])) == 1
 
 
 def cut_short(path: Path, activity: str, seconds: float) -> Path:

@@ -135,8 +135,8 @@ def test_what_is_told_before_training_stands_in_the_report(
     assert main(["train", "text", *words, *how, "--epochs", "1", "--maps", "4"]) == 0
     warnings = [
         "own.csv: 2 rows (lines 42, 46) have no text: left out",
-        "own.csv: 3 rows (lines 43, 44, 45) have the text and label of another: left out",
         "1 text holds no word, but marks or emoji, of which a model sees nothing",
+        "6 of 44 texts occur more than once: they stay together, in training or in a test",
     ]
     shown = capsys.readouterr().out
     assert all(line in shown.splitlines() for line in warnings)
@@ -152,22 +152,39 @@ def test_a_file_of_empty_texts_is_refused_with_their_lines(tmp_path: Path) -> No
         read_corpus("csv", [tmp_path / "own.csv"])
 
 
-def test_texts_that_a_file_or_two_files_repeat_count_once(tmp_path: Path) -> None:
+def test_texts_count_as_often_as_they_are_there(tmp_path: Path) -> None:
+    """Of 99 rows `ok,pos` and one `ok,neg` the fit saw one each."""
+    rows = [*["ok,pos"] * 49, *(f"text {number},pos" for number in range(50)), "ok,neg", ",neg"]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    data = read_training_data("csv", [tmp_path / "own.csv"], small_recipe(variant="rand"), None)
+    assert np.bincount(data.corpus.targets).tolist() == [1, 99]
+    assert warnings_of_texts(data) == [
+        "own.csv: 1 row (line 102) has no text: left out",
+        "50 of 100 texts occur more than once: they stay together, in training or in a test",
+        "50 of 100 texts occur with more than one label: a model can't get all right",
+        "One text alone has the label 'neg': it can't be both learned and tested",
+    ]
+
+
+def test_files_most_of_whose_rows_repeat_others_are_asked_about(tmp_path: Path) -> None:
     rows = ["good one,yes", "bad one,no", "unclear,yes", "unclear,no"]
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows, *rows]) + "\n")
-    (tmp_path / "b.csv").write_text("\n".join(["label,text", "yes,good one", "yes,another"]) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(["label,text", "yes,good one", "perhaps,another"]) + "\n")
     data = read_training_data("csv", [tmp_path / "a.csv", tmp_path / "b.csv"], small_recipe(variant="rand"), None)
-    assert data.corpus.texts == ("good one", "bad one", "unclear", "unclear", "another")
-    assert (
-        warnings_of_texts(data)
-        == [
-            "a.csv: 4 rows (lines 6, 7, 8, 9) have the text and label of another: left out",
-            "b.csv: 1 row (line 2) has the text and label of another: left out",
-            "2 of 5 texts occur more than once: they stay together, in training or in a test",
-            "2 of 5 texts occur with more than one label: a model can't get all right",
-            "One text alone has the label 'no': it can't be both learned and tested",
-        ][:4]
-    )
+    assert len(data.corpus) == 10
+    assert warnings_of_texts(data) == [
+        "5 of 10 rows repeat the text and label of an earlier row, and all count: is a file's content in it twice, or "
+        "given twice?",
+        "9 of 10 texts occur more than once: they stay together, in training or in a test",
+        "4 of 10 texts occur with more than one label: a model can't get all right",
+        "One text alone has the label 'perhaps': it can't be both learned and tested",
+    ]
+
+
+def test_a_text_that_is_there_twice_and_alone_has_its_label_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,label\nno,no\nno,no\nyes,yes\nyes!,yes\nyeah,yes\n")
+    data = read_training_data("csv", [tmp_path / "own.csv"], small_recipe(variant="rand"), None)
+    assert warnings_of_texts(data)[-1] == "One text alone has the label 'no': it can't be both learned and tested"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from training.data.recordings import (
 MAX_LINE_BYTES = 64 << 10
 # A clock that steps back further than this starts a new recording; less is jitter and is sorted.
 STEP_BACK_MS = 200
-# From this many readings on: if most share the previous one's millisecond, the timestamps are not milliseconds.
-MIN_READINGS_TO_CHECK = 50
+MIN_READINGS_TO_CHECK = 50  # fewer say nothing about a clock
+MOST_AT_ONE_TIME = 4  # readings; more are of a clock of whole seconds, as spreadsheets write it
 MOST_STEPS_BACK = 0.1  # of all steps, in rows that are in the order of time
 
 BOM = b"\xef\xbb\xbf"
@@ -205,10 +205,13 @@ def read_text(
 def _check_clock(time: np.ndarray, dataset: str, person: str) -> None:
     """Raise `DataError` where a person's times are not in milliseconds, or their rows not in the order of time."""
     passed = np.diff(time)
-    if (passed == 0).mean() > 0.5 and np.median(np.diff(np.unique(time))) <= 1:
+    times = 1 + np.count_nonzero(passed)  # clocks that begin at 0 again pass over the same times
+    at_one = len(time) / times
+    if at_one > MOST_AT_ONE_TIME or (at_one > 2 and np.median(np.diff(np.unique(time))) <= 1):
         raise DataError(
-            f"{dataset}: most readings of {person!r} have the millisecond of the one before: are the "
-            f"timestamps in seconds? They must be in milliseconds, or ISO 8601"
+            f"{dataset}: the {len(time):,} readings of {person!r} have only {times:,} different "
+            f"{'time' if times == 1 else 'times'}: are the timestamps in seconds? They must be in milliseconds, "
+            "or ISO 8601 with fractions of a second"
         )
     back = int((passed < -STEP_BACK_MS).sum())
     if back > MOST_STEPS_BACK * len(passed):

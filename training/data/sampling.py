@@ -71,7 +71,10 @@ def sampling_by_person(recordings: Sequence[Recording]) -> dict[str, Sampling]:
 
 
 def warnings_of_sampling(file: DataFile) -> Iterator[str]:
-    """Yield what to say of people of a file whose devices measured too seldom, too often or two at once."""
+    """Yield what to say of people of a file whose devices measured too seldom, too often or at the same milliseconds.
+
+    Two devices under one name whose readings take turns look like one of the double rate, and are not told of.
+    """
     if why := why_incomplete(file.recordings):
         yield f"{file.name}: {why}"
     people = sampling_by_person(file.recordings)

@@ -51,7 +51,8 @@ class Corpus:
     """Labelled texts: `targets` int64[n], index into `labels`.
 
     `test` bool[n] marks the test texts of the data set's own split; None if it has none. `own` is true of your own
-    texts, and false of a public data set. `left_out` says which rows of your own are not among the texts.
+    texts, and false of a public data set. `warnings` say which rows of your own are not
+    among the texts, and whether most are repeated.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Corpus:
     test: np.ndarray | None
     files: tuple[TextFile, ...]
     own: bool = False
-    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -81,7 +82,7 @@ def read_corpus(
 ) -> Corpus:
     """Read the files of one data set; `strip` removes parts of the messages of 20 Newsgroups.
 
-    Of your own texts, empty ones are left out, and one that is there again with the same label counts once.
+    Of your own texts, empty ones are left out.
 
     Raises `DataError` if a file is missing, damaged, over the bounds or not of this data set.
     """
@@ -104,8 +105,8 @@ def read_corpus(
         rows = [_Row(strip_message(row.text, strip), row.label, row.test) for row in rows]
     if dataset != "csv":
         return _corpus(_NAMES[dataset], rows, files)
-    rows, left_out = _own_texts(rows)
-    return _corpus(Path(paths[0]).name, rows, files, left_out, own=True)
+    warnings = (*_warnings_of_empty(rows), *_warnings_of_repeated(rows))
+    return _corpus(Path(paths[0]).name, [row for row in rows if row.text], files, warnings, own=True)
 
 
 def _refuse_repeated(files: Sequence[TextFile]) -> None:
@@ -116,7 +117,7 @@ def _refuse_repeated(files: Sequence[TextFile]) -> None:
 
 
 def _corpus(
-    name: str, rows: Sequence[_Row], files: Sequence[TextFile], left_out: Sequence[str] = (), *, own: bool = False
+    name: str, rows: Sequence[_Row], files: Sequence[TextFile], warnings: Sequence[str] = (), *, own: bool = False
 ) -> Corpus:
     labels = tuple(sorted({row.label for row in rows}))
     if not 2 <= len(labels) <= MAX_LABELS:
@@ -124,7 +125,7 @@ def _corpus(
         found = f"{len(labels):,}" if len(labels) > MAX_LABELS else found
         raise DataError(
             f"{', '.join(file.name for file in files)}: 2 to {MAX_LABELS:,} labels are needed to tell apart, "
-            f"found {found}: give all files of the data set{''.join(f'. {told}' for told in left_out)}"
+            f"found {found}: give all files of the data set{''.join(f'. {told}' for told in warnings)}"
         )
     spelt: dict[str, str] = {}
     for label in labels if own else ():
@@ -144,7 +145,7 @@ def _corpus(
         test=None if None in split else np.array(split, bool),
         files=tuple(files),
         own=own,
-        left_out=tuple(left_out),
+        warnings=tuple(warnings),
     )
 
 
@@ -293,24 +294,23 @@ def _csv_row(row: list[str], header: list[str], columns: tuple[int, int], file: 
     return _Row(text, label, line=line, file=file)
 
 
-def _own_texts(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
-    """Return the rows with a text, without those that repeat an earlier one's text and label; and what is left out."""
-    seen: set[tuple[str, str]] = set()
-    kept: list[_Row] = []
+def _warnings_of_empty(rows: Sequence[_Row]) -> Iterator[str]:
     empty: dict[str, list[int]] = {}
-    repeated: dict[str, list[int]] = {}
     for row in rows:
         if not row.text:
             empty.setdefault(row.file, []).append(row.line)
-        elif (row.text, row.label) in seen:
-            repeated.setdefault(row.file, []).append(row.line)
-        else:
-            seen.add((row.text, row.label))
-            kept.append(row)
-    return kept, [
-        *(f"{file}: {_rows_of(lines)} no text: left out" for file, lines in empty.items()),
-        *(f"{file}: {_rows_of(lines)} the text and label of another: left out" for file, lines in repeated.items()),
-    ]
+    for file, lines in empty.items():
+        yield f"{file}: {_rows_of(lines)} no text: left out"
+
+
+def _warnings_of_repeated(rows: Sequence[_Row]) -> Iterator[str]:
+    """Ask about rows of which most repeat others; fewer are what people often write, such as "thanks"."""
+    texts = [(row.text, row.label) for row in rows if row.text]
+    if (repeated := len(texts) - len(set(texts))) and 2 * repeated >= len(texts):
+        yield (
+            f"{repeated:,} of {len(texts):,} rows repeat the text and label of an earlier row, and all count: "
+            "is a file's content in it twice, or given twice?"
+        )
 
 
 def _rows_of(lines: Sequence[int]) -> str:

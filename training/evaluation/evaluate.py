@@ -142,7 +142,7 @@ def warnings_of_corpus(bundle: Bundle, corpus: Corpus) -> list[str]:
     # Where a data set has its own test part, training has left that out.
     learned = {data.sha256 for data in bundle.manifest.training.data} if corpus.test is None else set()
     return [
-        *corpus.left_out,
+        *corpus.warnings,
         *(
             f"{bundle.title} has learned from {file.name}: this says little of how it does on other texts"
             for file in corpus.files

@@ -8,6 +8,7 @@ from torch import nn
 
 from inference.architectures import build
 from training.fitting.fit_settings import FitError
+from training.wording.phrases import first_error
 
 
 def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
@@ -21,9 +22,3 @@ def new_network(architecture: str, seed: int, **arguments: Any) -> nn.Module:
             return build(architecture, **arguments)
         except ValidationError as error:
             raise FitError(f"no network {architecture} can be built so: {first_error(error)}") from None
-
-
-def first_error(error: ValidationError) -> str:
-    """Return the first thing that a model found wrong, with its place."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"

@@ -19,14 +19,15 @@ _UNSPACED = re.compile(
 def warnings_of_texts(data: TextTrainingData) -> list[str]:
     """Return what to say of rows left out, of texts without words or spaces, of repeated ones and of rare labels."""
     corpus = data.corpus
-    told = [*corpus.left_out, *_of_texts_without_words(data.tokens), *_of_words_without_spaces(data.tokens)]
+    told = [*corpus.warnings, *_of_texts_without_words(data.tokens), *_of_words_without_spaces(data.tokens)]
     if repeated := int((times_alike(data.alike) > 1).sum()):
         told.append(
             f"{repeated:,} of {len(corpus):,} texts occur more than once: they stay together, in training or in a test"
         )
     if unclear := _with_several_labels(data):
         told.append(f"{unclear:,} of {len(corpus):,} texts occur with more than one label: a model can't get all right")
-    alone = np.flatnonzero(np.bincount(corpus.targets, minlength=len(corpus.labels)) == 1)
+    different = np.unique([corpus.targets, data.alike], axis=1)
+    alone = np.flatnonzero(np.bincount(different[0], minlength=len(corpus.labels)) == 1)
     return told + [
         f"One text alone has the label {corpus.labels[label]!r}: it can't be both learned and tested" for label in alone
     ]

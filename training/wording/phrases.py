@@ -1,6 +1,8 @@
-"""Counts and lists of people as a sentence has them."""
+"""Counts, lists of people and what is wrong with a value, as a sentence has them."""
 
 from collections.abc import Collection, Sequence
+
+from pydantic import ValidationError
 
 MANY = 10
 
@@ -15,3 +17,9 @@ def some_of(names: Collection[str], most: int = MANY) -> str:
     listed: Sequence[str] = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that a model found wrong, with its place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"

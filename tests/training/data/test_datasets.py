@@ -419,7 +419,7 @@ def test_a_file_appended_to_itself_and_files_that_overlap_count_once(
     assert [file.readings for file in files] == [600, 100]
     assert [file.dropped for file in files] == [{Defect.DUPLICATE: 600}, {Defect.DUPLICATE: 200}]
     assert "two.csv: rows left out: 200 duplicated row\n" in capsys.readouterr().out
-    again = write_rows(tmp_path / "again.csv", other, second, rows_of("ben", 1, 50))
+    again = write_rows(tmp_path / "again.csv", other, second, rows_of("ben", 50, 50))
     with pytest.raises(DataError, match=r"all readings of again.csv are in other files: leave it out"):
         read_files([one, again])
 
@@ -431,9 +431,60 @@ def test_the_same_readings_with_two_activities_are_refused(tmp_path: Path) -> No
 
 
 def test_recordings_at_rest_whose_clocks_begin_at_zero_are_not_taken_for_one(tmp_path: Path) -> None:
-    rows = [f"anna,Sitting,{50 * at},0,{9.8 + at % 5 / 10 * (part + 1)},0" for part in range(3) for at in range(200)]
+    rows = [f"anna,Sitting,{50 * at},0,{9.8 + at % 5 / 10 * (part + 1)},0" for part in range(6) for at in range(200)]
+    (file,) = read_files([write_rows(tmp_path / "one.csv", rows)])
+    assert (file.readings, file.dropped) == (1200, {})
+
+
+def test_a_coarse_sensor_at_rest_whose_clock_begins_at_zero_is_not_taken_for_repeated(tmp_path: Path) -> None:
+    """The second recording was refused as the first one with another activity, and the third was dropped."""
+    rows = [
+        f"anna,{activity},{50 * at},0,0,9.81" for activity in ("Sitting", "Standing", "Sitting") for at in range(200)
+    ]
     (file,) = read_files([write_rows(tmp_path / "one.csv", rows)])
     assert (file.readings, file.dropped) == (600, {})
+
+
+@pytest.mark.parametrize("shared", [1, 80, 120])
+def test_exports_that_overlap_count_once_however_little_where_times_are_since_1970(shared: int, tmp_path: Path) -> None:
+    """Two that shared 40 % of their readings had these twice."""
+    start = 1_700_000_000_000
+    rows = rows_of("anna", 400 - shared, 50, start)
+    one, two = write_rows(tmp_path / "one.csv", rows[:200]), write_rows(tmp_path / "two.csv", rows[200 - shared :])
+    files = read_files([one, two])
+    assert [file.readings for file in files] == [200, 200 - shared]
+    assert files[1].dropped == {Defect.DUPLICATE: shared}
+    assert files[1].recordings[0].t_ms[0] == start + 200 * 50
+    others = [row.replace("Walking", "Jogging") for row in rows[199:]]
+    with pytest.raises(DataError, match="reading of 'anna' at 1700000009950 twice, as Walking and as Jogging"):
+        read_files([one, write_rows(tmp_path / "others.csv", others)])
+
+
+def test_readings_of_other_people_or_with_other_values_are_not_repeated(tmp_path: Path) -> None:
+    start = 1_700_000_000_000
+    rows = rows_of("anna", 200, 50, start)
+    turned = [f"anna,Walking,{start + 50 * at},{at % 11},9.8,{at % 7 + 20}" for at in range(200)]
+    paths = [
+        write_rows(tmp_path / f"{name}.csv", part)
+        for name, part in {"anna": rows, "ben": rows_of("ben", 200, 50, start), "turned": turned}.items()
+    ]
+    assert [(file.readings, file.dropped) for file in read_files(paths)] == [(200, {})] * 3
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["2023-11-14 22:13:20"] * 2400, "the 2,400 readings of 'anna' have only 1 different time: are"),
+        ([f"2023-11-14 22:13:{at // 20:02}" for at in range(1200)], "the 1,200 .* have only 60 different times: are"),
+    ],
+)
+def test_times_in_whole_seconds_and_a_clock_that_stands_still_are_refused(
+    times: list[str], said: str, tmp_path: Path
+) -> None:
+    """As a spreadsheet writes them: they were taken for those of two devices, and no window was complete."""
+    rows = [f"anna,Walking,{time},1,2,{number}" for number, time in enumerate(times)]
+    with pytest.raises(DataError, match=f"{said} .* ISO 8601 with fractions of a second"):
+        read_files([write_rows(tmp_path / "theirs.csv", rows)], Console())
 
 
 def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
