@@ -10,7 +10,7 @@ from training.data.files import DataError
 from training.data.recordings import DataFile, Defect, Recording
 
 SINCE_1970_MS = 10**11  # a later time is of a calendar (from 1973 on); an earlier one may begin at 0 in each recording
-FEW_VALUES = 20  # of a sensor at rest
+FEW = 20  # values of a sensor at rest, or readings that two stretches share
 NEW = -128  # no activity's code
 
 
@@ -18,7 +18,7 @@ def without_repeats(files: Sequence[DataFile]) -> list[DataFile]:
     """Return the files without readings that are in an earlier recording of the same person, in any of them.
 
     WISDM's and MotionSense's files are left as everybody scores them (MotionSense has 10,292 such readings), and kept
-    windows, for those of one device overlap. Raises `DataError` where a repeated reading has another activity, or a
+    windows, for those of one device overlap. Raises `DataError` where repeated readings have another activity, or a
     file holds nothing else.
     """
     own = [recording for file in files if file.kind == "csv" for recording in file.recordings]
@@ -93,12 +93,13 @@ def _repeats(recording: Recording, shared: np.ndarray) -> bool:
     if 2 * shared.sum() <= len(shared):
         return False
     xyz = recording.xyz[shared]
-    return len(np.unique(_hashes(np.zeros(len(xyz), np.int64), xyz))) > FEW_VALUES
+    return len(np.unique(_hashes(np.zeros(len(xyz), np.int64), xyz))) > FEW
 
 
 def _refuse_two_activities(file: DataFile, recording: Recording, before: np.ndarray) -> None:
+    """Raise `DataError`, unless they are so few as stretches that were cut out of one recording share at their ends."""
     differing = np.flatnonzero((before != NEW) & (before != recording.activity))
-    if len(differing):
+    if len(differing) > FEW:
         at = differing[0]
         raise DataError(
             f"{file.name} has the reading of {recording.person!r} at {recording.t_ms[at]} twice, as "

@@ -445,6 +445,17 @@ def test_a_coarse_sensor_at_rest_whose_clock_begins_at_zero_is_not_taken_for_rep
     assert (file.readings, file.dropped) == (600, {})
 
 
+def test_a_reading_at_which_one_activity_ends_and_the_next_begins_has_the_first_one(tmp_path: Path) -> None:
+    """Stretches that were cut out of one recording, both ends included: the file would be refused for it."""
+    begin = 1_700_000_000_000
+    walking = rows_of("anna", 200, 50, start_ms=begin)
+    jogging = rows_of("anna", 200, 50, start_ms=begin + 199 * 50, activity="Jogging")
+    jogging[0] = walking[-1].replace("Walking", "Jogging")
+    (one,) = read_files([write_rows(tmp_path / "a.csv", walking), write_rows(tmp_path / "b.csv", jogging)])[1:]
+    assert one.readings == 199
+    assert one.dropped == {Defect.DUPLICATE: 1}
+
+
 @pytest.mark.parametrize("shared", [1, 80, 120])
 def test_exports_that_overlap_count_once_however_little_where_times_are_since_1970(shared: int, tmp_path: Path) -> None:
     """Two that shared 40 % of their readings had these twice."""
@@ -455,8 +466,8 @@ def test_exports_that_overlap_count_once_however_little_where_times_are_since_19
     assert [file.readings for file in files] == [200, 200 - shared]
     assert files[1].dropped == {Defect.DUPLICATE: shared}
     assert files[1].recordings[0].t_ms[0] == start + 200 * 50
-    others = [row.replace("Walking", "Jogging") for row in rows[199:]]
-    with pytest.raises(DataError, match="reading of 'anna' at 1700000009950 twice, as Walking and as Jogging"):
+    others = [row.replace("Walking", "Jogging") for row in rows[170:]]
+    with pytest.raises(DataError, match="reading of 'anna' at 1700000008500 twice, as Walking and as Jogging"):
         read_files([one, write_rows(tmp_path / "others.csv", others)])
 
 
