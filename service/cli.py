@@ -63,8 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     asks = words[-1:] in (["-h"], ["--help"], ["help"])
     group = words[:-1] if asks else words
-    if not group or any(name.split()[:-1] == group for name in COMMANDS):  # `stridecast worker` is half a command
+    whole = [name for name in COMMANDS if name.split()[:-1] == group]  # of half a command, such as `stridecast worker`
+    if not group or whole:
         print(_overview())
+        if group and not asks:
+            print(f"stridecast: {' '.join(group)} is half a command: {', '.join(whole)}", file=sys.stderr)
         return 0 if asks else 2
     if words[0] == "--version":
         print(f"stridecast {metadata.version('stridecast')}")

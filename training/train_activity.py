@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import shlex
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -215,7 +216,10 @@ def _save_and_test(
     description: Description,
     test_people: Sequence[tuple[DataFile, list[Recording]]],
 ) -> Trained:
-    """Save the bundle, score it as it will be served, and save it again with its scores."""
+    """Save the bundle beside its place, score it as it will be served, and save it in its place with its scores.
+
+    A worker that serves the folder would take up both.
+    """
     network, validating = fitted.network, fitted.data.task.validation
     ranges = activation_ranges(network, validating.inputs, description.architecture.checked().quantised)
     description = description.model_copy(
@@ -224,8 +228,9 @@ def _save_and_test(
     golden = golden_frames()
     if description.tells_strangers:
         golden = np.concatenate([golden, half_familiar(network, description, golden)])
-    bundle = save_bundle(output, network, description, golden)
-    tests = [evaluate(bundle, file, held_out) for file, held_out in test_people]
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as beside:
+        untested = save_bundle(Path(beside) / output.name, network, description, golden)
+        tests = [evaluate(untested, file, held_out) for file, held_out in test_people]
     bundle = save_bundle(output, network, with_metrics(description, fitted.validation, tests), golden)
     return Trained(bundle, tuple(dataclasses.replace(test, bundle_digest=bundle.digest) for test in tests))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -249,20 +250,24 @@ def _describe(name: str, request: TextTrainingRequest, training: Training, token
 def _save_and_test(
     output: Path, fitted: FittedTextModel, description: Description, request: TextTrainingRequest, test: np.ndarray
 ) -> Trained:
-    """Save the bundle, score it as it will be served, and save it again with its scores."""
+    """Save the bundle beside its place, score it as it will be served, and save it in its place with its scores.
 
-    def save(told: Description) -> Bundle:
+    A worker that serves the folder would take up both.
+    """
+
+    def save(folder: Path, told: Description) -> Bundle:
         # In another language all golden texts would be unknown words, so one consists of the vocabulary's first words.
         known = " ".join(fitted.vocabulary[:GOLDEN_WORDS])
         golden = Framer(request.recipe.rules, fitted.vocabulary).frame((*GOLDEN_TEXTS, known))
         return save_bundle(
-            output, fitted.network, told, golden, vocabulary=fitted.vocabulary, half=("embedding.weight",)
+            folder, fitted.network, told, golden, vocabulary=fitted.vocabulary, half=("embedding.weight",)
         )
 
     calibrated = description.model_copy(update={"temperature": round(fitted.temperature, 4)})
-    bundle = save(calibrated)
-    tests = [evaluate_texts(bundle, request.data.corpus, test)] if len(test) else []
-    bundle = save(with_metrics(calibrated, fitted.validation, tests))
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as beside:
+        untested = save(Path(beside) / output.name, calibrated)
+        tests = [evaluate_texts(untested, request.data.corpus, test)] if len(test) else []
+    bundle = save(output, with_metrics(calibrated, fitted.validation, tests))
     return Trained(bundle, tuple(dataclasses.replace(one, bundle_digest=bundle.digest) for one in tests))
 
 

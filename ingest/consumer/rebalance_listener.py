@@ -88,7 +88,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
         """Release the partitions without a commit: the group has already given them to another member."""
-        log.warning("lost %s: another worker has them", _names(lost))
+        log.warning("lost %s: the group has gone on without this worker, which joins it anew", _names(lost))
         self._released(lost)
         await self._await_nothing_in_flight(lost)
 

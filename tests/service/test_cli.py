@@ -34,7 +34,9 @@ def test_half_a_command_shows_what_it_may_go_on_with(capsys: pytest.CaptureFixtu
     assert main(["worker", "--help"]) == 0
     assert "worker activity" in capsys.readouterr().out
     assert main(["train"]) == 2
-    assert "train activity" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "train activity" in shown.out
+    assert shown.err == "stridecast: train is half a command: train activity, train lag-series, train text\n"
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,16 @@ def test_an_interrupted_training_resumed_gives_the_same_weights(
     assert resumed.bundle.digest == result.bundle.digest
 
 
+def test_a_bundle_is_in_its_place_only_once_it_is_tested(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that served the folder took it up before its test, and again after it."""
+    monkeypatch.setattr("training.train_activity.evaluate", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
 def _interrupt(*_: object) -> str:
     raise KeyboardInterrupt
 
