@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 BOOTSTRAP_TIMEOUT_MS = 10_000
 # What each of several bootstrap servers gets of it is at least so much.
 LEAST_SHARE_MS = 2_000
+# As Java's clients do (KIP-144). kafka-python waits for up to half a minute between two tries: a broker that came back
+# was found so much later, and the group had put its members out by then.
+RECONNECT_WITHIN_MS = 1_000
 
 
 class _Attempts:
@@ -160,7 +163,13 @@ def make_client(client: Callable[..., Any], bootstrap_servers: Servers, **settin
         return halves[-1]
 
     try:
-        made = client(kafka_client=remembered, bootstrap_servers=to.servers, **to.options, **settings)
+        made = client(
+            kafka_client=remembered,
+            bootstrap_servers=to.servers,
+            reconnect_backoff_max_ms=RECONNECT_WITHIN_MS,
+            **to.options,
+            **settings,
+        )
     except KafkaError as error:
         for half in halves:
             half.close()

@@ -17,7 +17,7 @@ from kafka.protocol.metadata import MetadataRequest
 
 from ingest.client import connection
 from ingest.client.access import Access, CredentialError, unreachable
-from ingest.client.connection import _Attempts, make_client
+from ingest.client.connection import RECONNECT_WITHIN_MS, _Attempts, make_client
 from ingest.client.errors import IngestError, NotLetInError
 from ingest.client.tls import Tls
 from ingest.consumer.labels_reader import LabelsReader
@@ -281,6 +281,18 @@ def test_a_running_client_that_is_refused_backs_off_further_each_time_until_it_i
             broker.serve = answer
             ask_until_answered(client)
             assert failures_of(client) == 0
+        finally:
+            close(client)
+
+
+def test_a_broker_that_has_been_away_for_long_is_tried_again_within_about_a_second() -> None:
+    """It was within 30 s: each outage lasted so much longer, and the group had put the worker out by then."""
+    with SmallBroker() as broker:
+        client = make_consumer(broker.address)
+        try:
+            for _ in range(20):
+                delay_ms = client._manager.update_backoff(0)
+            assert delay_ms <= 1.2 * RECONNECT_WITHIN_MS  # a jitter of a fifth
         finally:
             close(client)
 
