@@ -17,6 +17,7 @@ from tests.kafka.expected import may_be_smoothed
 from tests.kafka.outside_client import Label, as_label
 
 QUIET_S = 60.0
+NEW_LEADER = confluent_kafka.KafkaError.UNKNOWN_LEADER_EPOCH
 END_WITHIN_S = 60.0
 OWN_HEADERS = 5  # of dead letters, behind those of their records
 
@@ -105,7 +106,13 @@ class Reader:
             self.read(0.3)
 
     def _at_the_end(self) -> bool:
-        return all(self._ends.get(partition, 0) >= end for partition, end in self._log_ends().items())
+        try:
+            ends = self._log_ends()
+        except confluent_kafka.KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() != NEW_LEADER:
+                raise
+            return False  # leaders have just been moved, and what is known of them is old
+        return all(self._ends.get(partition, 0) >= end for partition, end in ends.items())
 
     def _log_ends(self) -> dict[int, int]:
         self._assign()
