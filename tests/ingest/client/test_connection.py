@@ -290,9 +290,8 @@ def test_a_broker_that_has_been_away_for_long_is_tried_again_within_about_a_seco
     with SmallBroker() as broker:
         client = make_consumer(broker.address)
         try:
-            for _ in range(20):
-                delay_ms = client._manager.update_backoff(0)
-            assert delay_ms <= 1.2 * RECONNECT_WITHIN_MS  # a jitter of a fifth
+            delays_ms = [client._manager.update_backoff(0) for _ in range(20)]
+            assert max(delays_ms) <= 1.2 * RECONNECT_WITHIN_MS  # a jitter of a fifth
         finally:
             close(client)
 
