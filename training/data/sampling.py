@@ -1,6 +1,6 @@
 """How often people's devices measured, beside what a window takes: 20 readings a second, and no hole of over 250 ms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +75,9 @@ def warnings_of_sampling(file: DataFile) -> Iterator[str]:
 
     Two devices under one name whose readings take turns look like one of the double rate, and are not told of.
     """
-    if why := why_incomplete(file.recordings):
-        yield f"{file.name}: {why}"
     people = sampling_by_person(file.recordings)
+    if why := _why_incomplete(people):
+        yield f"{file.name}: {why}"
     if sparse := [
         f"{name} {one.hz:.3g} ({one.measured:.0%} of a window)"
         for name, one in people.items()
@@ -99,11 +99,11 @@ def warnings_of_sampling(file: DataFile) -> Iterator[str]:
         )
 
 
-def why_incomplete(recordings: Sequence[Recording]) -> str:
+def _why_incomplete(people: Mapping[str, Sampling]) -> str:
     """Return whose rates or gaps leave few complete windows, as a sentence; empty for nobody."""
     each = [
         f"{name} {one.hz:.3g} readings a second, {one.complete:,} of {one.windows:,} windows"
-        for name, one in sampling_by_person(recordings).items()
+        for name, one in people.items()
         if one.is_broken
     ]
     if not each:
@@ -114,6 +114,6 @@ def why_incomplete(recordings: Sequence[Recording]) -> str:
 
 
 def and_why_incomplete(recordings: Sequence[Recording]) -> str:
-    """Return `why_incomplete` as the end of another sentence; empty for nobody."""
-    why = why_incomplete(recordings)
+    """Return whose rates or gaps leave few complete windows, as the end of another sentence; empty for nobody."""
+    why = _why_incomplete(sampling_by_person(recordings))
     return f"; {why}" if why else ""
