@@ -56,8 +56,9 @@ class OtherWorkers:
         if settled < end:
             raise WorkerError(
                 f"workers of group {self.group} label {source.topic}[{source.partition}] from offset {settled:,} on, "
-                f"into {self.output_topic}{'' if known else ' for all that is known'}, and this would label it up to "
-                f"{end:,}: choose an earlier --until, or a topic of its own for these labels"
+                f"into {self.output_topic}{'' if known else ' for all that is known'}, and this would label it "
+                f"up to {end:,}: let them finish first, choose an earlier --until, or name a topic of its own for "
+                "these labels"
             )
 
     def _held(self, admin: KafkaAdminClient, topic: str) -> set[int]:

@@ -53,7 +53,8 @@ def begin(
 ) -> dict[TopicPartition, int]:
     """Decide where each partition begins and ends, unless a backfill is under way that has decided; return the ends.
 
-    Raises WorkerError if other workers will label the same records, KafkaError for what Kafka refuses.
+    There are none if no record lies in the stretch. Raises WorkerError if other workers will label the same records,
+    KafkaError for what Kafka refuses.
     """
     sources = [TopicPartition(kind.settings.input_topic, number) for number in range(partitions)]
     deadline = time.monotonic() + SETTLE_WITHIN_S
@@ -64,12 +65,23 @@ def begin(
             others.refuse(admin, left)
             return ends
         firsts, ends = _locate(admin, sources, stretch)
+        if firsts == ends:
+            return {}
         others.refuse(admin, {source: end for source, end in ends.items() if firsts[source] < end})
         if _settle(admin, group, {source: _first_commit(kind, source, firsts, ends, outputs) for source in sources}):
             return ends
         if time.monotonic() > deadline:
             raise WorkerError(f"group {group} has done the same before, and somebody is still in it: try again")
         time.sleep(RETRY_S)
+
+
+def latest_record(admin: KafkaAdminClient, topic: str, partitions: int) -> int | None:
+    """Return the highest timestamp of a topic's records, epoch ms; None if it holds none. Raises KafkaError."""
+    asked: dict[TopicPartition, OffsetSpec | int] = {
+        TopicPartition(topic, number): OffsetSpec.MAX_TIMESTAMP for number in range(partitions)
+    }
+    found = admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+    return max((int(at.timestamp) for at in found.values() if at.offset >= 0), default=None)
 
 
 def require_end(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:

@@ -23,5 +23,6 @@ def run_broker(port: int, data_dir: Path | None, heap: str) -> None:
         fetch_kafka()
         print_status(f"starting Apache Kafka {KAFKA_VERSION}; topics are kept in {folder}; Ctrl-C stops it")
         with Broker(folder, port=port, heap=heap) as broker:
+            print_status("ready, in the foreground; clients connect to this address:")
             print(broker.bootstrap_servers, flush=True)
             broker.wait()

@@ -107,10 +107,17 @@ def _picture_saver(path: Path | None) -> "Callable[[LabelledReadings, int], None
         return lambda labelled, max_gap_ms: None
     if path.suffix.lower() != ".png":
         raise SettingsError(f"--picture = {str(path)!r}: a picture is a PNG, and its name ends in .png")
-    from service.without_kafka.signal_picture import refuse_unwritable, save_picture
+    from service.without_kafka.signal_picture import refuse_unwritable
 
     refuse_unwritable(path)
-    return partial(save_picture, path)
+    return partial(_save_picture, path)
+
+
+def _save_picture(path: Path, labelled: "LabelledReadings", max_gap_ms: int) -> None:
+    from service.without_kafka.signal_picture import save_picture
+
+    save_picture(path, labelled, max_gap_ms)
+    print(f"drawn: {path}", file=sys.stderr)
 
 
 def _write(messages: list[bytes]) -> None:

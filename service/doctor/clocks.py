@@ -73,7 +73,7 @@ def tell(all_sent: Sent, clocks: Clocks) -> Iterator[Finding]:
         yield wrong(f"{who}. They are to be milliseconds since 1970")
     if clocks.ancient.any():
         who = named(clocks.ancient, "timestamps of before the year 2000")
-        yield wrong(f"{who}. They are to be milliseconds since 1970, not since the device was started")
+        yield wrong(f"{who}. They are to be milliseconds since 1970: neither seconds, nor since the device was started")
     if clocks.coarse.any():
         who = named(clocks.coarse, "many readings of one timestamp")
         yield wrong(f"{who}. Does the clock stand still, or tell whole seconds? A window keeps one reading each 50 ms")

@@ -14,6 +14,9 @@ from service.doctor.findings import Finding, counted, listed_partitions, note, o
 from service.doctor.refused import tell_refused
 from service.doctor.stamps import plausible
 
+# So many readable records after the last one that was refused say that its sender may be mended.
+MANY = 1000
+
 
 def examine_records(
     topic: str, latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]
@@ -35,7 +38,8 @@ def examine_records(
     if not count:
         yield ok(f"{looked_at}: all can be read")
         return
-    yield wrong(f"{looked_at}: {count:,} ({_share(count, total)}) can't be read, and go to the dead letters")
+    share, since = _share(count, total), _since_the_last(latest, refused)
+    yield wrong(f"{looked_at}: {count:,} ({share}) can't be read, and go to the dead letters{since}")
     yield from tell_refused(latest.records, refused)
 
 
@@ -52,6 +56,15 @@ def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
     if latest.barren:
         names = listed_partitions([source.partition for source in latest.barren])
         yield note(f"the last offsets of {names} hold nothing that is committed: look at more of them, with --records")
+
+
+def _since_the_last(latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]) -> str:
+    """Say when the last refused record came, if many have come since that can be read: perhaps its sender is mended."""
+    stamps = np.concatenate([records.timestamp for records in latest.records.values()])
+    bad = [latest.records[source].timestamp[[each.record for each in some]] for source, some in refused.items() if some]
+    last = int(np.concatenate(bad).max())
+    since = int((stamps > last).sum())
+    return f"; {since:,} that can be read have come since the last of them" if since >= MANY else ""
 
 
 def _share(count: int, total: int) -> str:

@@ -33,7 +33,8 @@ class KindsTopics:
     def why_not(self) -> str:
         """Why there is nothing to check, if none of them exists."""
         refused = [str(state) for state in self.states if isinstance(state, TopicRefused)]
-        return refused[0] if refused else "none of its topics is there: `stridecast topics` creates them"
+        missing = "none of its topics is there: `stridecast topics`, with the same flags, creates them"
+        return refused[0] if refused else missing
 
 
 def topics_of(admin: KafkaAdminClient, kind: Kind) -> KindsTopics:
@@ -53,6 +54,6 @@ def examine_topics(topics: KindsTopics) -> Iterator[Finding]:
         if isinstance(state, TopicRefused):
             yield wrong(str(state))
         elif state.partitions is None:
-            yield wrong(f"{state}; `stridecast topics` creates it")
+            yield wrong(f"{state}; `stridecast topics`, with the same flags, creates it")
         else:
             yield (wrong if state.warnings else ok)(str(state))

@@ -72,7 +72,8 @@ def draw(labelled: LabelledReadings, max_gap_ms: int) -> Figure:
         _draw_signal(signal, labelled.readings, device, begin, max_gap_ms)
         _draw_confidence(confidence, own, begin, colours)
         confidence.sharex(signal)
-        signal.set_title("".join(c for c in device if c.isprintable()).replace("$", r"\$"))
+        if len(begins) > 1:
+            signal.set_title("".join(c for c in device if c.isprintable()).replace("$", r"\$"))
     return figure
 
 

@@ -169,7 +169,7 @@ def test_a_topic_that_workers_write_gets_what_they_passed_over_and_not_what_is_t
             _, log = process.communicate(timeout=60)
         assert process.returncode == 1
         assert f"workers of group {group} label {here.input}[0] from offset " in log
-        assert "choose an earlier --until, or a topic of its own" in log
+        assert "let them finish first, choose an earlier --until, or name a topic of its own" in log
         backfill(here, "--until", when(40))
         so_far = expected_windows(records_of([*thirds[0], *thirds[1]]))
         check_identities(here.labels(len(so_far)), so_far)
@@ -271,7 +271,12 @@ def test_where_there_is_nothing_to_label_it_says_so(
     stage: Callable[..., Stage], capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = stage()
-    assert backfill(here).startswith("0 records, 0 labels in ")
+    assert backfill(here) == f"nothing to label: {here.input} holds no records"
+    send_by_the_second(here, walk("phone", 20, seed=1))
+    latest = f"the latest has the Kafka timestamp {when(20).removesuffix('+00:00')}Z"
+    said = backfill(here, "--since", when(100))
+    assert said == f"nothing to label: no record of {here.input} lies in this range; {latest}"
+    assert groups_of(here) == []
     assert main(["backfill", *here.flags, "--activity.input-topic", "not-there"]) == 1
     assert "has no topic not-there: there is nothing to label" in capsys.readouterr().err
     assert main(["backfill", *here.flags, "--since", "2026-01-02", "--until", "2026-01-01"]) == 2

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -191,6 +192,8 @@ def comparison_table(comparison: Comparison) -> Table:
     table_ = Table(
         title=escape(f"{comparison.new}, beside {comparison.old}, on {comparison.dataset}"),
         caption=f"Share of windows labelled right, with a 95 % interval from {comparison.resampled}.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # else it doesn't fit into 80 characters
     )
     for number, column in enumerate(_COLUMNS):
         table_.add_column(column, justify="left" if number in (0, len(_COLUMNS) - 1) else "right")

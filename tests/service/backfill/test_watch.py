@@ -128,7 +128,7 @@ def test_a_log_that_was_cut_off_ends_it() -> None:
 def test_workers_that_label_the_same_end_it(theirs: OffsetAndMetadata) -> None:
     admin = FakeAdmin(UNDER_WAY)
     admin.workers = {FIRST: theirs, SECOND: NOTHING}
-    assert "choose an earlier --until, or a topic of its own" in str(watched(admin).error)
+    assert "let them finish first, choose an earlier --until, or name a topic of its own" in str(watched(admin).error)
 
 
 def test_workers_that_label_what_is_done_here_do_not() -> None:

@@ -573,6 +573,15 @@ def test_one_stamp_that_is_far_off_does_not_make_years_of_a_minute(count: int, s
     assert f"which arrived within {spans[count]}: " in looked_at(numbered(records))[0].text
 
 
+def test_a_sender_that_may_be_mended_by_now_is_told_from_one_that_is_not() -> None:
+    """A new user mended a producer, and the doctor went on calling its old records wrong until 100,000 had come."""
+    nonsense = FetchedRecord(b"nonsense", None, (), NOW_MS, 0)
+    told = "go to the dead letters; 1,000 that can be read have come since the last of them"
+    for after, ends_with in ((1000, told), (999, "go to the dead letters")):
+        good = list(Phone(readings=after + 1).records())  # the first has the stamp of the nonsense
+        assert looked_at(numbered([nonsense, *good]))[0].text.endswith(ends_with)
+
+
 def test_few_of_many_are_not_none() -> None:
     many = list(Phone(readings=20_000).records())
     found = looked_at(numbered([FetchedRecord(b"nonsense", None, (), NOW_MS, 0), *many]))[0]

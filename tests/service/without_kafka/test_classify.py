@@ -294,10 +294,11 @@ def test_readings_become_a_table_of_windows_and_a_picture(
 ) -> None:
     picture = tmp_path / "walk.png"
     assert main(["classify", "--file", str(walk_csv), "--picture", str(picture)]) == 0
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
     assert "from s" in shown
     assert "measured" in shown
     assert "phone" not in shown  # one device needs no column
+    assert told == f"drawn: {picture}\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

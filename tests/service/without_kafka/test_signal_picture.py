@@ -75,6 +75,10 @@ def test_each_device_has_its_panels() -> None:
     assert [str(panels[2 * device].collections[0].get_label()) for device in range(2)] == ["Walking", "Sitting"]
 
 
+def test_one_device_needs_no_name() -> None:
+    assert [panel.get_title() for panel in draw(labelled(label("phone-0", 0, "Walking")), 250).axes] == ["", ""]
+
+
 def test_more_devices_than_a_picture_has_room_for_are_refused() -> None:
     with pytest.raises(ClassifyError, match="a picture has room for 6 devices, and there are 7"):
         draw(labelled(label("phone-0", 0, "Walking"), devices=7), 250)
