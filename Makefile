@@ -14,7 +14,7 @@ CODE := ingest windowing inference service training benchmarks deploy tests
 CUDA_PACKAGES := torch|triton|nvidia-|cuda-
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.complete  ## install what is pinned into .venv
 
@@ -112,10 +112,17 @@ $(AUDITORS)/.complete: requirements-audit.txt $(UV)
 	@$(MIRROR) VIRTUAL_ENV=$(CURDIR)/$(AUDITORS) PYTHONPATH= $(UV) pip install --quiet --require-hashes -r $<
 	@touch $@
 
+# What `make setup` serves, and `make lock` finds packages for; macOS from 14 on.
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_35 aarch64-apple-darwin
 LOCK = $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header -p 3.11
 lock: $(UV)  ## pin the newest versions, with hashes
 	$(LOCK) --all-extras pyproject.toml -o constraints.txt
 	printf 'pip-audit>=2.10\ncyclonedx-bom>=7.5\n' | $(LOCK) - -o requirements-audit.txt
+	for platform in $(PLATFORMS); do \
+		echo "Looking for all packages for $$platform"; \
+		MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip install -q --dry-run --require-hashes --only-binary :all: \
+			--python-platform $$platform --python-version 3.11 --target .build/nowhere -r constraints.txt || exit 1; \
+	done
 
 clean:  ## remove what set-up and tests left here
 	rm -rf $(VENV) .tools .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -123,6 +130,9 @@ clean:  ## remove what set-up and tests left here
 $(UV): requirements-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Stridecast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
+		{ echo "$(PYTHON) is built for Intel Macs, for which PyTorch and Numba's compiler have no packages any more."; \
+		  echo "On Apple silicon, name a Python for it: make PYTHON=/opt/homebrew/bin/python3. On an Intel Mac, use Docker: make up"; exit 1; }
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || \
 		{ echo "$(PYTHON) has no pip: install it (Debian: apt install python3-pip), then run make again"; exit 1; }
 	@rm -rf .tools
@@ -133,18 +143,23 @@ $(UV): requirements-uv.txt
 MIRROR = mirror=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null); \
 	if [ -n "$$mirror" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$mirror"; fi;
 
+# OpenVINO's packages for ARM need glibc 2.35, and Amazon Linux 2023 and RHEL 9 have 2.34: there the other engines serve.
+OLD_ARM_LINUX = [ "$$(uname -sm)" = "Linux aarch64" ] && \
+	getconf GNU_LIBC_VERSION | awk '{split($$2, part, "."); exit !(part[1] == 2 && part[2] < 35)}'
+
 $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.5 GB (PyTorch's CPU wheels from your index), once."; \
+	elif [ "$$(uname)" = Darwin ]; then echo "Downloading about 0.4 GB, once."; \
 	else echo "Downloading about 3.1 GB (7 GB on disk, bytecode included), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
 	     echo "To do without them: make setup TORCH_INDEX=<address of an index of PyTorch's CPU wheels>"; fi
 	@$(UV) venv --quiet --allow-existing -p $(PYTHON) $(VENV)
 	@$(MIRROR) \
-	export $(UV_ENV); mkdir -p .build; \
+	export $(UV_ENV); mkdir -p .build; left_out="$(if $(TORCH_INDEX),$(CUDA_PACKAGES),nothing)"; \
+	if $(OLD_ARM_LINUX); then left_out="$$left_out|openvino"; echo "Leaving out OpenVINO: its packages for ARM need glibc 2.35."; fi; \
+	awk -v left_out="^($$left_out)" '/^[a-z]/ {keep = $$0 !~ left_out} keep' constraints.txt > .build/wanted.txt && \
+	$(UV) pip install --compile-bytecode --require-hashes -r .build/wanted.txt && \
 	if [ -n "$(TORCH_INDEX)" ]; then \
-		awk '/^[a-z]/ {keep = !/^($(CUDA_PACKAGES))/} keep' constraints.txt > .build/without-cuda.txt && \
-		$(UV) pip install --compile-bytecode --require-hashes -r .build/without-cuda.txt && \
-		$(UV) pip install --compile-bytecode --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; \
-	else $(UV) pip install --compile-bytecode --require-hashes -r constraints.txt; fi && \
+		$(UV) pip install --compile-bytecode --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; fi && \
 	$(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@echo "Compiling the hot path, once."
 	@$(BIN)/python -m service.hot_path

@@ -37,5 +37,5 @@ def choose_device(
 
 
 def may_have_gpu() -> bool:
-    """Return whether importing PyTorch to look for a GPU is worthwhile: not on Linux without a GPU driver."""
-    return sys.platform != "linux" or any(Path(driver).exists() for driver in GPUS)
+    """Return whether importing PyTorch to look for a GPU is worthwhile: not without a GPU driver, nor on macOS."""
+    return sys.platform not in ("linux", "darwin") or any(Path(driver).exists() for driver in GPUS)

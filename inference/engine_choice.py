@@ -42,6 +42,7 @@ FILE_LIMIT = 1 << 16
 MEASURING_TIMEOUT_S = 120.0
 """The time that another process may take to measure: with empty caches it compiles first."""
 VECTORS = ("amx-tile", "avx512f", "avx2", "sve", "neon")
+CPU_INFO = "/proc/cpuinfo"
 PACKAGES = ("stridecast", "torch", "numpy", "numba", "openvino")
 
 
@@ -283,9 +284,11 @@ def _key(bundle: Bundle, ways: Sequence[Way], max_batch: int, threads: int) -> d
 @functools.cache
 def cpu_title() -> str:
     """Return the processor's name, and the widest vector instructions that it has."""
-    model = platform.processor() or platform.machine()
+    # LLVM's name for it, such as neoverse-v1: on ARM the system gives none, and "aarch64" would stand for all of them.
+    name = llvmlite.binding.get_host_cpu_name()
+    model = name if name not in ("", "generic") else platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with open(CPU_INFO, encoding="utf-8") as file:
             model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass

@@ -64,7 +64,7 @@ class CpuDevice:
         measurement: Measurement | None = None,
     ) -> None:
         if precision == "bfloat16" and not _has_native_bfloat16():
-            raise DeviceError("this CPU computes bfloat16 only by emulation: choose precision float32")
+            raise DeviceError("bfloat16 needs a CPU with AVX512-BF16, and this one has none: choose precision float32")
         if precision == "int8":
             _check_int8(engine)
             engine = "openvino"
@@ -179,7 +179,7 @@ def _serves(engine: EngineName, precision: Precision, bundle: Bundle) -> bool:
 
 
 def _has_native_bfloat16() -> bool:
-    # Elsewhere it would be emulated, slower than float32.
+    # Other x86 processors would emulate it, slower than float32; those of ARM that have it have not been measured.
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))
 
 

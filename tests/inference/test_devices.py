@@ -8,7 +8,7 @@ import torch
 
 from inference.bundle import Bundle, check_golden
 from inference.core import Core, Result
-from inference.device_choice import choose_device
+from inference.device_choice import choose_device, may_have_gpu
 from inference.devices import DeviceError, DeviceLostError, DeviceMemoryError, cpu, cuda, gpu_memory, pytorch
 from inference.devices.cuda import BucketedEngine, batch_buckets
 from inference.models import load_model
@@ -161,6 +161,17 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest
     assert choose_device("auto").name == "cpu"
     with pytest.raises(DeviceError, match="finds no CUDA device: choose device cpu or auto"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(("system", "may_have"), [("linux", False), ("darwin", False), ("win32", True)])
+def test_pytorch_is_not_asked_for_cuda_where_there_is_none(
+    system: str, may_have: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac, each start imported PyTorch to look for a GPU: three seconds and 500 MB."""
+    monkeypatch.setattr("inference.device_choice.GPUS", ())
+    monkeypatch.setattr("sys.platform", system)
+
+    assert may_have_gpu() is may_have
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,19 @@ def test_what_was_measured_under_other_circumstances_is_not_used(
     assert all(way.loads == 1 for way in ways)
 
 
+def test_arm_processors_are_told_apart_although_linux_has_no_names_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were "aarch64": what was measured on one held for the next one with the same folder."""
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text("processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n")
+    monkeypatch.setattr(engine_choice, "CPU_INFO", str(cpu_info))
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "neoverse-v1")
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {"neon": True, "sve": True})
+
+    assert engine_choice.cpu_title.__wrapped__() == "neoverse-v1 (SVE)"
+
+
 def test_another_bundle_of_the_architecture_needs_no_measurement_of_its_own(
     pairs: Bundle, clock: Clock, tmp_path: Path
 ) -> None:

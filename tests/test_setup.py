@@ -1,0 +1,87 @@
+"""What `make setup` installs on which system, by the Makefile's own recipe with programs that pretend."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_rooms import ROOT
+
+# Keeps what it is told to install.
+INSTALLER = """#!/bin/sh
+echo "$@" >> installed
+for word; do case $word in *.txt) cp "$word" wanted;; esac; done
+"""
+
+INTEL_PYTHON = f"""#!/bin/sh
+exec {sys.executable} -c 'import platform, sys
+sys.platform, platform.machine = "darwin", lambda: "x86_64"
+exec(sys.argv[1])' "$2"
+"""
+
+
+def made(folder: Path, target: str, *variables: str, **answers: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a copy, where each program of `answers` prints its text."""
+    for name in ("Makefile", "constraints.txt", "pyproject.toml", "requirements-uv.txt"):
+        shutil.copy(ROOT / name, folder)
+    programs = folder / "programs"
+    programs.mkdir()
+    (folder / ".venv").mkdir()
+    python = "#!/bin/sh\nexit 0\n"
+    texts = {name: f"#!/bin/sh\necho '{text}'\n" for name, text in answers.items()}
+    for name, text in {"uv": INSTALLER, "python": python, "intel-python": INTEL_PYTHON, **texts}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    return subprocess.run(
+        ["make", target, "UV=programs/uv", "BIN=programs", "PYTHON=programs/python", *variables],
+        cwd=folder,
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def packages(folder: Path) -> set[str]:
+    return {line.split("==")[0] for line in (folder / "wanted").read_text().splitlines() if "==" in line}
+
+
+@pytest.mark.parametrize(
+    ("system", "libc", "has_openvino"),
+    [
+        ("Linux x86_64", "glibc 2.28", True),
+        ("Linux aarch64", "glibc 2.34", False),
+        ("Linux aarch64", "glibc 2.35", True),
+        ("Linux aarch64", "glibc 3.0", True),
+        ("Darwin arm64", "", True),
+    ],
+)
+def test_arm_with_an_old_libc_goes_without_openvino(tmp_path: Path, system: str, libc: str, has_openvino: bool) -> None:
+    """On Amazon Linux 2023, a usual system of Graviton, nothing could be installed: OpenVINO has no package for it."""
+    done = made(tmp_path, ".venv/.complete", uname=system, getconf=libc)
+
+    assert done.returncode == 0, done.stderr
+    assert ("openvino" in packages(tmp_path)) is has_openvino
+    assert ("Leaving out OpenVINO" in done.stdout) is not has_openvino
+    assert {"torch", "nvidia-cudnn-cu13", "numba"} <= packages(tmp_path)
+
+
+def test_an_index_of_cpu_wheels_leaves_out_cuda_and_gives_pytorch_alone(tmp_path: Path) -> None:
+    done = made(tmp_path, ".venv/.complete", "TORCH_INDEX=https://wheels.example", uname="Linux x86_64")
+
+    assert done.returncode == 0, done.stderr
+    assert packages(tmp_path) & {"torch", "triton", "nvidia-cudnn-cu13", "cuda-toolkit"} == set()
+    assert {"openvino", "numba"} <= packages(tmp_path)
+    assert "--no-deps --index-url https://wheels.example torch==" in (tmp_path / "installed").read_text()
+
+
+def test_an_intel_python_on_a_mac_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    """On Apple silicon, too, one may have come along from an older Mac; PyTorch has no packages for it."""
+    done = made(tmp_path, "installer", "UV=installer", "PYTHON=programs/intel-python")
+
+    assert done.returncode != 0
+    assert "make PYTHON=/opt/homebrew/bin/python3" in done.stdout
+    assert "make up" in done.stdout
