@@ -128,8 +128,8 @@ clean:  ## remove what set-up and tests left here
 	rm -rf $(VENV) .tools .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(UV): requirements-uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Stridecast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+		{ echo "The pinned packages are for Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
 		{ echo "$(PYTHON) is built for Intel Macs, for which PyTorch and Numba's compiler have no packages any more."; \
 		  echo "On Apple silicon, name a Python for it: make PYTHON=/opt/homebrew/bin/python3. On an Intel Mac, use Docker: make up"; exit 1; }

@@ -16,23 +16,29 @@ echo "$@" >> installed
 for word; do case $word in *.txt) cp "$word" wanted;; esac; done
 """
 
-INTEL_PYTHON = f"""#!/bin/sh
+SILENT = "#!/bin/sh\nexit 0\n"
+
+
+def python_of(system: str, machine: str, version: tuple[int, int]) -> str:
+    """Return a program that runs what is behind its -c as that Python would, as far as set-up asks."""
+    return f"""#!/bin/sh
 exec {sys.executable} -c 'import platform, sys
-sys.platform, platform.machine = "darwin", lambda: "x86_64"
+sys.platform, platform.machine, sys.version_info = "{system}", lambda: "{machine}", {version}
 exec(sys.argv[1])' "$2"
 """
 
 
-def made(folder: Path, target: str, *variables: str, **answers: str) -> subprocess.CompletedProcess[str]:
+def made(
+    folder: Path, target: str, *variables: str, python: str = SILENT, **answers: str
+) -> subprocess.CompletedProcess[str]:
     """Run make in a copy, where each program of `answers` prints its text."""
     for name in ("Makefile", "constraints.txt", "pyproject.toml", "requirements-uv.txt"):
         shutil.copy(ROOT / name, folder)
     programs = folder / "programs"
     programs.mkdir()
     (folder / ".venv").mkdir()
-    python = "#!/bin/sh\nexit 0\n"
     texts = {name: f"#!/bin/sh\necho '{text}'\n" for name, text in answers.items()}
-    for name, text in {"uv": INSTALLER, "python": python, "intel-python": INTEL_PYTHON, **texts}.items():
+    for name, text in {"uv": INSTALLER, "python": python, **texts}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     return subprocess.run(
@@ -78,9 +84,21 @@ def test_an_index_of_cpu_wheels_leaves_out_cuda_and_gives_pytorch_alone(tmp_path
     assert "--no-deps --index-url https://wheels.example torch==" in (tmp_path / "installed").read_text()
 
 
+@pytest.mark.parametrize(
+    ("version", "has_packages"), [((3, 10), False), ((3, 11), True), ((3, 14), True), ((3, 15), False)]
+)
+def test_a_python_without_packages_is_refused_before_anything_is_downloaded(
+    tmp_path: Path, version: tuple[int, int], has_packages: bool
+) -> None:
+    """With Python 3.15, set-up ended in a page about the ABI tags of OpenVINO's wheels."""
+    done = made(tmp_path, "installer", "UV=installer", python=python_of("linux", "x86_64", version))
+
+    assert ("are for Python 3.11 to 3.14" in done.stdout) is not has_packages
+
+
 def test_an_intel_python_on_a_mac_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
     """On Apple silicon, too, one may have come along from an older Mac; PyTorch has no packages for it."""
-    done = made(tmp_path, "installer", "UV=installer", "PYTHON=programs/intel-python")
+    done = made(tmp_path, "installer", "UV=installer", python=python_of("darwin", "x86_64", (3, 13)))
 
     assert done.returncode != 0
     assert "make PYTHON=/opt/homebrew/bin/python3" in done.stdout
