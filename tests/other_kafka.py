@@ -4,6 +4,7 @@
 one: `python -m tests.other_kafka 3.8.1`, which resolves its dependencies and writes the list.
 """
 
+import atexit
 import functools
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from service.broker import artifacts, data_folder, node
 from service.broker.java import java_environment
 from service.broker.ports import accepts_connections, free_port
 from service.broker.properties import HOST
-from service.host.guarded import start_guarded
+from service.host.guarded import start_guarded, stop_guarded
 from service.kafka_admin.topics import TopicError, admin_client, count_brokers
 
 LISTS = Path(__file__).parent / "kafka" / "versions"
 WITHOUT_ZOOKEEPER = (3, 3)
 """The first version whose KRaft is meant for production; before, it lacks ACLs, and at first transactions."""
+GRACE_S = 5.0
 
 # What only KRaft has, and what it calls otherwise.
 _ONLY_KRAFT = ("process.roles", "node.id", "controller.", "broker.session.", "broker.heartbeat.")
@@ -90,14 +92,15 @@ def _zookeeper(java_command: Sequence[str]) -> int:
     config = folder / "zoo.cfg"
     config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     with (folder / "zookeeper.log").open("wb") as log:
-        start_guarded(
+        zookeeper = start_guarded(
             [*java_command, "-Xmx128m", "org.apache.zookeeper.server.ZooKeeperServerMain", str(config)],
-            5.0,
+            GRACE_S,
             env=java_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    deadline = time.monotonic() + 60.0
+    atexit.register(stop_guarded, zookeeper, GRACE_S)
+    deadline = time.monotonic() + node.START_TIMEOUT_S
     while not accepts_connections(port):
         assert time.monotonic() < deadline, f"ZooKeeper does not start: see {folder}"
         time.sleep(0.1)
