@@ -91,6 +91,7 @@ PRODUCER: Final[tuple[str, ...]] = (
     "_metadata.partitions_for_topic",
     "_metadata.request_update",
     "_partition",
+    "_sender._client.api_version",
     "_sender._client.await_ready",
     "_sender._can_split",
     "_sender._client.poll",
