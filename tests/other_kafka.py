@@ -44,6 +44,16 @@ def list_of(version: str) -> Path:
     return LISTS / f"kafka-{version}.lock"
 
 
+def is_before(*number: int) -> bool:
+    """Return whether the brokers of these tests are of a version before this one."""
+    return number_of(artifacts.KAFKA_VERSION) < number
+
+
+def with_zookeeper() -> bool:
+    """Return whether they keep their metadata in ZooKeeper."""
+    return is_before(*WITHOUT_ZOOKEEPER)
+
+
 def use_kafka(version: str) -> None:
     """Have every broker that this process starts be of another version: the program has no setting for that."""
     if not list_of(version).exists():
@@ -52,7 +62,7 @@ def use_kafka(version: str) -> None:
     for module in (artifacts, data_folder):
         here.setattr(module, "KAFKA_VERSION", version)  # names the cache, and is noted in data folders
     here.setattr(node, "ensure_jars", functools.partial(artifacts.ensure_jars, lock=list_of(version)))
-    if number_of(version) < WITHOUT_ZOOKEEPER:
+    if with_zookeeper():
         here.setattr(node, "format_folder", _prepare_zookeeper)
         here.setattr(node, "_answers", _answers)
 
