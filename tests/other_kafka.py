@@ -6,6 +6,7 @@ one: `python -m tests.other_kafka 3.8.1`, which resolves its dependencies and wr
 
 import atexit
 import functools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,8 @@ def _zookeeper(java_command: Sequence[str]) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    atexit.register(stop_guarded, zookeeper, GRACE_S)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(stop_guarded, zookeeper, GRACE_S)  # before that
     deadline = time.monotonic() + node.START_TIMEOUT_S
     while not accepts_connections(port):
         assert time.monotonic() < deadline, f"ZooKeeper does not start: see {folder}"
