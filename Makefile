@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test chaos chaos-ci soak check format deploy-tools dashboards rules pictures image-check audit sbom lock clean
+.PHONY: help setup demo up down logs test test-broker chaos chaos-ci soak check format deploy-tools dashboards rules pictures image-check audit sbom lock clean
 
 PYTHON ?= python3
 # Name an index of CPU wheels of PyTorch here to download 2.6 GB less: make setup TORCH_INDEX=...
@@ -39,6 +39,14 @@ logs:  ## what they say
 TESTERS := 3
 test: setup  ## the whole suite; what the machine lacks is skipped, with the reason
 	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+# What the tests of `stridecast broker` itself, of the demo and of the bench need is the version that ships.
+SHIPPED := broker demo bench
+KAFKA ?= 3.9.1
+test-broker: setup  ## the tests on Kafka against another version of it, a few kills among them; KAFKA=3.9.1, see tests/kafka/versions
+	TEST_KAFKA=$(KAFKA) REQUIRE_KAFKA=1 $(BIN)/pytest -n $(TESTERS) --dist loadfile tests/kafka \
+		$(SHIPPED:%=--ignore tests/kafka/test_%.py) $(PYTEST)
+	TEST_KAFKA=$(KAFKA) CHAOS_KILLS=10 CHAOS_SEED=5 $(BIN)/pytest -m chaos tests/chaos/test_kills.py -k 'exactly_once and killed'
 
 pictures: setup  ## draw benchmarks/pictures from what benchmarks recorded
 	$(BIN)/python -m benchmarks.pictures

@@ -21,6 +21,11 @@ with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
     warnings.filterwarnings("ignore", message="(read|open)_text is deprecated", category=DeprecationWarning)
     import kafka  # noqa: F401
 
+if version := os.environ.get("TEST_KAFKA"):
+    from tests.other_kafka import use_kafka
+
+    use_kafka(version)
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

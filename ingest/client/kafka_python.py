@@ -91,6 +91,7 @@ PRODUCER: Final[tuple[str, ...]] = (
     "_metadata.partitions_for_topic",
     "_metadata.request_update",
     "_partition",
+    "_sender._client.api_version",
     "_sender._client.await_ready",
     "_sender._can_split",
     "_sender._client.poll",
@@ -103,6 +104,8 @@ PRODUCER: Final[tuple[str, ...]] = (
     "_transaction_manager",
     "_wait_on_metadata",
 )
+
+ADMIN: Final[tuple[str, ...]] = ("_get_cluster_metadata", "_manager.run")
 
 CLASSES: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
     (DefaultRecordBatch, ("_buffer", "_decompressed", "_next_record_index", "_pos", "_read_msg")),
@@ -148,6 +151,8 @@ def refuse_unfit(client: Any) -> None:
         parts = CONSUMER
     elif isinstance(client, kafka.KafkaProducer):
         parts = PRODUCER
+    elif isinstance(client, kafka.KafkaAdminClient):
+        parts = ADMIN
     refuse_lacking([(client, part) for part in parts] + [(one, part) for one, parts in CLASSES for part in parts])
 
 

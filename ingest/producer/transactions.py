@@ -24,12 +24,14 @@ from typing import Any
 
 from kafka.errors import (
     CommitFailedError,
+    IncompatibleBrokerVersion,
     InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
 )
+from kafka.protocol.producer import TxnOffsetCommitRequest
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from ingest.client.access import Servers, remedy
@@ -42,7 +44,8 @@ from ingest.record_batches.bodies import Bodies
 RETRY_BACKOFF_MS = 5
 # After so long without an answer to a send, check whether its topic still exists.
 LOOK_S = 0.5
-
+# The version of TxnOffsetCommit from which on it says which member of the group commits, in which generation.
+FENCED_COMMIT = 3
 
 _KEEP_OTHERS_OUT = (*REFUSED_FOR_GOOD, InvalidTimestampError, TopicAuthorizationFailedError)
 
@@ -106,6 +109,11 @@ class Transactions:
             request_timeout_ms=int(1000 * timeout_s),
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
+        if not _fence_commits(self._producer._sender._client):
+            self.close(0.0)
+            raise IngestError(
+                f"Kafka at {bootstrap_servers} is too old for delivery exactly_once, which needs version 2.5 (KIP-447)"
+            )
         try:
             self._producer.init_transactions()
         except KafkaError as error:
@@ -207,6 +215,15 @@ class Transactions:
             call(*arguments)
         except KafkaError as error:
             raise FencedError(str(error)) from error
+
+
+def _fence_commits(client: Any) -> bool:
+    """Return whether brokers refuse the commit of a transaction by whoever is no member of the group any more."""
+    try:
+        version = client.api_version(TxnOffsetCommitRequest, max_version=FENCED_COMMIT)
+    except IncompatibleBrokerVersion:
+        return False
+    return bool(version == FENCED_COMMIT)
 
 
 @contextlib.contextmanager

@@ -32,9 +32,6 @@ from typing import Any
 from service.host.user_folders import cache_folder
 
 KAFKA_VERSION = "4.4.0"
-ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
-"""What the lock is resolved from: the broker, and a logging back end, without which its errors are invisible."""
-
 LOCK_FILE = Path(__file__).with_name(f"kafka-{KAFKA_VERSION}.lock")
 ATTEMPTS = 4
 DOWNLOADS_AT_ONCE = 4
@@ -245,12 +242,17 @@ def _cache_message(cache: Path, error: OSError) -> str:
     )
 
 
-def resolve_lock() -> list[Jar]:
-    """Resolve ROOTS and their run-time dependencies from the Maven repository; return a jar for each, by name."""
+def roots_of(version: str) -> tuple[str, str]:
+    """Return what a lock is resolved from: the broker, and a logging back end: without, its errors are invisible."""
+    return f"org.apache.kafka:kafka_2.13:{version}", "org.slf4j:slf4j-simple:1.7.36"
+
+
+def resolve_lock(version: str) -> list[Jar]:
+    """Resolve Kafka and its run-time dependencies from the Maven repository; return a jar for each, by name."""
     with tempfile.TemporaryDirectory() as scratch:
         maven = _maven(Path(scratch))
-        roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in ROOTS])
-        needed = [*roots, *(other for other in others if other.scope in ("compile", "runtime"))]
+        resolved, others = maven.resolver.resolve([maven.create_dependency(root) for root in roots_of(version)])
+        needed = [*resolved, *(other for other in others if other.scope in ("compile", "runtime"))]
         return sorted((_measure(dependency.artifact) for dependency in needed), key=lambda jar: jar.coordinate)
 
 
@@ -260,11 +262,11 @@ def _measure(artifact: Any) -> Jar:
     return Jar(coordinate, len(content), hashlib.sha256(content).hexdigest())
 
 
-def write_lock() -> None:
-    """Resolve Kafka's jars and write the lock file."""
-    lines = [f"{jar.sha256} {jar.size:>8} {jar.coordinate}" for jar in resolve_lock()]
-    header = f"# SHA-256, bytes and Maven coordinate of every jar of {' and '.join(ROOTS)}"
-    LOCK_FILE.write_text("\n".join([header, *lines]) + "\n")
+def write_lock(version: str = KAFKA_VERSION, path: Path = LOCK_FILE) -> None:
+    """Resolve the jars of a version of Kafka and write their lock file."""
+    lines = [f"{jar.sha256} {jar.size:>8} {jar.coordinate}" for jar in resolve_lock(version)]
+    header = f"# SHA-256, bytes and Maven coordinate of every jar of {' and '.join(roots_of(version))}"
+    path.write_text("\n".join([header, *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from service.broker.java import find_java, java_environment
 from service.broker.ports import accepts_connections, free_port, refuse_taken_port
 from service.broker.properties import HOST, server_properties
 from service.host.guarded import start_guarded, stop_guarded
-from service.kafka_admin.topics import TopicError, admin_client
+from service.kafka_admin.topics import TopicError, admin_client, describe_cluster
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
@@ -198,7 +198,7 @@ def _answers(port: int, cluster_id: str) -> bool:
     """Return whether a client gets the cluster's metadata, with a broker in it."""
     try:
         with admin_client(f"{HOST}:{port}", timeout_s=5) as admin:
-            cluster = admin.describe_cluster()
+            cluster = describe_cluster(admin)
     except TopicError:
         return False
     if cluster["cluster_id"] != cluster_id:

@@ -26,7 +26,7 @@ from kafka.errors import (
 
 from ingest.client.access import Servers, access
 from ingest.client.connection import make_client
-from ingest.client.errors import NotLetInError
+from ingest.client.errors import IngestError, NotLetInError
 
 FOREVER = -1
 """The value of `retention.ms` and `retention.bytes` for no deletion by age or size."""
@@ -118,7 +118,7 @@ def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iter
             bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
             request_timeout_ms=int(timeout_s * 1000),
         )
-    except NotLetInError as error:
+    except (NotLetInError, IngestError) as error:
         raise BrokerUnreachable(f"can't reach Kafka at {bootstrap_servers}: {error}") from error
     except KafkaError as error:
         raise unreachable from error
@@ -295,9 +295,22 @@ def _counted(partitions: int) -> str:
     return "1 partition has" if partitions == 1 else f"{partitions} partitions have"
 
 
+def describe_cluster(admin: KafkaAdminClient) -> Mapping[str, Any]:
+    """Return the cluster's id and its brokers, in kafka-python's form; raises KafkaError.
+
+    Kafka before 4.0 doesn't tell of brokers that are away. From 2.8 to 3.6 its answer has no type of endpoint, for lack
+    of which kafka-python (3.0.12) fails; what it asks older ones is answered by all.
+    """
+    try:
+        cluster: Mapping[str, Any] = admin.describe_cluster()
+    except KeyError:
+        cluster = admin._manager.run(admin._get_cluster_metadata, [])
+    return cluster
+
+
 def count_brokers(admin: KafkaAdminClient) -> tuple[int, int]:
     """Return how many brokers the cluster has, and how many of them are there: Kafka lists the dead, too."""
-    brokers = admin.describe_cluster()["brokers"]
+    brokers = describe_cluster(admin)["brokers"]
     return len(brokers), sum(not broker.get("is_fenced") for broker in brokers)
 
 

@@ -96,12 +96,13 @@ _MOVED = re.compile(
 )
 
 
-# Who speaks of connections, and what it says if a broker is away: the address, the network, or no answer.
+# Who speaks of connections, and what it says if a broker is away: the address, the network, or no answer; or that it
+# knows no brokers, itself included, for it has just begun.
 _ABOUT_CONNECTIONS = ("kafka.net.", "kafka.cluster", "kafka.coordinator", "kafka.consumer.fetcher", "kafka.producer")
 _AWAY = re.compile(
     r"DNS (lookup failed|Resolution failure)|\b\d+ E[A-Z]+\b|\[Errno \d+\]|[Ss]ocket disconnected"
     r"|KafkaConnectionError(: ?\S*)?$|Node Disconnected|NodeNotReadyError|not ready; waiting"
-    r"|No node available for metadata refresh"
+    r"|No node available for metadata refresh|No broker metadata found"
 )
 _SILENT = re.compile(r"[Tt]imed out|KafkaTimeoutError|RequestTimedOutError")
 _FOR_A_REASON = re.compile(r"ssl|sasl|tls|authenti|authori|certificate|token|password|kafka\.\w+_", re.IGNORECASE)

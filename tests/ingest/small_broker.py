@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+from kafka.protocol.admin import DescribeClusterRequest, DescribeClusterResponse
 from kafka.protocol.metadata import ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse
 
 API_VERSIONS, METADATA = ApiVersionsRequest.API_KEY, MetadataRequest.API_KEY
-_SPOKEN = {API_VERSIONS: 0, METADATA: 8}
+DESCRIBE_CLUSTER = DescribeClusterRequest.API_KEY
+_SPOKEN = {API_VERSIONS: 0, METADATA: 8, DESCRIBE_CLUSTER: 0}
 Serve = Callable[["SmallBroker", socket.socket], None]
 
 
@@ -91,7 +93,7 @@ def _answer(broker: SmallBroker, connection: socket.socket) -> None:
     while True:
         request = _take(connection, struct.unpack(">i", _take(connection, 4))[0])
         key, version, number = struct.unpack(">hhi", request[:8])
-        response = _versions(version) if key == API_VERSIONS else _metadata(broker)
+        response = _ANSWERS[key](broker, version)
         response.with_header(correlation_id=number)
         connection.sendall(response.encode(framed=True, header=True))
         broker.answered.append(key)
@@ -107,7 +109,7 @@ def _take(connection: socket.socket, size: int) -> bytes:
     return taken
 
 
-def _versions(version: int) -> ApiVersionsResponse:
+def _versions(_: SmallBroker, version: int) -> ApiVersionsResponse:
     keys = [
         ApiVersionsResponse.ApiVersion(api_key=key, min_version=0, max_version=newest)
         for key, newest in _SPOKEN.items()
@@ -116,7 +118,7 @@ def _versions(version: int) -> ApiVersionsResponse:
     return ApiVersionsResponse(version=0, error_code=35 if version else 0, api_keys=keys)
 
 
-def _metadata(broker: SmallBroker) -> MetadataResponse:
+def _metadata(broker: SmallBroker, _: int) -> MetadataResponse:
     here = MetadataResponse.MetadataResponseBroker(node_id=0, host="localhost", port=broker.port, rack=None)
     return MetadataResponse(
         version=_SPOKEN[METADATA],
@@ -126,3 +128,23 @@ def _metadata(broker: SmallBroker) -> MetadataResponse:
         controller_id=0,
         topics=broker.topics,
     )
+
+
+def _cluster(broker: SmallBroker, _: int) -> DescribeClusterResponse:
+    here = DescribeClusterResponse.DescribeClusterBroker(broker_id=0, host="localhost", port=broker.port, rack=None)
+    return DescribeClusterResponse(
+        version=_SPOKEN[DESCRIBE_CLUSTER],
+        throttle_time_ms=0,
+        error_code=0,
+        error_message=None,
+        cluster_id="small",
+        controller_id=0,
+        brokers=[here],
+    )
+
+
+_ANSWERS: dict[int, Callable[[SmallBroker, int], Any]] = {
+    API_VERSIONS: _versions,
+    METADATA: _metadata,
+    DESCRIBE_CLUSTER: _cluster,
+}

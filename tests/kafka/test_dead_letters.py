@@ -17,6 +17,7 @@ from tests.kafka.outside_client import read_topic
 from tests.kafka.raw_client import produce_raw
 from tests.kafka.stage import Message, Stage, sample, walk
 from tests.kafka.worker_process import running_worker
+from tests.other_kafka import is_before
 
 GOOD = b'{"device_id":"a","timestamp":1700000000000,"x":1,"y":2,"z":3}'
 WRITTEN: list[tuple[bytes | None, bytes | None, list[tuple[str, Any]]]] = [
@@ -101,7 +102,8 @@ def test_many_records_older_than_the_dead_letters_topic_takes_arrive_there_with_
     Kafka refused the first batch while others were being sent, and kafka-python then only said that something had
     failed; and of several records whose timestamps are refused it says nothing of timestamps.
     """
-    here = stage(2, dead_letters={"message_timestamp_before_max_ms": "3600000"}, delivery=delivery)
+    older = "message_timestamp_difference_max_ms" if is_before(3, 6) else "message_timestamp_before_max_ms"  # KIP-937
+    here = stage(2, dead_letters={older: "3600000"}, delivery=delivery)
     day_ago, count = int(1000 * time.time()) - 86_400_000, 1500
     old = Batch([record(at, b"x" * 300) for at in range(count)], first_timestamp=day_ago, max_timestamp=day_ago)
     with running_worker(here.log, *here.flags) as worker:

@@ -4,6 +4,7 @@ import errno
 import gc
 import hashlib
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from service.broker.artifacts import (
+    KAFKA_VERSION,
     ArtifactError,
     CacheUnusable,
     Jar,
@@ -26,6 +28,7 @@ from service.broker.artifacts import (
     ensure_jars,
     read_lock,
 )
+from tests.test_rooms import ROOT
 
 # jgo never closes an answer other than 200.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket|ssl):ResourceWarning")
@@ -287,6 +290,14 @@ def test_the_shipped_lock_holds_kafka_whole_and_says_nothing_of_where_it_came_fr
     assert sum(jar.size for jar in jars) == 44_581_600
     assert {"org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-simple:1.7.36"} <= {jar.coordinate for jar in jars}
     assert all(len(jar.sha256) == 64 and jar.coordinate.count(":") == 2 for jar in jars)
+
+
+def test_the_documentation_calls_those_versions_of_kafka_tested_that_tests_can_run_against() -> None:
+    told = (ROOT / "docs/operations.md").read_text().partition("## Kafka versions")[2].partition("\n## ")[0]
+    tested = re.findall(r"^\| (\d\S+)", told, re.MULTILINE)
+    others = {path.stem.removeprefix("kafka-") for path in (ROOT / "tests/kafka/versions").iterdir()}
+    assert sorted(tested) == sorted({KAFKA_VERSION, *others})
+    assert tested == sorted(tested, key=lambda version: [int(number) for number in version.split(".")], reverse=True)
 
 
 def test_a_jar_is_filed_as_maven_names_it() -> None:

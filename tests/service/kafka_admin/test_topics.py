@@ -2,7 +2,14 @@
 
 from service.configuration.settings import ActivitySettings, TextSettings
 from service.kafka_admin.topic_specs import PARTITIONS, specs
-from service.kafka_admin.topics import TopicState, replica_warnings, retention_warnings
+from service.kafka_admin.topics import (
+    TopicState,
+    admin_client,
+    count_brokers,
+    replica_warnings,
+    retention_warnings,
+)
+from tests.ingest.small_broker import SmallBroker
 
 A_DAY = {"cleanup.policy": "delete", "retention.ms": "86400000", "retention.bytes": "-1"}
 
@@ -88,3 +95,9 @@ def test_each_kind_of_worker_has_an_input_labels_that_go_with_it_and_dead_letter
     ]
     larger = {"max.message.bytes": str(2 * 1024 * 1024)}
     assert [dict(topic.config) for topic in topics] == 2 * [{}, {}, larger]
+
+
+def test_the_brokers_of_kafka_before_3_7_are_counted() -> None:
+    """`topics` and `doctor` ended with KeyError: kafka-python drops a field that these brokers don't send."""
+    with SmallBroker() as broker, admin_client(broker.address) as admin:
+        assert count_brokers(admin) == (1, 1)

@@ -81,6 +81,7 @@ CUT_OFF = "KafkaConnectionError: socket disconnected"
         ("net.transport", "<KafkaTCPTransport>: socket disconnected"),
         ("net.connection", "<KafkaConnection>: Request timed out after 30000 ms. Closing connection."),
         ("cluster", f"Metadata refresh: failed {CUT_OFF}"),
+        ("cluster", "No broker metadata found in MetadataResponse -- ignoring."),  # Kafka 3.4 that has just begun
         ("coordinator", f"Error sending HeartbeatRequest to node 1 [{CUT_OFF}]"),
         ("coordinator", f"Marking the coordinator dead (node 1) for group stridecast: {CUT_OFF}."),
         ("consumer.fetcher", f"Fetch to node 1 failed: {CUT_OFF}"),
