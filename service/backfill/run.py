@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from kafka.admin import KafkaAdminClient
+from kafka.errors import UnsupportedVersionError
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
@@ -75,7 +76,10 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
 
 
 def _what_there_is(admin: KafkaAdminClient, topic: str, partitions: int) -> str:
-    latest = latest_record(admin, topic, partitions)
+    try:
+        latest = latest_record(admin, topic, partitions)
+    except UnsupportedVersionError:
+        return f"no record of {topic} lies in this range"
     if latest is None:
         return f"{topic} holds no records"
     moment = np.datetime64(latest, "ms").astype("datetime64[s]")  # producers set it: perhaps beyond Python's years

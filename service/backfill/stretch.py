@@ -76,7 +76,10 @@ def begin(
 
 
 def latest_record(admin: KafkaAdminClient, topic: str, partitions: int) -> int | None:
-    """Return the highest timestamp of a topic's records, epoch ms; None if it holds none. Raises KafkaError."""
+    """Return the highest timestamp of a topic's records, epoch ms; None if it holds none.
+
+    Raises KafkaError, of which UnsupportedVersionError by Kafka before 3.0 (KIP-734).
+    """
     asked: dict[TopicPartition, OffsetSpec | int] = {
         TopicPartition(topic, number): OffsetSpec.MAX_TIMESTAMP for number in range(partitions)
     }
