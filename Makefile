@@ -121,26 +121,32 @@ $(AUDITORS)/.complete: requirements-audit.txt $(UV)
 	@touch $@
 
 # What `make setup` serves, and `make lock` finds packages for; macOS from 14 on.
-PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_35 aarch64-apple-darwin
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-manylinux_2_35 aarch64-apple-darwin
+KEPT = awk -v left_out="^($$left_out)" '/^[a-z]/ {keep = $$0 !~ left_out} keep' constraints.txt
 LOCK = $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header -p 3.11
 lock: $(UV)  ## pin the newest versions, with hashes
 	$(LOCK) --all-extras pyproject.toml -o constraints.txt
 	printf 'pip-audit>=2.10\ncyclonedx-bom>=7.5\n' | $(LOCK) - -o requirements-audit.txt
-	for platform in $(PLATFORMS); do \
-		echo "Looking for all packages for $$platform"; \
+	mkdir -p .build; for platform in $(PLATFORMS); do for python in 3.11 3.14; do \
+		left_out=nothing; [ $$platform != aarch64-manylinux_2_28 ] || left_out=openvino; $(KEPT) > .build/wanted.txt; \
+		echo "Looking for all packages for $$platform and Python $$python, but for $$left_out"; \
 		MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip install -q --dry-run --require-hashes --only-binary :all: \
-			--python-platform $$platform --python-version 3.11 --target .build/nowhere -r constraints.txt || exit 1; \
-	done
+			--python-platform $$platform --python-version $$python --target .build/nowhere -r .build/wanted.txt || exit 1; \
+	done; done
 
 clean:  ## remove what set-up and tests left here
 	rm -rf $(VENV) .tools .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+define CHECK_PYTHON
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	{ echo "The pinned packages are for Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.13"; exit 1; }
+@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
+	{ echo "$(PYTHON) is built for Intel Macs, for which PyTorch and Numba's compiler have no packages any more."; \
+	  echo "On Apple silicon, name a Python for it: make PYTHON=/opt/homebrew/bin/python3. On an Intel Mac, use Docker: make up"; exit 1; }
+endef
+
 $(UV): requirements-uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
-		{ echo "The pinned packages are for Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.13"; exit 1; }
-	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
-		{ echo "$(PYTHON) is built for Intel Macs, for which PyTorch and Numba's compiler have no packages any more."; \
-		  echo "On Apple silicon, name a Python for it: make PYTHON=/opt/homebrew/bin/python3. On an Intel Mac, use Docker: make up"; exit 1; }
+	$(CHECK_PYTHON)
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || \
 		{ echo "$(PYTHON) has no pip: install it (Debian: apt install python3-pip), then run make again"; exit 1; }
 	@rm -rf .tools
@@ -156,6 +162,7 @@ OLD_ARM_LINUX = [ "$$(uname -sm)" = "Linux aarch64" ] && \
 	getconf GNU_LIBC_VERSION | awk '{split($$2, part, "."); exit !(part[1] == 2 && part[2] < 35)}'
 
 $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
+	$(CHECK_PYTHON)
 	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading about 0.5 GB (PyTorch's CPU wheels from your index), once."; \
 	elif [ "$$(uname)" = Darwin ]; then echo "Downloading about 0.4 GB, once."; \
 	else echo "Downloading about 3.1 GB (7 GB on disk, bytecode included), once: PyTorch's default wheels bring 2.3 GB of CUDA libraries on Linux."; \
@@ -164,7 +171,7 @@ $(VENV)/.complete: constraints.txt pyproject.toml $(UV)
 	@$(MIRROR) \
 	export $(UV_ENV); mkdir -p .build; left_out="$(if $(TORCH_INDEX),$(CUDA_PACKAGES),nothing)"; \
 	if $(OLD_ARM_LINUX); then left_out="$$left_out|openvino"; echo "Leaving out OpenVINO: its packages for ARM need glibc 2.35."; fi; \
-	awk -v left_out="^($$left_out)" '/^[a-z]/ {keep = $$0 !~ left_out} keep' constraints.txt > .build/wanted.txt && \
+	$(KEPT) > .build/wanted.txt && \
 	$(UV) pip install --compile-bytecode --require-hashes -r .build/wanted.txt && \
 	if [ -n "$(TORCH_INDEX)" ]; then \
 		$(UV) pip install --compile-bytecode --no-deps --index-url "$(TORCH_INDEX)" "$$(grep -o '^torch==[^ ]*' constraints.txt)"; fi && \

@@ -57,6 +57,8 @@ def with_zookeeper() -> bool:
 
 def use_kafka(version: str) -> None:
     """Have every broker that this process starts be of another version: the program has no setting for that."""
+    if version == artifacts.KAFKA_VERSION:
+        return
     if not list_of(version).exists():
         raise SystemExit(f"no list of the jars of Kafka {version}: run python -m tests.other_kafka {version}")
     here = pytest.MonkeyPatch()
@@ -114,8 +116,9 @@ def _zookeeper(java_command: Sequence[str]) -> int:
     atexit.register(stop_guarded, zookeeper, GRACE_S)  # before that
     deadline = time.monotonic() + node.START_TIMEOUT_S
     while not accepts_connections(port):
-        assert time.monotonic() < deadline, f"ZooKeeper does not start: see {folder}"
+        assert time.monotonic() < deadline, data_folder.last_log_line(folder / "zookeeper.log")
         time.sleep(0.1)
+    assert zookeeper.poll() is None, data_folder.last_log_line(folder / "zookeeper.log")  # the port is another's
     return port
 
 

@@ -31,13 +31,16 @@ exec(sys.argv[1])' "$2"
 def made(
     folder: Path, target: str, *variables: str, python: str = SILENT, **answers: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run make in a copy, where each program of `answers` prints its text."""
+    """Run make in a copy, where each program of `answers` prints its text, or without arguments the first word."""
     for name in ("Makefile", "constraints.txt", "pyproject.toml", "requirements-uv.txt"):
         shutil.copy(ROOT / name, folder)
     programs = folder / "programs"
     programs.mkdir()
     (folder / ".venv").mkdir()
-    texts = {name: f"#!/bin/sh\necho '{text}'\n" for name, text in answers.items()}
+    texts = {
+        name: f"#!/bin/sh\ncase $# in 0) echo {text.partition(' ')[0]};; *) echo {text};; esac\n"
+        for name, text in answers.items()
+    }
     for name, text in {"uv": INSTALLER, "python": python, **texts}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
@@ -56,16 +59,18 @@ def packages(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("system", "libc", "has_openvino"),
+    ("system", "libc", "has_openvino", "size"),
     [
-        ("Linux x86_64", "glibc 2.28", True),
-        ("Linux aarch64", "glibc 2.34", False),
-        ("Linux aarch64", "glibc 2.35", True),
-        ("Linux aarch64", "glibc 3.0", True),
-        ("Darwin arm64", "", True),
+        ("Linux x86_64", "glibc 2.28", True, "3.1 GB"),
+        ("Linux aarch64", "glibc 2.34", False, "3.1 GB"),
+        ("Linux aarch64", "glibc 2.35", True, "3.1 GB"),
+        ("Linux aarch64", "glibc 3.0", True, "3.1 GB"),
+        ("Darwin arm64", "", True, "0.4 GB"),
     ],
 )
-def test_arm_with_an_old_libc_goes_without_openvino(tmp_path: Path, system: str, libc: str, has_openvino: bool) -> None:
+def test_arm_with_an_old_libc_goes_without_openvino(
+    tmp_path: Path, system: str, libc: str, has_openvino: bool, size: str
+) -> None:
     """On Amazon Linux 2023, a usual system of Graviton, nothing could be installed: OpenVINO has no package for it."""
     done = made(tmp_path, ".venv/.complete", uname=system, getconf=libc)
 
@@ -73,6 +78,7 @@ def test_arm_with_an_old_libc_goes_without_openvino(tmp_path: Path, system: str,
     assert ("openvino" in packages(tmp_path)) is has_openvino
     assert ("Leaving out OpenVINO" in done.stdout) is not has_openvino
     assert {"torch", "nvidia-cudnn-cu13", "numba"} <= packages(tmp_path)
+    assert f"Downloading about {size}" in done.stdout
 
 
 def test_an_index_of_cpu_wheels_leaves_out_cuda_and_gives_pytorch_alone(tmp_path: Path) -> None:
@@ -91,9 +97,17 @@ def test_a_python_without_packages_is_refused_before_anything_is_downloaded(
     tmp_path: Path, version: tuple[int, int], has_packages: bool
 ) -> None:
     """With Python 3.15, set-up ended in a page about the ABI tags of OpenVINO's wheels."""
-    done = made(tmp_path, "installer", "UV=installer", python=python_of("linux", "x86_64", version))
+    python = python_of("linux", "x86_64", version)
 
-    assert ("are for Python 3.11 to 3.14" in done.stdout) is not has_packages
+    for target, variables in (("installer", ["UV=installer"]), (".venv/.complete", [])):
+        folder = tmp_path / target.lstrip(".").replace("/", "-")
+        folder.mkdir()
+        done = made(folder, target, *variables, python=python, uname="Linux x86_64", getconf="glibc 2.36")
+        assert ("are for Python 3.11 to 3.14" in done.stdout) is not has_packages
+        if not has_packages:
+            assert done.returncode != 0
+            assert "has no pip" not in done.stdout  # which is what comes next, of this Python
+            assert not (folder / "installed").exists()
 
 
 def test_an_intel_python_on_a_mac_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
@@ -101,5 +115,6 @@ def test_an_intel_python_on_a_mac_is_refused_with_what_to_do_instead(tmp_path: P
     done = made(tmp_path, "installer", "UV=installer", python=python_of("darwin", "x86_64", (3, 13)))
 
     assert done.returncode != 0
+    assert "has no pip" not in done.stdout  # which is what comes next
     assert "make PYTHON=/opt/homebrew/bin/python3" in done.stdout
     assert "make up" in done.stdout

@@ -131,7 +131,7 @@ def remedy(error: BaseException) -> str:
     if isinstance(error, NodeNotReadyError):
         return "the broker in charge does not answer"
     if isinstance(error, KafkaConnectionError):
-        return f"a broker can't be reached{f' ({error.args[0]})' if error.args else ''}"
+        return f"the connection to a broker failed{f' ({error.args[0]})' if error.args else ''}"
     if isinstance(error, GroupAuthorizationFailedError):
         return f"{text}: the user lacks the ACL READ on this consumer group"
     if isinstance(error, TopicAuthorizationFailedError):

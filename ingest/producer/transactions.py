@@ -109,7 +109,7 @@ class Transactions:
             request_timeout_ms=int(1000 * timeout_s),
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
-        if not _fence_commits(self._producer._sender._client):
+        if not _fences_commits(self._producer._sender._client):
             self.close(0.0)
             raise IngestError(
                 f"Kafka at {bootstrap_servers} is too old for delivery exactly_once, which needs version 2.5 (KIP-447)"
@@ -217,7 +217,7 @@ class Transactions:
             raise FencedError(str(error)) from error
 
 
-def _fence_commits(client: Any) -> bool:
+def _fences_commits(client: Any) -> bool:
     """Return whether brokers refuse the commit of a transaction by whoever is no member of the group any more."""
     try:
         version = client.api_version(TxnOffsetCommitRequest, max_version=FENCED_COMMIT)

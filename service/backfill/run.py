@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from kafka.admin import KafkaAdminClient
-from kafka.errors import UnsupportedVersionError
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from inference.bundle import find_bundle, load_bundle
 from service.backfill.other_workers import OtherWorkers
-from service.backfill.stretch import Stretch, begin, group_of, latest_record
+from service.backfill.stretch import Stretch, begin, group_of, what_there_is
 from service.backfill.watch import Watch
 from service.configuration.security import access_to
 from service.configuration.settings import WorkerSettings
@@ -60,7 +58,7 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
     with exit_on_sigterm(status=1) as told, admin_client(servers) as admin:
         ends = begin(admin, group, kind, stretch, partitions, output.partitions or partitions, others)
         if not ends:
-            console.print(f"nothing to label: {_what_there_is(admin, topics.input_topic, partitions)}")
+            console.print(f"nothing to label: {what_there_is(admin, topics.input_topic, partitions)}")
             return 0
         with _display(console, settings.log_format) as show:
             watch = Watch(admin, group, ends, others, show, told)
@@ -73,17 +71,6 @@ def backfill(settings: WorkerSettings, kind: Kind, stretch: Stretch, console: Co
             return 1
         _forget(admin, group)
     return 0
-
-
-def _what_there_is(admin: KafkaAdminClient, topic: str, partitions: int) -> str:
-    try:
-        latest = latest_record(admin, topic, partitions)
-    except UnsupportedVersionError:
-        return f"no record of {topic} lies in this range"
-    if latest is None:
-        return f"{topic} holds no records"
-    moment = np.datetime64(latest, "ms").astype("datetime64[s]")  # producers set it: perhaps beyond Python's years
-    return f"no record of {topic} lies in this range; the latest has the Kafka timestamp {moment}Z"
 
 
 def _run(

@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from kafka.admin import KafkaAdminClient
-from kafka.errors import NoError, UnknownMemberIdError
+from kafka.errors import NoError, UnknownMemberIdError, UnsupportedVersionError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -75,16 +76,24 @@ def begin(
         time.sleep(RETRY_S)
 
 
-def latest_record(admin: KafkaAdminClient, topic: str, partitions: int) -> int | None:
-    """Return the highest timestamp of a topic's records, epoch ms; None if it holds none.
-
-    Raises KafkaError, of which UnsupportedVersionError by Kafka before 3.0 (KIP-734).
-    """
-    asked: dict[TopicPartition, OffsetSpec | int] = {
-        TopicPartition(topic, number): OffsetSpec.MAX_TIMESTAMP for number in range(partitions)
-    }
-    found = admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
-    return max((int(at.timestamp) for at in found.values() if at.offset >= 0), default=None)
+def what_there_is(admin: KafkaAdminClient, topic: str, partitions: int) -> str:
+    """Say why no record of a topic lies in a stretch, as far as Kafka tells; raises KafkaError."""
+    sources = [TopicPartition(topic, number) for number in range(partitions)]
+    starts, ends = (
+        admin.list_partition_offsets(dict.fromkeys(sources, spec)) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+    )
+    if all(starts[source].offset == ends[source].offset for source in sources):
+        return f"{topic} holds no records"
+    nothing = f"no record of {topic} lies in this range"
+    try:
+        found = admin.list_partition_offsets(dict.fromkeys(sources, OffsetSpec.MAX_TIMESTAMP))
+    except UnsupportedVersionError:  # Kafka before 3.0 (KIP-734)
+        return nothing
+    latest_ms = max(int(at.timestamp) for at in found.values())
+    if latest_ms < 0:  # records without timestamps
+        return nothing
+    moment = np.datetime64(latest_ms, "ms").astype("datetime64[s]")  # producers set it: perhaps beyond Python's years
+    return f"{nothing}; the latest has the Kafka timestamp {moment}Z"
 
 
 def require_end(group: str, source: TopicPartition, commit: OffsetAndMetadata) -> int:

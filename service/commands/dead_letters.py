@@ -73,7 +73,8 @@ def run(options: Options) -> int:
     verdicts: set[Verdict] = set()
     for topic in dict.fromkeys(kind.dead_letter_topic for kind in options.kinds):
         if count_partitions(access_to(options.kafka), topic) is None:
-            console.print(f"{topic}: there is no such topic; `stridecast topics`, with the same flags, creates it")
+            creates = "`stridecast topics`, with the same flags for Kafka and topics, creates it"
+            console.print(f"{topic}: there is no such topic; {creates}")
             continue
         latest = _read(options, topic)
         letters = sorted(

@@ -59,7 +59,7 @@ def examine_completeness(topic: str, latest: Latest) -> Iterator[Finding]:
 
 
 def _since_the_last(latest: Latest, refused: Mapping[TopicPartition, Sequence[Rejection]]) -> str:
-    """Say when the last refused record came, if many have come since that can be read: perhaps its sender is mended."""
+    """Say how many that can be read have come since the last refused record, if many: perhaps its sender is mended."""
     stamps = np.concatenate([records.timestamp for records in latest.records.values()])
     bad = [latest.records[source].timestamp[[each.record for each in some]] for source, some in refused.items() if some]
     last = int(np.concatenate(bad).max())

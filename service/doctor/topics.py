@@ -33,7 +33,9 @@ class KindsTopics:
     def why_not(self) -> str:
         """Why there is nothing to check, if none of them exists."""
         refused = [str(state) for state in self.states if isinstance(state, TopicRefused)]
-        missing = "none of its topics is there: `stridecast topics`, with the same flags, creates them"
+        missing = (
+            "none of its topics is there: `stridecast topics`, with the same flags for Kafka and topics, creates them"
+        )
         return refused[0] if refused else missing
 
 
@@ -54,6 +56,6 @@ def examine_topics(topics: KindsTopics) -> Iterator[Finding]:
         if isinstance(state, TopicRefused):
             yield wrong(str(state))
         elif state.partitions is None:
-            yield wrong(f"{state}; `stridecast topics`, with the same flags, creates it")
+            yield wrong(f"{state}; `stridecast topics`, with the same flags for Kafka and topics, creates it")
         else:
             yield (wrong if state.warnings else ok)(str(state))

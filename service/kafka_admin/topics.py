@@ -26,7 +26,7 @@ from kafka.errors import (
 
 from ingest.client.access import Servers, access
 from ingest.client.connection import make_client
-from ingest.client.errors import IngestError, NotLetInError
+from ingest.client.errors import NotLetInError
 
 FOREVER = -1
 """The value of `retention.ms` and `retention.bytes` for no deletion by age or size."""
@@ -118,7 +118,7 @@ def admin_client(bootstrap_servers: Servers, *, timeout_s: float = 10.0) -> Iter
             bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
             request_timeout_ms=int(timeout_s * 1000),
         )
-    except (NotLetInError, IngestError) as error:
+    except NotLetInError as error:
         raise BrokerUnreachable(f"can't reach Kafka at {bootstrap_servers}: {error}") from error
     except KafkaError as error:
         raise unreachable from error

@@ -31,8 +31,8 @@ def refuse_missing_rights(consumer: kafka.KafkaConsumer, servers: object, wanted
     missing = sorted(topic.name for topic in topics if for_code(topic.error_code) is UnknownTopicOrPartitionError)
     if missing:
         raise WorkerError(
-            f"Kafka at {servers} has no topic {', '.join(missing)}: `stridecast topics`, with the same flags, creates "
-            "what is missing"
+            f"Kafka at {servers} has no topic {', '.join(missing)}: `stridecast topics`, with the same flags for "
+            "Kafka and topics, creates what is missing"
         )
     lacking = [acls for topic in topics if (acls := _lacking(topic, wanted[topic.name]))]
     if lacking:

@@ -10,10 +10,12 @@ from typing import Any, Self
 
 from kafka.protocol.admin import DescribeClusterRequest, DescribeClusterResponse
 from kafka.protocol.metadata import ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse
+from kafka.protocol.producer import TxnOffsetCommitRequest
 
 API_VERSIONS, METADATA = ApiVersionsRequest.API_KEY, MetadataRequest.API_KEY
 DESCRIBE_CLUSTER = DescribeClusterRequest.API_KEY
-_SPOKEN = {API_VERSIONS: 0, METADATA: 8, DESCRIBE_CLUSTER: 0}
+# Of Kafka 2.4, which takes the commit of a transaction without asking who commits.
+_SPOKEN = {API_VERSIONS: 0, METADATA: 8, DESCRIBE_CLUSTER: 0, TxnOffsetCommitRequest.API_KEY: 2}
 Serve = Callable[["SmallBroker", socket.socket], None]
 
 

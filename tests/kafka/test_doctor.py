@@ -153,7 +153,10 @@ def test_a_missing_topic_and_one_of_labels_that_is_compacted_are_wrong(
     status, said = doctor(names)
     assert f"  wrong  {names['output']}: exists with 1 partition; but it is compacted" in said
     assert f"  ok     {names['input']}: exists with 1 partition\n" in said
-    assert "  wrong  not-there: is missing; `stridecast topics`, with the same flags, creates it\n" in said
+    assert (
+        "  wrong  not-there: is missing; `stridecast topics`, with the same flags for Kafka and topics, creates it\n"
+        in said
+    )
     assert status == 1
 
 
@@ -174,7 +177,7 @@ def test_an_input_that_is_compacted_is_wrong_and_larger_letters_than_asked_for_a
 
 def test_where_no_topic_is_there_at_all_that_is_wrong(doctor: Callable[..., tuple[int, str]]) -> None:
     status, said = doctor({"input": "no-a", "output": "no-b", "dead-letter": "no-c"})
-    remedy = "`stridecast topics`, with the same flags, creates them"
+    remedy = "`stridecast topics`, with the same flags for Kafka and topics, creates them"
     assert said == f"no-a -> no-b\n  wrong  none of its topics is there: {remedy}\n"
     assert status == 1
 

@@ -517,5 +517,8 @@ def test_the_process_of_both_ends_in_one_sentence_where_a_topic_of_either_is_mis
     both = make_both(1)
     worker = WorkerProcess(tmp_path / "log", *both.flags, "--text.input-topic", "no-such-topic", kind="all")
     assert worker.process.wait(40) == 1
-    assert "has no topic no-such-topic: `stridecast topics`, with the same flags, creates " in worker.said()
+    assert (
+        "has no topic no-such-topic: `stridecast topics`, with the same flags for Kafka and topics, creates "
+        in worker.said()
+    )
     assert "Traceback" not in worker.said()

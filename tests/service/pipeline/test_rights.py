@@ -48,7 +48,9 @@ def test_a_worker_with_all_rights_begins(broker: SmallBroker, consumer: kafka.Ka
 
 def test_topics_that_are_missing_are_named(broker: SmallBroker, consumer: kafka.KafkaConsumer) -> None:
     broker.topics = [ALL[0], topic("labels", error=UnknownTopicOrPartitionError)]
-    with pytest.raises(WorkerError, match="has no topic labels: `stridecast topics` creates"):
+    with pytest.raises(
+        WorkerError, match="has no topic labels: `stridecast topics`, with the same flags for Kafka and topics, creates"
+    ):
         refuse_missing_rights(consumer, broker.address, WANTED)
 
 

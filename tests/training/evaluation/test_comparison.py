@@ -11,7 +11,13 @@ from training.bundles import Replaced, next_version
 from training.data.datasets import read_files
 from training.data.files import DataError
 from training.data.recordings import ACTIVITIES
-from training.evaluation.comparison import _differences, compare_bundles, comparison_section
+from training.evaluation.comparison import (
+    Comparison,
+    _differences,
+    compare_bundles,
+    comparison_section,
+    comparison_table,
+)
 from training.fitting.fit_settings import FitError
 from training.plan import TrainingRequest
 from training.train_activity import train_activity
@@ -54,6 +60,20 @@ def test_a_class_that_few_show_is_not_judged() -> None:
     old[:5] = False
     found = differences(old, new, person, activity)
     assert found["Sitting"] == (0.5, 1.0, "too few")
+
+
+def test_a_comparison_fits_into_a_terminal_of_80_characters() -> None:
+    """Its intervals were broken into two lines each."""
+    activity, person = np.tile(np.arange(len(ACTIVITIES)), 3000), np.arange(3000 * len(ACTIVITIES)) % 50
+    rng = np.random.default_rng(0)
+    old, new = (rng.random(len(activity)) < share for share in (0.5, 0.9))
+    found = _differences(ACTIVITIES, activity, old, new, person, rng)
+    console = Console(width=80, record=True)
+    console.print(comparison_table(Comparison("old@1", "new@2", "theirs.csv", found, "50 people")))
+    shown = console.export_text()
+    for each in found:
+        row = [each.label, f"{each.windows:,}", f"{each.low:+.3f} to {each.high:+.3f}", each.verdict]
+        assert any(all(cell in line for cell in row) for line in shown.splitlines()), row
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
