@@ -167,7 +167,7 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(monkeypatch: pytest
 def test_pytorch_is_not_asked_for_cuda_where_there_is_none(
     system: str, may_have: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a Mac, each start imported PyTorch to look for a GPU: three seconds and 500 MB."""
+    """On a Mac, each start imported PyTorch to look for a GPU that no Mac has."""
     monkeypatch.setattr("inference.device_choice.GPUS", ())
     monkeypatch.setattr("sys.platform", system)
 

@@ -53,7 +53,7 @@ START_MS = 1_700_000_000_000
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     if is_before(3, 5):
-        pytest.skip("its broker keeps the users of SCRAM in KRaft, as Kafka does from 3.5 on (KIP-900)")
+        pytest.skip("its broker keeps the users of SCRAM in KRaft (KIP-900): choose TEST_KAFKA from 3.5 on")
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     try:
         with running(tmp_path_factory.mktemp("secured")) as found:

@@ -32,7 +32,10 @@ def test_what_is_guarded_ends_when_its_guard_is_told_to(tmp_path: Path) -> None:
         os.kill(child, 0)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(),
+    reason="whether a process has ended is read in /proc, which this system (macOS, say) lacks",
+)
 def test_a_guard_that_stands_still_is_killed_with_what_it_guards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
